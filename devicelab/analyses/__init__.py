@@ -1,0 +1,1 @@
+"""From stored runs to findings: one module a question."""

@@ -1,0 +1,1 @@
+"""Board kinds, one TOML each."""

@@ -1,0 +1,87 @@
+"""Every error devicelab raises on purpose: what happened, on which device, what to do next, and the exit code.
+
+Errors are raised anywhere and caught once, in ``devicelab.cli``. Whether an error is *transient* (trying again may
+help: a cable, a busy board) or *stable* (it will not: a typo, no root) decides what is retried.
+"""
+
+from typing import ClassVar
+
+
+class LabError(Exception):
+    """Base of all expected errors.
+
+    Args:
+        message: what happened, one sentence, without the device's name.
+        device: the device it happened on, if any.
+        hint: what the user can do next, one sentence or a command.
+    """
+
+    exit_code: ClassVar[int] = 1
+    transient: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, device: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.device = device
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.device}: {self.message}" if self.device else self.message
+        return f"{text}\n  hint: {self.hint}" if self.hint else text
+
+
+class ConfigError(LabError):
+    """A file, an option or a name that the user gave is wrong (exit code 2)."""
+
+    exit_code = 2
+
+
+class DeviceUnreachableError(LabError):
+    """The device does not answer, went away or is taken; trying again may help (exit code 3)."""
+
+    exit_code = 3
+    transient = True
+
+
+class DeviceBusyError(DeviceUnreachableError):
+    """Somebody else holds the device's lease (exit code 3)."""
+
+
+class CommandTimeoutError(DeviceUnreachableError):
+    """A command on the device took longer than allowed and was ended there (exit code 3)."""
+
+
+class DeviceRefusedError(LabError):
+    """The device answers but does not let us: no root, no such node, a value it rejects (exit code 4)."""
+
+    exit_code = 4
+
+
+class BuildError(LabError):
+    """A native program could not be compiled; the message holds the compiler's whole output (exit code 5)."""
+
+    exit_code = 5
+
+
+class MeasurementError(LabError):
+    """A measurement gave nothing usable: garbled or truncated output, too many invalid runs (exit code 6)."""
+
+    exit_code = 6
+
+
+class CheckFailedError(LabError):
+    """A check of the experiment, or a comparison with a baseline, failed (exit code 7)."""
+
+    exit_code = 7
+
+
+class RestoreError(LabError):
+    """Something on the device could not be put back as it was found (exit code 8)."""
+
+    exit_code = 8
+
+
+class StoreError(LabError):
+    """The results database cannot be read or written: locked, full disk, newer schema (exit code 2)."""
+
+    exit_code = 2

@@ -1,0 +1,1 @@
+"""What can be set on a device: one module a family."""

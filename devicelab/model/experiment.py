@@ -1,0 +1,165 @@
+"""Experiments: factors and their levels, what is measured, how often, and what is concluded from it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from devicelab.model.plan import Noun, content_id
+
+Level = str | int | float | bool
+
+
+class Measure(Noun):
+    """The measurement: a workload (a module in ``devicelab/workloads``) and its parameters.
+
+    Parameters that are also factors are overridden by the cell's level.
+    """
+
+    workload: str
+    params: dict[str, Level | list[Level]] = Field(default_factory=dict)
+    cores: str | None = None
+    timeout_s: float = 600.0
+
+
+class Tenant(Noun):
+    """One of several programs that share a GPU (or CPU): a workload with a priority, arrivals and targets.
+
+    Attributes:
+        name: unique in the experiment.
+        priority: bigger is more important.
+        workload, params: as in ``Measure``.
+        arrivals: ``continuous``, ``fixed:RATE`` or ``poisson:RATE`` (requests per second), ``every:SECONDS``.
+        deadline_ms: counted as missed beyond it (from the scheduled time).
+        targets: figure → bound, such as ``p99_ms = "< 50"`` or ``share_pct = "> 30"``.
+        copies: how many processes of it run (a level of the factor ``pressure`` may set it).
+    """
+
+    name: str
+    priority: int = 0
+    workload: str
+    params: dict[str, Level | list[Level]] = Field(default_factory=dict)
+    arrivals: str = "continuous"
+    deadline_ms: float | None = None
+    targets: dict[str, str] = Field(default_factory=dict)
+    copies: int = 1
+    cores: str | None = None
+
+
+class Thermal(Noun):
+    """Start condition of every run: wait until the board's zones are at most ``max_c``, not below ``min_c`` and flat."""
+
+    max_c: float | None = None
+    min_c: float | None = None
+    flat_within_c: float | None = None
+    window_s: float = 5.0
+    timeout_s: float = 600.0
+
+
+class Check(Noun):
+    """A claim that must hold, for CI and nights: ``metric`` over the runs of the cells that match ``where``.
+
+    ``bound`` is a comparison such as ``"< 5 %"``; ``against`` names another cell selection to take the ratio to.
+    """
+
+    name: str
+    metric: str
+    where: dict[str, Level] = Field(default_factory=dict)
+    against: dict[str, Level] | None = None
+    bound: str
+
+
+class Experiment(Noun):
+    """One TOML in ``experiments/``.
+
+    Attributes:
+        name: the file's name without ``.toml``.
+        question: what it answers, one sentence.
+        factors: factor → levels. ``load`` ("none", "1000 5000 20", "util 45"), ``placement`` ("free", "one-big",
+            "one-per-core", "two-per-core", "n:4", or cores such as "4-7"), knob words (``cpu``, ``gpu``, ...),
+            ``scheduler``, ``pressure``, or any parameter of the measurement's workload.
+        set: factors held at one level in every cell (the same words).
+        exclude: partial cells that are left out.
+        repetitions: runs of every cell, each a fresh process.
+        seed: of the shuffle; blocks of one repetition of every cell are shuffled each, so repetitions spread in time.
+        hold_s: observed time of runs that only load.
+        require: knob words that must be possible on the device; without them the sweep stops with exit code 4.
+        analyses: modules in ``devicelab/analyses`` that turn the runs into findings.
+    """
+
+    name: str = ""
+    question: str
+    factors: dict[str, tuple[Level, ...]] = Field(default_factory=dict)
+    set: dict[str, Level] = Field(default_factory=dict)
+    exclude: tuple[dict[str, Level], ...] = ()
+    repetitions: Annotated[int, Field(ge=1, le=100_000)] = 5
+    seed: int = 1
+    measure: Measure | None = None
+    tenants: tuple[Tenant, ...] = ()
+    duration_s: float = 60.0
+    settle_s: float = 0.5
+    hold_s: float = 5.0
+    cooldown_s: float = 0.0
+    sample_hz: Annotated[float, Field(ge=0, le=100)] = 10.0
+    thermal: Thermal | None = None
+    require: tuple[str, ...] = ()
+    analyses: tuple[str, ...] = ("load",)
+    checks: tuple[Check, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Experiment":
+        if self.measure is not None and self.tenants:
+            raise ValueError("an experiment has either [measure] or [[tenants]], not both")
+        empty = [name for name, levels in self.factors.items() if not levels]
+        if empty:
+            raise ValueError(f"factor {empty[0]!r} has no levels")
+        both = sorted(self.factors.keys() & self.set.keys())
+        if both:
+            raise ValueError(f"{both[0]!r} is both a factor and set to one level")
+        return self
+
+
+class Cell(Noun):
+    """One combination of levels; its id is a hash of its content and of what is measured."""
+
+    levels: dict[str, Level]
+    measured: str
+
+    @property
+    def cell_id(self) -> str:
+        """Stable across processes and machines."""
+        text = ",".join(f"{name}={self.levels[name]!r}" for name in sorted(self.levels))
+        return content_id(self.measured, text)
+
+    def label(self) -> str:
+        """For people: ``load=1000 5000 20, k=4``."""
+        return ", ".join(f"{name}={level}" for name, level in self.levels.items())
+
+
+Verdict = Literal[
+    "yes", "no", "insufficient n", "pass", "fail", "inconclusive", "invalid", "cannot tell here", "info"
+]
+
+
+class Finding(Noun):
+    """What an analysis concludes: a claim, an estimate with its interval, a verdict and the reasons.
+
+    Attributes:
+        analysis: the module that made it.
+        claim: the question or statement, one sentence.
+        verdict: see ``Verdict``.
+        estimate, low, high: point and 95% interval in ``unit``; ``None`` with too little data.
+        n: number of repetitions it rests on.
+        reasons: sentences with figures.
+        simulated: an emulated part or a virtual board had a share in it.
+    """
+
+    analysis: str
+    claim: str
+    verdict: Verdict
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unit: str = "1"
+    n: int = 0
+    reasons: tuple[str, ...] = ()
+    simulated: bool = False

@@ -1,0 +1,1 @@
+"""Ways to share one GPU or CPU between tenants: one module each."""

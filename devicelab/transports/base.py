@@ -1,0 +1,82 @@
+"""What a transport is: how to reach one device, and nothing more.
+
+A transport is a module in this folder with ``SCHEME`` (the address's prefix), ``connect(address) -> Transport`` and
+``discover() -> tuple[Attached, ...]``. The address of a device is ``SCHEME:REST``.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command that ended: exit code (128 + n for signal n), and its two streams as bytes."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass(frozen=True)
+class Attached:
+    """Something the transport sees: its address, its state ("device", "offline", "unauthorized", ...), details."""
+
+    address: str
+    state: str
+    details: dict[str, str] = field(default_factory=dict)
+
+
+class Transport(Protocol):
+    """One device. Methods may be called from one thread at a time; errors are ``devicelab.errors``.
+
+    All raise ``DeviceUnreachableError`` when the device cannot be reached or the connection breaks, and name the
+    device's address.
+    """
+
+    address: str
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float = 60.0,
+        stdin: bytes | None = None,
+        on_stdout: Callable[[bytes], None] | None = None,
+    ) -> Completed:
+        """Run a command to its end.
+
+        Arguments arrive exactly as given whatever characters they hold. stdout and stderr are separate and binary
+        safe where the device can (an adb without ``shell_v2`` still separates them, by files). After ``timeout_s``
+        in all the remote process and its children are killed, proved gone and ``CommandTimeoutError`` raised.
+        With ``on_stdout`` chunks are handed over as they come (and ``Completed.stdout`` is empty).
+        """
+        ...
+
+    def start(self, argv: Sequence[str], *, log: str) -> None:
+        """Start a command that lives on when this process, the cable or the connection dies.
+
+        All three of its standard streams are detached; stdout and stderr go to the file ``log`` on the device.
+        """
+        ...
+
+    def push(self, local: Path, remote: str, *, mode: int = 0o644) -> None:
+        """Copy a file to the device, atomically (a new name, then rename), and verify its SHA-256 there."""
+        ...
+
+    def pull(self, remote: str, local: Path) -> None:
+        """Copy a file from the device, atomically on this side, and verify its SHA-256."""
+        ...
+
+    def follow(self, remote: str, *, offset: int = 0, idle_s: float | None = None) -> Iterator[bytes]:
+        """Yield what is appended to a file from ``offset`` on, over one held connection, with no polling from here.
+
+        Yields ``b""`` when nothing came for ``idle_s`` seconds (so that the caller may look up), and ends only when
+        closed. The file need not exist yet.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release connections. Harmless when called twice."""
+        ...

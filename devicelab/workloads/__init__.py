@@ -1,0 +1,1 @@
+"""What can be run on a device: one module a program."""
