@@ -135,9 +135,7 @@ class Cell(Noun):
         return ", ".join(f"{name}={level}" for name, level in self.levels.items())
 
 
-Verdict = Literal[
-    "yes", "no", "insufficient n", "pass", "fail", "inconclusive", "invalid", "cannot tell here", "info"
-]
+Verdict = Literal["yes", "no", "insufficient n", "pass", "fail", "inconclusive", "invalid", "cannot tell here", "info"]
 
 
 class Finding(Noun):

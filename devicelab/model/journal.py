@@ -94,9 +94,7 @@ class ProgramResult(Record):
         Raises:
             ValueError: the checksum does not fit.
         """
-        data = (
-            base64.b64decode(self.stdout_b64) if self.stdout_b64 is not None else (self.stdout or "").encode()
-        )
+        data = base64.b64decode(self.stdout_b64) if self.stdout_b64 is not None else (self.stdout or "").encode()
         if self.stdout_sha256 is not None and hashlib.sha256(data).hexdigest() != self.stdout_sha256:
             raise ValueError(f"output of {self.name} does not fit its checksum")
         return data
@@ -140,7 +138,7 @@ class PlanStart(Record):
 
 
 class RunStart(Record):
-    """A run begins (its steps come next). Written before the run, so that progress is seen while nothing is measured."""
+    """A run begins (its steps come next). Written before the run, so progress shows while nothing is measured."""
 
     event: Literal["run-start"]
     run_id: str
