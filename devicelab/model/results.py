@@ -1,0 +1,41 @@
+"""What analyses and reports may see of a campaign: frames, and nothing of how they are stored."""
+
+from typing import Any, Protocol
+
+import pandas as pd
+
+from devicelab.model.experiment import Experiment
+
+
+class Results(Protocol):
+    """The stored runs of one campaign.
+
+    Attributes:
+        campaign: its id.
+        info: device name, address, board kind and title, abi, kernel, os build, gpu driver where known, start and end
+            (Unix ns), devicelab version, hashes of binaries, seed, ``simulated`` (bool).
+        experiment: as it was run (after ``--set``).
+    """
+
+    campaign: str
+    info: dict[str, Any]
+    experiment: Experiment
+
+    def runs(self) -> pd.DataFrame:
+        """One row a run: ``run_id cell_id cell repetition seq valid flags t_unix_ns duration_ns`` and factor columns.
+
+        ``cell`` is the label for people, ``flags`` a tuple of ``Flag``; a factor column holds the level of that name.
+        """
+        ...
+
+    def metrics(self) -> pd.DataFrame:
+        """One row a figure of a run: ``run_id program metric value unit``."""
+        ...
+
+    def samples(self, table: str) -> pd.DataFrame:
+        """Raw samples of all runs: ``run_id program`` and the table's own columns; empty if there are none."""
+        ...
+
+    def evidence(self, run_id: str) -> dict[str, Any]:
+        """The run's journal record as JSON data (programs without their output, samples, nodes, steps, probes)."""
+        ...
