@@ -46,7 +46,7 @@ class Tenant(Noun):
 
 
 class Thermal(Noun):
-    """Start condition of every run: wait until the board's zones are at most ``max_c``, not below ``min_c`` and flat."""
+    """Wait before every run until the zones are at most ``max_c``, not below ``min_c`` and flat."""
 
     max_c: float | None = None
     min_c: float | None = None
