@@ -1,0 +1,67 @@
+"""What the store says about a campaign and the binaries it used."""
+
+from typing import Literal
+
+from devicelab.model.plan import Noun
+
+CampaignStatus = Literal["running", "complete", "interrupted", "failed"]
+EndStatus = Literal["complete", "interrupted", "failed"]
+
+
+class BinaryInfo(Noun):
+    """A program that was pushed to the device.
+
+    Attributes:
+        name: of the program ("klo", "agent").
+        sha256: hex digest of the file's content; the program's identity.
+        target: what it was built for ("aarch64-linux-musl"), empty for a file that was not built here.
+        toolchain: the toolchain's name ("zig-arm64"), empty likewise.
+        compiler: the compiler's own version line.
+        source: hex digest over source and flags (the build cache's key).
+    """
+
+    name: str
+    sha256: str
+    target: str = ""
+    toolchain: str = ""
+    compiler: str = ""
+    source: str = ""
+
+
+class CampaignInfo(Noun):
+    """One campaign as a row of a list.
+
+    Attributes:
+        campaign: id, sortable by time ("20261122-101500-3f2a").
+        status: ``running`` until the campaign was finished; a killed process leaves it ``running``.
+        reason: why it ended so, for people.
+        device, address, board, board_title: of the device it ran on.
+        experiment, question: what was asked.
+        night: name of the farm job it belongs to, if any.
+        simulated: a virtual board.
+        started_unix_ns, ended_unix_ns: host's clock; the end is ``None`` while it runs.
+        runs_planned, runs_done, runs_invalid: all cells times repetitions; stored so far; those of them with flags.
+        command: as typed.
+        version: of devicelab.
+        seed: of the shuffle.
+    """
+
+    campaign: str
+    status: CampaignStatus
+    reason: str = ""
+    device: str
+    address: str
+    board: str
+    board_title: str = ""
+    experiment: str
+    question: str = ""
+    night: str | None = None
+    simulated: bool = False
+    started_unix_ns: int
+    ended_unix_ns: int | None = None
+    runs_planned: int
+    runs_done: int = 0
+    runs_invalid: int = 0
+    command: str = ""
+    version: str = ""
+    seed: int = 1
