@@ -80,7 +80,7 @@ class Kernel(Protocol):
         """Perform one of ``KERNEL_FAULTS``; raises ``ValueError`` for arguments it does not know."""
         ...
 
-    def service(self, name: str, running: bool) -> None:  # noqa: FBT001
+    def service(self, name: str, running: bool) -> None:
         """A vendor daemon was started or stopped; names of no interest are ignored."""
         ...
 
