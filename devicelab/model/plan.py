@@ -19,7 +19,7 @@ class Noun(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
 
-Verify = Literal["exact", "first-int", "word", "none"]
+Verify = Literal["exact", "first-int", "at-most", "word", "none"]
 
 
 class Write(Noun):
@@ -31,8 +31,10 @@ class Write(Noun):
         why: one phrase for people ("pin policy4 to 1612800 kHz: max first, going down").
         expect: the text that must be read back; ``None`` means ``value`` itself.
         verify: how the text read back is compared: ``exact`` (without surrounding blanks), ``first-int`` (the first
-            integer in it, for nodes such as Mali's ``dvfs_max_lock`` that read "locked / user"), ``word`` (one of its
-            blank-separated words, brackets stripped), ``none``. Compared again and again for ``verify_ms``, since some
+            integer in it, for nodes such as Mali's ``dvfs_max_lock`` that read "locked / user"), ``at-most`` (the first
+            integer in it is not above the one written: limits that read as the *effective* limit, which heat lowers
+            further), ``word`` (one of its blank-separated words, brackets stripped), ``none``. The undo is compared in
+            the same way with the text it wrote. Compared again and again for ``verify_ms``, since some
             nodes land late.
         verify_ms: how long the comparison is tried before the write counts as not held.
         restore: the text that undoes the write; ``None`` means the text read before it.
