@@ -1,0 +1,60 @@
+// The lab's CPU load: overhead T_sleep_us inner_iter log2_outer_iter
+//
+// Repeats 2^log2_outer_iter times { inner_iter times { sum += rand() }; sleep T_sleep_us } and prints the sum.
+// Settings that last very long are ended from outside with SIGKILL, so nothing is set up that would need an end.
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+namespace {
+
+constexpr int64_t kMaxLog2 = 62;
+
+// Digits alone: strtoll would let blanks, signs and trailing text pass.
+bool parse_number(const char* text, int64_t& value) {
+  if (*text == '\0') return false;
+  int64_t sum = 0;
+  for (; *text != '\0'; ++text) {
+    if (*text < '0' || *text > '9') return false;
+    const int64_t digit = *text - '0';
+    if (sum > (INT64_MAX - digit) / 10) return false;
+    sum = sum * 10 + digit;
+  }
+  value = sum;
+  return true;
+}
+
+void sleep_us(int64_t us) {
+  timespec left{};
+  left.tv_sec = static_cast<time_t>(us / 1000000);
+  left.tv_nsec = static_cast<long>(us % 1000000 * 1000);
+  while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int64_t t_sleep_us = 0;
+  int64_t inner_iter = 0;
+  int64_t log2_outer_iter = 0;
+  if (argc != 4 || !parse_number(argv[1], t_sleep_us) || !parse_number(argv[2], inner_iter) ||
+      !parse_number(argv[3], log2_outer_iter) || log2_outer_iter > kMaxLog2 || t_sleep_us / 1000000 > INT32_MAX) {
+    fprintf(stderr, "usage: overhead T_sleep_us inner_iter log2_outer_iter  (integers from 0; log2_outer_iter <= %d)\n",
+            static_cast<int>(kMaxLog2));
+    return 2;
+  }
+  // Unsigned, so that a long run wraps around instead of overflowing; printing it keeps the work alive.
+  uint64_t sum = 0;
+  const int64_t outer_iter = int64_t{1} << log2_outer_iter;
+  for (int64_t outer = 0; outer < outer_iter; ++outer) {
+    for (int64_t inner = 0; inner < inner_iter; ++inner) sum += static_cast<uint64_t>(rand());
+    sleep_us(t_sleep_us);
+  }
+  printf("%" PRIu64 "\n", sum);
+  return fflush(stdout) == 0 ? 0 : 1;
+}
