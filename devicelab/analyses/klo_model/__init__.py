@@ -1,0 +1,35 @@
+"""From production and kernel times to K: the launch model, its optimum, its fit. Pure functions on arrays.
+
+A library for analyses and the command line, not an analysis itself. Times are nanoseconds, arrays have length N.
+"""
+
+from devicelab.analyses.klo_model.core import (
+    LaunchCosts,
+    Timeline,
+    best_constant,
+    best_schedule,
+    constant_batches,
+    constant_curve,
+    floor_ns,
+    makespan,
+    root_estimates,
+    simulate,
+)
+from devicelab.analyses.klo_model.near import NearOptimal, near_optimal_set
+from devicelab.analyses.klo_model.policy import simulate_dynamic
+
+__all__ = [
+    "LaunchCosts",
+    "NearOptimal",
+    "Timeline",
+    "best_constant",
+    "best_schedule",
+    "constant_batches",
+    "constant_curve",
+    "floor_ns",
+    "makespan",
+    "near_optimal_set",
+    "root_estimates",
+    "simulate",
+    "simulate_dynamic",
+]
