@@ -1,1 +1,67 @@
-"""The Typer skin: one file a command group, no logic; main is the one place that catches LabError."""
+"""The Typer skin: one file a command group, no logic; ``main`` is the one place that catches LabError.
+
+A module in this folder has ``register(app)``, which adds its commands. Heavy imports happen inside the commands, so
+that ``devicelab --help`` is fast.
+"""
+
+import importlib
+import pkgutil
+import signal
+import sys
+from types import FrameType
+
+import typer
+
+from devicelab.errors import LabError
+
+app = typer.Typer(
+    name="devicelab",
+    help="How does a program's latency change with the board's load, clocks, flush period or GPU scheduler?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from devicelab import __version__
+
+        typer.echo(f"devicelab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+for _info in sorted(pkgutil.iter_modules(__path__), key=lambda info: info.name):
+    if not _info.name.startswith("_"):
+        importlib.import_module(f"devicelab.cli.{_info.name}").register(app)
+
+
+def _as_interrupt(number: int, _frame: FrameType | None) -> None:
+    # Ending us politely is the same whoever asks: the device is given back first.
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def main() -> None:
+    """Run the command line; the process's exit code tells what kind of error it was (``devicelab.errors``)."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _as_interrupt)
+    try:
+        app()
+    except LabError as error:
+        typer.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

@@ -1,0 +1,125 @@
+"""How commands speak: options they share, tables, JSON, progress."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from devicelab.sweep import Progress
+
+
+def _complete_board(incomplete: str) -> list[str]:
+    from devicelab import boards
+    from devicelab.errors import LabError
+    from devicelab.lab import load_lab
+
+    try:
+        names = [*load_lab().devices, "local", *boards.kinds()]
+    except LabError:
+        names = ["local"]
+    return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
+
+
+def _complete_experiment(incomplete: str) -> list[str]:
+    from devicelab.experiment_files import known
+
+    return [name for name in known() if name.startswith(incomplete)]
+
+
+BoardOption = Annotated[
+    str | None,
+    typer.Option("--board", "-b", help="Device name, serial, address or board kind.", autocompletion=_complete_board),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="Results database: a file or postgresql://…", envvar="DEVICELAB_STORE")
+]
+ExperimentArgument = Annotated[
+    str,
+    typer.Argument(help="A TOML file, or the name of one in experiments/.", autocompletion=_complete_experiment),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value (repeatable).")
+]
+PathOption = Annotated[Path | None, typer.Option("--report", help="Where the report page goes.")]
+
+
+def print_json(data: Any) -> None:
+    """One JSON object on stdout."""
+    typer.echo(json.dumps(data, ensure_ascii=False, indent=1))
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr, so that stdout stays for results."""
+    typer.echo(text, err=True)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
+    """A table on stdout; cells are shown as they are, no markup is interpreted."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: ``48 s``, ``12 min``, ``7 h 05 min``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@contextmanager
+def sweep_progress(*, quiet: bool) -> Iterator["Callable[[Progress], None] | None"]:
+    """A progress bar with the time left at a terminal, plain lines elsewhere, nothing when quiet."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        with _bar() as update:
+            yield update
+    else:
+        yield _line
+
+
+def _line(progress: "Progress") -> None:
+    left = f", about {duration(progress.eta_s)} left" if progress.eta_s is not None else ""
+    flagged = f", {progress.invalid} flagged" if progress.invalid else ""
+    say(f"[{progress.done}/{progress.total}{flagged}{left}] {progress.cell}")
+
+
+@contextmanager
+def _bar() -> "Iterator[Callable[[Progress], None]]":
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, left="")
+
+        def update(progress: "Any") -> None:
+            left = f"about {duration(progress.eta_s)} left" if progress.eta_s is not None else "estimating"
+            flagged = f" ({progress.invalid} flagged)" if progress.invalid else ""
+            bar.update(
+                task,
+                completed=progress.done,
+                total=progress.total,
+                left=left + flagged,
+                description=escape(progress.cell),
+            )
+
+        yield update

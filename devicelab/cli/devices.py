@@ -1,0 +1,98 @@
+"""``devicelab devices``, ``facts`` and ``capture``: what there is, and what it is."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from devicelab.cli._out import BoardOption, JsonOption, print_json, print_table, say
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+
+    @app.command(epilog="Example: devicelab devices --json")
+    def devices(json_: JsonOption = False) -> None:
+        """List the devices that are attached or named in lab.toml, with board kind, root and health."""
+        from devicelab import lab
+        from devicelab.pinning import health
+
+        rows: list[dict[str, Any]] = []
+        for seen in lab.attached(lab.load_lab(), ask_kind=False):
+            asked = health(seen.entry) if seen.state in {"device", "named"} else {"usable": False}
+            rows.append({**lab.as_json(seen), **asked})
+        if json_:
+            print_json({"devices": rows})
+            return
+        shown = [
+            (
+                row["name"],
+                f"{row.get('board') or '?'}{' (simulated)' if row.get('simulated') else ''}",
+                row.get("abi"),
+                row.get("root"),
+                row["address"],
+                _health(row),
+            )
+            for row in rows
+        ]
+        print_table(("name", "board", "ABI", "root", "address", "health"), shown)
+
+    @app.command(epilog="Example: devicelab facts --board note10")
+    def facts(board: BoardOption = None, json_: JsonOption = False) -> None:
+        """Show what was read from a device: clusters, tables, GPU, zones, and what each knob can do there."""
+        from devicelab import knobs, lab
+        from devicelab.facts import open_device
+
+        device = open_device(lab.choose(board))
+        device.transport.close()
+        found = device.facts
+        clusters = knobs.clusters(found)
+        if json_:
+            data = found.model_dump(mode="json")
+            data["nodes"] = {path: node.model_dump(mode="json") for path, node in found.tree.items()}
+            data["clusters"] = [cluster.model_dump(mode="json") for cluster in clusters]
+            print_json(data)
+            return
+        typer.echo(f"{found.name}: {found.board.title}{' (simulated)' if found.simulated else ''}")
+        typer.echo(f"{found.abi}, kernel {found.kernel}, root: {found.root}, directory {found.dir}")
+        rows = []
+        for cluster in clusters:
+            policy = f"/sys/devices/system/cpu/cpufreq/policy{cluster.cpus[0]}"
+            table = sorted(found.tree.numbers(f"{policy}/scaling_available_frequencies"))
+            span = f"{table[0]} … {table[-1]} kHz, {len(table)} points" if table else ""
+            now = found.tree.text(f"{policy}/scaling_cur_freq")
+            governor = found.tree.text(f"{policy}/scaling_governor")
+            rows.append((cluster.name, ",".join(map(str, cluster.cpus)), span, now, governor))
+        print_table(("cluster", "CPUs", "frequencies", "now kHz", "governor"), rows)
+        typer.echo(f"{len(found.tree)} nodes read; --json prints them all")
+
+    @app.command(epilog="Example: devicelab capture --board X --to new-phone.tar.gz")
+    def capture(
+        to: Annotated[Path, typer.Option("--to", help="The archive to write.")] = Path("capture.tar.gz"),
+        board: BoardOption = None,
+        json_: JsonOption = False,
+    ) -> None:
+        """Write a device's facts and sysfs tree into one archive, from which a virtual board can be made."""
+        from devicelab import lab
+        from devicelab.capture import write_capture
+        from devicelab.facts import open_device
+        from devicelab.pinning import capture_patterns
+
+        device = open_device(lab.choose(board), patterns=capture_patterns())
+        device.transport.close()
+        write_capture(device.facts, tuple(device.facts.tree.values()), to)
+        if json_:
+            print_json({"capture": str(to), "device": device.facts.name, "nodes": len(device.facts.tree)})
+        else:
+            say(f"{len(device.facts.tree)} nodes of {device.facts.name}")
+            typer.echo(str(to))
+
+
+def _health(row: dict[str, Any]) -> str:
+    if row.get("error"):
+        return f"{row['state']}: {row['error']}"
+    if row.get("to_restore"):
+        return f"{len(row['to_restore'])} things to restore: `devicelab restore --board {row['name']}`"
+    if row.get("busy") or row.get("holder"):
+        return f"held by {row.get('holder') or 'an agent'}"
+    return "ok" if row.get("usable") else str(row["state"])

@@ -1,0 +1,112 @@
+"""``devicelab load``: the background load on its own, with the CPU use it makes."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from devicelab.cli._out import BoardOption, JsonOption, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from devicelab.load import Live, LoadResult
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command(epilog="Example: devicelab load 1000 5000 20 --board note10 --cores big --seconds 10")
+    def load(
+        sleep_us: Annotated[int | None, typer.Argument(help="T_sleep_us: sleep after each batch of work.")] = None,
+        inner_iter: Annotated[int | None, typer.Argument(help="rand() calls between two sleeps.")] = None,
+        log2_outer_iter: Annotated[int | None, typer.Argument(help="2^this batches (20: minutes).")] = None,
+        board: BoardOption = None,
+        cores: Annotated[
+            str | None, typer.Option(help="Pin to these cores: all, big, little, 4-7, 0x10. Default: not pinned.")
+        ] = None,
+        per_core: Annotated[int, typer.Option(min=1, max=64, help="Processes on each core.")] = 1,
+        seconds: Annotated[float, typer.Option(min=0.5, max=86400, help="How long.")] = 10.0,
+        util: Annotated[
+            float | None, typer.Option(help="Search arguments that give this CPU use (percent) instead.")
+        ] = None,
+        json_: JsonOption = False,
+    ) -> None:
+        """Load a device's CPUs with `overhead`, show the use per core, end it; nothing stays behind."""
+        from devicelab import lab
+        from devicelab.errors import ConfigError, RestoreError
+        from devicelab.load import loading
+        from devicelab.workloads import overhead
+
+        numbers = (sleep_us, inner_iter, log2_outer_iter)
+        params = None
+        if util is None:
+            if any(number is None for number in numbers):
+                raise ConfigError(
+                    "give the three numbers of the load, or --util PERCENT", hint="devicelab load 1000 5000 20"
+                )
+            params = overhead.parse_level(" ".join(str(number) for number in numbers))
+        elif any(number is not None for number in numbers):
+            raise ConfigError("give either the three numbers of the load or --util, not both")
+        entry = lab.choose(board)
+        with loading(entry) as loader:
+            if params is None:
+                assert util is not None  # noqa: S101 - narrows the type
+                params, _ = loader.search(
+                    util, cores=cores or "all", per_core=per_core, on_try=None if json_ else _show_try
+                )
+                cores = cores or "all"
+            with _live(quiet=json_) as on_live:
+                result = loader.run(params, cores=cores, per_core=per_core, seconds=seconds, on_live=on_live)
+        if json_:
+            print_json({**asdict(result), "args": list(result.args), "flags": [f.model_dump() for f in result.flags]})
+        else:
+            _show(result)
+        if result.left_behind:
+            raise RestoreError(
+                f"{result.left_behind} processes of the load could not be ended",
+                device=result.device,
+                hint="reboot the device",
+            )
+        if result.interrupted:
+            raise KeyboardInterrupt
+
+
+def _show_try(result: "LoadResult") -> None:
+    say(f"tried {' '.join(map(str, result.args))}: {result.cores_pct:.1f} %")
+
+
+def _show(result: "LoadResult") -> None:
+    args = " ".join(map(str, result.args))
+    simulated = " (simulated)" if result.simulated else ""
+    where = f"pinned to CPUs {','.join(map(str, result.cores))}" if result.cores else "not pinned"
+    typer.echo(f"overhead {args} on {result.device}{simulated}: {result.copies} process(es), {where}")
+    rows = [(f"cpu{cpu}", f"{pct:.1f}", "#" * round(pct / 4)) for cpu, pct in result.cpu_pct_by_core.items()]
+    print_table(("core", "use %", ""), rows)
+    typer.echo(f"all cores together: {result.cpu_pct:.1f} % over {result.duration_s:.1f} s")
+    typer.echo(f"left behind: {result.left_behind}; the agent's own use: {result.agent_pct:.2f} % of one core")
+    for flag in result.flags:
+        say(f"flagged {flag.code}: {flag.detail}")
+
+
+@contextmanager
+def _live(*, quiet: bool) -> Iterator["Callable[[Live], None] | None"]:
+    """A live table of CPU use at a terminal; nothing elsewhere, so that nothing crosses the cable."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.live import Live as Screen
+    from rich.text import Text
+
+    with Screen(console=Console(stderr=True), refresh_per_second=10, transient=True) as screen:
+
+        def update(live: "Live") -> None:
+            lines = [
+                f"{'all' if cpu == 'all' else f'cpu{cpu}':>6} {pct:5.1f} % {'#' * round(pct / 2.5)}"
+                for cpu, pct in live.cpu_pct.items()
+            ]
+            screen.update(Text("\n".join([*lines, f"{live.elapsed_s:6.1f} s   Ctrl-C ends the load"])))
+
+        yield update

@@ -1,0 +1,136 @@
+"""``devicelab sweep``: run an experiment on a device."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from devicelab.cli._out import (
+    BoardOption,
+    DryRunOption,
+    ExperimentArgument,
+    JsonOption,
+    PathOption,
+    SetOption,
+    StoreOption,
+    duration,
+    print_json,
+    print_table,
+    say,
+    sweep_progress,
+)
+
+if TYPE_CHECKING:
+    from devicelab.model.device import Facts
+    from devicelab.plan import Planned
+    from devicelab.sweep import SweepResult
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command(epilog="Example: devicelab sweep klo_under_load --board note10 --set repetitions=3")
+    def sweep(
+        experiment: ExperimentArgument = "klo_under_load",
+        board: BoardOption = None,
+        dry_run: DryRunOption = False,
+        set_: SetOption = None,
+        resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished campaign.")] = False,
+        store: StoreOption = None,
+        report: PathOption = None,
+        json_: JsonOption = False,
+    ) -> None:
+        """Run an experiment on a device: every cell, in random order, with evidence, to a report."""
+        from devicelab import experiment_files, lab
+        from devicelab import sweep as sweeping
+        from devicelab.errors import CheckFailedError, MeasurementError
+        from devicelab.store import Store
+
+        chosen = experiment_files.load(experiment, set_ or ())
+        entry = lab.choose(board)
+        if dry_run:
+            planned, facts = sweeping.dry_run(chosen, entry)
+            if json_:
+                print_json([plan.model_dump(mode="json") for plan in planned.plans])
+            else:
+                _show_plan(planned, facts)
+            return
+        with Store.open(store) as opened, sweep_progress(quiet=json_) as on_progress:
+            result = sweeping.sweep(chosen, entry, opened, resume=resume, report_to=report, on_progress=on_progress)
+        if json_:
+            print_json(sweeping.as_json(result))
+        else:
+            _show_result(result)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        if result.invalid_cells:
+            shown = "; ".join(result.invalid_cells[:3])
+            raise MeasurementError(
+                f"{len(result.invalid_cells)} cells have no valid run: {shown}",
+                device=result.device,
+                hint=f"the reasons are in the report: {result.report}",
+            )
+        failed = [finding for finding in result.findings if finding.verdict == "fail"]
+        if failed:
+            raise CheckFailedError(f"{len(failed)} checks failed: {failed[0].claim}", device=result.device)
+
+
+def _show_plan(planned: "Planned", facts: "Facts") -> None:
+    from devicelab.plan import programmed_ms
+
+    typer.echo(f"{facts.name}: {facts.board.title}{' (simulated)' if facts.simulated else ''}")
+    runs = [run for plan in planned.plans for run in plan.runs]
+    least = sum(programmed_ms(run) for run in runs) / 1000
+    typer.echo(f"{len(runs)} runs of {len(planned.cells)} cells, at least {duration(least)} and the measurements")
+    for word, reasons in planned.unmet.items():
+        typer.echo(f"not possible here: {word}: {'; '.join(reasons)}")
+    shown: set[str] = set()
+    for run in runs:
+        if run.cell_id in shown:
+            continue
+        shown.add(run.cell_id)
+        typer.echo(f"\ncell {run.cell_id}: {planned.cells[run.cell_id].label() or 'no factors'}")
+        for step in run.steps:
+            what = f"{step.path} <- {step.value}" if step.kind == "write" else " ".join(step.do)
+            old = facts.tree.text(step.path) if step.kind == "write" else None
+            typer.echo(f"  {what}{f' (was {old})' if old is not None else ''}: {step.why}")
+        for probe in run.probes:
+            typer.echo(f"  affinity call on CPUs {probe.cpus}: {probe.why}")
+        for gate in run.gates:
+            typer.echo(f"  wait for {gate.path}: {gate.why}")
+        for program in run.programs:
+            where = f" on CPUs {','.join(map(str, program.cpus))}" if program.cpus is not None else ""
+            typer.echo(f"  {program.role}: {' '.join(program.argv)}{where}")
+    typer.echo("\nevery write is undone after its run; the order of runs is shuffled within each repetition")
+
+
+def _show_result(result: "SweepResult") -> None:
+    simulated = " (simulated)" if result.simulated else ""
+    typer.echo(f"campaign {result.campaign} on {result.device}, {result.board}{simulated}")
+    typer.echo(f"{result.runs} of {result.planned} runs stored, {result.invalid} flagged invalid")
+    for what in result.undone:
+        say(f"undone first, left by an earlier agent: {what}")
+    for word, reasons in result.unmet.items():
+        say(f"not possible here: {word}: {'; '.join(reasons)}")
+    rows = [(_verdict(f), f.claim, _estimate(f), f.n) for f in result.findings]
+    if rows:
+        print_table(("verdict", "finding", "estimate [95 % interval]", "n"), rows)
+    typer.echo(f"report: {result.report}")
+
+
+def _verdict(finding: object) -> str:
+    from devicelab.model.experiment import Finding
+
+    assert isinstance(finding, Finding)  # noqa: S101 - narrows the type
+    return f"{finding.verdict}{' (simulated)' if finding.simulated else ''}"
+
+
+def _estimate(finding: object) -> str:
+    from devicelab.model.experiment import Finding
+
+    assert isinstance(finding, Finding)  # noqa: S101 - narrows the type
+    if finding.estimate is None:
+        return ""
+    interval = (
+        f" [{finding.low:.4g}, {finding.high:.4g}]" if finding.low is not None and finding.high is not None else ""
+    )
+    return f"{finding.estimate:.4g}{interval} {finding.unit if finding.unit != '1' else ''}".rstrip()

@@ -1,0 +1,103 @@
+"""Every precondition of a measurement, checked, each with what to do where it fails."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from devicelab import build, knobs, lab, registry, runner
+from devicelab.errors import LabError
+from devicelab.facts import Device, open_device
+from devicelab.toolchain import Compiler, find_compiler, toolchains
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One check: ``ok`` is True, False, or None for something to know rather than to mend."""
+
+    what: str
+    ok: bool | None
+    found: str
+    todo: str = ""
+    exit_code: int = 0
+
+
+def examine(board: str | None) -> tuple[Checked, ...]:
+    """All checks; those of a device only if one is named or just one is there. Errors become checks that failed."""
+    checks = [*_host()]
+    try:
+        entry = lab.choose(board)
+    except LabError as error:
+        return (*checks, Checked("device", False, error.message, error.hint or "", error.exit_code))
+    try:
+        device = open_device(entry)
+    except LabError as error:
+        return (*checks, Checked(f"device {entry.name}", False, error.message, error.hint or "", error.exit_code))
+    try:
+        checks += _device(device)
+    except LabError as error:
+        checks.append(Checked(f"device {entry.name}", False, error.message, error.hint or "", error.exit_code))
+    finally:
+        device.transport.close()
+    return tuple(checks)
+
+
+def _host() -> Iterator[Checked]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Checked("Python", True, version)
+    cache = registry.cache_dir()
+    yield _writable("cache directory", cache)
+    try:
+        path = lab.lab_path()
+        loaded = lab.load_lab()
+        yield Checked("lab.toml", True if path else None, f"{path}: {len(loaded.devices)} devices" if path else "none")
+    except LabError as error:
+        yield Checked("lab.toml", False, error.message, error.hint or "mend the file", error.exit_code)
+    for toolchain in toolchains():
+        abi = toolchain.targets and next(iter(toolchain.targets))
+        found = find_compiler(toolchain, abi)
+        if isinstance(found, Compiler):
+            yield Checked(f"toolchain {toolchain.name}", True, found.version)
+        else:
+            yield Checked(f"toolchain {toolchain.name}", None, "not here", toolchain.install)
+    free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
+    yield Checked("disk space here", free_gb > 1, f"{free_gb:.1f} GB free", "" if free_gb > 1 else "make room", 2)
+
+
+def _writable(what: str, path: Path) -> Checked:
+    nearest = next(p for p in (path, *path.parents) if p.exists())
+    if os.access(nearest, os.W_OK):
+        return Checked(what, True, str(path))
+    return Checked(what, False, f"{path} cannot be written", "set DEVICELAB_CACHE to a directory that can", 2)
+
+
+def _device(device: Device) -> Iterator[Checked]:
+    facts = device.facts
+    name = f"device {facts.name}"
+    simulated = " (simulated)" if facts.simulated else ""
+    yield Checked(name, True, f"{facts.board.title}{simulated}, {facts.abi}, kernel {facts.kernel}")
+    for program in build.programs():
+        try:
+            built = build.build(program, facts.abi)
+            yield Checked(f"build {program}", True, f"{built.toolchain}: {built.size_bytes // 1024} KiB", built.note)
+        except LabError as error:
+            first = error.message.splitlines()[0]
+            yield Checked(f"build {program}", False, first, error.hint or "", error.exit_code)
+    rooted = facts.root != "none"
+    yield Checked(
+        "root", True if rooted else None, facts.root, "" if rooted else "without root no clocks or cores can be pinned"
+    )
+    found = runner.status(device)
+    if found.pending:
+        todo = f"devicelab restore --board {facts.name}"
+        yield Checked("left to undo", False, f"{len(found.pending)} things", todo, 8)
+    held = found.holder is not None or found.alive
+    yield Checked("lease", not held, f"held by {found.holder}" if held else "free", "wait for it" if held else "", 3)
+    for word in ("cpu", "gpu"):
+        try:
+            setting = knobs.setting(word, "max", facts)
+            yield Checked(f"pin {word}", None if setting.unmet else True, "; ".join(setting.unmet) or "possible")
+        except LabError as error:
+            yield Checked(f"pin {word}", None, error.message, error.hint or "")

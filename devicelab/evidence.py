@@ -1,0 +1,64 @@
+"""Which nodes every run samples as evidence, whatever its knobs: clocks, temperatures, throttling."""
+
+import fnmatch
+
+from devicelab.model.device import Facts
+
+_CPU = "/sys/devices/system/cpu"
+_CLOCKS = (
+    f"{_CPU}/cpufreq/policy*/scaling_cur_freq",
+    f"{_CPU}/cpu*/cpufreq/scaling_cur_freq",
+)
+_GPU_CLOCKS = (
+    "/sys/class/kgsl/kgsl-3d0/gpuclk",
+    "/sys/kernel/gpu/gpu_clock",
+    "/sys/devices/platform/*.mali/clock",
+    "/sys/devices/platform/*.mali/cur_freq",
+)
+_AROUND = (
+    f"{_CPU}/online",
+    f"{_CPU}/cpufreq/policy*/stats/time_in_state",
+    f"{_CPU}/cpu*/thermal_throttle/core_throttle_count",
+    "/sys/class/thermal/cooling_device*/cur_state",
+    "/sys/class/power_supply/battery/temp",
+    "/sys/class/power_supply/battery/capacity",
+)
+_ZONE_TYPES = "/sys/class/thermal/thermal_zone*/type"
+_ZONE_TEMPS = "/sys/class/thermal/thermal_zone*/temp"
+_COOLING_TYPES = "/sys/class/thermal/cooling_device*/type"
+
+# Zones beyond this many are not sampled: a phone has up to 79, and reading one may cost a bus transfer.
+_MAX_ZONES = 6
+
+GLOBS: tuple[str, ...] = (*_CLOCKS, *_GPU_CLOCKS, *_AROUND, _ZONE_TYPES, _ZONE_TEMPS, _COOLING_TYPES)
+
+
+def thermal_zones(facts: Facts) -> dict[str, str]:
+    """The ``temp`` nodes that stand for the silicon's temperature, by path, with their zone's type.
+
+    The board's zone types first; on a board that names none, every zone with a readable temperature.
+    """
+    tree = facts.tree
+    zones: dict[str, str] = {}
+    patterns = facts.board.thermal_zones or ("*",)
+    for pattern in patterns:
+        for path in tree.glob(_ZONE_TYPES):
+            kind, temp = tree.text(path), path.removesuffix("type") + "temp"
+            if kind and fnmatch.fnmatchcase(kind, pattern) and tree.number(temp) is not None:
+                zones.setdefault(temp, kind)
+    return dict(list(zones.items())[:_MAX_ZONES])
+
+
+def sampled(facts: Facts) -> tuple[str, ...]:
+    """Nodes to sample during a run: one clock a CPU policy, the GPU's clock, the silicon's temperatures."""
+    tree = facts.tree
+    clocks = tree.glob(_CLOCKS[0]) or tree.glob(_CLOCKS[1])
+    gpu = next((found for pattern in _GPU_CLOCKS if (found := tree.glob(pattern))), ())
+    readable = (path for path in (*clocks, *gpu) if tree.text(path) is not None)
+    return (*readable, *thermal_zones(facts))
+
+
+def around(facts: Facts) -> tuple[str, ...]:
+    """Nodes to read before and after a run: residency counters, throttling counters, cooling states, battery."""
+    tree = facts.tree
+    return tuple(path for pattern in _AROUND for path in tree.glob(pattern) if tree.text(path) is not None)

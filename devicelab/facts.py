@@ -1,0 +1,221 @@
+"""Reads what a device is, before anything is changed: ABI, board kind, root, nodes."""
+
+import re
+from dataclasses import dataclass, field
+
+from devicelab import boards, knobs, transports
+from devicelab.build import Built, build
+from devicelab.errors import DeviceRefusedError, DeviceUnreachableError
+from devicelab.lab import DeviceEntry
+from devicelab.model.device import Facts, RootMethod
+from devicelab.model.tree import Tree, parse_snapshot
+from devicelab.transports.base import Transport
+
+ANDROID_DIR = "/data/local/tmp/devicelab"
+
+_ABI_BY_MACHINE = {
+    "x86_64": "x86_64",
+    "amd64": "x86_64",
+    "aarch64": "arm64-v8a",
+    "arm64": "arm64-v8a",
+    "armv7l": "armeabi-v7a",
+    "armv8l": "armeabi-v7a",
+    "i686": "x86",
+    "riscv64": "riscv64",
+}
+
+# One round trip: everything that can be asked without our own program. Positional parameters only, nothing pasted.
+_PROBE = r"""
+dir=$1; methods=$2
+[ -n "$dir" ] || if [ -d /data/local/tmp ] && command -v getprop >/dev/null 2>&1
+then dir=/data/local/tmp/devicelab; else dir=/var/tmp/devicelab-$(id -u); fi
+t=; command -v timeout >/dev/null 2>&1 && t='timeout 10'
+is0() { [ "$("$@" </dev/null 2>/dev/null)" = 0 ]; }
+root=none
+if [ "$(id -u)" = 0 ]; then root=self; else for m in $methods; do
+case $m in
+su-c) command -v su >/dev/null 2>&1 && is0 $t su -c 'id -u' && root=su-c && break;;
+su-0) command -v su >/dev/null 2>&1 && is0 $t su 0 id -u && root=su-0 && break;;
+sudo) command -v sudo >/dev/null 2>&1 && is0 $t sudo -n id -u && root=sudo && break;;
+esac; done; fi
+echo "machine=$(uname -m)"; echo "kernel=$(uname -r)"; echo "root=$root"; echo "dir=$dir"
+echo "boot_id=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
+echo '--- props'; command -v getprop >/dev/null 2>&1 && getprop
+echo '--- os'; cat /etc/os-release 2>/dev/null
+echo '--- sums'; cd "$dir/bin" 2>/dev/null && for f in *; do [ -f "$f" ] && sha256sum "$f" 2>/dev/null; done
+exit 0
+"""
+
+
+@dataclass(frozen=True)
+class Basics:
+    """What the probe script tells. ``sums`` maps the name of a file in ``dir``/bin to its SHA-256."""
+
+    machine: str
+    kernel: str
+    root: RootMethod
+    dir: str
+    boot_id: str
+    props: dict[str, str] = field(default_factory=dict)
+    sums: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def android(self) -> bool:
+        """The device has Android's properties."""
+        return any(name.startswith("ro.") for name in self.props)
+
+    @property
+    def abi(self) -> str:
+        """Android's name of the ABI."""
+        return self.props.get("ro.product.cpu.abi") or _ABI_BY_MACHINE.get(self.machine, self.machine)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device in hand: how to reach it, what it is, and how to call the agent there."""
+
+    entry: DeviceEntry
+    transport: Transport
+    facts: Facts
+    agent: Built
+    sums: dict[str, str]
+
+    def argv(self, *words: str) -> list[str]:
+        """The agent's argv on the device, as root where there is a way to it."""
+        return transports.as_root([f"{self.facts.dir}/bin/agent", *words], self.facts.root)
+
+
+def parse_probe(text: str) -> Basics:
+    """The probe script's output; anything odd in it is skipped, never trusted.
+
+    Raises:
+        ValueError: the output has not even a machine name.
+    """
+    section = "head"
+    found: dict[str, dict[str, str]] = {"head": {}, "props": {}, "os": {}, "sums": {}}
+    for line in text.replace("\r", "").split("\n"):
+        if line.startswith("--- "):
+            section = line[4:].strip()
+        elif section == "props":
+            if match := re.fullmatch(r"\[([^\]]+)\]: \[(.*)\]", line):
+                found["props"][match[1]] = match[2]
+        elif section == "sums":
+            if match := re.fullmatch(r"([0-9a-f]{64}) [ *](\S+)", line):
+                found["sums"][match[2]] = match[1]
+        elif section in found:
+            name, mark, value = line.partition("=")
+            if mark:
+                found[section][name] = value.strip().strip('"')
+    head = found["head"]
+    if not head.get("machine") or not head.get("dir", "").startswith("/"):
+        raise ValueError("no answer from the probe")
+    os_props = {f"os.{name.lower()}": value for name, value in found["os"].items()}
+    root = head.get("root", "none")
+    return Basics(
+        machine=head["machine"],
+        kernel=head.get("kernel", ""),
+        root=root if root in {"none", "self", "su-c", "su-0", "sudo"} else "none",  # type: ignore[arg-type]
+        dir=head["dir"],
+        boot_id=head.get("boot_id", ""),
+        props=found["props"] or os_props,
+        sums=found["sums"],
+    )
+
+
+def probe(entry: DeviceEntry, transport: Transport) -> Basics:
+    """Ask the device in one round trip.
+
+    Raises:
+        DeviceUnreachableError: no answer that makes sense.
+    """
+    usual = "su-c su-0" if entry.address.startswith("adb:") else ""
+    methods = entry.root if entry.root is not None else usual
+    argv = ["sh", "-c", _PROBE, "probe", entry.dir or "", methods]
+    done = transport.run(argv, timeout_s=60)
+    try:
+        return parse_probe(done.stdout.decode("utf-8", "replace"))
+    except ValueError as error:
+        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()[:300]
+        raise DeviceUnreachableError(
+            f"the device does not answer sensibly (exit code {done.exit_code}): {said or 'nothing'}",
+            device=entry.name,
+            hint="try `adb shell uname -a` (or ssh) by hand",
+        ) from error
+
+
+def identify(entry: DeviceEntry) -> str:
+    """The board kind of a device, by its properties alone (nodes are not read)."""
+    transport = transports.connect(entry.address)
+    try:
+        basics = probe(entry, transport)
+    finally:
+        transport.close()
+    return boards.recognise(basics.props, Tree(), named=entry.board).kind
+
+
+def open_device(entry: DeviceEntry, *, patterns: tuple[str, ...] = ()) -> Device:
+    """Connect, ask, put the agent there if it is missing, and read the nodes that knobs need.
+
+    Args:
+        entry: which device.
+        patterns: further node patterns to read (``devicelab capture``).
+
+    Raises:
+        DeviceUnreachableError, DeviceRefusedError, BuildError: see ``devicelab.errors``.
+    """
+    transport = transports.connect(entry.address)
+    try:
+        return _open(entry, transport, patterns)
+    except BaseException:
+        transport.close()
+        raise
+
+
+def _open(entry: DeviceEntry, transport: Transport, patterns: tuple[str, ...]) -> Device:
+    basics = probe(entry, transport)
+    if basics.root == "none" and entry.root == "adb-root":
+        basics = _restart_as_root(entry, transport)
+    agent = build("agent", basics.abi)
+    if basics.sums.get("agent") != agent.sha256:
+        transport.push(agent.path, f"{basics.dir}/bin/agent", mode=0o755)
+    tree = _snapshot(entry, transport, basics, (*knobs.globs(), *patterns))
+    board = boards.recognise(basics.props, tree, named=entry.board)
+    facts = Facts(
+        name=entry.name,
+        address=entry.address,
+        board=board,
+        abi=basics.abi,
+        os="android" if basics.android else "linux",
+        kernel=basics.kernel,
+        boot_id=basics.boot_id,
+        root=basics.root,
+        simulated=basics.props.get("ro.devicelab.simulated") == "1",
+        props=basics.props,
+        dir=basics.dir,
+        nodes=tuple(tree.values()),
+    )
+    return Device(entry, transport, facts, agent, {**basics.sums, "agent": agent.sha256})
+
+
+def _restart_as_root(entry: DeviceEntry, transport: Transport) -> Basics:
+    become_root = getattr(transport, "become_root", None)
+    if become_root is None:
+        raise DeviceRefusedError('`root = "adb-root"` needs an adb address', device=entry.name)
+    become_root()
+    return probe(entry, transport)
+
+
+def _snapshot(entry: DeviceEntry, transport: Transport, basics: Basics, patterns: tuple[str, ...]) -> Tree:
+    argv = transports.as_root([f"{basics.dir}/bin/agent", "snapshot", "-"], basics.root)
+    done = transport.run(argv, timeout_s=120, stdin="".join(f"{p}\n" for p in dict.fromkeys(patterns)).encode())
+    if done.exit_code != 0:
+        said = done.stderr.decode("utf-8", "replace").strip()[:500]
+        raise DeviceRefusedError(
+            f"the agent does not run there (exit code {done.exit_code}): {said or 'no message'}",
+            device=entry.name,
+            hint=f"is {basics.dir} on a file system mounted noexec? set `dir` in lab.toml",
+        )
+    try:
+        return parse_snapshot(done.stdout)
+    except ValueError as error:
+        raise DeviceUnreachableError(f"the agent's answer is garbled: {error}", device=entry.name) from error

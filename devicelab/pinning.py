@@ -1,0 +1,158 @@
+"""Pin a device and leave it pinned (``devicelab pin``), and give it back (``devicelab restore``)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from devicelab import knobs, runner
+from devicelab.errors import DeviceRefusedError, LabError
+from devicelab.facts import Device, open_device
+from devicelab.knobs.base import Setting
+from devicelab.lab import DeviceEntry
+from devicelab.model.device import Facts
+from devicelab.model.experiment import Level
+from devicelab.model.journal import Event, PlanStart, StepResult
+from devicelab.model.plan import Plan
+from devicelab.sweep import holder, new_campaign_id
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """What a pin did: the settings planned, the steps with what was read before and after, what was not possible."""
+
+    facts: Facts
+    settings: dict[str, Setting]
+    steps: tuple[StepResult, ...] = ()
+    undone: tuple[str, ...] = ()
+
+    @property
+    def unmet(self) -> dict[str, tuple[str, ...]]:
+        """What the device could not be brought to do, by word."""
+        return {word: setting.unmet for word, setting in self.settings.items() if setting.unmet}
+
+
+def settings_for(wants: dict[str, Level], facts: Facts) -> dict[str, Setting]:
+    """What each wanted knob has to do on this device.
+
+    Raises:
+        ConfigError: a word or level that makes no sense there.
+    """
+    return {word: knobs.setting(word, want, facts) for word, want in wants.items()}
+
+
+def pin(entry: DeviceEntry, wants: dict[str, Level], *, dry_run: bool = False) -> Pinned:
+    """Bring the device to the wanted levels and leave it so; the undo journal stays for ``restore``.
+
+    All writes and their verification are done by one start of the agent.
+
+    Raises:
+        DeviceRefusedError: nothing of it can be set here, or a write did not hold (the device is restored then).
+    """
+    device = open_device(entry)
+    try:
+        chosen = settings_for(wants, device.facts)
+        if dry_run:
+            return Pinned(device.facts, chosen)
+        steps = tuple(step for setting in chosen.values() for step in setting.steps)
+        if not steps:
+            reasons = "; ".join(reason for setting in chosen.values() for reason in setting.unmet)
+            raise DeviceRefusedError(f"nothing to set: {reasons or 'all is as wanted'}", device=device.facts.name)
+        undone = runner.make_ready(device, holder())
+        campaign = new_campaign_id()
+        plan = Plan(
+            plan_id=f"{campaign}-pin",
+            campaign=campaign,
+            device=device.facts.name,
+            holder=holder(),
+            setup=steps,
+            keep=True,
+        )
+        return Pinned(device.facts, chosen, _execute(device, plan), undone)
+    finally:
+        device.transport.close()
+
+
+def _execute(device: Device, plan: Plan) -> tuple[StepResult, ...]:
+    steps: list[StepResult] = []
+    flags: list[str] = []
+
+    def see(event: Event) -> None:
+        if isinstance(event, PlanStart):
+            steps.extend(event.setup)
+            flags.extend(f"{flag.code}: {flag.detail}" for flag in event.flags)
+
+    runner.deploy(device, ("agent",), plan)
+    runner.start(device, plan)
+    runner.attend(device, plan, see)
+    if flags:
+        raise DeviceRefusedError(f"the pin did not hold: {'; '.join(flags)}", device=device.facts.name)
+    return tuple(steps)
+
+
+def give_back(entry: DeviceEntry) -> dict[str, Any]:
+    """Undo what a pin or a dead agent left on the device; what was put back, as the agent says it.
+
+    A live agent that only holds a pin is ended first.
+
+    Raises:
+        DeviceBusyError: an agent is measuring there. RestoreError: something could not be put back.
+    """
+    device = open_device(entry)
+    try:
+        found = runner.status(device)
+        if found.alive and found.plan_id and found.plan_id.endswith("-pin"):
+            runner.stop(device)
+        return runner.restore(device)
+    finally:
+        device.transport.close()
+
+
+def capture_patterns() -> tuple[str, ...]:
+    """What ``devicelab capture`` reads beyond the knobs' nodes: whole subtrees that describe a board."""
+    return (
+        "/sys/devices/system/cpu/**",
+        "/sys/class/thermal/*/type",
+        "/sys/class/thermal/*/temp",
+        "/sys/class/thermal/*/*",
+        "/sys/class/devfreq/*/*",
+        "/sys/class/kgsl/*/*",
+        "/sys/class/kgsl/*/devfreq/*",
+        "/sys/class/power_supply/*/*",
+        "/sys/devices/platform/*.mali/*",
+        "/sys/kernel/gpu/*",
+        "/sys/power/*",
+        "/sys/module/cpu_boost/parameters/*",
+        "/sys/module/msm_performance/parameters/*",
+        "/sys/kernel/msm_performance/parameters/*",
+        "/dev/cpuset/*/cpus",
+        "/dev/stune/*/*",
+        "/dev/cpuctl/*/cpu.uclamp.*",
+        "/proc/cpuinfo",
+        "/proc/version",
+        "/proc/sys/kernel/sched_*",
+    )
+
+
+def health(entry: DeviceEntry) -> dict[str, Any]:
+    """What a device is and whether it can be used now; an error is part of the answer, not raised."""
+    try:
+        device = open_device(entry)
+    except LabError as error:
+        return {"usable": False, "error": error.message, "hint": error.hint}
+    try:
+        facts, found = device.facts, runner.status(device)
+        return {
+            "usable": not found.alive and not found.pending and found.holder is None,
+            "board": facts.board.kind,
+            "title": facts.board.title,
+            "abi": facts.abi,
+            "root": facts.root,
+            "kernel": facts.kernel,
+            "simulated": facts.simulated,
+            "holder": found.holder,
+            "busy": found.alive,
+            "to_restore": list(found.pending),
+        }
+    except LabError as error:
+        return {"usable": False, "error": error.message, "hint": error.hint}
+    finally:
+        device.transport.close()

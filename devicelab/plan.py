@@ -1,0 +1,276 @@
+"""From an experiment and a device's facts to plans: pure functions; what ``--dry-run`` prints."""
+
+import itertools
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from devicelab import evidence, knobs, registry
+from devicelab.errors import ConfigError, DeviceRefusedError
+from devicelab.knobs.base import Setting
+from devicelab.model.device import Facts
+from devicelab.model.experiment import Cell, Experiment, Level, Measure
+from devicelab.model.plan import Plan, Program, Run, Sampling, content_id
+from devicelab.workloads import overhead
+from devicelab.workloads.base import CommandLine, Context
+
+# Runs a plan holds at most: the host writes the next block while the device works on this one.
+BLOCK = 200
+
+# Grace beyond what a run is programmed to last before the host looks whether the agent is still alive.
+_LOAD_WORDS = ("load", "placement")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a sweep is going to do.
+
+    Attributes:
+        cells: by cell id.
+        plans: blocks of runs in the order they are performed.
+        unmet: what the device could not be brought to do, by factor word (the experiment did not require it).
+        programs: native programs the plans need on the device.
+        files: other files the plans need there, as paths inside devicelab's data folders.
+    """
+
+    cells: dict[str, Cell]
+    plans: tuple[Plan, ...]
+    unmet: dict[str, tuple[str, ...]]
+    programs: tuple[str, ...]
+
+    @property
+    def runs(self) -> int:
+        """Number of runs in all plans."""
+        return sum(len(plan.runs) for plan in self.plans)
+
+
+def words(experiment: Experiment) -> tuple[str, ...]:
+    """Every word that may be a factor of this experiment."""
+    own: tuple[str, ...] = ()
+    if experiment.measure is not None:
+        own = tuple(registry.module("workloads", experiment.measure.workload).Params.model_fields)
+    return (*_LOAD_WORDS, *knobs.words(), *own)
+
+
+def cells(experiment: Experiment) -> tuple[Cell, ...]:
+    """The combinations of levels, without the excluded ones and without those that mean the same.
+
+    A placement says nothing about a cell without load, so such cells are one.
+
+    Raises:
+        ConfigError: a factor nobody knows.
+    """
+    known = words(experiment)
+    named = {*experiment.factors, *experiment.set, *(word for part in experiment.exclude for word in part)}
+    for word in sorted(named):
+        if word not in known:
+            raise registry.unknown("factor", word, known)
+    measured = content_id(
+        experiment.measure.model_dump_json() if experiment.measure else "",
+        *(tenant.model_dump_json() for tenant in experiment.tenants),
+        repr((experiment.hold_s, experiment.duration_s, experiment.settle_s)),
+    )
+    found: dict[str, Cell] = {}
+    for levels in itertools.product(*experiment.factors.values()):
+        chosen = {**experiment.set, **dict(zip(experiment.factors, levels, strict=True))}
+        if any(all(chosen.get(w) == level for w, level in part.items()) for part in experiment.exclude):
+            continue
+        if chosen.get("load", "none") == "none":
+            chosen.pop("placement", None)
+        cell = Cell(levels=chosen, measured=measured)
+        found.setdefault(cell.cell_id, cell)
+    if not found:
+        raise ConfigError("every cell is excluded; nothing is left to run")
+    return tuple(found.values())
+
+
+def order(chosen: Sequence[Cell], repetitions: int, seed: int) -> tuple[tuple[Cell, int], ...]:
+    """(cell, repetition) in blocks of one repetition each, every block shuffled by the seed.
+
+    Blocks spread the repetitions of a cell over the whole time, so that a drift does not hit one cell alone.
+    """
+    ordered: list[tuple[Cell, int]] = []
+    for repetition in range(repetitions):
+        block = [(cell, repetition) for cell in chosen]
+        random.Random(f"{seed}/{repetition}").shuffle(block)  # noqa: S311 - an order, not a secret
+        ordered += block
+    return tuple(ordered)
+
+
+def load_programs(level: Level, placement: str, facts: Facts) -> tuple[Program, ...]:
+    """The background load of a cell as programs.
+
+    Args:
+        level: ``none`` or the arguments of ``overhead`` ("1000 5000 20").
+        placement: ``free`` (one process, no affinity), ``one-big``, ``one-per-core``, ``two-per-core``, ``n:4`` (four
+            processes, no affinity), or cores ("big", "4-7", "0x30": one process pinned to each).
+        facts: the device's.
+
+    Raises:
+        ConfigError: not such a level or placement, or CPUs that are not there.
+    """
+    if level == "none":
+        return ()
+    params = overhead.parse_level(str(level))
+    line = overhead.command(params, Context())
+    return place(line, placement, facts)
+
+
+def place(line: CommandLine, placement: str, facts: Facts) -> tuple[Program, ...]:
+    """Copies of a load's command line, placed as ``load_programs`` says."""
+    spots: list[tuple[int, ...] | None]
+    kind, _, count = placement.partition(":")
+    if placement == "free":
+        spots = [None]
+    elif kind == "n" and count.isdecimal() and 0 < int(count) <= 1024:
+        spots = [None] * int(count)
+    elif placement == "one-big":
+        spots = [(knobs.resolve_cores("big", facts)[0],)]
+    elif placement == "one-per-core":
+        spots = [(cpu,) for cpu in facts.cpus_online]
+    elif placement == "two-per-core":
+        spots = [(cpu,) for cpu in facts.cpus_online for _ in range(2)]
+    else:
+        try:
+            spots = [(cpu,) for cpu in knobs.resolve_cores(placement, facts)]
+        except ConfigError as error:
+            hint = "placements: free, one-big, one-per-core, two-per-core, n:COUNT, or cores such as 4-7, big, 0x30"
+            raise ConfigError(f"no such placement {placement!r}: {error.message}", hint=hint) from error
+    return tuple(
+        Program(name=f"load{number}", role="load", argv=line.argv, env=line.env, cpus=cpus)
+        for number, cpus in enumerate(spots)
+    )
+
+
+def measure_program(measure: Measure, cell: Cell, facts: Facts, settings: Iterable[Setting]) -> Program:
+    """The measured program of a cell: the workload's command line with the cell's levels as parameters."""
+    workload = registry.module("workloads", measure.workload)
+    params = workload_params(measure, cell)
+    line: CommandLine = workload.command(params, Context(simulated=facts.simulated))
+    return Program(
+        name="measure",
+        role="measure",
+        argv=line.argv,
+        env=line.env,
+        barrier=line.barrier,
+        cpus=knobs.resolve_cores(measure.cores, facts) if measure.cores else None,
+        cgroups=tuple(path for setting in settings for path in setting.cgroups),
+        timeout_ms=round(measure.timeout_s * 1000),
+    )
+
+
+def workload_params(measure: Measure, cell: Cell) -> object:
+    """The workload's parameters in a cell.
+
+    Raises:
+        ConfigError: a parameter is unknown or has a wrong value.
+    """
+    from pydantic import ValidationError
+
+    from devicelab.lab import explain
+
+    model = registry.module("workloads", measure.workload).Params
+    levels = {name: level for name, level in cell.levels.items() if name in model.model_fields}
+    try:
+        return model.model_validate({**measure.params, **levels})
+    except ValidationError as error:
+        raise ConfigError(f"workload {measure.workload}: {explain(error)}") from error
+
+
+def settings(cell: Cell, experiment: Experiment, facts: Facts) -> dict[str, Setting]:
+    """What each knob word of a cell has to do on this device.
+
+    Raises:
+        DeviceRefusedError: the device cannot do what the experiment requires.
+    """
+    found: dict[str, Setting] = {}
+    for word in knobs.words():
+        if word not in cell.levels:
+            continue
+        setting = knobs.setting(word, cell.levels[word], facts)
+        if setting.unmet and word in experiment.require:
+            raise DeviceRefusedError(
+                f"{word} = {cell.levels[word]!r} cannot be set: {'; '.join(setting.unmet)}",
+                device=facts.name,
+                hint=f"the experiment says require = [{word!r}]; without it the runs are only marked",
+            )
+        found[word] = setting
+    return found
+
+
+def run_of(cell: Cell, repetition: int, experiment: Experiment, facts: Facts, campaign: str) -> Run:
+    """One run as the agent performs it."""
+    chosen = settings(cell, experiment, facts)
+    programs = load_programs(cell.levels.get("load", "none"), str(cell.levels.get("placement", "free")), facts)
+    if experiment.measure is not None:
+        programs = (*programs, measure_program(experiment.measure, cell, facts, chosen.values()))
+    gates = knobs.gates(experiment.thermal, facts) if experiment.thermal is not None else ()
+    sample = (path for setting in chosen.values() for path in setting.sample)
+    around = (path for setting in chosen.values() for path in setting.around)
+    return Run(
+        run_id=content_id(campaign, cell.cell_id, str(repetition)),
+        cell_id=cell.cell_id,
+        repetition=repetition,
+        steps=tuple(step for setting in chosen.values() for step in setting.steps),
+        gates=(*gates, *(gate for setting in chosen.values() for gate in setting.gates)),
+        probes=tuple(probe for setting in chosen.values() for probe in setting.probes),
+        programs=programs,
+        sampling=Sampling(
+            period_ms=round(1000 / experiment.sample_hz) if experiment.sample_hz else 0,
+            nodes=tuple(dict.fromkeys((*evidence.sampled(facts), *sample))),
+            around=tuple(dict.fromkeys((*evidence.around(facts), *around))),
+        ),
+        settle_ms=round(experiment.settle_s * 1000),
+        hold_ms=0 if experiment.measure is not None else round(experiment.hold_s * 1000),
+        cooldown_ms=round(experiment.cooldown_s * 1000),
+    )
+
+
+def plan_id(campaign: str, runs: Iterable[Run]) -> str:
+    """A plan's id: the campaign's id, then a hash of the runs in it (so that a campaign's plans are found by name)."""
+    return f"{campaign}-{content_id(*(run.run_id for run in runs), length=8)}"
+
+
+def make(experiment: Experiment, facts: Facts, *, campaign: str, holder: str) -> Planned:
+    """All runs of an experiment on one device, as plans of at most ``BLOCK`` runs.
+
+    Raises:
+        ConfigError, DeviceRefusedError: see the functions above; raised before anything is changed.
+    """
+    chosen = cells(experiment)
+    runs = [
+        run_of(cell, repetition, experiment, facts, campaign)
+        for cell, repetition in order(chosen, experiment.repetitions, experiment.seed)
+    ]
+    plans = tuple(
+        Plan(
+            plan_id=plan_id(campaign, runs[start : start + BLOCK]),
+            campaign=campaign,
+            device=facts.name,
+            holder=holder,
+            runs=tuple(runs[start : start + BLOCK]),
+        )
+        for start in range(0, len(runs), BLOCK)
+    )
+    unmet = {
+        f"{word} = {cell.levels[word]}": setting.unmet
+        for cell in chosen
+        for word, setting in settings(cell, experiment, facts).items()
+        if setting.unmet
+    }
+    return Planned({cell.cell_id: cell for cell in chosen}, plans, unmet, programs(experiment, chosen))
+
+
+def programs(experiment: Experiment, chosen: Iterable[Cell]) -> tuple[str, ...]:
+    """Native programs that the cells need on the device."""
+    needed: list[str] = ["agent"]
+    if any(cell.levels.get("load", "none") != "none" for cell in chosen):
+        needed += overhead.NATIVE
+    if experiment.measure is not None:
+        needed += registry.module("workloads", experiment.measure.workload).NATIVE
+    return tuple(dict.fromkeys(needed))
+
+
+def programmed_ms(run: Run) -> int:
+    """How long a run lasts at least, as far as the plan says (a measurement's own length is not known)."""
+    return run.settle_ms + run.hold_ms + run.cooldown_ms

@@ -1,0 +1,387 @@
+"""A sweep: experiment → plan → runs on one device → store → findings → report."""
+
+import contextlib
+import getpass
+import json
+import os
+import secrets
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from devicelab import knobs, registry, runner
+from devicelab import plan as planning
+from devicelab.errors import ConfigError, LabError, MeasurementError
+from devicelab.facts import Device, open_device
+from devicelab.lab import DeviceEntry
+from devicelab.model.campaign import BinaryInfo, CampaignInfo
+from devicelab.model.device import Facts
+from devicelab.model.experiment import Cell, Experiment, Finding
+from devicelab.model.journal import Event, Flag, PlanEnd, PlanStart, RunRecord, RunStart
+from devicelab.model.measurement import Measurement
+from devicelab.model.plan import Plan, Run
+from devicelab.store import Store
+
+# How often a campaign's missing runs are planned anew after the agent was lost, before the sweep gives up.
+MAX_RESTARTS = 3
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a sweep is: ``eta_s`` is learnt from the runs so far, ``None`` before the first one ends."""
+
+    done: int
+    total: int
+    invalid: int
+    cell: str
+    eta_s: float | None
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep did.
+
+    Attributes:
+        runs: stored runs of the campaign, ``invalid`` those of them that are flagged.
+        interrupted: ended by Ctrl-C or a signal; ``--resume`` goes on.
+        unmet: what the device could not be brought to do though the cells name it (not required).
+        undone: what an earlier agent had left pending and was undone first.
+    """
+
+    campaign: str
+    device: str
+    board: str
+    simulated: bool
+    runs: int
+    planned: int
+    invalid: int
+    invalid_cells: tuple[str, ...]
+    report: Path | None
+    findings: tuple[Finding, ...]
+    unmet: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    undone: tuple[str, ...] = ()
+    interrupted: bool = False
+
+
+def holder() -> str:
+    """Who we are, for the lease: user, host and process."""
+    return f"{getpass.getuser()}@{socket.gethostname()} pid {os.getpid()}"
+
+
+def new_campaign_id() -> str:
+    """Sortable by time, unlikely to be drawn twice: ``20261122-101500-3f2a``."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+
+
+def dry_run(experiment: Experiment, entry: DeviceEntry) -> tuple[planning.Planned, Facts]:
+    """The plans a sweep would execute. Reads the device; changes nothing but putting the agent there."""
+    device = open_device(entry)
+    try:
+        return planning.make(experiment, device.facts, campaign="dry-run", holder=holder()), device.facts
+    finally:
+        device.transport.close()
+
+
+def sweep(
+    experiment: Experiment,
+    entry: DeviceEntry,
+    store: Store,
+    *,
+    resume: bool = False,
+    report_to: Path | None = None,
+    night: str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> SweepResult:
+    """Run an experiment on a device, every run stored once, and conclude.
+
+    With ``resume`` the latest unfinished campaign of this experiment on this device goes on: what the board finished
+    meanwhile is fetched, the rest is done. Ctrl-C stops the agent, which restores the device, and keeps what is done.
+
+    Raises:
+        LabError: any of ``devicelab.errors``; what was measured before is stored.
+    """
+    device = open_device(entry)
+    try:
+        conductor = _conductor(experiment, device, store, resume=resume, night=night)
+        conductor.on_progress = on_progress
+        interrupted = conductor.run_to_end()
+    finally:
+        device.transport.close()
+    return _conclude(conductor, report_to, interrupted=interrupted)
+
+
+def _conductor(
+    experiment: Experiment, device: Device, store: Store, *, resume: bool, night: str | None
+) -> "_Conductor":
+    if resume:
+        info = _to_resume(store, device.facts.name, experiment.name)
+        stored = store.plan_json(info.campaign)
+        experiment = store.experiment(info.campaign)
+        cells = {cell.cell_id: cell for cell in store.cells(info.campaign)}
+        plans = tuple(Plan.model_validate(data) for data in json.loads(stored or "[]"))
+        programs = planning.programs(experiment, cells.values())
+        return _Conductor(device, store, experiment, info.campaign, cells, plans, programs, resumed=True)
+    campaign = new_campaign_id()
+    planned = planning.make(experiment, device.facts, campaign=campaign, holder=holder())
+    undone = runner.make_ready(device, planned.plans[0].holder)
+    built = runner.deploy(device, planned.programs)
+    store.begin_campaign(
+        campaign=campaign,
+        experiment=experiment,
+        facts=device.facts,
+        cells=tuple(planned.cells.values()),
+        command=" ".join(sys.argv),
+        binaries=[
+            BinaryInfo(
+                name=item.program,
+                sha256=item.sha256,
+                target=item.abi,
+                toolchain=item.toolchain,
+                compiler=item.compiler_version,
+            )
+            for item in built
+        ],
+        plan_json=json.dumps([json.loads(plan.to_json()) for plan in planned.plans]),
+        night=night,
+    )
+    return _Conductor(
+        device, store, experiment, campaign, planned.cells, planned.plans, planned.programs,
+        unmet=planned.unmet, undone=undone,
+    )  # fmt: skip
+
+
+def _to_resume(store: Store, device: str, experiment: str) -> CampaignInfo:
+    found = store.unfinished(device=device, experiment=experiment)
+    if not found:
+        raise ConfigError(f"no unfinished campaign of {experiment!r} on {device}", hint="start one without --resume")
+    return found[0]
+
+
+class _Conductor:
+    """One campaign on one device: hands plans to the runner and commits what comes back."""
+
+    def __init__(
+        self,
+        device: Device,
+        store: Store,
+        experiment: Experiment,
+        campaign: str,
+        cells: dict[str, Cell],
+        plans: Sequence[Plan],
+        programs: tuple[str, ...],
+        *,
+        resumed: bool = False,
+        unmet: dict[str, tuple[str, ...]] | None = None,
+        undone: tuple[str, ...] = (),
+    ) -> None:
+        self.device = device
+        self.store = store
+        self.experiment = experiment
+        self.campaign = campaign
+        self.cells = cells
+        self.plans = plans
+        self.programs = programs
+        self.resumed = resumed
+        self.unmet = unmet or {}
+        self.undone = undone
+        self.current: Plan = plans[0]
+        self.on_progress: Callable[[Progress], None] | None = None
+        self.runs: dict[str, Run] = {run.run_id: run for plan in plans for run in plan.runs}
+        self.done = set(store.done_runs(campaign))
+        self.invalid = 0
+        self.spans_s: list[float] = []
+        self._started: tuple[str, float] | None = None
+
+    def run_to_end(self) -> bool:
+        """All runs, or until interrupted (then True)."""
+        try:
+            if self.resumed:
+                self._fetch()
+            self._execute()
+        except KeyboardInterrupt:
+            self._interrupted()
+            return True
+        except LabError as error:
+            with contextlib.suppress(LabError):
+                self.store.finish_campaign(self.campaign, "interrupted", error.message)
+            raise
+        self.store.finish_campaign(self.campaign, "complete")
+        return False
+
+    def missing(self) -> tuple[Run, ...]:
+        """Planned runs that are not stored yet, in their order."""
+        return tuple(run for run_id, run in self.runs.items() if run_id not in self.done)
+
+    def _execute(self) -> None:
+        restarts = 0
+        blocks = list(self._blocks())
+        while blocks:
+            plan = blocks.pop(0)
+            runner.deploy(self.device, self.programs, plan)
+            self.current = plan
+            runner.start(self.device, plan)
+            try:
+                end = runner.attend(self.device, plan, self._see)
+            except runner.AgentLostError:
+                restarts += 1
+                if restarts > MAX_RESTARTS:
+                    raise
+                runner.make_ready(self.device, plan.holder)
+                blocks = list(self._blocks(again=True))
+                continue
+            _check_end(end, self.device.facts.name)
+            runner.clean(self.device, plan)
+
+    def _blocks(self, *, again: bool = False) -> Iterator[Plan]:
+        """The missing runs as plans; planned anew (with new ids) where some of a plan are done already."""
+        todo = self.missing()
+        if not again and not self.resumed and len(todo) == len(self.runs):
+            yield from self.plans
+            return
+        for start in range(0, len(todo), planning.BLOCK):
+            runs = todo[start : start + planning.BLOCK]
+            plan_id = planning.plan_id(self.campaign, runs)
+            yield self.plans[0].model_copy(update={"plan_id": plan_id, "runs": runs, "holder": holder()})
+
+    def _fetch(self) -> None:
+        """After a loss of this host: attach to the agent if it still works, take what it journalled, undo if dead."""
+        for plan_id in runner.plans_there(self.device, self.campaign):
+            self.current = self.plans[0].model_copy(update={"plan_id": plan_id, "runs": tuple(self.runs.values())})
+            with contextlib.suppress(runner.AgentLostError):
+                runner.attend(self.device, self.current, self._see)
+            runner.clean(self.device, self.current)
+        runner.make_ready(self.device, holder())
+
+    def _interrupted(self) -> None:
+        runner.stop(self.device)
+        with contextlib.suppress(LabError):
+            runner.attend(self.device, self.current, self._see, patience_s=20)
+        self.store.finish_campaign(self.campaign, "interrupted", "stopped by the user")
+
+    def _see(self, event: Event) -> None:
+        if isinstance(event, RunStart):
+            run = self.runs.get(event.run_id)
+            self._started = (event.run_id, time.monotonic())
+            self._report(self.cells[run.cell_id].label() if run else "")
+        elif isinstance(event, RunRecord):
+            self._commit(event)
+        elif isinstance(event, PlanStart | PlanEnd):
+            _raise_for(event.flags, self.device.facts.name)
+
+    def _commit(self, record: RunRecord) -> None:
+        run = self.runs.get(record.run_id)
+        if run is None or any(flag.code == "interrupted" for flag in record.flags):
+            return  # not of this campaign, or cut off by us: to be done again
+        cell = self.cells[run.cell_id]
+        measurements, flags = judge(record, cell, self.experiment, self.device.facts)
+        if self.store.commit_run(
+            self.campaign, cell, record, repetition=run.repetition, measurements=measurements, flags=flags
+        ):
+            self.invalid += bool(flags)
+        self.done.add(record.run_id)
+        if self._started and self._started[0] == record.run_id:
+            self.spans_s.append(time.monotonic() - self._started[1])
+        self._report(cell.label())
+
+    def _report(self, cell: str) -> None:
+        if self.on_progress is not None:
+            left = len(self.runs) - len(self.done)
+            eta_s = left * statistics.median(self.spans_s) if self.spans_s else None
+            self.on_progress(Progress(len(self.done), len(self.runs), self.invalid, cell, eta_s))
+
+
+def judge(
+    record: RunRecord, cell: Cell, experiment: Experiment, facts: Facts
+) -> tuple[dict[str, Measurement], tuple[Flag, ...]]:
+    """A finished run's measurements, and every reason not to believe it: the agent's, the workload's, the knobs'."""
+    flags = list(record.flags)
+    measurements: dict[str, Measurement] = {}
+    if experiment.measure is not None:
+        workload = registry.module("workloads", experiment.measure.workload)
+        params = planning.workload_params(experiment.measure, cell)
+        for result in record.programs:
+            if result.role == "measure":
+                try:
+                    measured: Measurement = workload.parse(result.output(), params)
+                except (MeasurementError, ValueError) as error:
+                    said = result.stderr_tail.strip().splitlines()[-1:] or [""]
+                    flags.append(Flag(code="output-unusable", detail=f"{error}; it said: {said[0][:200]}"))
+                    continue
+                if facts.simulated and not measured.simulated:
+                    measured = replace(measured, simulated=True)
+                measurements[result.name] = measured
+                flags += measured.flags
+    for word in knobs.words():
+        if word in cell.levels:
+            flags += knobs.prove(word, cell.levels[word], facts, record)
+    return measurements, tuple(dict.fromkeys(flags))
+
+
+def _conclude(conductor: _Conductor, report_to: Path | None, *, interrupted: bool) -> SweepResult:
+    store, campaign, facts = conductor.store, conductor.campaign, conductor.device.facts
+    results = store.results(campaign)
+    findings: list[Finding] = []
+    for name in conductor.experiment.analyses:
+        findings += registry.module("analyses", name).analyse(results)
+    if conductor.experiment.checks and "checks" not in conductor.experiment.analyses:
+        findings += registry.module("analyses", "checks").analyse(results)
+    store.add_findings(campaign, findings)
+    from devicelab.report import build_report
+
+    runs = results.runs()
+    valid = set(runs.loc[runs["valid"], "cell_id"]) if len(runs) else set()
+    return SweepResult(
+        campaign=campaign,
+        device=facts.name,
+        board=facts.board.kind,
+        simulated=facts.simulated,
+        runs=len(runs),
+        planned=len(conductor.runs),
+        invalid=int((~runs["valid"]).sum()) if len(runs) else 0,
+        invalid_cells=tuple(c.label() for i, c in conductor.cells.items() if i not in valid),
+        report=build_report(store, campaign, report_to),
+        findings=tuple(findings),
+        unmet=conductor.unmet,
+        undone=conductor.undone,
+        interrupted=interrupted,
+    )
+
+
+def _check_end(end: PlanEnd, device: str) -> None:
+    _raise_for(end.flags, device)
+    if end.reason != "complete":
+        raise runner.AgentLostError(f"the plan ended early: {end.reason}", device=device)
+
+
+def _raise_for(flags: Sequence[Flag], device: str) -> None:
+    from devicelab.errors import DeviceBusyError, RestoreError
+
+    for flag in flags:
+        if flag.code == "restore-failed":
+            raise RestoreError(f"could not be put back as it was found: {flag.detail}", device=device)
+        if flag.code == "agent-busy":
+            raise DeviceBusyError(flag.detail, device=device)
+
+
+def as_json(result: SweepResult) -> dict[str, Any]:
+    """The result as plain data, for ``--json``."""
+    return {
+        "campaign": result.campaign,
+        "device": result.device,
+        "board": result.board,
+        "simulated": result.simulated,
+        "runs": result.runs,
+        "planned": result.planned,
+        "invalid": result.invalid,
+        "invalid_cells": list(result.invalid_cells),
+        "report": str(result.report) if result.report else None,
+        "findings": [finding.model_dump(mode="json") for finding in result.findings],
+        "unmet": {word: list(reasons) for word, reasons in result.unmet.items()},
+        "undone": list(result.undone),
+        "interrupted": result.interrupted,
+    }

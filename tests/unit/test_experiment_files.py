@@ -1,0 +1,93 @@
+"""Experiments are read, overridden and refused with a place and a reason."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devicelab import experiment_files
+from devicelab.errors import ConfigError
+
+
+def data() -> dict[str, Any]:
+    return {
+        "question": "q",
+        "repetitions": 3,
+        "factors": {"k": [1, 2], "load": ["none"]},
+        "set": {"cpu": "max"},
+        "measure": {"workload": "klo", "params": {"network": "squeezenet"}},
+        "tenants": [{"name": "high", "arrivals": "fixed:10"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [
+        ("repetitions=7", ("repetitions",), 7),
+        ("k=4", ("factors", "k"), [4]),
+        ("k=[1, 8]", ("factors", "k"), [1, 8]),
+        ("cpu=min", ("set", "cpu"), "min"),
+        ("gpu=max", ("set", "gpu"), "max"),
+        ('gpu=["max", "min"]', ("factors", "gpu"), ["max", "min"]),
+        ("measure.params.network=resnet50", ("measure", "params", "network"), "resnet50"),
+        ("load=1000 5000 20", ("factors", "load"), ["1000 5000 20"]),
+    ],
+)
+def test_set_puts_a_value_where_it_belongs(text: str, path: tuple[str, ...], value: object) -> None:
+    changed = data()
+    experiment_files.override(changed, text)
+    place: Any = changed
+    for part in path:
+        place = place[part]
+    assert place == value
+
+
+def test_set_of_several_levels_turns_a_held_word_into_a_factor() -> None:
+    changed = data()
+    experiment_files.override(changed, 'cpu=["max", "min"]')
+    assert changed["factors"]["cpu"] == ["max", "min"]
+    assert "cpu" not in changed["set"]
+
+
+def test_set_finds_a_tenant_by_its_name() -> None:
+    changed = data()
+    experiment_files.override(changed, "tenants.high.arrivals=poisson:50")
+    assert changed["tenants"][0]["arrivals"] == "poisson:50"
+
+
+@pytest.mark.parametrize("text", ["novalue", "=3", "tenants.low.arrivals=x", "repetitions.deep.er=1"])
+def test_a_set_that_leads_nowhere_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        experiment_files.override(data(), text)
+
+
+def test_an_unknown_experiment_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="klo_under_loat") as caught:
+        experiment_files.load("klo_under_loat")
+    assert "klo_under_load" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("question = 3\n", "question"),
+        ("question = 'x'\nrepetition = 3\n", "repetition"),
+        ("question = 'x'\nrepetitions = 0\n", "repetitions"),
+        ("question = 'x'\n[factors]\nk = []\n", "no levels"),
+        ("question = 'x\n", "not valid TOML"),
+        ("question = 'x'\n[factors]\nk = [1]\n[set]\nk = 2\n", "both a factor and set"),
+    ],
+)
+def test_a_mistake_in_an_experiment_is_told_with_file_and_place(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=reason) as caught:
+        experiment_files.load(str(path))
+    assert "mine.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", experiment_files.known())
+def test_every_experiment_that_comes_with_devicelab_is_valid(name: str) -> None:
+    experiment = experiment_files.load(name)
+    assert experiment.name == name
+    assert experiment.question
