@@ -1,1 +1,41 @@
-"""How to reach a device: one module a way."""
+"""Plugins that say how to reach a device, found by name. See ``base`` for what one has to offer."""
+
+from devicelab import registry
+from devicelab.errors import ConfigError, LabError
+from devicelab.transports.base import Attached, Transport
+
+
+def connect(address: str) -> Transport:
+    """The transport to a device, connected.
+
+    Args:
+        address: ``SCHEME:REST``, such as ``adb:SERIAL``, ``ssh:user@host`` or ``local:``.
+
+    Raises:
+        ConfigError: no such scheme, or the transport cannot read the rest.
+        DeviceUnreachableError: it does not answer.
+        DeviceRefusedError: it answers and does not let us in.
+    """
+    scheme, colon, _ = address.partition(":")
+    schemes = registry.names("transports")
+    if not colon or scheme not in schemes:
+        known = ", ".join(f"{name}:…" for name in schemes)
+        raise ConfigError(f"not a device address: {address!r}", hint=f"an address begins with one of {known}")
+    transport: Transport = registry.module("transports", scheme).connect(address)
+    return transport
+
+
+def discover_all() -> tuple[Attached, ...]:
+    """What every transport sees attached.
+
+    A transport that cannot look is reported as one more entry (``adb:``, state ``unavailable``, with ``error`` and
+    ``hint`` in its details), so that it does not hide what the others see.
+    """
+    found: list[Attached] = []
+    for scheme in registry.names("transports"):
+        try:
+            found += registry.module("transports", scheme).discover()
+        except LabError as error:
+            details = {"error": error.message, "hint": error.hint or ""}
+            found.append(Attached(f"{scheme}:", "unavailable", details))
+    return tuple(found)

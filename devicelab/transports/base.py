@@ -62,18 +62,40 @@ class Transport(Protocol):
         ...
 
     def push(self, local: Path, remote: str, *, mode: int = 0o644) -> None:
-        """Copy a file to the device, atomically (a new name, then rename), and verify its SHA-256 there."""
+        """Copy a file to the device, atomically (a new name, then rename), and verify its SHA-256 there.
+
+        Missing folders above it are made. ``DeviceRefusedError`` holds the device's own words (read-only, full).
+        """
+        ...
+
+    def push_many(self, files: Sequence[tuple[Path, str, int]]) -> None:
+        """Copy several files (local path, remote path, mode) with as few round trips as one, each as ``push`` does.
+
+        All are verified before the first gets its final name.
+        """
         ...
 
     def pull(self, remote: str, local: Path) -> None:
-        """Copy a file from the device, atomically on this side, and verify its SHA-256."""
+        """Copy a file from the device, atomically on this side, and verify its SHA-256 (it may grow meanwhile)."""
         ...
 
-    def follow(self, remote: str, *, offset: int = 0, idle_s: float | None = None) -> Iterator[bytes]:
+    def follow(
+        self, remote: str, *, offset: int = 0, idle_s: float | None = None, follower: Sequence[str] | None = None
+    ) -> Iterator[bytes]:
         """Yield what is appended to a file from ``offset`` on, over one held connection, with no polling from here.
 
         Yields ``b""`` when nothing came for ``idle_s`` seconds (so that the caller may look up), and ends only when
-        closed. The file need not exist yet.
+        closed (which ends the remote process) or when the connection breaks. The file need not exist yet.
+
+        ``follower`` is the beginning of a command line that takes the path and the offset as its last two words,
+        prints the file's bytes from there on and never ends; without it the device's ``tail`` serves.
+        """
+        ...
+
+    def reconnect(self, *, timeout_s: float = 60.0) -> None:
+        """Make the way to this one device usable again after a drop; neighbours keep theirs.
+
+        Harmless when nothing is broken. ``DeviceUnreachableError`` if the device is not back in time.
         """
         ...
 

@@ -1,0 +1,336 @@
+"""What all transports share: commands, pushes, pulls and follows, said in terms of one command at a time on a device.
+
+A transport says how a command is opened (``_open``); the rest is here, so that all behave alike.
+"""
+
+import hashlib
+import secrets
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from devicelab.errors import (
+    CommandTimeoutError,
+    ConfigError,
+    DeviceRefusedError,
+    DeviceUnreachableError,
+    LabError,
+    MeasurementError,
+)
+from devicelab.transports import _scripts as scripts
+from devicelab.transports._stream import ERR, EXIT, OUT, Running, Stream, chunks
+from devicelab.transports.base import Completed
+
+MAX_OUTPUT_BYTES = 256 << 20
+CHUNK_BYTES = 64 << 10
+SERVICE_TIMEOUT_S = 60.0
+_KILL_TIMEOUT_S = 20.0
+_FOLLOW_END_S = 2.0
+# The size of what is fetched is not known beforehand.
+_DOWNLOAD_TIMEOUT_S = 3600.0
+# A transfer is given up when it is slower than this (a bad cable at its worst is faster).
+_SLOWEST_BYTES_PER_S = 64 << 10
+
+
+def transfer_timeout_s(size: int) -> float:
+    """How long a transfer of ``size`` bytes may take at most."""
+    return SERVICE_TIMEOUT_S + size / _SLOWEST_BYTES_PER_S
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What was read from a local file and sent: SHA-256 (hex) and size in bytes."""
+
+    sha256: str
+    size: int
+
+
+class Source:
+    """A local file on its way to a device; digested as it is read.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+
+    def __init__(self, path: Path, device: str) -> None:
+        self._path, self._device = path, device
+        self._digest, self._sent = hashlib.sha256(), 0
+        try:
+            self.size = path.stat().st_size
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> ConfigError:
+        return ConfigError(f"cannot read {self._path}: {error.strerror or error}", device=self._device)
+
+    def chunks(self, size: int = CHUNK_BYTES) -> Iterator[bytes]:
+        """The file's bytes in pieces of at most ``size``."""
+        try:
+            with self._path.open("rb") as file:
+                while data := file.read(size):
+                    self._digest.update(data)
+                    self._sent += len(data)
+                    yield data
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def sent(self) -> Sent:
+        """What has been read so far."""
+        return Sent(self._digest.hexdigest(), self._sent)
+
+
+class PosixTransport(ABC):
+    """A device with a POSIX shell, reached by opening one command at a time.
+
+    Args:
+        address: as the user wrote it; named in every error.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    @abstractmethod
+    def _open(
+        self, argv: Sequence[str], token: str, *, stdin: Iterator[bytes] | None = None, hold_stdin: bool = False
+    ) -> Stream:
+        """Start a command in a session of its own, with its header line (see ``_scripts.HEADER``) first on stderr.
+
+        Its stdin is what ``stdin`` yields and then ends, or stays open until ``Stream.end_input`` with ``hold_stdin``.
+
+        Raises:
+            DeviceUnreachableError: no connection.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release connections. Harmless when called twice."""
+
+    @abstractmethod
+    def reconnect(self, *, timeout_s: float = 60.0) -> None:
+        """See ``Transport.reconnect``."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float = 60.0,
+        stdin: bytes | None = None,
+        on_stdout: Callable[[bytes], None] | None = None,
+    ) -> Completed:
+        """See ``Transport.run``."""
+        return self._run(argv, timeout_s, None if stdin is None else chunks(stdin), on_stdout)
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        timeout_s: float = SERVICE_TIMEOUT_S,
+        stdin: Iterator[bytes] | None = None,
+        on_stdout: Callable[[bytes], None] | None = None,
+    ) -> Completed:
+        deadline = time.monotonic() + timeout_s
+        with self._start_command(argv, stdin=stdin) as command:
+            try:
+                done = self._collect(command, deadline, on_stdout)
+            except DeviceUnreachableError:
+                raise
+            except BaseException:
+                # Ctrl-C, or the receiver of the output gave up: nobody is left to end the command.
+                with suppress(LabError):
+                    self._end(command)
+                raise
+            if done is not None:
+                return done
+            self._end(command)
+        raise CommandTimeoutError(
+            f"{argv[0]} took longer than {timeout_s:g} s and was ended with its children", device=self.address
+        )
+
+    def _collect(
+        self, command: Running, deadline: float, on_stdout: Callable[[bytes], None] | None
+    ) -> Completed | None:
+        out, err = bytearray(), bytearray()
+        while (left := deadline - time.monotonic()) > 0 and (event := command.read(left)) is not None:
+            kind, data = event
+            if kind == EXIT:
+                return Completed(data[0], bytes(out), bytes(err))
+            if kind == OUT and on_stdout is not None:
+                on_stdout(data)
+                continue
+            (out if kind == OUT else err).extend(data)
+            if len(out) + len(err) > MAX_OUTPUT_BYTES:
+                raise MeasurementError(f"a command printed more than {MAX_OUTPUT_BYTES >> 20} MiB", device=self.address)
+        return None
+
+    def _start_command(
+        self, argv: Sequence[str], *, stdin: Iterator[bytes] | None = None, hold_stdin: bool = False
+    ) -> Running:
+        token = scripts.new_token()
+        words = scripts.checked_argv(argv, self.address)
+        return Running(self._open(words, token, stdin=stdin, hold_stdin=hold_stdin), token)
+
+    def _end(self, command: Running) -> None:
+        """Kill a command with all its processes on the device, and prove them gone.
+
+        Raises:
+            DeviceUnreachableError: it cannot be told, or somebody is left.
+        """
+        command.close()
+        leader = command.leader
+        if leader is None:
+            raise DeviceUnreachableError("the device's shell does not answer", device=self.address)
+        start = "" if leader.start_ticks is None else str(leader.start_ticks)
+        token = scripts.new_token()
+        argv = scripts.script(scripts.KILL, str(leader.pid), start)
+        with Running(self._open(argv, token), token) as killer:
+            done = self._collect(killer, time.monotonic() + _KILL_TIMEOUT_S, None)
+        if done is None or done.exit_code != 0:
+            left = done.stdout.decode(errors="replace").strip() if done is not None else str(leader.pid)
+            raise DeviceUnreachableError(
+                f"a command could not be ended; left on the device: {left}", device=self.address
+            )
+
+    def start(self, argv: Sequence[str], *, log: str) -> None:
+        """See ``Transport.start``."""
+        words = scripts.checked_argv(argv, self.address)
+        self._check(self._run(scripts.script(scripts.START, self._path(log), *words)), f"cannot start {argv[0]}")
+
+    def _check(self, done: Completed, what: str) -> None:
+        if done.exit_code != 0:
+            text = done.stderr.decode(errors="replace").strip() or f"exit code {done.exit_code}"
+            raise DeviceRefusedError(f"{what}: {text}", device=self.address)
+
+    def _path(self, remote: str) -> str:
+        return scripts.plain_path(remote, self.address)
+
+    def push(self, local: Path, remote: str, *, mode: int = 0o644) -> None:
+        """See ``Transport.push``."""
+        self.push_many([(local, remote, mode)])
+
+    def push_many(self, files: Sequence[tuple[Path, str, int]]) -> None:
+        """See ``Transport.push_many``."""
+        if not files:
+            return
+        sent = [(local, _beside(self._path(remote))) for local, remote, _ in files]
+        try:
+            arrived = self._upload(sent)
+            groups = [
+                (part, self._path(remote), what.sha256, f"{mode:04o}")
+                for (_, part), (_, remote, mode), what in zip(sent, files, arrived, strict=True)
+            ]
+            self._place(groups, transfer_timeout_s(sum(what.size for what in arrived)))
+        except LabError as error:
+            if not isinstance(error, DeviceUnreachableError):
+                with suppress(LabError):
+                    self._run(scripts.script(scripts.FORGET, *(part for _, part in sent)))
+            raise
+
+    def _place(self, groups: list[tuple[str, str, str, str]], timeout_s: float) -> None:
+        done = self._run(scripts.script(scripts.PLACE, *(word for group in groups for word in group)), timeout_s)
+        if done.exit_code == scripts.NO_DIGEST:
+            # No sha256sum on this device: what arrived is read back and compared here.
+            for part, remote, digest, _ in groups:
+                if self._read_back(part) != digest:
+                    raise self._damaged(remote)
+            unchecked = [(part, remote, "", mode) for part, remote, _, mode in groups]
+            done = self._run(scripts.script(scripts.PLACE, *(word for group in unchecked for word in group)))
+        if done.exit_code == scripts.MISMATCH:
+            raise self._damaged(done.stdout.decode(errors="replace").strip())
+        self._check(done, "cannot put a file in its place")
+
+    def _read_back(self, remote: str) -> str:
+        digest = hashlib.sha256()
+        self._download(remote, digest.update)
+        return digest.hexdigest()
+
+    def pull(self, remote: str, local: Path) -> None:
+        """See ``Transport.pull``."""
+        path = self._path(remote)
+        digest, size = hashlib.sha256(), 0
+        try:
+            with tempfile.NamedTemporaryFile(dir=local.parent, prefix=f".{local.name[:64]}.", delete=False) as part:
+                try:
+
+                    def keep(data: bytes) -> None:
+                        nonlocal size
+                        part.write(data)
+                        digest.update(data)
+                        size += len(data)
+
+                    self._download(path, keep)
+                    part.flush()
+                    self._verify(path, size, digest.hexdigest())
+                    Path(part.name).chmod(0o644)
+                    Path(part.name).replace(local)
+                except BaseException:
+                    Path(part.name).unlink(missing_ok=True)
+                    raise
+        except OSError as error:
+            raise ConfigError(f"cannot write {local}: {error.strerror or error}", device=self.address) from error
+
+    def _verify(self, remote: str, size: int, digest: str) -> None:
+        done = self._run(scripts.script(scripts.CHECK, remote, str(size), digest), transfer_timeout_s(size))
+        same = self._read_back(remote) == digest if done.exit_code == scripts.NO_DIGEST else done.exit_code == 0
+        if not same:
+            raise self._damaged(remote)
+
+    def follow(
+        self, remote: str, *, offset: int = 0, idle_s: float | None = None, follower: Sequence[str] | None = None
+    ) -> Iterator[bytes]:
+        """See ``Transport.follow``."""
+        path = self._path(remote)
+        if follower is None:
+            argv = scripts.script(scripts.FOLLOW, path, "tail", "-c", f"+{offset + 1}", "-f", path)
+        else:
+            argv = scripts.script(scripts.FOLLOW, "", *follower, path, str(offset))
+        said = b""
+        with self._start_command(argv, hold_stdin=True) as command:
+            try:
+                while (event := command.read(idle_s)) is None or event[0] != EXIT:
+                    if event is None:
+                        yield b""
+                    elif event[0] == OUT:
+                        yield event[1]
+                    elif event[0] == ERR:
+                        said = (said + event[1])[-4096:]
+            except DeviceUnreachableError:
+                raise
+            except BaseException:
+                # GeneratorExit is how a caller ends a follow.
+                if not command.finish(_FOLLOW_END_S):
+                    self._end(command)
+                raise
+        text = said.decode(errors="replace").strip() or f"exit code {event[1][0]}"
+        raise DeviceRefusedError(f"cannot follow {remote}: {text}", device=self.address)
+
+    def _damaged(self, remote: str) -> DeviceUnreachableError:
+        message = f"{remote} arrived damaged (SHA-256 differs), or changed meanwhile"
+        return DeviceUnreachableError(message, device=self.address, hint="try again; if it stays, change the cable")
+
+    def _upload(self, files: Sequence[tuple[Path, str]]) -> list[Sent]:
+        """Write files to the device, with missing folders above them."""
+        return [self._send(local, remote) for local, remote in files]
+
+    def _send(self, local: Path, remote: str) -> Sent:
+        source = Source(local, self.address)
+        done = self._run(scripts.script(scripts.RECEIVE, remote), transfer_timeout_s(source.size), source.chunks())
+        self._check(done, f"cannot write {remote}")
+        return source.sent()
+
+    def _download(self, remote: str, sink: Callable[[bytes], None]) -> None:
+        """Hand a file's bytes to ``sink``.
+
+        Raises:
+            DeviceRefusedError: it cannot be read; the device's own words are in the message.
+        """
+        done = self._run(scripts.script(scripts.SEND, remote), _DOWNLOAD_TIMEOUT_S, on_stdout=sink)
+        self._check(done, f"cannot read {remote}")
+
+
+def _beside(remote: str) -> str:
+    """A new name in the same folder."""
+    folder, slash, _ = remote.rpartition("/")
+    return f"{folder}{slash}.{secrets.token_hex(8)}.part"

@@ -1,0 +1,198 @@
+"""The few POSIX shell scripts that transports run on a device, and how what they print is read.
+
+They use nothing but builtins and programs of toybox, so that they run on any Android and any Linux. Values reach them
+as positional parameters only; no text is ever pasted into them.
+"""
+
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from devicelab.errors import ConfigError
+
+NO_DIGEST = 71
+MISMATCH = 72
+NOT_PLACED = 73
+
+# First line of a command on stderr: a random token and /proc/PID/stat of the shell that becomes the command. It costs
+# no process and no round trip, and tells whom to end after a time-out. Expects the token in $1.
+HEADER = '{ IFS= read -r s </proc/$$/stat; } 2>/dev/null || s=$$; echo "$1 $s" >&2; shift; '
+
+# `exec` runs the program even where the shell has a builtin of that name.
+EXEC = HEADER + 'exec "$@"'
+
+# As EXEC where a signal that ends the session's shell would be lost: the shell stays and turns it into 128 + n.
+# It says nothing itself ("Killed"): its own stderr is closed off, the program's is not.
+EXEC_AND_WAIT = HEADER + 'exec 3>&2 2>/dev/null; ( exec "$@" ) 2>&3 3>&-; exit $?'
+
+# $1 pid of a session's first process, $2 its start time in ticks (may be empty). Kills whoever is in its session or
+# process group or descends from it, again and again until nobody is left (zombies are dead). A pid cannot be used
+# anew while a session or group still bears it, hence another start time means that all are gone.
+KILL = r"""
+top=$1 start=$2 known=" $1 " tries=0
+case $top in ''|0|1|*[!0-9]*) exit 2;; esac
+if [ -n "$start" ] && { IFS= read -r line <"/proc/$top/stat"; } 2>/dev/null; then
+  set -- ${line##*) }; shift 19
+  [ "$1" = "$start" ] || exit 0
+fi
+while :; do
+  more=1
+  while [ $more = 1 ]; do
+    more=0 alive=
+    for dir in /proc/[0-9]*; do
+      { IFS= read -r line <"$dir/stat"; } 2>/dev/null || continue
+      pid=${dir#/proc/}
+      set -- ${line##*) }
+      case $known in
+        *" $pid "*) ;;
+        *" $2 "*) known="$known$pid " more=1;;
+        *) [ "$3" = "$top" ] || [ "$4" = "$top" ] || continue; known="$known$pid " more=1;;
+      esac
+      case $1 in Z|X) ;; *) alive="$alive $pid";; esac
+    done
+  done
+  [ -n "$alive" ] || exit 0
+  [ $tries -lt 50 ] || { echo $alive; exit 1; }
+  tries=$((tries + 1))
+  for pid in $alive; do kill -9 "$pid" 2>/dev/null; done
+  sleep 0.02 2>/dev/null || sleep 1
+done
+"""
+
+# $1 log, rest the program. A subshell in the background leads no process group, so setsid(1) need not fork; the
+# ignored SIGHUP is inherited. With all three streams detached nothing holds the session open.
+START = r"""
+log=$1; shift
+command -v "$1" >/dev/null || { echo "$1: not found" >&2; exit 127; }
+: >"$log" || exit 73
+if command -v setsid >/dev/null
+then ( trap '' HUP; exec setsid "$@" ) </dev/null >"$log" 2>&1 &
+else ( trap '' HUP; exec "$@" ) </dev/null >"$log" 2>&1 &
+fi
+"""
+
+# $1 file to wait for (may be empty), rest the program that follows it. A guard reads our stdin: when that ends, we
+# closed it or the connection died, and the follower is ended.
+FOLLOW = r"""
+file=$1; shift
+exec 3<&0
+( exec 3<&-
+  if [ -n "$file" ]; then
+    until [ -e "$file" ]; do { sleep 0.1 || sleep 1; } >/dev/null 2>&1; done
+  fi
+  exec "$@" ) </dev/null & follower=$!
+( read -r line <&3; kill -9 $follower ) </dev/null >/dev/null 2>&1 & guard=$!
+wait $follower; code=$?
+kill -9 $guard
+exit $code
+"""
+
+_DIGEST = r"""
+digest() { sha256sum 2>/dev/null || toybox sha256sum 2>/dev/null || busybox sha256sum 2>/dev/null; }
+"""
+
+# Groups of four: temporary name, final name, SHA-256 (empty: checked elsewhere), octal mode. All are checked before
+# the first is renamed. Redirections instead of arguments keep odd names out of the tools' output.
+PLACE = (
+    _DIGEST
+    + r"""
+check() {
+  while [ $# -gt 0 ]; do
+    if [ -n "$3" ]; then
+      sum=$(digest <"$1")
+      case $sum in '') return 71;; "$3 "*) ;; *) echo "$2"; return 72;; esac
+    fi
+    [ ! -d "$2" ] || { echo "$2 is a directory" >&2; return 73; }
+    shift 4
+  done
+}
+place() {
+  while [ $# -gt 0 ]; do
+    chmod "$4" "$1" && mv -f "$1" "$2" || return 73
+    shift 4
+  done
+}
+forget() { while [ $# -gt 0 ]; do rm -f "$1"; shift 4; done; }
+check "$@" && place "$@"; code=$?
+case $code in 0|71) ;; *) forget "$@";; esac
+exit $code
+"""
+)
+
+FORGET = 'rm -f "$@"'
+
+# $1 file, $2 size, $3 SHA-256 of its first $2 bytes (it may have grown since).
+CHECK = (
+    _DIGEST
+    + r"""
+sum=$(digest <"$1")
+case $sum in '') exit 71;; "$3 "*) exit 0;; esac
+sum=$(head -c "$2" <"$1" 2>/dev/null | digest)
+case $sum in "$3 "*) exit 0;; *) exit 72;; esac
+"""
+)
+
+# $1 file to write from stdin, missing folders above it are made.
+RECEIVE = r"""
+case $1 in */*) [ -d "${1%/*}/" ] || mkdir -p "${1%/*}/" || exit;; esac
+exec cat >"$1"
+"""
+
+SEND = 'exec cat <"$1"'
+
+
+@dataclass(frozen=True)
+class Leader:
+    """The first process of a command on the device: its pid and its start time in ticks since boot (if known)."""
+
+    pid: int
+    start_ticks: int | None
+
+
+def script(text: str, *args: str) -> tuple[str, ...]:
+    """The argv that runs one of the scripts of this module."""
+    return ("sh", "-c", text, "sh", *args)
+
+
+def new_token() -> str:
+    """A word that no program prints by chance."""
+    return f"devicelab-{secrets.token_hex(16)}"
+
+
+_STAT = re.compile(rb"(\d+)(?: \(.*\) (.*))?")
+
+
+def parse_header(line: bytes) -> Leader | None:
+    """The header line (behind its token) as the command's leader; ``None`` if it is garbled."""
+    match = _STAT.fullmatch(line.strip())
+    if match is None:
+        return None
+    fields = (match[2] or b"").split()
+    # Field 22 of /proc/PID/stat (proc(5)) is the start time; the first two stand before these.
+    start = int(fields[19]) if len(fields) > 19 and fields[19].isdigit() else None
+    return Leader(int(match[1]), start)
+
+
+def checked_argv(argv: Sequence[str], device: str) -> tuple[str, ...]:
+    """The argv, if it can be a command line at all.
+
+    Raises:
+        ConfigError: it is empty, begins with a hyphen or holds a NUL.
+    """
+    if not argv or not argv[0] or argv[0].startswith("-"):
+        raise ConfigError(f"not a command: {list(argv)!r}", device=device)
+    if any("\0" in word for word in argv):
+        raise ConfigError(f"a word of a command cannot hold a NUL: {argv[0]}", device=device)
+    return tuple(argv)
+
+
+def plain_path(path: str, device: str) -> str:
+    """The path in a form that no program takes for an option.
+
+    Raises:
+        ConfigError: it is empty or holds a NUL.
+    """
+    if not path or "\0" in path:
+        raise ConfigError(f"not a path: {path!r}", device=device)
+    return f"./{path}" if path.startswith("-") else path

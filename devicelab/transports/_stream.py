@@ -1,0 +1,123 @@
+"""A command running on a device, as its transport delivers it: events in, standard input out."""
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Protocol, Self
+
+from devicelab.transports._scripts import Leader, parse_header
+
+# The same numbers as in adb's shell protocol (and as the descriptors).
+OUT = 1
+ERR = 2
+EXIT = 3
+
+Event = tuple[int, bytes]
+
+# A header line is a token and one line of /proc/PID/stat, which the kernel keeps far below this.
+_MAX_HEADER = 16 << 10
+
+
+class Stream(Protocol):
+    """One command on its way. What becomes of it after ``close`` is the device's affair."""
+
+    def read(self, timeout_s: float | None) -> Event | None:
+        """The next event: (``OUT`` | ``ERR``, data) or (``EXIT``, one byte with the exit code); ``None``: none in time.
+
+        Standard input is fed meanwhile.
+
+        Raises:
+            DeviceUnreachableError: the connection broke.
+        """
+        ...
+
+    def end_input(self) -> None:
+        """Close the command's standard input (of a stream opened to hold it)."""
+        ...
+
+    def close(self) -> None:
+        """Release the connection. Harmless when called twice."""
+        ...
+
+
+class Running:
+    """A stream whose header line has been taken off stderr: what it says is in ``leader``.
+
+    Args:
+        stream: the command.
+        token: the word its header line begins with.
+    """
+
+    def __init__(self, stream: Stream, token: str) -> None:
+        self._stream = stream
+        self._mark = token.encode() + b" "
+        self._before: bytearray | None = bytearray()
+        self._pending: Event | None = None
+        self.leader: Leader | None = None
+        self.exited = False
+
+    def read(self, timeout_s: float | None) -> Event | None:
+        """As ``Stream.read``, without the header and without empty data."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            return pending
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        left = timeout_s
+        while (event := self._stream.read(left)) is not None:
+            kind, data = event
+            if kind == EXIT:
+                self.exited = True
+                return self._exit(event)
+            if kind == ERR and self._before is not None:
+                data = self._unwrap(self._before, data)
+            if data:
+                return kind, data
+            if deadline is not None:
+                left = max(0.0, deadline - time.monotonic())
+        return None
+
+    def _unwrap(self, before: bytearray, data: bytes) -> bytes:
+        before += data
+        start = before.find(self._mark)
+        end = before.find(b"\n", start) if start >= 0 else -1
+        if end < 0 and len(before) < _MAX_HEADER:
+            return b""
+        # What a login shell said before the header is not the command's.
+        self._before = None
+        if end < 0:
+            return bytes(before)
+        self.leader = parse_header(bytes(before[start + len(self._mark) : end]))
+        return bytes(before[end + 1 :])
+
+    def _exit(self, event: Event) -> Event:
+        # Without a header the shell itself did not work: what it said explains the exit code.
+        rest, self._before = self._before, None
+        if not rest:
+            return event
+        self._pending = event
+        return ERR, bytes(rest)
+
+    def finish(self, timeout_s: float) -> bool:
+        """End the command's input and wait for its exit; tells whether that came in time."""
+        self._stream.end_input()
+        deadline = time.monotonic() + timeout_s
+        while not self.exited and (left := deadline - time.monotonic()) > 0:
+            self.read(left)
+        return self.exited
+
+    def close(self) -> None:
+        """Release the connection."""
+        self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def chunks(data: bytes, size: int = 32 << 10) -> Iterator[bytes]:
+    """The data in pieces."""
+    return (data[at : at + size] for at in range(0, len(data), size))

@@ -1,0 +1,503 @@
+"""One contract, every transport: what a caller may rely on whatever lies between it and the device."""
+
+import hashlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from transport_bench import Bench, Wire
+
+from devicelab.errors import (
+    CommandTimeoutError,
+    ConfigError,
+    DeviceRefusedError,
+    DeviceUnreachableError,
+    MeasurementError,
+)
+from devicelab.transports.base import Transport
+
+ALL_BYTES = bytes(range(256)) * 40
+
+
+@pytest.fixture
+def device(bench: Bench) -> Transport:
+    return bench.transport
+
+
+def sh(text: str, *args: str) -> list[str]:
+    return ["sh", "-c", text, "sh", *args]
+
+
+# Commands -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 42, 127, 255])
+def test_the_exit_code_arrives(device: Transport, code: int) -> None:
+    assert device.run(sh(f"exit {code}")).exit_code == code
+
+
+@pytest.mark.parametrize("name", ["TERM", "KILL", "SEGV", "ABRT"])
+def test_death_by_a_signal_is_128_plus_its_number(device: Transport, name: str) -> None:
+    done = device.run(sh(f"kill -{name} $$"))
+    assert done.exit_code == 128 + signal.Signals[f"SIG{name}"]
+    assert done.stderr == b""
+
+
+def test_a_program_that_is_not_there_is_127_and_says_so(device: Transport) -> None:
+    done = device.run(["devicelab-no-such-program", "x"])
+    assert done.exit_code == 127
+    assert b"devicelab-no-such-program" in done.stderr
+
+
+def test_a_builtin_of_the_shell_does_not_stand_in_for_a_program(device: Transport) -> None:
+    assert device.run(["exit", "0"]).exit_code == 127
+
+
+def test_streams_are_separate(device: Transport) -> None:
+    done = device.run(sh("echo one; echo two >&2; echo three; echo four >&2"))
+    assert (done.stdout, done.stderr) == (b"one\nthree\n", b"two\nfour\n")
+
+
+def test_output_without_newline_and_no_output_at_all(device: Transport) -> None:
+    assert device.run(sh("printf x; printf y >&2")).stdout == b"x"
+    assert device.run(sh("printf x; printf y >&2")).stderr == b"y"
+    done = device.run(["true"])
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
+def test_all_bytes_pass_in_all_three_streams(device: Transport) -> None:
+    assert device.run(["cat"], stdin=ALL_BYTES).stdout == ALL_BYTES
+    assert device.run(sh("cat >&2"), stdin=ALL_BYTES).stderr == ALL_BYTES
+
+
+def test_ten_megabytes_of_output(device: Transport) -> None:
+    done = device.run(["head", "-c", "10000000", "/dev/zero"])
+    assert (done.exit_code, len(done.stdout), done.stdout.count(0)) == (0, 10_000_000, 10_000_000)
+
+
+def test_both_streams_large_at_once_do_not_block_each_other(device: Transport) -> None:
+    done = device.run(sh("head -c 3000000 /dev/zero & head -c 3000000 /dev/zero >&2 & wait"))
+    assert (len(done.stdout), len(done.stderr)) == (3_000_000, 3_000_000)
+
+
+def test_large_input_and_output_cross(device: Transport) -> None:
+    data = os.urandom(3_000_000)
+    done = device.run(["cat"], stdin=data)
+    assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(data).digest()
+
+
+def test_input_that_nobody_reads_does_no_harm(device: Transport) -> None:
+    assert device.run(["true"], stdin=bytes(1_000_000)).exit_code == 0
+
+
+def test_input_ends_also_when_there_is_none(device: Transport) -> None:
+    assert device.run(["cat"], timeout_s=20).stdout == b""
+    assert device.run(["cat"], stdin=b"", timeout_s=20).stdout == b""
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "two words", " lead and trail ", "it's", 'say "hi"', "a;b", "$(echo no)", "`echo no`", "$HOME", "a\nb\n", "\n",
+        "tab\there", "back\\slash\\n", "*", "?[a-z]", "~", "#no", "!x", "&& false", "| cat", "> /f", "", "-n", "--",
+        "-c", "grüße 漢字 🦊", "a=b", "{a,b}", "%s", "\x01\x7f", "\udcff\udc80", "'\\''", "x" * 3000,
+    ],
+)  # fmt: skip
+def test_arguments_arrive_exactly_as_given(device: Transport, word: str) -> None:
+    done = device.run(sh('for word; do printf "%s\\0" "$word"; done', "before", word, "after"))
+    assert done.stdout == b"".join(w.encode("utf-8", "surrogateescape") + b"\0" for w in ("before", word, "after"))
+
+
+def test_a_very_long_command_line_arrives(device: Transport) -> None:
+    words = [f"{n:05d}{'x' * 95}" for n in range(3000)]
+    done = device.run(sh('for word; do printf "%s\\n" "$word"; done', *words))
+    assert done.stdout.decode().split() == words
+
+
+@pytest.mark.parametrize("argv", [[], [""], ["-x"], ["echo", "a\0b"]])
+def test_what_cannot_be_a_command_is_refused_here(device: Transport, argv: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        device.run(argv)
+    assert caught.value.device == device.address
+
+
+def test_output_is_handed_over_as_it_comes(bench: Bench) -> None:
+    device, gate = bench.transport, f"{bench.dir}/gate"
+    pieces: list[bytes] = []
+
+    def receive(data: bytes) -> None:
+        pieces.append(data)
+        if b"".join(pieces) == b"first\n":
+            bench.other.run(sh(': >"$1"', gate))
+
+    # The second line comes only once the first was seen here.
+    done = device.run(sh('echo first; until [ -e "$1" ]; do sleep 0.05; done; echo second', gate), on_stdout=receive)
+    assert b"".join(pieces) == b"first\nsecond\n"
+    assert (done.exit_code, done.stdout) == (0, b"")
+
+
+def test_a_receiver_that_gives_up_ends_the_command(bench: Bench, marker: str) -> None:
+    def receive(data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.transport.run(sh("echo here; sleep 600", marker), on_stdout=receive)
+    assert bench.alive(marker) == []
+
+
+# Time-outs ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_timeout_ends_the_process_its_children_and_those_in_other_sessions(bench: Bench, marker: str) -> None:
+    family = 'sh -c "sleep 600; :" "$1" & setsid sh -c "sleep 600; :" "$1" & trap "" TERM HUP INT; sleep 600; :'
+    with pytest.raises(CommandTimeoutError) as caught:
+        bench.transport.run(sh(family, marker), timeout_s=1)
+    assert caught.value.device == bench.transport.address
+    assert bench.alive(marker) == []
+
+
+def test_the_timeout_counts_in_all_not_since_the_last_output(bench: Bench, marker: str) -> None:
+    with pytest.raises(CommandTimeoutError):
+        bench.transport.run(sh("while :; do echo tick; sleep 0.1; done", marker), timeout_s=1)
+    assert bench.alive(marker) == []
+
+
+def test_a_flood_of_output_does_not_defer_the_timeout(bench: Bench, marker: str) -> None:
+    with pytest.raises(CommandTimeoutError):
+        bench.transport.run(sh("cat /dev/zero; :", marker), timeout_s=1, on_stdout=lambda _: None)
+    assert bench.alive(marker) == []
+
+
+def test_too_much_output_ends_the_command(bench: Bench, marker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devicelab.transports._posix.MAX_OUTPUT_BYTES", 1 << 20)
+    with pytest.raises(MeasurementError, match="MiB"):
+        bench.transport.run(sh("cat /dev/zero; :", marker))
+    assert bench.alive(marker) == []
+
+
+def test_the_device_serves_on_after_a_timeout(device: Transport) -> None:
+    with pytest.raises(CommandTimeoutError):
+        device.run(["sleep", "600"], timeout_s=0.3)
+    assert device.run(["echo", "still", "here"]).stdout == b"still here\n"
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 20_000_000])
+def test_push_and_pull_keep_every_byte(bench: Bench, tmp_path: Path, size: int) -> None:
+    source, back, remote = tmp_path / "source", tmp_path / "back", f"{bench.dir}/file"
+    source.write_bytes(os.urandom(size))
+    bench.transport.push(source, remote)
+    bench.transport.pull(remote, back)
+    assert back.read_bytes() == source.read_bytes()
+    assert bench.listing() == ["file"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["back", "source"]
+
+
+@pytest.mark.parametrize("name", ["two words", "it's", "$(id)", "a;b", "grüße", "new\nline", "-rf", "comma,0644", "\\"])
+def test_odd_file_names(bench: Bench, tmp_path: Path, name: str) -> None:
+    source, back = tmp_path / "source", tmp_path / "back"
+    source.write_bytes(ALL_BYTES)
+    bench.transport.push(source, f"{bench.dir}/{name}")
+    bench.transport.pull(f"{bench.dir}/{name}", back)
+    assert back.read_bytes() == ALL_BYTES
+    done = bench.transport.run(["rm", f"{bench.dir}/{name}"])
+    assert done.exit_code == 0
+    assert bench.listing() == []
+
+
+def test_push_makes_folders_sets_the_mode_and_replaces(bench: Bench, tmp_path: Path) -> None:
+    source, remote = tmp_path / "tool", f"{bench.dir}/a/b c/tool"
+    source.write_text("#!/bin/sh\necho old\n")
+    bench.transport.push(source, remote, mode=0o755)
+    source.write_text("#!/bin/sh\necho new\n")
+    bench.transport.push(source, remote, mode=0o755)
+    done = bench.transport.run(["sh", "-c", 'test -x "$1" && sh "$1"', "sh", remote])
+    assert done.stdout == b"new\n"
+    bench.transport.push(source, remote, mode=0o600)
+    assert bench.transport.run(["stat", "-c", "%a", remote]).stdout == b"600\n"
+
+
+def test_many_files_are_pushed_together(bench: Bench, tmp_path: Path) -> None:
+    files = []
+    for n in range(12):
+        (tmp_path / f"{n}").write_bytes(os.urandom(n * 1000))
+        files.append((tmp_path / f"{n}", f"{bench.dir}/many/{n}", 0o644))
+    bench.transport.push_many(files)
+    for local, remote, _ in files:
+        bench.transport.pull(remote, tmp_path / "back")
+        assert (tmp_path / "back").read_bytes() == local.read_bytes()
+    bench.transport.push_many([])
+
+
+def test_a_push_that_fails_leaves_nothing_and_tells_the_devices_own_words(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"x")
+    bench.transport.run(sh(': >"$1/plain"', bench.dir))
+    with pytest.raises(DeviceRefusedError, match=r"(?i)not a directory|exists|create") as caught:
+        bench.transport.push(tmp_path / "source", f"{bench.dir}/plain/file")
+    assert caught.value.device == bench.transport.address
+    assert bench.listing() == ["plain"]
+
+
+def test_a_push_onto_a_folder_is_refused(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"x")
+    bench.transport.run(["mkdir", f"{bench.dir}/folder"])
+    with pytest.raises(DeviceRefusedError):
+        bench.transport.push(tmp_path / "source", f"{bench.dir}/folder")
+    assert bench.listing() == ["folder"]
+    assert bench.listing("folder") == []
+
+
+def test_local_files_that_cannot_be_read_or_written_are_the_users_mistake(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        bench.transport.push(tmp_path / "none", f"{bench.dir}/x")
+    bench.transport.run(sh('echo x >"$1/x"', bench.dir))
+    with pytest.raises(ConfigError, match="cannot write"):
+        bench.transport.pull(f"{bench.dir}/x", tmp_path / "no" / "such" / "folder")
+    assert bench.listing() == ["x"]
+
+
+def test_a_remote_file_that_is_not_there_is_named_and_the_local_one_kept(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "back").write_bytes(b"old")
+    with pytest.raises(DeviceRefusedError, match=r"(?i)no such file"):
+        bench.transport.pull(f"{bench.dir}/none", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["back"]
+
+
+def test_a_device_without_sha256sum_is_verified_by_reading_back(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = "digest() { return 127; }\n"
+    for name in ("PLACE", "CHECK"):
+        text = getattr(__import__("devicelab.transports._scripts", fromlist=["x"]), name)
+        end = text.index("}\n") + 2
+        monkeypatch.setattr(f"devicelab.transports._scripts.{name}", without + text[end:])
+    (tmp_path / "source").write_bytes(ALL_BYTES)
+    bench.transport.push(tmp_path / "source", f"{bench.dir}/x")
+    bench.transport.pull(f"{bench.dir}/x", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == ALL_BYTES
+    assert bench.listing() == ["x"]
+
+
+def test_a_file_that_grows_is_pulled_as_it_was(bench: Bench, tmp_path: Path) -> None:
+    grow = 'until [ -e "$1/enough" ]; do echo "a line of a journal" >>"$1/log"; sleep 0.01; done'
+    bench.transport.start(sh(grow, bench.dir), log=f"{bench.dir}/out")
+    try:
+        bench.wait_for(sh('test -s "$1/log"', bench.dir))
+        for _ in range(3):
+            bench.transport.pull(f"{bench.dir}/log", tmp_path / "back")
+            assert set((tmp_path / "back").read_bytes().splitlines()) == {b"a line of a journal"}
+    finally:
+        bench.transport.run(sh(': >"$1/enough"', bench.dir))
+
+
+# Following ------------------------------------------------------------------------------------------------------------
+
+
+def read_until(follow: Iterator[bytes], done: Callable[[bytes], bool]) -> bytes:
+    data = b""
+    for piece in follow:
+        data += piece
+        if done(data):
+            return data
+    raise AssertionError("the follow ended by itself")
+
+
+def test_follow_yields_what_is_there_and_what_is_appended(bench: Bench) -> None:
+    path = f"{bench.dir}/log"
+    bench.transport.run(sh('printf "0123456789" >"$1"', path))
+    follow = bench.transport.follow(path, offset=4, idle_s=0.2)
+    assert read_until(follow, lambda d: len(d) >= 6) == b"456789"
+    bench.other.run(sh('printf "%s" "$2" >>"$1"', path, "ab\ncd"))
+    assert read_until(follow, lambda d: len(d) >= 5) == b"ab\ncd"
+    follow.close()
+
+
+def test_follow_from_the_end_yields_only_what_is_new(bench: Bench) -> None:
+    path = f"{bench.dir}/log"
+    bench.transport.run(sh('printf "0123456789" >"$1"', path))
+    follow = bench.transport.follow(path, offset=10, idle_s=0.2)
+    assert next(follow) == b""
+    bench.other.run(sh('printf new >>"$1"', path))
+    assert read_until(follow, lambda d: len(d) >= 3) == b"new"
+    follow.close()
+
+
+def test_follow_waits_for_a_file_that_comes_later(bench: Bench) -> None:
+    path = f"{bench.dir}/later"
+    follow = bench.transport.follow(path, idle_s=0.2)
+    assert next(follow) == b""
+    bench.other.run(sh('printf here >"$1"', path))
+    assert read_until(follow, lambda d: len(d) >= 4) == b"here"
+    follow.close()
+
+
+def test_follow_is_binary_safe_and_keeps_up(bench: Bench) -> None:
+    path = f"{bench.dir}/log"
+    data = os.urandom(1_000_000)
+    follow = bench.transport.follow(path, idle_s=0.5)
+    assert next(follow) == b""
+    bench.other.run(sh('cat >"$1"', path), stdin=data)
+    assert read_until(follow, lambda d: len(d) >= len(data)) == data
+    follow.close()
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_closing_a_follow_ends_the_remote_process(bench: Bench, marker: str, exists: bool) -> None:
+    path = f"{bench.dir}/{marker}"
+    if exists:
+        bench.transport.run(sh('printf x >"$1"', path))
+    follow = bench.transport.follow(path, idle_s=0.2)
+    next(follow)
+    assert bench.alive(marker)
+    follow.close()
+    assert bench.alive(marker) == []
+
+
+def test_commands_run_while_a_follow_is_held(bench: Bench) -> None:
+    path = f"{bench.dir}/log"
+    follow = bench.transport.follow(path, idle_s=0.2)
+    assert next(follow) == b""
+    bench.transport.run(sh('printf x >"$1"', path))
+    assert read_until(follow, bool) == b"x"
+    follow.close()
+
+
+def test_another_follower_can_be_named(bench: Bench) -> None:
+    follower = ("sh", "-c", 'printf "%s from %s" "$1" "$2"; exec sleep 600', "sh")
+    follow = bench.transport.follow("/the/file", offset=7, follower=follower)
+    assert read_until(follow, lambda d: d.endswith(b"7")) == b"/the/file from 7"
+    follow.close()
+
+
+def test_a_follower_that_does_not_work_is_an_error_not_silence(bench: Bench) -> None:
+    with pytest.raises(DeviceRefusedError, match="cannot follow"):
+        list(bench.transport.follow("/the/file", follower=("devicelab-no-such-program",)))
+
+
+# Starting -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_started_lives_on_when_the_connection_dies(bench: Bench, marker: str) -> None:
+    log, gate = f"{bench.dir}/log", f"{bench.dir}/gate"
+    script = 'echo begun; cat; until [ -e "$1" ]; do sleep 0.05; done; echo ended; echo err >&2; : >"$1.done"'
+    bench.transport.start(sh(script, gate, marker), log=log)
+    bench.drop()
+    try:
+        assert bench.alive(marker)
+    finally:
+        bench.transport.run(sh(': >"$1"', gate))
+    bench.wait_for(sh('test -e "$1.done"', gate))
+    assert bench.transport.run(["cat", log]).stdout == b"begun\nended\nerr\n"
+
+
+def test_what_was_started_has_a_session_of_its_own_and_ignores_hangups(bench: Bench) -> None:
+    log = f"{bench.dir}/log"
+    bench.transport.start(sh('read -r s </proc/$$/stat; echo "$s"; kill -HUP $$; echo survived'), log=log)
+    bench.wait_for(sh('grep -q survived "$1"', log))
+    line = bench.transport.run(["head", "-n", "1", log]).stdout.decode()
+    pid, session = line.split()[0], line.rpartition(") ")[2].split()[3]
+    assert session == pid
+
+
+def test_a_program_that_cannot_be_started_is_told_at_once(device: Transport) -> None:
+    with pytest.raises(DeviceRefusedError, match="devicelab-no-such-program"):
+        device.start(["devicelab-no-such-program"], log="/dev/null")
+    with pytest.raises(DeviceRefusedError, match="cannot start"):
+        device.start(["true"], log="/no/such/folder/log")
+
+
+# The wire -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_cut_in_the_middle_of_a_command_is_unreachable(bench: Bench, wire: Wire) -> None:
+    with pytest.raises(DeviceUnreachableError) as caught:
+        bench.transport.run(sh("echo here; exec sleep 600"), on_stdout=lambda _: wire.cut())
+    assert not isinstance(caught.value, CommandTimeoutError)
+    assert caught.value.device == bench.transport.address
+    assert caught.value.hint
+
+
+def test_a_cut_in_the_middle_of_a_follow_is_unreachable_and_ends_the_remote_process(
+    bench: Bench, wire: Wire, marker: str
+) -> None:
+    path = f"{bench.dir}/{marker}"
+    bench.transport.run(sh('printf x >"$1"', path))
+    follow = bench.transport.follow(path, idle_s=0.2)
+    assert read_until(follow, bool) == b"x"
+    wire.cut()
+    with pytest.raises(DeviceUnreachableError):
+        read_until(follow, lambda _: False)
+    wire.mend()
+    bench.until(lambda: bench.alive(marker) == [])
+
+
+def test_a_cut_in_the_middle_of_a_push_leaves_the_old_file(bench: Bench, wire: Wire, tmp_path: Path) -> None:
+    remote = f"{bench.dir}/file"
+    (tmp_path / "source").write_bytes(b"old")
+    bench.transport.push(tmp_path / "source", remote)
+    (tmp_path / "source").write_bytes(os.urandom(20_000_000))
+    wire.cut_after(1_000_000)
+    with pytest.raises(DeviceUnreachableError):
+        bench.transport.push(tmp_path / "source", remote)
+    wire.mend()
+    bench.transport.pull(remote, tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == b"old"
+
+
+def test_a_cut_in_the_middle_of_a_pull_leaves_the_old_file(bench: Bench, wire: Wire, tmp_path: Path) -> None:
+    bench.transport.run(sh('head -c 20000000 /dev/zero >"$1"', f"{bench.dir}/file"))
+    (tmp_path / "back").write_bytes(b"old")
+    wire.cut_after(1_000_000)
+    with pytest.raises(DeviceUnreachableError):
+        bench.transport.pull(f"{bench.dir}/file", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["back"]
+
+
+def test_while_the_wire_is_cut_everything_is_unreachable_and_afterwards_all_is_well(bench: Bench, wire: Wire) -> None:
+    wire.cut()
+    for _ in range(2):
+        with pytest.raises(DeviceUnreachableError) as caught:
+            bench.transport.run(["true"])
+        assert caught.value.device == bench.transport.address
+    with pytest.raises(DeviceUnreachableError):
+        bench.transport.reconnect(timeout_s=0.5)
+    wire.mend()
+    bench.transport.reconnect(timeout_s=20)
+    assert bench.transport.run(["echo", "back"]).stdout == b"back\n"
+
+
+# Life ----------------------------------------------------------------------------------------------------------------
+
+
+def test_close_is_harmless_twice_and_reconnect_without_a_break(bench: Bench) -> None:
+    bench.transport.reconnect(timeout_s=10)
+    bench.transport.close()
+    bench.transport.close()
+
+
+def test_many_transports_work_side_by_side(bench: Bench) -> None:
+    answers: dict[int, bytes] = {}
+
+    def work(number: int) -> None:
+        transport = bench.connect()
+        try:
+            for _ in range(5):
+                answers[number] = transport.run(["cat"], stdin=str(number).encode() * 1000).stdout
+        finally:
+            with suppress(Exception):
+                transport.close()
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == {n: str(n).encode() * 1000 for n in range(4)}
