@@ -9,6 +9,7 @@ from devicelab.errors import DeviceRefusedError, DeviceUnreachableError
 from devicelab.lab import DeviceEntry
 from devicelab.model.device import Facts, RootMethod
 from devicelab.model.tree import Tree, parse_snapshot
+from devicelab.transports._root import wrap as as_root
 from devicelab.transports.base import Transport
 
 ANDROID_DIR = "/data/local/tmp/devicelab"
@@ -82,7 +83,7 @@ class Device:
 
     def argv(self, *words: str) -> list[str]:
         """The agent's argv on the device, as root where there is a way to it."""
-        return transports.as_root([f"{self.facts.dir}/bin/agent", *words], self.facts.root)
+        return list(as_root(self.facts.root, [f"{self.facts.dir}/bin/agent", *words]))
 
 
 def parse_probe(text: str) -> Basics:
@@ -206,7 +207,7 @@ def _restart_as_root(entry: DeviceEntry, transport: Transport) -> Basics:
 
 
 def _snapshot(entry: DeviceEntry, transport: Transport, basics: Basics, patterns: tuple[str, ...]) -> Tree:
-    argv = transports.as_root([f"{basics.dir}/bin/agent", "snapshot", "-"], basics.root)
+    argv = as_root(basics.root, [f"{basics.dir}/bin/agent", "snapshot", "-"])
     done = transport.run(argv, timeout_s=120, stdin="".join(f"{p}\n" for p in dict.fromkeys(patterns)).encode())
     if done.exit_code != 0:
         said = done.stderr.decode("utf-8", "replace").strip()[:500]

@@ -11,7 +11,6 @@ from typing import Any
 
 import stamina
 
-from devicelab import transports
 from devicelab.build import Built, build
 from devicelab.errors import (
     ConfigError,
@@ -24,6 +23,7 @@ from devicelab.errors import (
 from devicelab.facts import Device
 from devicelab.model.journal import Event, PlanEnd, PlanStart, RunRecord, RunStart, parse_line
 from devicelab.model.plan import Plan, Run
+from devicelab.transports._root import wrap as as_root
 
 # How long a device that went away is waited for before the host gives up (the board goes on alone meanwhile).
 PATIENCE_S = 300.0
@@ -95,7 +95,7 @@ def plan_dir(device: Device, plan_id: str) -> str:
 
 def plans_there(device: Device, campaign: str) -> tuple[str, ...]:
     """Ids of a campaign's plans whose directories are still on the device."""
-    argv = transports.as_root(["ls", f"{device.facts.dir}/plans"], device.facts.root)
+    argv = as_root(device.facts.root, ["ls", f"{device.facts.dir}/plans"])
     names = device.transport.run(argv).stdout.decode("utf-8", "replace").split()
     return tuple(sorted(name for name in names if re.fullmatch(rf"{re.escape(campaign)}-[0-9a-f]+", name)))
 
@@ -266,7 +266,7 @@ def stop(device: Device) -> None:
 
 def clean(device: Device, plan: Plan) -> None:
     """Remove a plan's directory from the device, once everything in it is stored."""
-    argv = transports.as_root(["rm", "-rf", plan_dir(device, plan.plan_id)], device.facts.root)
+    argv = as_root(device.facts.root, ["rm", "-rf", plan_dir(device, plan.plan_id)])
     device.transport.run(argv)
 
 
@@ -300,7 +300,7 @@ def _drain(device: Device, plan: Plan, reader: JournalReader, on_event: Callable
 def _last_words(device: Device, plan: Plan) -> str:
     """Why the agent refused to start, from its log; raises the fitting error if the log tells the kind."""
     log = f"{plan_dir(device, plan.plan_id)}/agent.log"
-    done = device.transport.run(transports.as_root(["cat", log], device.facts.root))
+    done = device.transport.run(as_root(device.facts.root, ["cat", log]))
     text = done.stdout[-4096:].decode("utf-8", "replace").strip()
     last = text.splitlines()[-1] if text else ""
     if "busy:" in text:

@@ -285,7 +285,7 @@ class PosixTransport(ABC):
         if follower is None:
             argv = scripts.script(scripts.FOLLOW, path, "tail", "-c", f"+{offset + 1}", "-f", path)
         else:
-            argv = scripts.script(scripts.FOLLOW, "", *follower, path, str(offset))
+            argv = scripts.script(scripts.FOLLOW, "", *follower)
         said = b""
         with self._start_command(argv, hold_stdin=True) as command:
             try:
@@ -303,6 +303,8 @@ class PosixTransport(ABC):
                 if not command.finish(_FOLLOW_END_S):
                     self._end(command)
                 raise
+        if follower is not None and event[1][0] == 0:
+            return
         text = said.decode(errors="replace").strip() or f"exit code {event[1][0]}"
         raise DeviceRefusedError(f"cannot follow {remote}: {text}", device=self.address)
 

@@ -84,11 +84,11 @@ class Transport(Protocol):
     ) -> Iterator[bytes]:
         """Yield what is appended to a file from ``offset`` on, over one held connection, with no polling from here.
 
-        Yields ``b""`` when nothing came for ``idle_s`` seconds (so that the caller may look up), and ends only when
-        closed (which ends the remote process) or when the connection breaks. The file need not exist yet.
+        Yields ``b""`` when nothing came for ``idle_s`` seconds (so that the caller may look up), and ends when
+        closed (which ends the remote process). The file need not exist yet.
 
-        ``follower`` is the beginning of a command line that takes the path and the offset as its last two words,
-        prints the file's bytes from there on and never ends; without it the device's ``tail`` serves.
+        ``follower`` is a whole command line that prints the file's bytes from ``offset`` on, to be used instead of
+        the device's ``tail``; when it ends with exit code 0, so does the iteration.
         """
         ...
 

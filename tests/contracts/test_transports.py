@@ -370,10 +370,14 @@ def test_commands_run_while_a_follow_is_held(bench: Bench) -> None:
 
 
 def test_another_follower_can_be_named(bench: Bench) -> None:
-    follower = ("sh", "-c", 'printf "%s from %s" "$1" "$2"; exec sleep 600', "sh")
+    follower = ("sh", "-c", 'printf "%s from %s" "$1" "$2"; exec sleep 600', "sh", "/the/file", "7")
     follow = bench.transport.follow("/the/file", offset=7, follower=follower)
     assert read_until(follow, lambda d: d.endswith(b"7")) == b"/the/file from 7"
     follow.close()
+
+
+def test_a_follower_that_ends_well_ends_the_iteration(bench: Bench) -> None:
+    assert b"".join(bench.transport.follow("/the/file", follower=("echo", "all"))) == b"all\n"
 
 
 def test_a_follower_that_does_not_work_is_an_error_not_silence(bench: Bench) -> None:
