@@ -1,5 +1,6 @@
 """Did the treatment hold? CPU use computed from the agent's samples."""
 
+import itertools
 from collections.abc import Sequence
 
 from devicelab.model.journal import Samples
@@ -11,8 +12,7 @@ def _ticks(counters: Sequence[int | None]) -> list[int | None]:
     The kernel's counters may step back (iowait is corrected, a core comes back from hotplug): growth is never negative.
     """
     return [
-        None if now is None or before is None else max(0, now - before)
-        for before, now in zip(counters, counters[1:], strict=False)
+        None if now is None or before is None else max(0, now - before) for before, now in itertools.pairwise(counters)
     ]
 
 

@@ -1,6 +1,17 @@
-"""Integrity of the results database: what `devicelab store check` looks at."""
+"""Integrity of the results database: what ``devicelab store check`` looks at."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, case, func, select
+from sqlalchemy.exc import DatabaseError
+
+from devicelab.store import schema as s
+from devicelab.store.codec import decode_table, digest, unpack
+
+_CHUNK = 256
+_MOST = 100
 
 
 @dataclass(frozen=True)
@@ -9,7 +20,7 @@ class CheckReport:
 
     Attributes:
         campaigns, runs, blobs: how many were looked at.
-        problems: one sentence each; empty if all is well.
+        problems: one sentence each (at most 100, the last one says that there are more); empty if all is well.
     """
 
     campaigns: int
@@ -21,3 +32,88 @@ class CheckReport:
     def ok(self) -> bool:
         """Nothing is wrong."""
         return not self.problems
+
+
+def check(engine: Engine) -> CheckReport:
+    """Structure, references, checksums of all blobs, and the counters in the list of campaigns."""
+    counted = {"blobs": 0}
+    problems: list[str] = []
+    with engine.connect() as connection:
+        campaigns = connection.execute(select(func.count()).select_from(s.campaigns)).scalar_one()
+        runs = connection.execute(select(func.count()).select_from(s.runs)).scalar_one()
+        try:
+            for problem in _problems(connection, counted):
+                problems.append(problem)
+                if len(problems) == _MOST:
+                    problems.append("and more: the check ended here")
+                    break
+        except DatabaseError as error:
+            # A damaged page ends the reading; what was found before it still counts.
+            problems.append(f"reading ended: {error.orig}")
+    return CheckReport(campaigns=campaigns, runs=runs, blobs=counted["blobs"], problems=tuple(problems))
+
+
+def _problems(connection: Connection, counted: dict[str, int]) -> Iterator[str]:
+    if connection.dialect.name == "sqlite":
+        for (line,) in connection.exec_driver_sql("PRAGMA integrity_check"):
+            if line != "ok":
+                yield f"file structure: {line}"
+        for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+            yield f"row {row} of {table} refers to a row of {parent} that does not exist"
+    yield from _blobs(connection, counted)
+    yield from _counters(connection)
+
+
+def _blobs(connection: Connection, counted: dict[str, int]) -> Iterator[str]:
+    r = s.runs.c.run_id
+    t, e, o, d = s.samples.c, s.evidence.c, s.outputs.c, s.documents.c
+    rows: tuple[tuple[str, Any], ...] = (
+        ("samples", select(r, t.name, t.sha256, t.data, t.rows).select_from(s.samples).join(s.runs)),
+        ("evidence", select(r, e.run, e.sha256, e.data, e.run).select_from(s.evidence).join(s.runs)),
+        ("output", select(r, o.program, o.sha256, o.data, o.bytes).select_from(s.outputs).join(s.runs)),
+    )
+    for kind, query in rows:
+        for run_id, name, sha256, blob, size in _stream(connection, query):
+            counted["blobs"] += 1
+            what = f"{kind} of run {run_id}" + (f" ({name})" if kind != "evidence" else "")
+            if digest(blob) != sha256:
+                yield f"{what}: does not fit its checksum"
+            elif (problem := _unreadable(kind, blob, size)) is not None:
+                yield f"{what}: {problem}"
+    for sha256, blob in _stream(connection, select(d.sha256, d.data)):
+        counted["blobs"] += 1
+        try:
+            good = digest(unpack(blob)) == sha256
+        except ValueError:
+            good = False
+        if not good:
+            yield f"document {sha256}: does not fit its checksum"
+
+
+def _unreadable(kind: str, blob: bytes, size: int) -> str | None:
+    try:
+        if kind == "samples":
+            lengths = {len(column) for column in decode_table(blob).values()} or {0}
+            return None if lengths == {size} else f"holds {max(lengths)} rows, not {size}"
+        found = len(unpack(blob))
+    except ValueError as error:
+        return str(error)
+    return f"holds {found} bytes, not {size}" if kind == "output" and found != size else None
+
+
+def _counters(connection: Connection) -> Iterator[str]:
+    c, r = s.campaigns.c, s.runs.c
+    # A campaign without runs joins to one row without a run: neither counted nor invalid.
+    invalid = func.sum(case((r.valid.is_(False), 1), else_=0))
+    query = (
+        select(c.campaign, c.runs_done, c.runs_invalid, func.count(r.id), invalid)
+        .select_from(s.campaigns.outerjoin(s.runs, r.campaign == c.id))
+        .group_by(c.id)
+    )
+    for name, done, wrong, held, bad in connection.execute(query):
+        if (done, wrong) != (held, bad):
+            yield f"campaign {name}: counts {done} runs ({wrong} invalid) but holds {held} ({bad} invalid)"
+
+
+def _stream(connection: Connection, query: Any) -> Iterable[Any]:
+    return connection.execute(query).yield_per(_CHUNK)

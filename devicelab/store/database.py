@@ -1,26 +1,77 @@
 """``Store``: the one way in and out of the results database."""
 
+import json
+import platform
+import secrets
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
+from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError
+
+from devicelab import __version__
+from devicelab.errors import ConfigError, StoreError
 from devicelab.model.campaign import BinaryInfo, CampaignInfo, EndStatus
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment, Finding
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.measurement import Measurement
-from devicelab.model.results import Results
-from devicelab.store.check import CheckReport
+from devicelab.model.tree import Node
+from devicelab.store import engine as places
+from devicelab.store import schema as s
+from devicelab.store.check import CheckReport, check
+from devicelab.store.codec import digest, pack, unpack
+from devicelab.store.frames import StoredResults
+from devicelab.store.migrate import migrate
+from devicelab.store.records import MetricKey, Row, RunRows, clean, run_rows
+
+_INFO = tuple(s.campaigns.c[name] for name in CampaignInfo.model_fields)
 
 
 class Store:
-    """The results database."""
+    """The results database: SQLite in one file, or PostgreSQL through the same code.
+
+    Safe to use from several threads, and from several processes that each open it. Every method raises ``StoreError``
+    for what the database refuses (locked, full, read-only, damaged) and leaves it as it was then.
+    """
+
+    def __init__(self, engine: Engine, place: URL | Path) -> None:
+        """Use ``Store.open``."""
+        self._engine = engine
+        self._writer = places.writer(engine)
+        self._place = place
+        self._metric_ids: dict[MetricKey, int] = {}
 
     @classmethod
     def open(cls, url: str | Path | None = None, *, create: bool = True) -> "Store":
-        """Open (or create) the database; ``None``: ``$DEVICELAB_STORE`` or ``./devicelab.sqlite``."""
-        raise NotImplementedError
+        """Open the database and bring its schema up to date; safe with several openers at the same time.
+
+        Args:
+            url: a path (SQLite) or ``postgresql://USER@HOST/DATABASE``; ``None`` is ``$DEVICELAB_STORE`` or
+                ``./devicelab.sqlite``.
+            create: make the file if there is none (mode 0600).
+
+        Raises:
+            ConfigError: a URL of another kind of database.
+            StoreError: no such file, not a results database, written by a newer devicelab, not reachable.
+        """
+        place = places.locate(url)
+        engine = places.connect(place, create=create)
+        try:
+            with places.guarded(place):
+                migrate(engine, places.describe(place))
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine, place)
+
+    def __str__(self) -> str:
+        return places.describe(self._place)
 
     def begin_campaign(
         self,
@@ -33,12 +84,54 @@ class Store:
         plan_json: str | None,
         night: str | None = None,
     ) -> str:
-        """Record that a campaign begins; its id."""
-        raise NotImplementedError
+        """Record that a campaign begins, with everything known beforehand; returns its id."""
+        nodes = [node.model_dump(mode="json") for node in facts.nodes if isinstance(node, Node)]
+        row: Row = {
+            "status": "running",
+            "reason": "",
+            "device": clean(facts.name),
+            "address": clean(facts.address),
+            "board": clean(facts.board.kind),
+            "board_title": clean(facts.board.title),
+            "experiment": clean(experiment.name),
+            "question": clean(experiment.question),
+            "night": night,
+            "simulated": facts.simulated,
+            "started_unix_ns": time.time_ns(),
+            "ended_unix_ns": None,
+            "runs_planned": len(cells) * experiment.repetitions,
+            "runs_done": 0,
+            "runs_invalid": 0,
+            "command": clean(command),
+            "version": __version__,
+            "seed": experiment.seed,
+            "host": platform.node(),
+            "experiment_json": _json(experiment.model_dump(mode="json")),
+            "facts_json": _json(facts.model_dump(mode="json")),
+        }
+        with places.guarded(self._place):
+            while True:
+                row["campaign"] = _new_id(row["started_unix_ns"])
+                try:
+                    with self._writer.begin() as connection:
+                        row["nodes_sha256"] = self._document(connection, json.dumps(nodes)) if nodes else None
+                        row["plan_sha256"] = self._document(connection, plan_json) if plan_json is not None else None
+                        made = insert(s.campaigns).values(row).returning(s.campaigns.c.id)
+                        number = connection.execute(made).scalar_one()
+                        self._link_cells(connection, number, cells)
+                        self._link_binaries(connection, number, binaries)
+                except IntegrityError:
+                    if self._number(row["campaign"]) is None:
+                        raise
+                    continue  # the id is taken: two campaigns in one second drew the same four digits
+                return str(row["campaign"])
 
     def unfinished(self, *, device: str, experiment: str | None = None) -> tuple[CampaignInfo, ...]:
-        """Campaigns of the device that are not complete, newest first."""
-        raise NotImplementedError
+        """Campaigns of the device that are not complete (running, interrupted or failed), newest first."""
+        query = select(*_INFO).where(s.campaigns.c.device == device, s.campaigns.c.status != "complete")
+        if experiment is not None:
+            query = query.where(s.campaigns.c.experiment == experiment)
+        return self._infos(query.order_by(s.campaigns.c.campaign.desc()))
 
     def campaigns(
         self,
@@ -48,16 +141,38 @@ class Store:
         experiment: str | None = None,
         night: str | None = None,
     ) -> tuple[CampaignInfo, ...]:
-        """Campaigns, newest first."""
-        raise NotImplementedError
+        """Campaigns, newest first; each argument that is given narrows them."""
+        query = select(*_INFO).order_by(s.campaigns.c.campaign.desc()).limit(limit)
+        for column, value in (("device", device), ("experiment", experiment), ("night", night)):
+            if value is not None:
+                query = query.where(s.campaigns.c[column] == value)
+        return self._infos(query)
 
     def campaign(self, ref: str | None = None) -> CampaignInfo:
-        """One campaign by id, unique prefix, or ``None`` for the latest."""
-        raise NotImplementedError
+        """One campaign by its id, by a prefix only it has, or the latest (``None``).
+
+        Raises:
+            ConfigError: there is none, or several begin like that.
+        """
+        query = select(*_INFO).order_by(s.campaigns.c.campaign.desc()).limit(9)
+        if ref is not None:
+            query = query.where(s.campaigns.c.campaign.startswith(ref, autoescape=True))
+        found = self._infos(query)
+        exact = [info for info in found if info.campaign == ref]
+        if exact or len(found) == 1 or (found and ref is None):
+            return (exact or found)[0]
+        if found:
+            names = ", ".join(info.campaign for info in found[:8]) + (", ..." if len(found) > 8 else "")
+            raise ConfigError(f"several campaigns begin with {ref!r}: {names}", hint="give more of the id")
+        if ref is None:
+            raise ConfigError(f"no campaign is stored in {self}", hint="run `devicelab sweep` first")
+        raise ConfigError(f"no campaign {ref!r} in {self}", hint="`devicelab store list` shows those that are stored")
 
     def done_runs(self, campaign: str) -> frozenset[str]:
-        """Ids of the runs stored so far."""
-        raise NotImplementedError
+        """Ids of the runs stored so far, valid or not."""
+        with places.guarded(self._place), self._engine.connect() as connection:
+            query = select(s.runs.c.run_id).join(s.campaigns).where(s.campaigns.c.campaign == campaign)
+            return frozenset(connection.execute(query).scalars())
 
     def commit_run(
         self,
@@ -69,52 +184,160 @@ class Store:
         measurements: Mapping[str, Measurement],
         flags: Sequence[Flag],
     ) -> bool:
-        """Store a finished run in one transaction; ``False`` if it is stored already."""
-        raise NotImplementedError
+        """Store a finished run in one transaction.
+
+        ``measurements`` are the parsed outputs by the program's name; ``flags`` what knobs and the host found. The
+        flags of the record and of the measurements are stored with them (each once).
+
+        Returns:
+            ``False`` if a run of that id is stored already (by whomever); nothing is changed then.
+        """
+        try:
+            rows = run_rows(record, repetition, measurements, flags)
+        except ValueError as error:
+            raise StoreError(f"run {record.run_id} cannot be stored: {error}") from error
+        with places.guarded(self._place):
+            number = self._require(campaign)
+            names = self._metric_numbers(rows.metrics)
+            with self._writer.begin() as connection:
+                cell_number = self._cell_numbers(connection, [cell])[cell.cell_id]
+                run = {**rows.run, "campaign": number, "cell": cell_number}
+                made = _insert_new(connection, s.runs).values(run).returning(s.runs.c.id)
+                run_number = connection.execute(made).scalar()
+                if run_number is None:
+                    return False
+                self._insert_parts(connection, int(run_number), rows, names)
+                counters = {"runs_done": s.campaigns.c.runs_done + 1}
+                if not rows.run["valid"]:
+                    counters["runs_invalid"] = s.campaigns.c.runs_invalid + 1
+                connection.execute(update(s.campaigns).where(s.campaigns.c.id == number).values(counters))
+        return True
 
     def finish_campaign(self, campaign: str, status: EndStatus, reason: str = "") -> None:
-        """Record how the campaign ended."""
-        raise NotImplementedError
+        """Record how the campaign ended; a resumed one is finished again."""
+        values = {"status": status, "reason": clean(reason), "ended_unix_ns": time.time_ns()}
+        with places.guarded(self._place):
+            number = self._require(campaign)
+            with self._writer.begin() as connection:
+                connection.execute(update(s.campaigns).where(s.campaigns.c.id == number).values(values))
 
     def add_findings(self, campaign: str, findings: Sequence[Finding]) -> None:
-        """Store findings; those of the same analyses that were stored before are replaced."""
-        raise NotImplementedError
+        """Store findings; what the same analyses found before in this campaign is replaced."""
+        with places.guarded(self._place):
+            number = self._require(campaign)
+            t = s.findings
+            with self._writer.begin() as connection:
+                analyses = {clean(finding.analysis) for finding in findings}
+                connection.execute(delete(t).where(t.c.campaign == number, t.c.analysis.in_(analyses)))
+                last = connection.execute(select(func.max(t.c.position)).where(t.c.campaign == number)).scalar()
+                first = 0 if last is None else last + 1
+                if findings:
+                    rows = [_finding_row(number, first + i, finding) for i, finding in enumerate(findings)]
+                    connection.execute(insert(t), rows)
 
     def findings(self, campaign: str) -> tuple[Finding, ...]:
-        """The stored findings in their order."""
-        raise NotImplementedError
+        """The stored findings in the order they were added."""
+        t = s.findings
+        query = select(t).join(s.campaigns).where(s.campaigns.c.campaign == campaign).order_by(t.c.position)
+        with places.guarded(self._place), self._engine.connect() as connection:
+            rows = connection.execute(query).mappings().all()
+        kept = Finding.model_fields.keys() - {"reasons"}
+        return tuple(
+            Finding(**{name: row[name] for name in kept}, reasons=tuple(json.loads(row["reasons_json"])))
+            for row in rows
+        )
 
     def experiment(self, campaign: str) -> Experiment:
         """The experiment as it was begun."""
-        raise NotImplementedError
+        return Experiment.model_validate_json(self._campaign_row(campaign)["experiment_json"])
+
+    def facts(self, campaign: str) -> Facts:
+        """The device's facts as they were read, with the nodes."""
+        row = self._campaign_row(campaign)
+        facts = Facts.model_validate_json(row["facts_json"])
+        text = self._document_text(row["nodes_sha256"])
+        nodes = tuple(Node.model_validate(node) for node in json.loads(text or "[]"))
+        return facts.model_copy(update={"nodes": nodes})
+
+    def plan_json(self, campaign: str) -> str | None:
+        """The plan as it was given to ``begin_campaign``."""
+        return self._document_text(self._campaign_row(campaign)["plan_sha256"])
 
     def cells(self, campaign: str) -> tuple[Cell, ...]:
         """The planned cells in their order."""
-        raise NotImplementedError
+        query = (
+            select(s.cells.c.levels_json, s.cells.c.measured)
+            .select_from(s.cells)
+            .join(s.campaign_cells)
+            .join(s.campaigns)
+            .where(s.campaigns.c.campaign == campaign)
+            .order_by(s.campaign_cells.c.position)
+        )
+        with places.guarded(self._place), self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return tuple(Cell(levels=json.loads(levels), measured=measured) for levels, measured in rows)
 
-    def plan_json(self, campaign: str) -> str | None:
-        """The plan as it was begun."""
-        raise NotImplementedError
+    def binaries(self, campaign: str) -> tuple[BinaryInfo, ...]:
+        """The programs that were pushed, by name."""
+        columns = [s.binaries.c[name] for name in BinaryInfo.model_fields]
+        query = (
+            select(*columns)
+            .select_from(s.binaries)
+            .join(s.campaign_binaries)
+            .join(s.campaigns)
+            .where(s.campaigns.c.campaign == campaign)
+        )
+        with places.guarded(self._place), self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(s.binaries.c.name)).mappings().all()
+        return tuple(BinaryInfo(**row) for row in rows)
 
-    def results(self, campaign: str) -> Results:
-        """The campaign's runs as frames."""
-        raise NotImplementedError
+    def results(self, campaign: str) -> StoredResults:
+        """The campaign's runs as frames, for analyses, reports and notebooks; id or unique prefix."""
+        info = self.campaign(campaign)
+        return StoredResults(
+            engine=self._engine,
+            place=self._place,
+            campaign=info,
+            number=self._require(info.campaign),
+            experiment=self.experiment(info.campaign),
+            facts=self.facts(info.campaign),
+            binaries=self.binaries(info.campaign),
+        )
 
     def export(self, campaign: str, directory: Path, fmt: Literal["parquet", "csv", "both"]) -> tuple[Path, ...]:
-        """Write the campaign's frames as files; their paths."""
-        raise NotImplementedError
+        """Write the campaign's frames into a folder (see ``devicelab.export``); the paths written."""
+        from devicelab.export import export_results
+
+        return export_results(self.results(campaign), self.findings(campaign), directory, fmt)
 
     def check(self) -> CheckReport:
-        """Verify structure, references and checksums."""
-        raise NotImplementedError
+        """Verify the file's structure, all references, every checksum and the counters."""
+        with places.guarded(self._place):
+            return check(self._engine)
 
     def vacuum(self) -> int:
-        """Give unused space back; the bytes freed."""
-        raise NotImplementedError
+        """Drop what nothing refers to and give unused space back; the bytes freed (0 for PostgreSQL)."""
+        nodes, plans = s.campaigns.c.nodes_sha256, s.campaigns.c.plan_sha256
+        used = select(nodes).where(nodes.is_not(None)).union(select(plans).where(plans.is_not(None)))
+        before = self._bytes()
+        with places.guarded(self._place):
+            with self._writer.begin() as connection:
+                connection.execute(delete(s.documents).where(s.documents.c.sha256.not_in(used)))
+            if isinstance(self._place, Path):
+                raw = self._engine.raw_connection()
+                try:
+                    for statement in ("VACUUM", "PRAGMA optimize", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                        raw.cursor().execute(statement).fetchall()
+                finally:
+                    raw.close()
+            else:
+                with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                    connection.exec_driver_sql("VACUUM")
+        return max(0, before - self._bytes())
 
     def close(self) -> None:
-        """Close all connections."""
-        raise NotImplementedError
+        """Close all connections; the store cannot be used afterwards."""
+        self._engine.dispose()
 
     def __enter__(self) -> Self:
         return self
@@ -123,3 +346,145 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    # --- numbers the database gives ---------------------------------------------------------------------------------
+
+    def _number(self, campaign: str) -> int | None:
+        with self._engine.connect() as connection:
+            query = select(s.campaigns.c.id).where(s.campaigns.c.campaign == campaign)
+            return connection.execute(query).scalar()
+
+    def _require(self, campaign: str) -> int:
+        number = self._number(campaign)
+        if number is None:
+            raise StoreError(f"no campaign {campaign!r} in {self}", hint="`devicelab store list` shows what is stored")
+        return number
+
+    def _cell_numbers(self, connection: Connection, cells: Sequence[Cell]) -> dict[str, int]:
+        """Sorted, so that two processes which add the same cells cannot wait for each other."""
+        rows = [
+            {
+                "cell_id": cell.cell_id,
+                "label": clean(cell.label()),
+                "measured": cell.measured,
+                "levels_json": json.dumps(cell.levels),
+            }
+            for cell in sorted(cells, key=lambda cell: cell.cell_id)
+        ]
+        if rows:
+            connection.execute(_insert_new(connection, s.cells), rows)
+        return _numbers(connection, s.cells, "cell_id", [row["cell_id"] for row in rows])
+
+    def _metric_numbers(self, metrics: Mapping[MetricKey, object]) -> Mapping[MetricKey, int]:
+        """Names unknown so far are added in a transaction of their own: an unused name does no harm."""
+        unknown = sorted(metrics.keys() - self._metric_ids.keys())
+        if unknown:
+            t = s.metric_names
+            rows = [{"program": program, "metric": metric, "unit": unit} for program, metric, unit in unknown]
+            with self._writer.begin() as connection:
+                connection.execute(_insert_new(connection, t), rows)
+                known = connection.execute(select(t.c.program, t.c.metric, t.c.unit, t.c.id)).all()
+            self._metric_ids = {(program, metric, unit): number for program, metric, unit, number in known}
+        return self._metric_ids
+
+    # --- rows -------------------------------------------------------------------------------------------------------
+
+    def _insert_parts(self, connection: Connection, run: int, rows: RunRows, names: Mapping[MetricKey, int]) -> None:
+        metrics = [{"name": names[key], "value": value} for key, value in rows.metrics.items()]
+        for table, parts in (
+            (s.flags, rows.flags),
+            (s.programs, rows.programs),
+            (s.metrics, metrics),
+            (s.samples, rows.samples),
+            (s.evidence, (rows.evidence,)),
+            (s.outputs, rows.outputs),
+        ):
+            if parts:
+                connection.execute(insert(table), [{**part, "run": run} for part in parts])
+
+    def _link_cells(self, connection: Connection, campaign: int, cells: Sequence[Cell]) -> None:
+        numbers = self._cell_numbers(connection, cells)
+        order = dict.fromkeys(numbers[cell.cell_id] for cell in cells)
+        if order:
+            rows = [{"campaign": campaign, "cell": cell, "position": i} for i, cell in enumerate(order)]
+            connection.execute(insert(s.campaign_cells), rows)
+
+    def _link_binaries(self, connection: Connection, campaign: int, binaries: Sequence[BinaryInfo]) -> None:
+        t = s.binaries
+        numbers = set()
+        for binary in sorted(binaries, key=lambda binary: (binary.sha256, binary.name)):
+            row = {name: clean(text) for name, text in binary.model_dump().items()}
+            connection.execute(_insert_new(connection, t).values(row))
+            query = select(t.c.id).where(t.c.sha256 == row["sha256"], t.c.name == row["name"])
+            numbers.add(connection.execute(query).scalar_one())
+        if numbers:
+            rows = [{"campaign": campaign, "binary": number} for number in sorted(numbers)]
+            connection.execute(insert(s.campaign_binaries), rows)
+
+    def _document(self, connection: Connection, text: str) -> str:
+        """Store a large text once, by its content; its checksum."""
+        data = text.encode("utf-8", "replace")
+        row = {"sha256": digest(data), "data": pack(data)}
+        connection.execute(_insert_new(connection, s.documents).values(row))
+        return str(row["sha256"])
+
+    def _document_text(self, sha256: str | None) -> str | None:
+        if sha256 is None:
+            return None
+        with places.guarded(self._place), self._engine.connect() as connection:
+            blob = connection.execute(select(s.documents.c.data).where(s.documents.c.sha256 == sha256)).scalar_one()
+        data = unpack(blob)
+        if digest(data) != sha256:
+            raise StoreError(f"a document of {self} does not fit its checksum", hint="`devicelab store check`")
+        return data.decode()
+
+    def _campaign_row(self, campaign: str) -> Mapping[str, Any]:
+        with places.guarded(self._place), self._engine.connect() as connection:
+            query = select(s.campaigns).where(s.campaigns.c.campaign == campaign)
+            row = connection.execute(query).mappings().first()
+        if row is None:
+            raise StoreError(f"no campaign {campaign!r} in {self}", hint="`devicelab store list` shows what is stored")
+        return dict(row)
+
+    def _infos(self, query: Any) -> tuple[CampaignInfo, ...]:
+        with places.guarded(self._place), self._engine.connect() as connection:
+            return tuple(CampaignInfo(**row) for row in connection.execute(query).mappings())
+
+    def _bytes(self) -> int:
+        if not isinstance(self._place, Path):
+            return 0
+        side = (self._place, self._place.with_name(self._place.name + "-wal"))
+        return sum(path.stat().st_size for path in side if path.exists())
+
+
+def _insert_new(connection: Connection, table: Table) -> Any:
+    """An INSERT that leaves a row that is there already as it is."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return sqlite.insert(table).on_conflict_do_nothing()
+
+
+def _numbers(connection: Connection, table: Table, key: str, values: Sequence[str]) -> dict[str, int]:
+    """Row numbers by key, asked for in portions: a statement holds a limited number of parameters."""
+    found: dict[str, int] = {}
+    for start in range(0, len(values), 5000):
+        query = select(table.c[key], table.c.id).where(table.c[key].in_(values[start : start + 5000]))
+        found.update((str(name), int(number)) for name, number in connection.execute(query))
+    return found
+
+
+def _new_id(unix_ns: int) -> str:
+    """Sortable by time (UTC), with a random tail."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(unix_ns // 1_000_000_000))
+    return f"{stamp}-{secrets.token_hex(2)}"
+
+
+def _json(data: object) -> str:
+    return json.dumps(data, separators=(",", ":"))
+
+
+def _finding_row(campaign: int, position: int, finding: Finding) -> Row:
+    row = finding.model_dump(exclude={"reasons"})
+    row.update({name: clean(row[name]) for name in ("analysis", "claim", "unit")})
+    reasons = json.dumps([clean(reason) for reason in finding.reasons])
+    return {**row, "campaign": campaign, "position": position, "reasons_json": reasons}

@@ -1,0 +1,197 @@
+"""Opening the database: where it is, how SQLite has to be set up, and what its errors mean for a person."""
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import QueuePool
+
+from devicelab.errors import ConfigError, StoreError
+
+BUSY_S = 30.0
+"""How long a writer waits for another one before it gives up."""
+
+_DEFAULT = "devicelab.sqlite"
+_WRITES = "devicelab_writes"
+
+
+def locate(url: str | Path | None) -> URL | Path:
+    """The database meant: ``None`` is ``$DEVICELAB_STORE`` or ``./devicelab.sqlite``; a path, or a PostgreSQL URL.
+
+    Raises:
+        ConfigError: a URL of another kind.
+    """
+    if url is None:
+        url = os.environ.get("DEVICELAB_STORE") or _DEFAULT
+    if isinstance(url, Path) or "://" not in url:
+        return Path(url).expanduser().absolute()
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise ConfigError(
+            "the store's URL cannot be read", hint="postgresql://USER@HOST/DATABASE, or a path"
+        ) from error
+    kind = parsed.drivername.partition("+")[0]
+    if kind == "sqlite" and parsed.database:
+        return Path(parsed.database).absolute()
+    if kind in {"postgresql", "postgres"}:
+        return parsed.set(drivername="postgresql+psycopg")
+    raise ConfigError(
+        f"a store of kind {kind!r} is not supported", hint="a path (SQLite) or postgresql://USER@HOST/DATABASE"
+    )
+
+
+def describe(place: URL | Path) -> str:
+    """The place for people, without a password."""
+    return place.render_as_string(hide_password=True) if isinstance(place, URL) else str(place)
+
+
+def connect(place: URL | Path, *, create: bool) -> Engine:
+    """An engine for the place; nothing is read yet.
+
+    Raises:
+        StoreError: there is no such file and it shall not, or cannot, be made; no driver for PostgreSQL.
+    """
+    if isinstance(place, Path):
+        return _sqlite(place, create=create)
+    try:
+        return create_engine(place, pool_size=8, max_overflow=24, pool_pre_ping=True)
+    except (NoSuchModuleError, ImportError) as error:
+        raise StoreError(
+            "the driver for PostgreSQL is not installed", hint="pip install 'devicelab[postgres]'"
+        ) from error
+
+
+def writer(engine: Engine) -> Engine:
+    """The same engine, whose transactions take SQLite's write lock at their start.
+
+    A transaction that reads first and writes later cannot wait for the lock: its snapshot would be stale.
+    """
+    return engine.execution_options(**{_WRITES: True})
+
+
+def _sqlite(path: Path, *, create: bool) -> Engine:
+    if not path.exists():
+        if not create:
+            raise StoreError(
+                f"there is no results database at {path}",
+                hint="run `devicelab sweep` first, or name another one with --store or DEVICELAB_STORE",
+            )
+        _new_file(path)
+    readable_only = not os.access(path, os.W_OK)
+    mode = "mode=rw"
+    if readable_only:
+        # Without a write-ahead log beside it nobody else writes, and SQLite needs no lock file in the folder.
+        mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "mode=ro&immutable=1"
+    uri = f"{path.as_uri()}?{mode}"
+
+    def open_file() -> sqlite3.Connection:
+        return sqlite3.connect(uri, uri=True, timeout=BUSY_S, check_same_thread=False, isolation_level=None)
+
+    engine = create_engine("sqlite+pysqlite://", creator=open_file, poolclass=QueuePool, pool_size=8, max_overflow=-1)
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA foreign_keys=ON")
+        # A committed run survives a power cut, not only a crash.
+        connection.execute("PRAGMA synchronous=FULL")
+        if not readable_only:
+            _write_ahead(connection)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _new_file(path: Path) -> None:
+    """An empty file only its owner may read; SQLite gives its side files the same mode."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StoreError(
+            f"cannot create the results database {path}: {error.strerror}",
+            hint="choose a folder you may write with --store or DEVICELAB_STORE",
+        ) from error
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Readers and one writer at the same time. SQLite does not wait for a lock in this one statement, so we do."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+                raise
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+@contextlib.contextmanager
+def guarded(place: URL | Path) -> Iterator[None]:
+    """Turn what the database reports into a ``StoreError`` with a hint; the transaction was rolled back by then."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _explain(error.orig, place) from error
+    except sqlite3.Error as error:
+        raise _explain(error, place) from error
+    except PoolTimeoutError as error:
+        raise StoreError(f"the results database {describe(place)} has no free connection left") from error
+
+
+def _first_line(error: BaseException | None) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _explain(error: BaseException | None, place: URL | Path) -> StoreError:
+    name = str(getattr(error, "sqlite_errorname", "") or "")
+    where = describe(place)
+    again = "what was committed is intact; free space and run the same command again with --resume"
+    if isinstance(place, Path):
+        for start, message, hint in (
+            ("SQLITE_BUSY", f"another process has written to {where} for more than {BUSY_S:.0f} s", "try again later"),
+            ("SQLITE_LOCKED", f"{where} is locked by another process", "try again later"),
+            ("SQLITE_FULL", f"the disk that holds {where} is full", again),
+            ("SQLITE_READONLY", f"{where} may only be read", "check the modes of the file and of its folder"),
+            (
+                "SQLITE_CORRUPT",
+                f"{where} is damaged",
+                "`devicelab store check` names what; keep the file and copy a backup",
+            ),
+            (
+                "SQLITE_NOTADB",
+                f"{where} is not a results database",
+                "name another file with --store or DEVICELAB_STORE",
+            ),
+            ("SQLITE_CANTOPEN", f"{where} cannot be opened", "check that the file and its folder may be read"),
+            ("SQLITE_IOERR", f"reading or writing {where} failed in the disk: {_first_line(error)}", again),
+        ):
+            if name.startswith(start):
+                return StoreError(message, hint=hint)
+    state = str(getattr(error, "sqlstate", "") or "")
+    if state == "53100":
+        return StoreError(f"the disk of the server behind {where} is full", hint=again)
+    if not isinstance(place, Path) and not state:
+        return StoreError(
+            f"the results database {where} does not answer: {_first_line(error)}", hint="check the server and the URL"
+        )
+    return StoreError(f"the results database {where} failed: {_first_line(error)}")
