@@ -1,1 +1,82 @@
-"""Board kinds, one TOML each."""
+"""Kinds of boards: ``<kind>.toml`` in this folder, and how a device's kind is recognised."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from devicelab import registry
+from devicelab.errors import ConfigError
+from devicelab.model.device import Board, Recognise
+from devicelab.model.tree import Tree
+
+_FOLDER = Path(__file__).resolve().parent
+
+ANDROID = "generic-android"
+"""The kind of a phone that no other file fits."""
+
+LINUX = "linux"
+"""The kind of everything else."""
+
+
+@cache
+def kinds() -> tuple[str, ...]:
+    """Names of all board kinds, sorted."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
+
+
+@cache
+def load(kind: str) -> Board:
+    """The board file of a kind.
+
+    Raises:
+        ConfigError: no such kind (the message lists those that exist), or a file that does not fit the schema.
+    """
+    if kind not in kinds():
+        raise registry.unknown("board kind", kind, kinds())
+    path = _FOLDER / f"{kind}.toml"
+    try:
+        return Board.model_validate({"kind": kind, **registry.read_toml(path)})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {where or 'file'}: {first['msg']}") from error
+
+
+def globs() -> tuple[str, ...]:
+    """Node patterns by which kinds are told apart: to be read before ``recognise``."""
+    return tuple(dict.fromkeys(node for kind in kinds() for node in load(kind).recognise.nodes))
+
+
+def recognise(props: dict[str, str], tree: Tree, *, named: str | None = None) -> Board:
+    """The board kind of a device.
+
+    Args:
+        props: its properties (``ro.*`` on Android, ``os.*`` elsewhere).
+        tree: its nodes, at least those of ``globs``; may be empty, then properties alone decide.
+        named: the kind the user gave in ``lab.toml``; taken as it is.
+
+    Returns:
+        The kind with the highest priority among those that fit; an unknown phone is ``generic-android``, anything else
+        ``linux``.
+
+    Raises:
+        ConfigError: ``named`` is no kind.
+    """
+    if named is not None:
+        return load(named)
+    fitting = [board for board in map(load, kinds()) if _fits(board.recognise, props, tree)]
+    if fitting:
+        return max(fitting, key=lambda board: (board.recognise.priority, board.kind))
+    return load(ANDROID if any(name.startswith("ro.") for name in props) else LINUX)
+
+
+def _fits(wanted: Recognise, props: dict[str, str], tree: Tree) -> bool:
+    if not wanted.props and not wanted.nodes:
+        return False
+    by_props = all(
+        any(re.fullmatch(pattern, props.get(name, "")) for pattern in patterns)
+        for name, patterns in wanted.props.items()
+    )
+    return by_props and all(tree.glob(pattern) for pattern in wanted.nodes)

@@ -1,0 +1,342 @@
+"""CPU clock: one frequency for every policy (``cpu``), or only the governor (``governor``).
+
+A frequency is pinned as floor = ceiling under whatever governor runs: ``userspace`` and ``scaling_setspeed`` are not
+portable (Galaxy S9 and Note10 kernels have no such governor). The order of the writes and what is restored:
+``devicelab.knobs._limits``. Tables are read from the device and sorted, never taken to be in order (Exynos lists them
+descending). Exynos' ``/sys/power/cpufreq_max_limit`` takes whole clusters offline when it is low, so it is recorded
+with every run and never used to pin.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from devicelab.errors import ConfigError
+from devicelab.knobs import _heat, _levels, _limits, _proof
+from devicelab.knobs._clusters import CPU, clusters, show
+from devicelab.knobs.base import Setting
+from devicelab.model.device import Facts
+from devicelab.model.experiment import Level
+from devicelab.model.journal import Flag, RunRecord
+from devicelab.model.plan import Write
+
+WORDS = ("governor", "cpu")
+
+_NODES = (
+    "affected_cpus",
+    "related_cpus",
+    "cpuinfo_min_freq",
+    "cpuinfo_max_freq",
+    "scaling_available_frequencies",
+    "scaling_boost_frequencies",
+    "scaling_available_governors",
+    "scaling_cur_freq",
+    "scaling_driver",
+    "scaling_governor",
+    "scaling_max_freq",
+    "scaling_min_freq",
+    "stats/time_in_state",
+)
+# Limits other programs keep: read before and after every run, so that interference can be told.
+_OTHERS = (
+    "/sys/power/cpufreq_max_limit",
+    "/sys/power/cpufreq_min_limit",
+    "/sys/module/msm_performance/parameters/cpu_max_freq",
+    "/sys/module/msm_performance/parameters/cpu_min_freq",
+    "/sys/kernel/msm_performance/parameters/cpu_max_freq",
+    "/sys/kernel/msm_performance/parameters/cpu_min_freq",
+    "/sys/module/cpu_boost/parameters/input_boost_freq",
+    "/proc/sys/kernel/sched_boost",
+)
+GLOBS = (
+    *(f"{CPU}/cpufreq/policy*/{node}" for node in _NODES),
+    *(f"{CPU}/cpu[0-9]*/cpufreq/{node}" for node in _NODES),
+    *_OTHERS,
+    *_heat.GLOBS,
+)
+
+_DIR = re.compile(rf"({CPU}/cpufreq/policy(\d+)|{CPU}/cpu(\d+)/cpufreq)/[a-z_]+")
+_LEVELS = 'max, min, honest-min, a number in kHz, nearest:NUMBER, or a level a policy ("4:1612800 7:min")'
+
+# Drivers without a table (intel_pstate, amd-pstate) choose the clock themselves; what they report is measured.
+_SLACK_WITHOUT_TABLE = 0.05
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One cpufreq policy as the facts show it; frequencies in kHz.
+
+    Attributes:
+        name: ``policy4`` (``cpu4`` on kernels that have no policy folders).
+        dir: its folder.
+        number: the one in its name.
+        cpus: the CPUs it governs, online or not.
+        online: at least one of them is, so that it can be read and written.
+        table: ascending; empty if the driver has none.
+        lowest, highest: bottom and top of what may be asked for.
+        dishonest: entries whose real clock is not what they say.
+    """
+
+    name: str
+    dir: str
+    number: int
+    cpus: tuple[int, ...]
+    online: bool
+    table: tuple[int, ...]
+    lowest: int | None
+    highest: int | None
+    dishonest: tuple[int, ...] = ()
+
+    def path(self, node: str) -> str:
+        """A node of this policy."""
+        return f"{self.dir}/{node}"
+
+
+def policies(facts: Facts) -> tuple[Policy, ...]:
+    """All policies, by number."""
+    dirs: dict[str, int] = {}
+    for pattern in (f"{CPU}/cpufreq/policy*/*", f"{CPU}/cpu*/cpufreq/*"):
+        for path in facts.tree.glob(pattern):
+            match = _DIR.fullmatch(path)
+            if match is not None:
+                dirs.setdefault(match[1], int(match[2] or match[3]))
+        if dirs:
+            break
+    found: list[Policy] = []
+    for folder, number in sorted(dirs.items(), key=lambda item: item[1]):
+        policy = _policy(facts, folder, number, set(dirs.values()))
+        if not any(number in other.cpus for other in found):
+            found.append(policy)
+    return tuple(found)
+
+
+def _policy(facts: Facts, folder: str, number: int, numbers: set[int]) -> Policy:
+    tree = facts.tree
+    table = _table(facts, folder)
+    cpus = tree.numbers(f"{folder}/related_cpus") or _until_next(facts, number, numbers)
+    affected = tree.numbers(f"{folder}/affected_cpus")
+    return Policy(
+        name=folder.rsplit("/", 1)[-1] if "policy" in folder else f"cpu{number}",
+        dir=folder,
+        number=number,
+        cpus=cpus,
+        online=bool(affected),
+        table=table,
+        lowest=table[0] if table else tree.number(f"{folder}/cpuinfo_min_freq"),
+        highest=table[-1] if table else tree.number(f"{folder}/cpuinfo_max_freq"),
+        dishonest=tuple(khz for c in clusters(facts) if set(c.cpus) & set(cpus) for khz in c.dishonest_khz),
+    )
+
+
+def _table(facts: Facts, folder: str) -> tuple[int, ...]:
+    tree = facts.tree
+    listed = tree.numbers(f"{folder}/scaling_available_frequencies")
+    if not listed:
+        listed = tuple(_proof.residency(tree.text(f"{folder}/stats/time_in_state")))
+    return tuple(sorted({khz for khz in listed if khz > 0}))
+
+
+def _until_next(facts: Facts, number: int, numbers: set[int]) -> tuple[int, ...]:
+    """CPUs of a policy that is offline and does not tell: from its number to the next policy's."""
+    present = facts.cpus_present
+    later = min((other for other in numbers if other > number), default=max(present, default=0) + 1)
+    return tuple(cpu for cpu in present if number <= cpu < later)
+
+
+def applies(facts: Facts) -> bool:
+    """The device has cpufreq policies."""
+    return bool(policies(facts))
+
+
+def plan(word: str, want: Level, facts: Facts) -> Setting:
+    """Pin every policy, or set its governor.
+
+    Raises:
+        ConfigError: the level makes no sense here; the hint names those that do.
+    """
+    found = policies(facts)
+    if not found:
+        return Setting(unmet=("this device has no cpufreq policies",))
+    if word == "governor":
+        return _merge(_set_governor(want, policy, facts) for policy in found)
+    wants = _per_policy(want, found, facts)
+    return _merge(_pin(level, policy, facts) for policy in found if (level := wants.get(policy.name)) is not None)
+
+
+def _merge(settings: Iterable[Setting]) -> Setting:
+    parts = tuple(settings)
+    return Setting(
+        steps=tuple(step for part in parts for step in part.steps),
+        sample=tuple(path for part in parts for path in part.sample),
+        around=tuple(dict.fromkeys(path for part in parts for path in part.around)),
+        unmet=tuple(sentence for part in parts for sentence in part.unmet),
+    )
+
+
+def _per_policy(want: Level, found: tuple[Policy, ...], facts: Facts) -> dict[str, Level]:
+    """Policy name → level. ``4:1612800 big:min`` names policies by number, by a CPU in them or by cluster."""
+    words = _levels.text(want).replace(",", " ").split()
+    if not words:
+        raise ConfigError(f"cpu = {want!r} makes no sense", hint=_LEVELS)
+    if len(words) == 1 and (":" not in words[0] or words[0].startswith("nearest:")):
+        return {policy.name: words[0] for policy in found}
+    wants: dict[str, Level] = {}
+    for part in words:
+        name, colon, level = part.partition(":")
+        fits = _named(name, found, facts) if colon and level else ()
+        if not fits:
+            known = ", ".join(f"{p.number} (CPUs {show(p.cpus)})" for p in found)
+            raise ConfigError(f"cpu = {want!r}: {part!r} names no policy", hint=f"policies: {known}; {_LEVELS}")
+        wants.update((policy.name, level) for policy in fits)
+    return wants
+
+
+def _named(name: str, found: tuple[Policy, ...], facts: Facts) -> tuple[Policy, ...]:
+    number = name.removeprefix("policy").removeprefix("cpu")
+    if number.isdecimal():
+        return tuple(policy for policy in found if int(number) in policy.cpus)
+    cpus = {cpu for cluster in clusters(facts) if cluster.name.lower() == name for cpu in cluster.cpus}
+    return tuple(policy for policy in found if cpus & set(policy.cpus))
+
+
+def target_khz(want: Level, policy: Policy) -> int:
+    """The frequency a level means for a policy; see ``_levels.pick``.
+
+    Raises:
+        ConfigError: not a level, not in the table, or out of the range of a driver without table.
+    """
+    if policy.table:
+        return _levels.pick("cpu", want, policy.table, where=policy.name, unit="kHz", dishonest=policy.dishonest)
+    ends = tuple(khz for khz in (policy.lowest, policy.highest) if khz is not None)
+    if not ends:
+        raise ConfigError(f"{policy.name} tells neither a table nor a range of frequencies")
+    number = _levels.text(want).removeprefix("nearest:")
+    if number.isdecimal() and ends[0] <= int(number) <= ends[-1]:
+        return int(number)
+    return _levels.pick("cpu", want, ends, where=policy.name, unit="kHz")
+
+
+def _limits_of(policy: Policy, facts: Facts, lowest: int, highest: int) -> _limits.Limits:
+    tree = facts.tree
+    ceiling = tree.number(policy.path("scaling_max_freq"))
+    return _limits.Limits(
+        where=policy.name,
+        unit="kHz",
+        floor_path=policy.path("scaling_min_freq"),
+        ceiling_path=policy.path("scaling_max_freq"),
+        floor=tree.number(policy.path("scaling_min_freq")),
+        ceiling=ceiling,
+        lowest=min(lowest, tree.number(policy.path("cpuinfo_min_freq")) or lowest),
+        highest=max(highest, tree.number(policy.path("cpuinfo_max_freq")) or highest),
+        heat=_heat.now(facts, "cpu", policy.cpus) if ceiling is not None and ceiling < highest else None,
+    )
+
+
+def _offline(policy: Policy) -> str:
+    return (
+        f"{policy.name}: its CPUs ({show(policy.cpus)}) are offline, so it can be neither read nor set; "
+        'bring them online with cores = "all-online"'
+    )
+
+
+def _pin(want: Level, policy: Policy, facts: Facts) -> Setting:
+    if not policy.table and not policy.online:
+        return Setting(unmet=(_offline(policy),))
+    target = target_khz(want, policy)
+    if not policy.online:
+        return Setting(unmet=(_offline(policy),))
+    evidence = _evidence(policy, facts)
+    floor, ceiling = policy.path("scaling_min_freq"), policy.path("scaling_max_freq")
+    why_not = _limits.blocked(facts, ceiling, floor)
+    if why_not is not None:
+        return Setting(sample=evidence.sample, around=evidence.around, unmet=(f"{policy.name}: {why_not}",))
+    limits = _limits_of(policy, facts, policy.lowest or target, policy.highest or target)
+    return Setting(steps=_limits.pin(limits, target), sample=evidence.sample, around=evidence.around)
+
+
+def _evidence(policy: Policy, facts: Facts) -> Setting:
+    nodes = ("scaling_min_freq", "scaling_max_freq", "stats/time_in_state")
+    heat = tuple(device.path for device in _heat.cooling(facts, "cpu", policy.cpus))
+    own = tuple(path for node in nodes if (path := policy.path(node)) in facts.tree)
+    others = tuple(path for path in _OTHERS if path in facts.tree)
+    return Setting(sample=(policy.path("scaling_cur_freq"),), around=(*own, *heat, *others))
+
+
+def _set_governor(want: Level, policy: Policy, facts: Facts) -> Setting:
+    path = policy.path("scaling_governor")
+    if not policy.online:
+        return Setting(unmet=(_offline(policy),))
+    known = facts.tree.words(policy.path("scaling_available_governors"))
+    chosen = _levels.text(want)
+    if known and chosen not in known:
+        raise ConfigError(f"{policy.name} has no governor {chosen!r}", hint=f"it has: {', '.join(known)}")
+    why_not = _limits.blocked(facts, path)
+    if why_not is not None:
+        return Setting(around=(path,), unmet=(f"{policy.name}: {why_not}",))
+    now = facts.tree.text(path) or "not readable"
+    step = Write(path=path, value=chosen, why=f"{policy.name}: governor {chosen} ({now} now)")
+    return Setting(steps=(step,), around=(path,))
+
+
+def prove(word: str, want: Level, facts: Facts, record: RunRecord) -> tuple[Flag, ...]:
+    """What did not hold during the run.
+
+    Codes: ``cpu-frequency-not-held``, ``cpu-frequency-not-proven``, ``throttled``, ``limits-changed``,
+    ``governor-changed``.
+    """
+    every = policies(facts)
+    found = tuple(policy for policy in every if _ran(policy, record))
+    if word == "governor":
+        return tuple(flag for policy in found if (flag := _same_governor(want, policy, record)) is not None)
+    wants = _per_policy(want, every, facts) if found else {}
+    flags: list[Flag] = []
+    for policy in found:
+        level = wants.get(policy.name)
+        if level is not None and (policy.table or policy.lowest is not None):
+            flags += _judge(policy, target_khz(level, policy), facts, record)
+    return tuple(flags)
+
+
+def _ran(policy: Policy, record: RunRecord) -> bool:
+    """Whether any CPU of the policy was online during the run; one that never was proves and needs nothing."""
+    busy = record.samples.busy
+    ticks = [busy[str(cpu)] for cpu in policy.cpus if str(cpu) in busy]
+    if ticks:
+        return any(tick is not None for of_cpu in ticks for tick in of_cpu)
+    return policy.online or bool(record.before.get(policy.path("stats/time_in_state")))
+
+
+def _judge(policy: Policy, target: int, facts: Facts, record: RunRecord) -> tuple[Flag, ...]:
+    floor, ceiling = policy.path("scaling_min_freq"), policy.path("scaling_max_freq")
+    cooling = _heat.cooling(facts, "cpu", policy.cpus)
+    states = {
+        device: int(text)
+        for device in cooling
+        if (text := (record.after.get(device.path) or "").strip()).isdecimal() and int(text) > 0
+    }
+    heat = ", ".join(device.at(state) for device, state in states.items()) or None
+    moved = _proof.limits_moved(policy.name, record, floor, ceiling, target, "kHz", heat)
+    samples = _proof.sampled(record, policy.path("scaling_cur_freq"))
+    slack = 0.0
+    seen = _proof.spent(record, policy.path("stats/time_in_state")) or samples
+    if not policy.table:
+        # Measured clocks of idle CPUs read low and say nothing; what is above the ceiling does.
+        slack = _SLACK_WITHOUT_TABLE
+        seen = Counter[int]()
+        for khz, count in samples.items():
+            seen[max(khz, target)] += count
+    if not seen:
+        detail = f"{policy.name}: neither time_in_state nor a sample tells whether {target} kHz held"
+        return tuple(flag for flag in (moved, Flag(code="cpu-frequency-not-proven", detail=detail)) if flag)
+    off = _proof.held("cpu-frequency", policy.name, seen, target, "kHz", slack=slack)
+    return tuple(flag for flag in (moved, off) if flag is not None)
+
+
+def _same_governor(want: Level, policy: Policy, record: RunRecord) -> Flag | None:
+    for when, texts in (("before", record.before), ("after", record.after)):
+        seen = (texts.get(policy.path("scaling_governor")) or "").strip()
+        if seen and seen != _levels.text(want):
+            detail = f"{policy.name}: governor {seen} {when} the run instead of {_levels.text(want)}"
+            return Flag(code="governor-changed", detail=detail)
+    return None
