@@ -15,17 +15,21 @@ from devicelab.analyses.klo_model.core import (
     root_estimates,
     simulate,
 )
+from devicelab.analyses.klo_model.fit import Fit, Observed, fit
 from devicelab.analyses.klo_model.near import NearOptimal, near_optimal_set
 from devicelab.analyses.klo_model.policy import simulate_dynamic
 
 __all__ = [
+    "Fit",
     "LaunchCosts",
     "NearOptimal",
+    "Observed",
     "Timeline",
     "best_constant",
     "best_schedule",
     "constant_batches",
     "constant_curve",
+    "fit",
     "floor_ns",
     "makespan",
     "near_optimal_set",
