@@ -1,0 +1,133 @@
+"""Control groups Android uses: cpusets, schedtune or uclamp groups, with their ``cgroup.procs`` and ``tasks`` files."""
+
+import errno
+import posixpath
+from collections.abc import Callable
+
+from devicelab.sim.kernel.nodes import Caller, Tree, fail
+from devicelab.sim.kernel.processes import Processes
+from devicelab.sim.kernel.spec import BoardSpec
+from devicelab.sim.kernel.text import cpu_ranges, parse_ranges, scan_int
+
+_SYSTEM = 1000
+_MODE = 0o664
+CPUSET, STUNE, UCLAMP = "/dev/cpuset", "/dev/stune", "/dev/cpuctl"
+
+
+class Hierarchy:
+    """One mounted cgroup hierarchy: which process (or thread) is in which group; children inherit.
+
+    ``moved`` is called with the host's id of what was moved.
+    """
+
+    def __init__(self, root: str, processes: Callable[[], Processes], moved: Callable[[int], None]) -> None:
+        self.root, self.processes, self._moved = root, processes, moved
+        self._member: dict[int, str] = {}
+
+    def group(self, tid: int) -> str:
+        """The group's path of a thread: its own, its process's, an ancestor's, else the root."""
+        seen: set[int] = set()
+        processes = self.processes()
+        while tid and tid not in seen:
+            if tid in self._member:
+                return self._member[tid]
+            seen.add(tid)
+            tid = processes.parent(tid)
+        return self.root
+
+    def forget(self, alive: set[int]) -> None:
+        """Drop what is gone."""
+        self._member = {tid: group for tid, group in self._member.items() if tid in alive}
+
+    def add(self, tree: Tree, group: str) -> None:
+        """Put a group's membership files into the tree."""
+        for name, whole in (("cgroup.procs", True), ("tasks", False)):
+            tree.file(
+                f"{group}/{name}",
+                lambda whole=whole: self._list(group, whole),  # type: ignore[misc]  # bound per turn
+                lambda text, caller: self._join(group, text, caller),
+                mode=_MODE,
+                owner=_SYSTEM,
+            )
+
+    def _list(self, group: str, whole: bool) -> str:
+        processes = self.processes()
+        everyone = processes.pids() if whole else processes.threads()
+        return "".join(f"{processes.inside(tid)}\n" for tid in everyone if self.group(tid) == group)
+
+    def _join(self, group: str, text: str, caller: Caller) -> None:
+        number = scan_int(text)
+        if number < 0:
+            raise fail(errno.EINVAL)
+        tid = caller.pid if number == 0 else self.processes().outside(number)
+        if not tid:
+            raise fail(errno.ESRCH)
+        self._member[tid] = group
+        self._moved(tid)
+
+
+class CpuSets:
+    """The cpuset hierarchy: every group's CPUs."""
+
+    def __init__(self, spec: BoardSpec, hierarchy: Hierarchy, online: Callable[[], frozenset[int]]) -> None:
+        self._spec, self.hierarchy, self._online = spec, hierarchy, online
+        self._possible = frozenset(spec.cpus)
+        self.cpus: dict[str, frozenset[int]] = {CPUSET: self._possible}
+        for name, cpus in spec.cpusets.items():
+            self.cpus[posixpath.join(CPUSET, name)] = parse_ranges(cpus, max(spec.cpus) + 1)
+
+    def allowed(self, tid: int) -> frozenset[int]:
+        """CPUs a thread's cpuset leaves it: the online ones, of the nearest ancestor that has any."""
+        group = self.hierarchy.group(tid)
+        while True:
+            here = self.cpus[group] & self._online()
+            if here or group == CPUSET:
+                return here or self._possible
+            group = posixpath.dirname(group)
+
+    def install(self, tree: Tree, changed: Callable[[str], None]) -> None:
+        """Put the groups into the tree; ``changed`` is told of a group whose CPUs were written."""
+        last = max(self._possible) + 1
+        for group in self.cpus:
+
+            def write(text: str, _caller: Caller, group: str = group) -> None:
+                wanted = parse_ranges(text, last)
+                if group == CPUSET or not wanted <= self.cpus[posixpath.dirname(group)]:
+                    raise fail(errno.EACCES)
+                members = self.hierarchy.processes().threads()
+                if not wanted and any(self.hierarchy.group(tid) == group for tid in members):
+                    raise fail(errno.ENOSPC)
+                self.cpus[group] = wanted
+                changed(group)
+
+            tree.file(
+                f"{group}/cpus",
+                lambda group=group: cpu_ranges(self.cpus[group]) + "\n",  # type: ignore[misc]
+                write,
+                mode=_MODE,
+                owner=_SYSTEM,
+            )
+            tree.file(f"{group}/mems", "0\n", mode=0o644)
+            self.hierarchy.add(tree, group)
+
+
+def install_groups(tree: Tree, hierarchy: Hierarchy, groups: tuple[str, ...], values: dict[str, str]) -> None:
+    """Put a hierarchy whose groups hold plain numbers into the tree (schedtune, uclamp)."""
+    for group in (hierarchy.root, *(posixpath.join(hierarchy.root, name) for name in groups)):
+        hierarchy.add(tree, group)
+        for name, text in values.items():
+            held = [text]
+
+            def write(value: str, _caller: Caller, held: list[str] = held) -> None:
+                # uclamp takes "max" and percentages, schedtune integers: what is no number is refused.
+                word = value.strip()
+                if not word.lstrip("-").replace(".", "", 1).isdecimal() and word != "max":
+                    raise fail(errno.EINVAL)
+                held[0] = word
+
+            tree.file(
+                f"{group}/{name}",
+                lambda held=held: f"{held[0]}\n",  # type: ignore[misc]
+                write,
+                owner=_SYSTEM,
+            )

@@ -1,0 +1,157 @@
+"""The processes inside a board, as the host's kernel shows them: their CPU time, parents and ids in both worlds."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+_PROC = "/proc"
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+class Usage(NamedTuple):
+    """CPU time since the last look (ns): by thread, and of threads that ended meanwhile."""
+
+    threads: dict[int, int]
+    ended_ns: int
+
+
+class Processes(Protocol):
+    """What a virtual kernel wants to know of the processes on its board; ids are the host's unless said otherwise."""
+
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of everything inside the board."""
+        ...
+
+    def threads(self) -> tuple[int, ...]:
+        """Thread ids of everything inside the board."""
+        ...
+
+    def parent(self, tid: int) -> int:
+        """Of a thread its process, of a main thread the parent process; 0 if unknown."""
+        ...
+
+    def inside(self, pid: int) -> int:
+        """The id a process has inside the board, 0 if it is gone."""
+        ...
+
+    def outside(self, pid: int) -> int:
+        """The host's id of a process the board knows as ``pid``, 0 if there is none."""
+        ...
+
+    def usage(self) -> Usage:
+        """CPU time used since the last call."""
+        ...
+
+
+class NoProcesses:
+    """A board with nothing on it."""
+
+    def pids(self) -> tuple[int, ...]:
+        """None."""
+        return ()
+
+    def threads(self) -> tuple[int, ...]:
+        """None."""
+        return ()
+
+    def parent(self, tid: int) -> int:  # noqa: ARG002  # the protocol's signature
+        """None known."""
+        return 0
+
+    def inside(self, pid: int) -> int:
+        """The same."""
+        return pid
+
+    def outside(self, pid: int) -> int:
+        """The same."""
+        return pid
+
+    def usage(self) -> Usage:
+        """Nothing."""
+        return Usage({}, 0)
+
+
+class HostProcesses:
+    """The processes named by ``pids`` (a callable, asked anew every time), looked up in the host's /proc.
+
+    Time of processes that ended between two looks is not lost: their parents, in the end the board's init, account
+    for it as children's time.
+    """
+
+    def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
+        self._pids = pids
+        self._thread_ns: dict[int, int] = {}
+        self._total_ns: int | None = None
+
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of everything inside the board."""
+        return tuple(self._pids())
+
+    def threads(self) -> tuple[int, ...]:
+        """Thread ids of everything inside the board."""
+        found: list[int] = []
+        for pid in self._pids():
+            found.extend(_tids(pid))
+        return tuple(found)
+
+    def parent(self, tid: int) -> int:
+        """Of a thread its process, of a main thread the parent process; 0 if unknown."""
+        fields = _status(tid)
+        group = int(fields.get("Tgid", "0"))
+        return group if group not in {0, tid} else int(fields.get("PPid", "0"))
+
+    def inside(self, pid: int) -> int:
+        """The id in the innermost pid namespace."""
+        return int(_status(pid).get("NSpid", "0").split()[-1])
+
+    def outside(self, pid: int) -> int:
+        """The host's id of a process or thread of the board."""
+        return next((tid for tid in self.threads() if self.inside(tid) == pid), 0)
+
+    def usage(self) -> Usage:
+        """CPU time used since the last call, which is everything at the first."""
+        threads: dict[int, int] = {}
+        total = 0
+        for pid in self._pids():
+            total += _tree_ns(pid)
+            for tid in _tids(pid):
+                threads[tid] = _thread_ns(pid, tid)
+        used = {tid: max(0, ns - self._thread_ns.get(tid, 0)) for tid, ns in threads.items()}
+        self._thread_ns = threads
+        before, self._total_ns = self._total_ns, max(total, self._total_ns or 0)
+        grown = self._total_ns - (before or 0) if before is not None else sum(used.values())
+        return Usage(used, max(0, grown - sum(used.values())))
+
+
+def _read(path: str) -> str:
+    # A process may end at any moment.
+    with contextlib.suppress(OSError):
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    return ""
+
+
+def _tids(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(name) for name in os.listdir(f"{_PROC}/{pid}/task")]  # noqa: PTH208  # on every look
+    return []
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = (line.partition(":") for line in _read(f"{_PROC}/{pid}/status").splitlines())
+    return {name: value.strip() for name, _, value in lines}
+
+
+def _tree_ns(pid: int) -> int:
+    # utime, stime, cutime, cstime: fields 14 to 17; the name (field 2) may hold blanks and brackets.
+    fields = _read(f"{_PROC}/{pid}/stat").rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) * _TICK_NS if len(fields) > 14 else 0
+
+
+def _thread_ns(pid: int, tid: int) -> int:
+    first = _read(f"{_PROC}/{pid}/task/{tid}/schedstat").split()
+    if first:
+        return int(first[0])
+    fields = _read(f"{_PROC}/{pid}/task/{tid}/stat").rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) * _TICK_NS if len(fields) > 14 else 0
