@@ -36,11 +36,9 @@ class CheckReport:
 
 def check(engine: Engine) -> CheckReport:
     """Structure, references, checksums of all blobs, and the counters in the list of campaigns."""
-    counted = {"blobs": 0}
+    counted = {"campaigns": 0, "runs": 0, "blobs": 0}
     problems: list[str] = []
     with engine.connect() as connection:
-        campaigns = connection.execute(select(func.count()).select_from(s.campaigns)).scalar_one()
-        runs = connection.execute(select(func.count()).select_from(s.runs)).scalar_one()
         try:
             for problem in _problems(connection, counted):
                 problems.append(problem)
@@ -50,7 +48,7 @@ def check(engine: Engine) -> CheckReport:
         except DatabaseError as error:
             # A damaged page ends the reading; what was found before it still counts.
             problems.append(f"reading ended: {error.orig}")
-    return CheckReport(campaigns=campaigns, runs=runs, blobs=counted["blobs"], problems=tuple(problems))
+    return CheckReport(**counted, problems=tuple(problems))
 
 
 def _problems(connection: Connection, counted: dict[str, int]) -> Iterator[str]:
@@ -60,6 +58,8 @@ def _problems(connection: Connection, counted: dict[str, int]) -> Iterator[str]:
                 yield f"file structure: {line}"
         for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
             yield f"row {row} of {table} refers to a row of {parent} that does not exist"
+    for table in (s.campaigns, s.runs):
+        counted[table.name] = connection.execute(select(func.count()).select_from(table)).scalar_one()
     yield from _blobs(connection, counted)
     yield from _counters(connection)
 

@@ -118,9 +118,8 @@ def _new_file(path: Path) -> None:
     """An empty file only its owner may read; SQLite gives its side files the same mode."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        return
+        with contextlib.suppress(FileExistsError):  # somebody made it just now
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError as error:
         raise StoreError(
             f"cannot create the results database {path}: {error.strerror}",
@@ -175,7 +174,7 @@ def _explain(error: BaseException | None, place: URL | Path) -> StoreError:
             (
                 "SQLITE_CORRUPT",
                 f"{where} is damaged",
-                "`devicelab store check` names what; keep the file and copy a backup",
+                "keep a copy; `devicelab store check` names what, `sqlite3 FILE .recover` saves what can be saved",
             ),
             (
                 "SQLITE_NOTADB",

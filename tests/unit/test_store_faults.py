@@ -1,0 +1,208 @@
+"""Full disk, locks, damage, strangers' files: an error that says what to do, and nothing lost."""
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+
+import devicelab.store.engine
+from devicelab.errors import StoreError
+from devicelab.store import Store, schema
+from tests import labdata
+
+
+def commit(store: Store, campaign: str, identity: str) -> bool:
+    return store.commit_run(
+        campaign,
+        store.cells(campaign)[0],
+        labdata.record(identity, stdout=os.urandom(20_000).hex()),
+        repetition=0,
+        measurements={"measure": labdata.measurement(1)},
+        flags=(),
+    )
+
+
+def test_a_full_disk_is_named_and_later_runs_can_be_stored(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "lab.sqlite") as store:
+        campaign = labdata.begin(store)
+        assert commit(store, campaign, "first")
+        with store._engine.connect() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+        with pytest.raises(StoreError, match="is full") as caught:
+            commit(store, campaign, "second")
+        assert "--resume" in str(caught.value)
+        assert store.done_runs(campaign) == {"first"}
+        with store._engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count=1000000")
+        assert commit(store, campaign, "second")
+        assert store.check().ok
+
+
+def test_a_lock_that_is_not_given_back_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devicelab.store.engine, "BUSY_S", 0.05)
+    with Store.open(tmp_path / "lab.sqlite") as store:
+        campaign = labdata.begin(store)
+        assert commit(store, campaign, "first")
+        other = sqlite3.connect(tmp_path / "lab.sqlite", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="another process"):
+            commit(store, campaign, "second")
+        assert store.done_runs(campaign) == {"first"}, "readers are not disturbed by a writer"
+        other.execute("ROLLBACK")
+        other.close()
+        assert commit(store, campaign, "second")
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("these are my notes\n" * 100)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="not a results database"):
+        Store.open(path)
+    assert path.read_bytes() == before
+
+
+def test_somebody_elses_tables_are_left_alone(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "other.sqlite") as other:
+        other.execute("CREATE TABLE runs (distance REAL)")
+    other.close()
+    with pytest.raises(StoreError, match="did not make"):
+        Store.open(tmp_path / "other.sqlite")
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    Store.open(tmp_path / "lab.sqlite").close()
+    with sqlite3.connect(tmp_path / "lab.sqlite") as newer:
+        newer.execute("UPDATE alembic_version SET version_num = '9999'")
+    newer.close()
+    with pytest.raises(StoreError, match="newer devicelab") as caught:
+        Store.open(tmp_path / "lab.sqlite")
+    assert "upgrade" in str(caught.value)
+
+
+def test_a_folder_in_the_way_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Store.open(tmp_path)
+
+
+def test_a_place_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot create"):
+        Store.open(tmp_path / "file" / "lab.sqlite")
+
+
+def test_a_store_that_may_only_be_read_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lab.sqlite"
+    with Store.open(path) as store:
+        campaign = labdata.fill(store, labdata.experiment(repetitions=1))
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    with Store.open(path) as store:
+        assert len(store.results(campaign).runs()) == 6
+        with pytest.raises(StoreError, match="may only be read"):
+            store.finish_campaign(campaign, "failed")
+
+
+def test_every_damaged_blob_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "lab.sqlite"
+    with Store.open(path) as store:
+        campaign = labdata.fill(store, labdata.experiment(repetitions=1))
+        assert store.check().ok
+        assert store.check().blobs == 6 * 4 + 2
+    with sqlite3.connect(path) as raw:
+        for table in ("samples", "evidence", "outputs"):
+            raw.execute(f"UPDATE {table} SET data = zeroblob(20) WHERE run = 2")  # noqa: S608
+        raw.execute("UPDATE documents SET data = zeroblob(20) WHERE sha256 IN (SELECT plan_sha256 FROM campaigns)")
+        raw.execute("UPDATE campaigns SET runs_done = 7")
+        raw.execute("PRAGMA foreign_keys=OFF")
+        raw.execute("INSERT INTO flags VALUES (999, 0, 'x', 'y')")
+    raw.close()
+    with Store.open(path) as store:
+        report = store.check()
+        problems = "\n".join(report.problems)
+        for part in ("kernels", "evidence of run", "output of run", "document", "counts 7", "row None of flags"):
+            assert part in problems or part.replace("None", "1") in problems, part
+        results = store.results(campaign)
+        with pytest.raises(StoreError, match="checksum"):
+            results.samples("kernels")
+        with pytest.raises(StoreError):
+            store.plan_json(campaign)
+
+
+def test_a_torn_file_is_reported_and_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "lab.sqlite"
+    with Store.open(path) as store:
+        labdata.fill(store, labdata.experiment(repetitions=2))
+        store.vacuum()
+    data = bytearray(path.read_bytes())
+    data[-40 * 4096 : -38 * 4096] = b"\xff" * 8192
+    path.write_bytes(data)
+    with Store.open(path) as store:
+        assert not store.check().ok
+
+
+def test_vacuum_drops_what_nothing_refers_to(tmp_path: Path) -> None:
+    path = tmp_path / "lab.sqlite"
+    with Store.open(path) as store:
+        campaign = labdata.fill(store)
+    with sqlite3.connect(path) as raw:
+        raw.execute("PRAGMA foreign_keys=ON")
+        raw.execute("DELETE FROM campaigns")
+    raw.close()
+    with Store.open(path) as store:
+        assert store.vacuum() > 0
+        assert store.campaigns() == ()
+        report = store.check()
+        assert (report.ok, report.blobs) == (True, 0), campaign
+
+
+def _commit_until_killed(path: Path, ready: "multiprocessing.synchronize.Event") -> None:
+    with Store.open(path) as store:
+        campaign = labdata.begin(store)
+        for i in range(100_000):
+            commit(store, campaign, f"run-{i}")
+            if i == 3:
+                ready.set()
+
+
+def test_a_killed_writer_leaves_only_whole_runs(tmp_path: Path) -> None:
+    path = tmp_path / "lab.sqlite"
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=_commit_until_killed, args=(path, ready))
+    process.start()
+    assert ready.wait(60)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    with Store.open(path) as store:
+        (info,) = store.unfinished(device="phone-1")
+        done = store.done_runs(info.campaign)
+        assert done == {f"run-{i}" for i in range(len(done))}
+        assert len(done) >= 4
+        assert store.check().problems == ()
+        assert commit(store, info.campaign, f"run-{len(done)}")
+
+
+def test_migrations_make_exactly_the_tables_the_code_uses(tmp_path: Path) -> None:
+    Store.open(tmp_path / "lab.sqlite").close()
+    engine = create_engine(f"sqlite:///{tmp_path}/lab.sqlite")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+    engine.dispose()
+
+
+def test_the_newest_migration_is_the_one_the_code_expects() -> None:
+    folder = Path(devicelab.store.__file__).parent / "migrations"
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_current_head() == schema.HEAD
