@@ -83,8 +83,15 @@ class Store:
         binaries: Sequence[BinaryInfo],
         plan_json: str | None,
         night: str | None = None,
+        campaign: str | None = None,
     ) -> str:
-        """Record that a campaign begins, with everything known beforehand; returns its id."""
+        """Record that a campaign begins, with everything known beforehand; returns its id.
+
+        ``campaign`` is an id chosen before (run ids derive from it); without one the store draws it.
+
+        Raises:
+            StoreError: a campaign of the id given is stored already.
+        """
         nodes = [node.model_dump(mode="json") for node in facts.nodes if isinstance(node, Node)]
         row: Row = {
             "status": "running",
@@ -111,7 +118,7 @@ class Store:
         }
         with places.guarded(self._place):
             while True:
-                row["campaign"] = _new_id(row["started_unix_ns"])
+                row["campaign"] = campaign or _new_id(row["started_unix_ns"])
                 try:
                     with self._writer.begin() as connection:
                         row["nodes_sha256"] = self._document(connection, json.dumps(nodes)) if nodes else None
@@ -123,6 +130,8 @@ class Store:
                 except IntegrityError:
                     if self._number(row["campaign"]) is None:
                         raise
+                    if campaign is not None:
+                        raise StoreError(f"a campaign {campaign!r} is stored already in {self}") from None
                     continue  # the id is taken: two campaigns in one second drew the same four digits
                 return str(row["campaign"])
 

@@ -77,6 +77,14 @@ def test_campaign_ids_sort_by_time(store: Store) -> None:
     assert [labdata.begin(store)[:15] for _ in range(3)] == sorted(labdata.begin(store)[:15] for _ in range(3))
 
 
+def test_an_id_chosen_before_is_kept_and_taken_once(store: Store) -> None:
+    of = labdata.experiment()
+    arguments = {"experiment": of, "facts": labdata.facts(), "cells": labdata.cells(of), "command": "", "binaries": ()}
+    assert store.begin_campaign(**arguments, plan_json=None, campaign="20261122-101500-3f2a") == "20261122-101500-3f2a"
+    with pytest.raises(StoreError, match="stored already"):
+        store.begin_campaign(**arguments, plan_json=None, campaign="20261122-101500-3f2a")
+
+
 def test_a_run_is_stored_once(store: Store) -> None:
     campaign = labdata.begin(store)
     cell = store.cells(campaign)[0]
