@@ -56,8 +56,7 @@ def _host() -> Iterator[Checked]:
     except LabError as error:
         yield Checked("lab.toml", False, error.message, error.hint or "mend the file", error.exit_code)
     for toolchain in toolchains():
-        abi = toolchain.targets and next(iter(toolchain.targets))
-        found = find_compiler(toolchain, abi)
+        found = find_compiler(toolchain, next(iter(toolchain.targets)))
         if isinstance(found, Compiler):
             yield Checked(f"toolchain {toolchain.name}", True, found.version)
         else:

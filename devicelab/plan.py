@@ -183,18 +183,19 @@ def settings(cell: Cell, experiment: Experiment, facts: Facts) -> dict[str, Sett
     Raises:
         DeviceRefusedError: the device cannot do what the experiment requires.
     """
-    found: dict[str, Setting] = {}
-    for word in knobs.words():
-        if word not in cell.levels:
-            continue
-        setting = knobs.setting(word, cell.levels[word], facts)
-        if setting.unmet and word in experiment.require:
+    found = knobs.settings(cell.levels, facts)
+    if experiment.thermal is not None:
+        found["thermal gate"] = knobs.baseline(experiment.thermal, facts)
+    for word, setting in found.items():
+        if setting.unmet and (
+            word in experiment.require or (word == "thermal gate" and "thermal" in experiment.require)
+        ):
+            wanted = f" = {cell.levels[word]!r}" if word in cell.levels else ""
             raise DeviceRefusedError(
-                f"{word} = {cell.levels[word]!r} cannot be set: {'; '.join(setting.unmet)}",
+                f"{word}{wanted} cannot be set: {'; '.join(setting.unmet)}",
                 device=facts.name,
-                hint=f"the experiment says require = [{word!r}]; without it the runs are only marked",
+                hint="the experiment requires it; without that the runs are only marked",
             )
-        found[word] = setting
     return found
 
 
@@ -204,7 +205,6 @@ def run_of(cell: Cell, repetition: int, experiment: Experiment, facts: Facts, ca
     programs = load_programs(cell.levels.get("load", "none"), str(cell.levels.get("placement", "free")), facts)
     if experiment.measure is not None:
         programs = (*programs, measure_program(experiment.measure, cell, facts, chosen.values()))
-    gates = knobs.gates(experiment.thermal, facts) if experiment.thermal is not None else ()
     sample = (path for setting in chosen.values() for path in setting.sample)
     around = (path for setting in chosen.values() for path in setting.around)
     return Run(
@@ -212,7 +212,7 @@ def run_of(cell: Cell, repetition: int, experiment: Experiment, facts: Facts, ca
         cell_id=cell.cell_id,
         repetition=repetition,
         steps=tuple(step for setting in chosen.values() for step in setting.steps),
-        gates=(*gates, *(gate for setting in chosen.values() for gate in setting.gates)),
+        gates=tuple(gate for setting in chosen.values() for gate in setting.gates),
         probes=tuple(probe for setting in chosen.values() for probe in setting.probes),
         programs=programs,
         sampling=Sampling(
@@ -253,7 +253,7 @@ def make(experiment: Experiment, facts: Facts, *, campaign: str, holder: str) ->
         for start in range(0, len(runs), BLOCK)
     )
     unmet = {
-        f"{word} = {cell.levels[word]}": setting.unmet
+        f"{word} = {cell.levels[word]}" if word in cell.levels else word: setting.unmet
         for cell in chosen
         for word, setting in settings(cell, experiment, facts).items()
         if setting.unmet

@@ -75,7 +75,7 @@ def holder() -> str:
 
 def new_campaign_id() -> str:
     """Sortable by time, unlikely to be drawn twice: ``20261122-101500-3f2a``."""
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
 
 
 def dry_run(experiment: Experiment, entry: DeviceEntry) -> tuple[planning.Planned, Facts]:
@@ -318,7 +318,7 @@ def judge(
                 flags += measured.flags
     for word in knobs.words():
         if word in cell.levels:
-            flags += knobs.prove(word, cell.levels[word], facts, record)
+            flags += knobs.prove(word, cell.levels[word], knobs.assume(cell.levels, facts), record)
     return measurements, tuple(dict.fromkeys(flags))
 
 
