@@ -1,0 +1,300 @@
+"""Statistics on repetitions: intervals that need no distribution, and no interval where the data do not carry one.
+
+The unit of inference is the repetition (one process), so callers first reduce the samples of a run to one figure.
+Bounds of ``None`` mean "insufficient n". All functions are pure; random ones take a seed.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from devicelab.model.experiment import Verdict
+
+Floats = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+MIN_BOOTSTRAP = 6
+_EXACT = 60
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its confidence interval; bounds are ``None`` if ``n`` is too small for one.
+
+    ``p`` is the two-sided p-value of "no effect" where the method gives one.
+    """
+
+    estimate: float
+    low: float | None
+    high: float | None
+    n: int
+    p: float | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return self.low is not None and self.high is not None
+
+    def map(self, function: Callable[[float], float]) -> "Interval":
+        """The interval of a monotone function of the quantity."""
+        if self.low is None or self.high is None:
+            return Interval(function(self.estimate), None, None, self.n, self.p)
+        low, high = sorted((function(self.low), function(self.high)))
+        return Interval(function(self.estimate), low, high, self.n, self.p)
+
+
+NOTHING = Interval(math.nan, None, None, 0)
+
+
+def quantile_interval(values: ArrayLike, q: float = 0.5, confidence: float = CONFIDENCE) -> Interval:
+    """A quantile with its interval from order statistics: valid for any distribution of independent values.
+
+    The bounds are the values of rank l and u such that a Binomial(n, q) count falls below l, and at u or above, with
+    at most (1 - confidence) / 2 each (W. J. Conover, Practical Nonparametric Statistics, section 3.2). The median
+    needs 6 values, the 99th percentile 368.
+
+    Raises:
+        ValueError: q or confidence not between 0 and 1.
+    """
+    if not (0 < q < 1 and 0 < confidence < 1):
+        raise ValueError(f"q and confidence must lie between 0 and 1, not {q!r} and {confidence!r}")
+    ordered = np.sort(_finite(values))
+    n = ordered.size
+    if n == 0:
+        return NOTHING
+    from scipy.stats import binom
+
+    tail = (1 - confidence) / 2
+    low = int(binom.ppf(tail, n, q))
+    high = int(binom.ppf(1 - tail, n, q)) + 1
+    estimate = float(np.quantile(ordered, q))
+    if low < 1 or high > n:
+        return Interval(estimate, None, None, n)
+    return Interval(estimate, float(ordered[low - 1]), float(ordered[high - 1]), n)
+
+
+def median_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """The median with its interval from order statistics (6 values or more)."""
+    return quantile_interval(values, 0.5, confidence)
+
+
+def location(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """Pseudomedian of differences (Hodges-Lehmann) with the interval that inverts Wilcoxon's signed-rank test.
+
+    For paired data: give one difference a pair. Exact for up to 60 values, normal approximation beyond; 6 values are
+    the least for 95%. ``p`` tests a location of 0. Ties and zeros make it slightly conservative. O(n^2) memory.
+    """
+    x = _finite(values)
+    n = x.size
+    if n == 0:
+        return NOTHING
+    upper = np.triu_indices(n)
+    walsh = np.sort((x[upper[0]] + x[upper[1]]) / 2)
+    below, above = float((walsh < 0).sum()), float((walsh > 0).sum())
+    cut, p = _tail(_signed_rank_cdf, (n,), walsh.size, n * (n + 1) * (2 * n + 1) / 24, min(below, above), confidence)
+    if not np.any(x):
+        p = 1.0
+    return _between(walsh, cut, n, p)
+
+
+def shift(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """How much b lies above a (Hodges-Lehmann), with the interval that inverts the rank-sum test; for unpaired data.
+
+    Exact for up to 60 values together, normal approximation beyond; 4 against 4 are the least for 95%. ``n`` is the
+    smaller of the two numbers. O(n m) memory.
+    """
+    x, y = _finite(a), _finite(b)
+    if x.size == 0 or y.size == 0:
+        return NOTHING
+    differences = np.sort(np.subtract.outer(y, x).ravel())
+    below, above = float((differences < 0).sum()), float((differences > 0).sum())
+    variance = x.size * y.size * (x.size + y.size + 1) / 12
+    cut, p = _tail(_rank_sum_cdf, (x.size, y.size), differences.size, variance, min(below, above), confidence)
+    if below == above:
+        p = 1.0
+    return _between(differences, cut, min(x.size, y.size), p)
+
+
+def paired_ratio(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """B over a, pair by pair (entries that belong together; NaN pairs are left out), as ``location`` of the logs.
+
+    Raises:
+        ValueError: different lengths.
+    """
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if x.shape != y.shape:
+        raise ValueError(f"pairs must be of one shape, not {x.shape} and {y.shape}")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(y) - np.log(x)
+    return location(logs, confidence).map(math.exp)
+
+
+def ratio(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """B over a for unpaired data, as ``shift`` of the logs; values that are not positive are left out."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x, y = np.log(np.asarray(a, dtype=np.float64)), np.log(np.asarray(b, dtype=np.float64))
+    return shift(x, y, confidence).map(math.exp)
+
+
+def bootstrap(
+    columns: Sequence[ArrayLike],
+    statistic: Callable[..., Floats],
+    *,
+    confidence: float = CONFIDENCE,
+    resamples: int = 4000,
+    seed: int = 1,
+) -> Interval:
+    """BCa bootstrap over repetitions (Efron 1987): a percentile interval corrected for bias and skewness.
+
+    Args:
+        columns: one or more arrays of shape (n,), one entry a repetition; they are resampled together.
+        statistic: called with as many arrays of shape (..., n); reduces the last axis.
+        confidence: of the interval; with fewer than 6 repetitions there is none.
+        resamples: number of resamples.
+        seed: of the resampling.
+    """
+    import scipy.stats
+
+    rows = tuple(np.asarray(column, dtype=np.float64) for column in columns)
+    n = rows[0].size
+    if n == 0:
+        return NOTHING
+    estimate = float(statistic(*rows))
+    if n < MIN_BOOTSTRAP:
+        return Interval(estimate, None, None, n)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
+        found = scipy.stats.bootstrap(
+            rows,
+            lambda *sample, axis: statistic(*(np.moveaxis(part, axis, -1) for part in sample)),
+            paired=len(rows) > 1,
+            vectorized=True,
+            axis=-1,
+            n_resamples=resamples,
+            confidence_level=confidence,
+            rng=np.random.default_rng(seed),
+            batch=max(1, (1 << 22) // n),
+        )
+    low, high = found.confidence_interval
+    if not (math.isfinite(low) and math.isfinite(high)):  # the correction is 0/0 where the statistic hardly varies
+        low, high = np.quantile(found.bootstrap_distribution, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(estimate, float(low), float(high), n)
+
+
+def nested_mean(values: ArrayLike, repetition: ArrayLike, *, resamples: int = 2000, seed: int = 1) -> Interval:
+    """Mean of samples that nest in repetitions, with a bootstrap that resamples whole repetitions.
+
+    Samples of one process are not independent; an interval from the samples alone would be too narrow.
+
+    Raises:
+        ValueError: different lengths.
+    """
+    x, group = np.asarray(values, dtype=np.float64), np.asarray(repetition)
+    if x.shape != group.shape:
+        raise ValueError(f"values and repetition must be of one shape, not {x.shape} and {group.shape}")
+    known = np.isfinite(x)
+    _, index = np.unique(group[known], return_inverse=True)
+    sums = np.bincount(index, weights=x[known])
+    return bootstrap(
+        (sums, np.bincount(index)), lambda s, n: s.sum(axis=-1) / n.sum(axis=-1), resamples=resamples, seed=seed
+    )
+
+
+def per_repetition(frame: pd.DataFrame, value: str, q: float = 0.5) -> "pd.Series[float]":
+    """One figure a run: the quantile of a column of samples within each ``run_id`` (NaN samples left out)."""
+    return frame[["run_id", value]].dropna().groupby("run_id", sort=False)[value].quantile(q)
+
+
+def benjamini_hochberg(p: ArrayLike) -> Floats:
+    """P-values adjusted for a family of tests: rejecting those up to alpha keeps the false discovery rate at alpha.
+
+    Raises:
+        ValueError: a p-value outside 0..1.
+    """
+    from scipy.stats import false_discovery_control
+
+    values = np.asarray(p, dtype=np.float64)
+    return np.asarray(false_discovery_control(values)) if values.size else values
+
+
+def differs(effect: Interval, tolerance: float, p_adjusted: float | None = None) -> Verdict:
+    """Does a ratio differ from 1 by more than what matters?
+
+    "yes" if the whole interval lies beyond ``1 +- tolerance`` (and the adjusted p-value, if given, is at most 0.05),
+    "no" if it lies within, "insufficient n" without an interval, else "inconclusive".
+    """
+    if effect.low is None or effect.high is None:
+        return "insufficient n"
+    if effect.low > 1 + tolerance or effect.high < 1 - tolerance:
+        return "yes" if p_adjusted is None or p_adjusted <= 1 - CONFIDENCE else "inconclusive"
+    if effect.low >= 1 - tolerance and effect.high <= 1 + tolerance:
+        return "no"
+    return "inconclusive"
+
+
+def falls(effect: Interval, tolerance: float) -> Verdict:
+    """Is a ratio below 1 by more than what matters? "no" if the whole interval lies above ``1 - tolerance``."""
+    if effect.low is None or effect.high is None:
+        return "insufficient n"
+    if effect.high < 1 - tolerance:
+        return "yes"
+    return "no" if effect.low >= 1 - tolerance else "inconclusive"
+
+
+def _finite(values: ArrayLike) -> Floats:
+    x = np.asarray(values, dtype=np.float64).ravel()
+    return x[np.isfinite(x)]
+
+
+def _between(ordered: Floats, cut: int, n: int, p: float) -> Interval:
+    estimate = float(np.median(ordered))
+    if cut < 1:
+        return Interval(estimate, None, None, n, p)
+    return Interval(estimate, float(ordered[cut - 1]), float(ordered[-cut]), n, p)
+
+
+def _tail(
+    cdf: Callable[..., Floats], sizes: tuple[int, ...], most: int, variance: float, statistic: float, confidence: float
+) -> tuple[int, float]:
+    """How many ordered values lie outside at each side, and the two-sided p-value of a rank statistic."""
+    tail = (1 - confidence) / 2
+    if sum(sizes) <= _EXACT:
+        table = cdf(*sizes)
+        cut = int(np.searchsorted(table, tail * (1 + 1e-12), side="right"))
+        return cut, min(1.0, 2 * float(table[int(statistic)]))
+    from scipy.stats import norm
+
+    spread = math.sqrt(variance)
+    cut = max(0, math.floor(most / 2 + float(norm.ppf(tail)) * spread))
+    return cut, min(1.0, 2 * float(norm.cdf((statistic + 0.5 - most / 2) / spread)))
+
+
+@cache
+def _signed_rank_cdf(n: int) -> Floats:
+    """P(W <= w) of the signed-rank statistic for w = 0..n(n+1)/2."""
+    chances = np.zeros(n * (n + 1) // 2 + 1)
+    chances[0] = 1.0
+    for rank in range(1, n + 1):
+        shifted = np.concatenate((np.zeros(rank), chances[:-rank]))
+        chances = (chances + shifted) / 2
+    return np.cumsum(chances)
+
+
+@cache
+def _rank_sum_cdf(n: int, m: int) -> Floats:
+    """P(U <= u) of the rank-sum statistic for u = 0..nm: Gaussian binomial coefficients, built factor by factor."""
+    counts = np.zeros(n * m + 1)
+    counts[0] = 1.0
+    for i in range(1, n + 1):
+        top, bottom = m + i, i
+        if top < counts.size:  # times (1 - x^top)
+            counts[top:] -= counts[:-top].copy()
+        for u in range(bottom, counts.size):  # over (1 - x^bottom)
+            counts[u] += counts[u - bottom]
+    return np.asarray(np.cumsum(counts) / counts.sum())

@@ -1,0 +1,172 @@
+"""Intervals: known figures, coverage under known truth, and no interval where the data carry none."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as reference
+
+from devicelab.analyses import _stats as s
+
+
+@pytest.mark.parametrize(("n", "low", "high"), [(600, 589, 599), (3000, 2959, 2981)])
+def test_a_p99_interval_uses_the_published_order_statistics(n: int, low: int, high: int) -> None:
+    got = s.quantile_interval(np.arange(1, n + 1), 0.99)
+    assert (got.low, got.high) == (low, high)
+
+
+@pytest.mark.parametrize(("q", "least"), [(0.5, 6), (0.99, 368), (0.999, 3688)])
+def test_too_few_values_give_a_quantile_without_an_interval(q: float, least: int) -> None:
+    assert s.quantile_interval(np.arange(least), q).known
+    few = s.quantile_interval(np.arange(least - 1), q)
+    assert not few.known
+    assert few.n == least - 1
+    assert math.isfinite(few.estimate)
+
+
+def test_the_intervals_of_rank_tests_are_none_below_6_pairs_and_4_against_4() -> None:
+    assert not s.location([1, 2, 3, 4, 5.0]).known
+    assert s.location([1, 2, 3, 4, 5, 6.0]) == s.Interval(3.5, 1.0, 6.0, 6, 2 / 64)
+    assert not s.shift([1, 2, 3.0], [4, 5, 6.0]).known
+    four = s.shift([1, 2, 3, 4.0], [11, 12, 13, 14.0])
+    assert (four.estimate, four.low, four.high, four.n) == (10.0, 7.0, 13.0, 4)
+
+
+def test_exact_p_values_agree_with_scipy() -> None:
+    rng = np.random.default_rng(1)
+    for n, m in ((5, 7), (12, 12), (30, 20)):
+        x, y = rng.normal(size=n), rng.normal(0.4, size=m)
+        p = reference.mannwhitneyu(x, y, method="exact").pvalue
+        assert s.shift(x, y).p == pytest.approx(p)
+        p = reference.wilcoxon(x, method="exact").pvalue
+        assert s.location(x).p == pytest.approx(p)
+
+
+def test_the_normal_approximation_takes_over_smoothly() -> None:
+    rng = np.random.default_rng(2)
+    x = rng.normal(0.2, size=120)
+    got = s.location(x)
+    assert got.p == pytest.approx(reference.wilcoxon(x, method="exact").pvalue, rel=0.05)
+    assert got.low is not None
+    assert got.high is not None
+    assert got.high - got.low == pytest.approx(4 * x.std() / math.sqrt(120), rel=0.15)
+
+
+@pytest.mark.parametrize("n", [6, 8, 12])
+def test_intervals_cover_the_truth_as_often_as_they_say(n: int) -> None:
+    rng = np.random.default_rng(n)
+    hits = np.zeros(3)
+    trials = 400
+    for _ in range(trials):
+        a, b = rng.lognormal(0, 0.3, n), rng.lognormal(0.1, 0.3, n)
+        for i, got in enumerate((s.median_interval(b), s.paired_ratio(a, b), s.ratio(a, b))):
+            assert got.low is not None
+            assert got.high is not None
+            hits[i] += got.low <= math.exp(0.1) <= got.high
+    assert (hits / trials >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / trials)).all()
+
+
+def mean(rows: np.ndarray) -> np.ndarray:
+    return rows.mean(axis=-1)
+
+
+def test_the_bootstrap_is_seeded_and_has_no_interval_for_few_rows() -> None:
+    x = np.random.default_rng(5).lognormal(size=9)
+    got = s.bootstrap([x], mean, seed=3)
+    assert got == s.bootstrap([x], mean, seed=3)
+    assert got != s.bootstrap([x], mean, seed=4)
+    assert got.low is not None
+    assert got.high is not None
+    assert got.low < got.estimate < got.high
+    assert not s.bootstrap([x[:5]], mean).known
+    assert s.bootstrap([np.ones(8)], mean) == s.Interval(1.0, 1.0, 1.0, 8)
+
+
+def test_the_bootstrap_resamples_columns_together() -> None:
+    x = np.random.default_rng(7).lognormal(size=30)
+    got = s.bootstrap([x, 2 * x], lambda a, b: b.sum(axis=-1) / a.sum(axis=-1))
+    assert (got.low, got.high) == pytest.approx((2.0, 2.0))
+
+
+def test_samples_that_nest_in_repetitions_widen_the_interval() -> None:
+    rng = np.random.default_rng(6)
+    repetition = np.repeat(np.arange(8), 500)
+    values = rng.normal(10, 1, 8)[repetition] + rng.normal(0, 0.1, 4000)
+    nested = s.nested_mean(values, repetition, resamples=1000)
+    assert nested.n == 8
+    assert nested.low is not None
+    assert nested.high is not None
+    assert nested.high - nested.low > 20 * 0.1 / math.sqrt(4000)
+    assert nested.low < 10 < nested.high
+
+
+def test_one_figure_a_repetition_ignores_missing_samples() -> None:
+    frame = pd.DataFrame({"run_id": ["a", "a", "a", "b"], "x": [1.0, np.nan, 3.0, 7.0]})
+    assert s.per_repetition(frame, "x").to_dict() == {"a": 2.0, "b": 7.0}
+
+
+@given(st.lists(st.floats(0, 1), max_size=20))
+def test_adjusted_p_values_are_never_below_the_raw_ones_and_keep_their_order(p: list[float]) -> None:
+    got = s.benjamini_hochberg(p)
+    assert len(got) == len(p)
+    assert all(adjusted >= raw - 1e-12 for adjusted, raw in zip(got, p, strict=True))
+    order = np.argsort(p, kind="stable")
+    assert (np.diff(got[order]) >= -1e-12).all()
+
+
+@given(st.lists(st.floats(-1e6, 1e6), max_size=30), st.lists(st.floats(-1e6, 1e6), max_size=30))
+def test_any_values_give_ordered_bounds_around_the_estimate(a: list[float], b: list[float]) -> None:
+    for got in (s.location(a), s.shift(a, b), s.median_interval(a)):
+        if got.low is not None and got.high is not None:
+            assert got.low <= got.estimate <= got.high
+        if got.p is not None:
+            assert 0 <= got.p <= 1
+
+
+def test_values_that_are_not_numbers_are_left_out_and_nothing_gives_nothing() -> None:
+    assert s.paired_ratio([1.0, np.nan, 2.0, 0.0], [2.0, 1.0, 4.0, 1.0]).n == 2
+    assert s.ratio([1.0, -1.0], [2.0]).estimate == pytest.approx(2.0)
+    for got in (s.location([]), s.shift([], [1.0]), s.median_interval([np.nan])):
+        assert got.n == 0
+        assert not got.known
+
+
+@pytest.mark.parametrize("wrong", [0.0, 1.0, -0.1, 2.0])
+def test_a_quantile_out_of_range_is_refused(wrong: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        s.quantile_interval([1.0], wrong)
+
+
+def test_pairs_of_unlike_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="one shape"):
+        s.paired_ratio([1.0], [1.0, 2.0])
+    with pytest.raises(ValueError, match="one shape"):
+        s.nested_mean([1.0], [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "differs", "falls"),
+    [
+        (1.03, 1.10, "yes", "no"),
+        (0.80, 0.95, "yes", "yes"),
+        (0.99, 1.01, "no", "no"),
+        (0.97, 1.05, "inconclusive", "inconclusive"),
+        (1.01, 1.05, "inconclusive", "no"),
+        (None, None, "insufficient n", "insufficient n"),
+    ],
+)
+def test_verdicts_need_the_whole_interval_on_one_side(
+    low: float | None, high: float | None, differs: str, falls: str
+) -> None:
+    effect = s.Interval(1.0, low, high, 8)
+    assert s.differs(effect, 0.02) == differs
+    assert s.falls(effect, 0.02) == falls
+
+
+def test_an_effect_that_is_one_of_many_needs_an_adjusted_p_value_too() -> None:
+    effect = s.Interval(1.1, 1.05, 1.2, 8, p=0.01)
+    assert s.differs(effect, 0.02, p_adjusted=0.04) == "yes"
+    assert s.differs(effect, 0.02, p_adjusted=0.2) == "inconclusive"
