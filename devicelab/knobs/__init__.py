@@ -75,15 +75,18 @@ def globs() -> tuple[str, ...]:
 
 
 def families(word: str, facts: Facts) -> tuple[str, ...]:
-    """The modules that answer to a word on this device, the board file's own choice first.
+    """The modules that answer to a word on this device: the board file's choice first, generic interfaces last.
 
     Raises:
         ConfigError: nobody knows the word.
     """
     if word not in _families():
         raise registry.unknown("knob", word, tuple(words()))
-    names = sorted(_families()[word], key=lambda name: name != facts.board.gpu)
-    return tuple(name for name in names if _module(name).applies(facts))
+
+    def rank(name: str) -> tuple[bool, bool, str]:
+        return name != facts.board.gpu, getattr(_module(name), "GENERIC", False), name
+
+    return tuple(name for name in sorted(_families()[word], key=rank) if _module(name).applies(facts))
 
 
 def _module(name: str) -> ModuleType:

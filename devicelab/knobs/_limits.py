@@ -11,6 +11,9 @@ Hence one order that is valid for every hidden state:
 
 Undone in reverse (floor down, ceiling back, floor back) it is valid again.
 
+Under a thermal limit below the value both nodes read lower than written. That does not stop the run (only a refused
+ceiling does): it is performed, and flagged by what was read around it and by the clock that held.
+
 The trap at the undo: a ceiling that heat pushed down reads low, and writing that back would leave a phone slow for
 good. So the text to restore is fixed when the facts are read, not before each of many hot runs, and a ceiling read
 while a cooling device was at work is given back as the highest value: heat goes on limiting it by itself.
@@ -86,8 +89,9 @@ def pin(limits: Limits, value: int) -> tuple[Write, ...]:
             path=limits.floor_path,
             value=str(value),
             why=f"{where}: floor to {value} {unit}, so that it stays there",
-            verify="at-most" if readable else "none",
+            verify="first-int" if readable else "none",
             restore=str(floor),
+            required=False,
         )
     )
     return tuple(steps)

@@ -7,6 +7,7 @@ A knob family is a module in this folder with
 - ``applies(facts) -> bool``: the device has such nodes,
 - ``plan(word, want, facts) -> Setting``: the steps for one wanted level; pure; raises ``ConfigError`` for a level that
   makes no sense on this device (naming those that do) and ``DeviceRefusedError`` where the device does not let us,
+- ``GENERIC = True`` (optional): other families that answer to the same word come first,
 - ``prove(word, want, facts, record) -> tuple[Flag, ...]``: what did not hold during the run, with its figure; pure.
 
 The undo is the agent's: it restores what it read before each write (or ``Write.restore``).

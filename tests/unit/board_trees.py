@@ -259,35 +259,14 @@ BOARDS = {
     "empty": "generic-android",
 }
 
-_READ_ONLY = [
-    "affected_cpus",
-    "related_cpus",
-    "cpuinfo_min_freq",
-    "cpuinfo_max_freq",
-    "scaling_available_frequencies",
-    "scaling_driver",
-    "scaling_available_governors",
-    "scaling_cur_freq",
-    "time_in_state",
-    "type",
-    "temp",
-    "max_state",
-    "present",
-    "gpu_model",
-    "cur_freq",
-    "available_frequencies",
-    "available_governors",
-    "gpu_available_frequencies",
-    "num_pwrlevels",
-    "gpuclk",
-    "dvfs_table",
-    "power_state",
-    "utilization",
-    "gpu_freq_table",
-    "gpu_clock",
-    "cpus",
-    "global_state",
-]
+_READ_ONLY = frozenset(
+    """
+    affected_cpus related_cpus cpuinfo_min_freq cpuinfo_max_freq scaling_available_frequencies scaling_driver
+    scaling_available_governors scaling_cur_freq time_in_state type temp max_state present gpu_model cur_freq
+    available_frequencies available_governors gpu_available_frequencies num_pwrlevels gpuclk dvfs_table power_state
+    utilization gpu_freq_table gpu_clock cpus global_state
+    """.split()  # noqa: SIM905 - a list of words reads better so
+)
 
 
 def nodes(texts: Texts, *, root: bool = True) -> tuple[Node, ...]:
