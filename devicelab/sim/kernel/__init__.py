@@ -3,7 +3,20 @@
 The kernel is plain Python that tests drive directly, with a clock of their own; ``mount`` shows it as a file system.
 """
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from devicelab.sim.kernel.kernel import Kernel
 from devicelab.sim.kernel.spec import BoardSpec, kind_names, load_spec
 
-__all__ = ["BoardSpec", "Kernel", "kind_names", "load_spec"]
+if TYPE_CHECKING:
+    from devicelab.sim.kernel.fuse import Mount
+
+__all__ = ["BoardSpec", "Kernel", "kind_names", "load_spec", "mount"]
+
+
+def mount(kernel: Kernel, mountpoint: Path) -> "Mount":
+    """Serve a kernel's tree at a directory; see ``devicelab.sim.kernel.fuse.mount``."""
+    from devicelab.sim.kernel import fuse  # needs libfuse, which the kernel alone does not
+
+    return fuse.mount(kernel, mountpoint)

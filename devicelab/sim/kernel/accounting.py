@@ -44,6 +44,10 @@ class CpuTime:
             self.idle_ns[cpu] += left
             self.load[cpu] = (dt_ns - left) / dt_ns
 
+    def last_cpu(self, tid: int) -> int | None:
+        """The CPU on which a thread last used time."""
+        return self._last_cpu.get(tid)
+
     def _place(self, cpus: tuple[int, ...], ns: int, tid: int, dt_ns: int, room: dict[int, int]) -> None:
         heavy = ns > _HEAVY * dt_ns
         last = self._last_cpu.get(tid)

@@ -26,12 +26,13 @@ class Affinity:
     def __init__(self, cpus: Cpus, processes: Callable[[], Processes], cpuset: Callable[[int], frozenset[int]]) -> None:
         self._cpus, self._processes, self._cpuset = cpus, processes, cpuset
         self._all = mask_of(cpus.possible)
-        self._masks: dict[int, int] = {}
+        # None: no mask of its own, it has all CPUs of its cpuset.
+        self._masks: dict[int, int | None] = {}
 
     def seen(self, tid: int) -> None:
         """A thread was seen: from now on it keeps the mask it has inherited, whatever becomes of its parent's."""
         if tid not in self._masks:
-            self._masks[tid] = self._stored(tid)
+            self._masks[tid] = self._own(tid)
 
     def set(self, tid: int, mask: int) -> None:
         """sched_setaffinity.
@@ -58,12 +59,12 @@ class Affinity:
         """A CPU went away or came back: widen the masks that have no CPU left."""
         active = mask_of(self._cpus.active)
         for tid, mask in self._masks.items():
-            if not mask & active:
+            if mask is not None and not mask & active:
                 self._masks[tid] = self._all
 
     def cpuset_changed(self, tid: int) -> None:
         """A thread was moved to another cpuset, or its cpuset was given other CPUs: its mask becomes the cpuset's."""
-        self._masks[tid] = mask_of(self._cpuset(tid))
+        self._masks[tid] = None
 
     def forget(self, alive: Iterable[int]) -> None:
         """Drop the masks of threads that are gone."""
@@ -75,12 +76,15 @@ class Affinity:
         return tuple(self._masks)
 
     def _stored(self, tid: int) -> int:
+        mask = self._own(tid)
+        return mask_of(self._cpuset(tid)) if mask is None else mask
+
+    def _own(self, tid: int) -> int | None:
+        # The nearest that is known: the thread itself, its process, an ancestor.
         seen: set[int] = set()
-        at = tid
-        while at and at not in seen:
-            mask = self._masks.get(at)
-            if mask is not None:
-                return mask
-            seen.add(at)
-            at = self._processes().parent(at)
-        return mask_of(self._cpuset(tid)) if tid else self._all
+        while tid and tid not in seen:
+            if tid in self._masks:
+                return self._masks[tid]
+            seen.add(tid)
+            tid = self._processes().parent(tid)
+        return None

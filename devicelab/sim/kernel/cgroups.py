@@ -35,6 +35,11 @@ class Hierarchy:
             tid = processes.parent(tid)
         return self.root
 
+    def seen(self, tid: int) -> None:
+        """A thread was seen: from now on it stays in the group it was born into, wherever its parent goes."""
+        if tid not in self._member:
+            self._member[tid] = self.group(tid)
+
     def forget(self, alive: set[int]) -> None:
         """Drop what is gone."""
         self._member = {tid: group for tid, group in self._member.items() if tid in alive}

@@ -197,7 +197,13 @@ class Kernel:
         """An open file was closed: what it held is let go."""
         with self.lock:
             node = self.tree.get(path)
-            if isinstance(node, File) and node.close is not None:
+            if isinstance(node, File):
+                self.close_node(node, handle)
+
+    def close_node(self, node: File, handle: int) -> None:
+        """An open file was closed, whatever its path names by now."""
+        with self.lock:
+            if node.close is not None:
                 self.advance()
                 node.close(Caller(0, 0, handle))
 
@@ -265,10 +271,9 @@ class Kernel:
             part.step(at, dt)
 
     def _usage(self) -> Usage:
-        for tid in self.processes.threads():
-            self.affinity.seen(tid)
         usage = self.processes.usage()
         alive = set(usage.threads)
+        self._look(alive)
         if not alive.issuperset(self.affinity.known()):
             self.affinity.forget(alive)
             self.cpusets.hierarchy.forget(alive)
@@ -278,14 +283,19 @@ class Kernel:
         for control in self.controls:
             control.evaluate(self.cpu_time.load, self._at)
 
-    def _cpus_changed(self) -> None:
-        for tid in self.processes.threads():
+    def _look(self, threads: Iterable[int]) -> None:
+        for tid in threads:
+            self.cpusets.hierarchy.seen(tid)
             self.affinity.seen(tid)
+
+    def _cpus_changed(self) -> None:
+        self._look(self.processes.threads())
         self.affinity.cpus_changed()
         for policy in self.policies:
             policy.refresh()
 
     def _moved(self, tid: int) -> None:
+        self._look(self.processes.threads())
         self.affinity.cpuset_changed(tid)
 
     def _cpuset_written(self, group: str) -> None:
@@ -303,8 +313,7 @@ class Kernel:
         """
         with self.lock:
             self.advance()
-            for other in self.processes.threads():
-                self.affinity.seen(other)
+            self._look(self.processes.threads())
             self.affinity.set(tid, mask)
 
     def get_affinity(self, tid: int) -> int:
@@ -312,6 +321,18 @@ class Kernel:
         with self.lock:
             self.advance()
             return self.affinity.get(tid)
+
+    def cpu_of(self, tid: int) -> int:
+        """The CPU a thread (host's id) runs on: where it last used time, else the first it may use."""
+        with self.lock:
+            cpus = self.affinity.runs_on(tid)
+            last = self.cpu_time.last_cpu(tid)
+            return last if last in cpus else cpus[0]
+
+    def outside(self, pid: int, caller: int) -> int:
+        """The host's id of a process or thread that ``caller`` (host's id) names by ``pid``, 0 if there is none."""
+        with self.lock:
+            return caller if self.processes.inside(caller) == pid else self.processes.outside(pid)
 
     # Known truth.
 
