@@ -12,7 +12,7 @@ from typing import Any
 
 from devicelab.errors import ConfigError
 
-_NOT_PLUGINS = frozenset({"base", "klo_model"})  # contracts, and the launch model, which is a library
+_NOT_PLUGINS = frozenset({"base", "evidence", "klo_model"})  # contracts, and what analyses share
 
 
 @cache

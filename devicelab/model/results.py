@@ -13,7 +13,8 @@ class Results(Protocol):
     Attributes:
         campaign: its id.
         info: device name, address, board kind and title, abi, kernel, os build, gpu driver where known, start and end
-            (Unix ns), devicelab version, hashes of binaries, seed, ``simulated`` (bool).
+            (Unix ns), devicelab version, hashes of binaries, seed, ``simulated`` (bool), ``reference`` (figures the
+            labs noted for this board kind: table → name → number), ``programs`` (what each said about itself).
         experiment: as it was run (after ``--set``).
     """
 

@@ -74,6 +74,7 @@ class StoredResults:
             "os_build": next((facts.props[name] for name in _OS_BUILD if facts.props.get(name)), ""),
             "kernel": facts.kernel,
             "root": facts.root,
+            "reference": facts.board.reference,
             "boot_id": facts.boot_id,
             "gpu_driver": str(said[0]["driver"]) if said else "",
             "start_unix_ns": self.summary.started_unix_ns,
