@@ -1,0 +1,128 @@
+"""What tenants print: a header, chunks of requests, an end object; read into a ``requests`` table with its figures."""
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devicelab.errors import MeasurementError
+from devicelab.model.journal import Flag
+from devicelab.model.measurement import Measurement, Metric
+
+_COLUMNS = ("scheduled_ns", "start_ns", "end_ns")
+# Ten years in ns: beyond it a "time" is damage, not a time.
+_MAX_NS = 10 * 365 * 86_400 * 10**9
+
+
+def parse_requests(output: bytes, tool: str) -> Measurement:
+    """A tenant's output as tables, metrics and flags.
+
+    Tables: ``requests`` (scheduled_ns, start_ns, end_ns from the common start, one row a request in order of start)
+    and ``dropped`` (scheduled_ns). Metrics: ``requests``, ``dropped``, ``throughput_per_s`` (completions in the window
+    over its length), ``response_p50_ns`` and ``service_p50_ns`` (end minus scheduled, end minus start),
+    ``lateness_p99_ns`` (start minus scheduled of requests that found the tenant idle: how well it keeps time),
+    ``longest_gap_ns`` between completions (window's ends included), ``empty_seconds`` (whole seconds without one).
+    Flags: ``output-truncated``, ``requests-out-of-order``.
+
+    Raises:
+        MeasurementError: not such output; names the line.
+    """
+    lines = [line for line in output.split(b"\n") if line.strip()]
+    if not lines:
+        raise MeasurementError(f"{tool} printed nothing")
+    header = _object(lines[0], 1)
+    if header.get("tool") != tool:
+        raise MeasurementError(f"line 1 is not the header of {tool}")
+    parts: dict[str, list[NDArray[np.int64]]] = {name: [] for name in _COLUMNS}
+    end: dict[str, Any] | None = None
+    for number, line in enumerate(lines[1:], 2):
+        data = _object(line, number)
+        if end is not None:
+            raise MeasurementError(f"line {number}: something after the end")
+        if data.get("end") is True:
+            end = data
+        else:
+            _take(data.get("requests"), parts, number)
+    columns = {name: np.concatenate(found) if found else np.empty(0, np.int64) for name, found in parts.items()}
+    return _measurement(header, columns, end, tool)
+
+
+def _object(line: bytes, number: int) -> dict[str, Any]:
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise MeasurementError(f"line {number} is not JSON: {line[:60]!r}") from error
+    if not isinstance(data, dict):
+        raise MeasurementError(f"line {number} is not an object: {line[:60]!r}")
+    return data
+
+
+def _take(requests: object, parts: dict[str, list[NDArray[np.int64]]], number: int) -> None:
+    if not isinstance(requests, dict) or set(requests) != set(_COLUMNS):
+        raise MeasurementError(f"line {number} holds no requests")
+    arrays = [_times(requests[name], number) for name in _COLUMNS]
+    if len({array.size for array in arrays}) != 1:
+        raise MeasurementError(f"line {number}: columns of unequal length")
+    for name, array in zip(_COLUMNS, arrays, strict=True):
+        parts[name].append(array)
+
+
+def _times(values: object, number: int) -> NDArray[np.int64]:
+    if not isinstance(values, list) or not all(type(v) is int and -_MAX_NS < v < _MAX_NS for v in values):
+        raise MeasurementError(f"line {number}: times in ns are expected")
+    return np.array(values, np.int64)
+
+
+def _measurement(
+    header: dict[str, Any], columns: dict[str, NDArray[np.int64]], end: dict[str, Any] | None, tool: str
+) -> Measurement:
+    scheduled, start, finish = (columns[name] for name in _COLUMNS)
+    flags = []
+    dropped = np.empty(0, np.int64)
+    if end is None:
+        flags.append(Flag(code="output-truncated", detail=f"{tool} did not print its end; {start.size} requests came"))
+    else:
+        dropped = _times(end.get("dropped_scheduled_ns", []), 0)
+        if end.get("requests") != start.size:
+            flags.append(Flag(code="output-truncated", detail=f"{start.size} of {end.get('requests')} requests came"))
+    if start.size and (np.any(finish < start) or np.any(np.diff(start) < 0) or np.any(start < scheduled)):
+        flags.append(Flag(code="requests-out-of-order", detail=f"{tool} recorded times that cannot be"))
+    duration_ns = _duration_ns(header)
+    metrics = {
+        "requests": Metric(float(start.size), "1"),
+        "dropped": Metric(float(dropped.size), "1"),
+        **_rates(finish, duration_ns),
+    }
+    if start.size:
+        metrics["response_p50_ns"] = Metric(float(np.median(finish - scheduled)), "ns")
+        metrics["service_p50_ns"] = Metric(float(np.median(finish - start)), "ns")
+        idle = np.concatenate(([True], scheduled[1:] > finish[:-1]))
+        if header.get("arrivals") != "continuous" and idle.any():
+            late = np.quantile((start - scheduled)[idle], 0.99, method="higher")
+            metrics["lateness_p99_ns"] = Metric(float(late), "ns")
+    return Measurement(
+        tables={"requests": dict(columns), "dropped": {"scheduled_ns": dropped}},
+        metrics=metrics,
+        info={name: value for name, value in header.items() if isinstance(value, str | int | float | bool)},
+        flags=tuple(flags),
+    )
+
+
+def _duration_ns(header: dict[str, Any]) -> int:
+    seconds = header.get("duration_s")
+    if not isinstance(seconds, int | float) or not 0 < seconds < 1e7:
+        raise MeasurementError("the header has no duration_s")
+    return round(seconds * 1e9)
+
+
+def _rates(finish: NDArray[np.int64], duration_ns: int) -> dict[str, Metric]:
+    inside = finish[finish <= duration_ns]
+    edges = np.concatenate(([0], inside, [duration_ns]))
+    whole = duration_ns // 10**9
+    seconds = np.unique(inside[inside < whole * 10**9] // 10**9).size
+    return {
+        "throughput_per_s": Metric(inside.size / (duration_ns / 1e9), "1/s"),
+        "longest_gap_ns": Metric(float(np.diff(edges).max()), "ns"),
+        "empty_seconds": Metric(float(whole - seconds), "1"),
+    }
