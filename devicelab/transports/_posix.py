@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from devicelab.errors import (
     CommandTimeoutError,
@@ -90,6 +91,9 @@ class PosixTransport(ABC):
         address: as the user wrote it; named in every error.
     """
 
+    scratch: ClassVar[str] = "/tmp"  # noqa: S108 - on the device; names there are random
+    """A folder on the device that anybody may write to."""
+
     def __init__(self, address: str) -> None:
         self.address = address
 
@@ -104,6 +108,15 @@ class PosixTransport(ABC):
         Raises:
             DeviceUnreachableError: no connection.
         """
+
+    def _bounded(self, command: bytes, limit: int) -> bytes:
+        """The shell command itself, or if it is longer than ``limit``, one that runs it from a file on the device."""
+        if len(command) <= limit:
+            return command
+        file = f"{self.scratch}/.{scripts.new_token()}"
+        text = b"rm -f %b\n%b\n" % (file.encode(), command)
+        self._check(self._run(scripts.script(scripts.RECEIVE, file), stdin=chunks(text)), f"cannot write {file}")
+        return b"exec sh %b" % file.encode()
 
     @abstractmethod
     def close(self) -> None:

@@ -67,6 +67,8 @@ class Wire:
             except OSError:
                 near.close()
                 continue
+            for end in (near, far):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             pair = (near, far)
             with self._lock:
                 alive = self._listener is listener
