@@ -1,27 +1,48 @@
-"""Did the treatment hold? CPU use computed from the agent's samples."""
+"""Did the treatment hold? CPU use, clocks, temperatures and placement, computed from what the agent recorded.
+
+A library for analyses and reports, not an analysis itself.
+"""
 
 import itertools
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from devicelab.model.journal import Samples
 
+Range = tuple[float, float]
+"""Lowest and highest reading."""
 
-def _ticks(counters: Sequence[int | None]) -> list[int | None]:
-    """Growth between neighbouring samples; ``None`` where one of the two is missing (the CPU was offline).
+_CPU_CLOCK = re.compile(r"/(policy\d+)/scaling_cur_freq$|/(cpu\d+)/cpufreq/scaling_cur_freq$")
+_GPU_CLOCK = re.compile(r"/(gpuclk|gpu_clock|clock|cur_freq)$")
+_ZONE = re.compile(r"/(thermal_zone\d+)/temp$")
+# No reading of a clock or a thermometer has more digits.
+_INTEGER = re.compile(r"-?[0-9]{1,15}")
 
-    The kernel's counters may step back (iowait is corrected, a core comes back from hotplug): growth is never negative.
+# The kernel's interface says millidegrees; some vendors' drivers give degrees. No processor runs at 0.2 °C.
+_DEGREES_BELOW = 200
+
+
+@dataclass(frozen=True)
+class RunConditions:
+    """What held during one run.
+
+    Attributes:
+        cpu_pct: as ``cpu_use_pct`` gives it.
+        clocks_khz: clock by name (``policy4``, ``cpu0``, ``gpu``), lowest and highest sample.
+        temps_c: thermal zone by name, lowest and highest sample in °C.
+        granted: measured program → CPUs the kernel let it run on, at its start and its end together.
+        agent_pct: CPU time of the agent in percent of one core; ``None`` if the run took no time.
+        left_behind: processes that survived the end of the run.
     """
-    return [
-        None if now is None or before is None else max(0, now - before) for before, now in itertools.pairwise(counters)
-    ]
 
-
-def _use(busy: Sequence[int | None], total: Sequence[int | None]) -> tuple[int, int]:
-    """Busy and total ticks over the intervals in which both counters are known."""
-    pairs = [
-        (min(b, t), t) for b, t in zip(_ticks(busy), _ticks(total), strict=False) if b is not None and t is not None
-    ]
-    return sum(b for b, _ in pairs), sum(t for _, t in pairs)
+    cpu_pct: dict[str, float] = field(default_factory=dict)
+    clocks_khz: dict[str, Range] = field(default_factory=dict)
+    temps_c: dict[str, Range] = field(default_factory=dict)
+    granted: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    agent_pct: float | None = None
+    left_behind: int = 0
 
 
 def cpu_use_pct(samples: Samples) -> dict[str, float]:
@@ -32,14 +53,94 @@ def cpu_use_pct(samples: Samples) -> dict[str, float]:
     CPU was busy. A CPU without a counted tick (offline throughout, or fewer than two samples) has no entry; without
     any such CPU the result is empty.
     """
+    return _cpu_use(samples.busy, samples.total)
+
+
+def run_conditions(record: Mapping[str, Any]) -> RunConditions:
+    """Conditions of a run from its evidence (``Results.evidence``).
+
+    Nodes that do not hold a number are passed over: what a device says is not trusted to have a form.
+    """
+    samples = record.get("samples") or {}
+    clocks: dict[str, Range] = {}
+    temps: dict[str, Range] = {}
+    for path, texts in (samples.get("nodes") or {}).items():
+        readings = [value for text in texts if (value := _number(text)) is not None]
+        if not readings:
+            continue
+        span = (min(readings), max(readings))
+        if match := _CPU_CLOCK.search(path):
+            clocks[match[1] or match[2]] = span
+        elif match := _ZONE.search(path):
+            temps[match[1]] = _celsius(span)
+        elif _GPU_CLOCK.search(path):
+            clocks["gpu"] = _gpu_khz(span)
+    elapsed_ns = record["t_end_ns"] - record["t_start_ns"]
+    return RunConditions(
+        cpu_pct=_cpu_use(samples.get("busy") or {}, samples.get("total") or {}),
+        clocks_khz=clocks,
+        temps_c=temps,
+        granted={
+            str(program["name"]): tuple(sorted({*program["granted"], *program["granted_end"]}))
+            for program in record.get("programs") or ()
+            if program["role"] == "measure"
+        },
+        agent_pct=100.0 * record.get("agent_cpu_ns", 0) / elapsed_ns if elapsed_ns > 0 else None,
+        left_behind=int(record.get("left_behind", 0)),
+    )
+
+
+def span(ranges: Iterable[Range]) -> Range | None:
+    """The range that holds all of them; ``None`` without any."""
+    found = list(ranges)
+    return (min(low for low, _ in found), max(high for _, high in found)) if found else None
+
+
+def cpu_order(names: Iterable[str]) -> list[str]:
+    """CPU names in the order of their numbers."""
+    return sorted(names, key=lambda name: (len(name), name))
+
+
+def _cpu_use(busy: Mapping[str, Sequence[int | None]], total: Mapping[str, Sequence[int | None]]) -> dict[str, float]:
     use: dict[str, float] = {}
     busy_sum = total_sum = 0
-    for cpu in sorted(samples.total.keys() & samples.busy.keys(), key=lambda name: (len(name), name)):
-        busy, total = _use(samples.busy[cpu], samples.total[cpu])
-        if total > 0:
-            use[cpu] = 100.0 * busy / total
-            busy_sum += busy
-            total_sum += total
+    for cpu in cpu_order(total.keys() & busy.keys()):
+        ran, passed = _ticks(busy[cpu], total[cpu])
+        if passed > 0:
+            use[cpu] = 100.0 * ran / passed
+            busy_sum += ran
+            total_sum += passed
     if total_sum > 0:
         use["all"] = 100.0 * busy_sum / total_sum
     return use
+
+
+def _ticks(busy: Sequence[int | None], total: Sequence[int | None]) -> tuple[int, int]:
+    """Busy and total ticks over the intervals in which both counters are known at both ends.
+
+    The kernel's counters may step back (iowait is corrected, a core comes back from hotplug): growth is never negative,
+    and busy never exceeds total.
+    """
+    ran = passed = 0
+    for (busy0, total0), (busy1, total1) in itertools.pairwise(zip(busy, total, strict=False)):
+        if busy0 is not None and total0 is not None and busy1 is not None and total1 is not None:
+            grown = max(0, total1 - total0)
+            ran += min(max(0, busy1 - busy0), grown)
+            passed += grown
+    return ran, passed
+
+
+def _number(text: object) -> float | None:
+    words = text.split(maxsplit=1) if isinstance(text, str) else []
+    return float(words[0]) if words and _INTEGER.fullmatch(words[0]) else None
+
+
+def _celsius(readings: Range) -> Range:
+    per_degree = 1.0 if max(abs(reading) for reading in readings) < _DEGREES_BELOW else 1000.0
+    return readings[0] / per_degree, readings[1] / per_degree
+
+
+def _gpu_khz(readings: Range) -> Range:
+    """GPU drivers say Hz, kHz or MHz; a GPU's clock lies between 10 MHz and 10 GHz, so the size tells which."""
+    per_khz = 1e-3 if readings[1] >= 1e7 else 1.0 if readings[1] >= 1e4 else 1e3
+    return readings[0] * per_khz, readings[1] * per_khz
