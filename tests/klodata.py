@@ -1,13 +1,14 @@
 """Runs with known truth: the launch model with noise, written as the tables that the klo workload gives."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from devicelab.analyses.klo_model import LaunchCosts, constant_batches
+from devicelab.analyses.klo_model import LaunchCosts, best_schedule, constant_batches, simulate_dynamic
 from devicelab.model.experiment import Experiment
 from devicelab.model.journal import Flag
 
@@ -79,7 +80,7 @@ def kernel_frame(
     return pd.concat(parts, ignore_index=True)
 
 
-@dataclass
+@dataclass(eq=False)
 class FrameResults:
     """``devicelab.model.results.Results`` in memory."""
 
@@ -120,4 +121,142 @@ def run_row(
         "t_unix_ns": 1_700_000_000_000_000_000 + seq * 1_000_000_000,
         "duration_ns": 900_000_000,
         **levels,
+    }
+
+
+Levels = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Board:
+    """How the made-up board answers to the levels of a cell.
+
+    Attributes:
+        slower: production time and flush cost, times the truth's.
+        gpu_slower: kernel times, times the truth's.
+        cpu_use: share of the CPUs that are busy.
+        flags: why a run does not count.
+    """
+
+    slower: Callable[[Levels], float] = lambda _: 1.0
+    gpu_slower: Callable[[Levels], float] = lambda _: 1.0
+    cpu_use: Callable[[Levels], float] = lambda levels: 0.05 if levels.get("load", "none") == "none" else 0.43
+    flags: Callable[[Levels, int], tuple[Flag, ...]] = lambda _levels, _repetition: ()
+
+
+def cells(factors: dict[str, tuple[Any, ...]]) -> list[Levels]:
+    """Combinations of levels as the planner makes them: no placement without load, no K for other policies."""
+    found: list[Levels] = []
+    for levels in itertools.product(*factors.values()):
+        cell = dict(zip(factors, levels, strict=True))
+        if cell.get("load", "none") == "none" and "placement" in cell:
+            cell["placement"] = None
+        if cell.get("policy", "constant") != "constant" and "k" in cell:
+            cell["k"] = 0
+        if cell not in found:
+            found.append(cell)
+    return found
+
+
+def campaign(
+    truth: Truth,
+    factors: dict[str, tuple[Any, ...]],
+    *,
+    board: Board | None = None,
+    repetitions: int = 8,
+    inferences: int = 8,
+    noise: float = 0.05,
+    run_noise: float = 0.003,
+    seed: int = 1,
+    **fields: Any,
+) -> FrameResults:
+    """A campaign of klo runs on a board with known truth; ``run_noise`` is what a whole run is off by."""
+    board = board or Board()
+    rng = np.random.default_rng(seed)
+    runs, metrics, kernels, records = [], [], [], {}
+    order = [(cell, repetition) for repetition in range(repetitions) for cell in cells(factors)]
+    for seq, (cell, repetition) in enumerate(order):
+        run_id = f"run{seq:05d}"
+        runs.append(run_row(run_id, repetition, seq, cell, board.flags(cell, repetition)))
+        slow = board.slower(cell) * rng.lognormal(0, run_noise)
+        costs = LaunchCosts(truth.costs.flush_ns * slow, truth.costs.start_idle_ns, truth.costs.gap_ns)
+        real = Truth(truth.p * slow, truth.g * board.gpu_slower(cell) * rng.lognormal(0, run_noise), costs)
+        table = emulate(real, _batches(cell, real, truth), inferences, rng, noise)
+        plain = emulate(real, _batches(cell, real, truth), inferences, rng, noise)
+        kernels.append(pd.DataFrame({"run_id": run_id, "program": "measure", **table}))
+        metrics += [{"run_id": run_id, "program": "measure", **row} for row in klo_metrics(table, plain, truth.p.size)]
+        records[run_id] = record(board.cpu_use(cell), loaded=cell.get("load", "none") != "none", rng=rng)
+    experiment = Experiment.model_validate({"name": "made-up", "question": "?", "factors": factors, **fields})
+    info = {"device": "phone-1", "board": "note10", "board_title": "Galaxy Note10", "simulated": True}
+    info["reference"] = {"load_cpu_pct": {"1000 5000 20": 43}}
+    return FrameResults(
+        experiment=experiment,
+        run_rows=pd.DataFrame(runs),
+        metric_rows=pd.DataFrame(metrics),
+        sample_tables={"kernels": pd.concat(kernels, ignore_index=True)},
+        info=info,
+        records=records,
+    )
+
+
+def _batches(cell: Levels, real: Truth, profiled: Truth) -> tuple[int, ...]:
+    n = real.p.size
+    policy = cell.get("policy", "constant")
+    if policy == "dynamic":
+        return simulate_dynamic(real.p, real.g, real.costs, profile_ns=profiled.p).batches
+    if policy == "static":
+        return best_schedule(profiled.p, profiled.g, profiled.costs)[0]
+    return constant_batches(n, min(n, int(cell.get("k", 4)) or n))
+
+
+def klo_metrics(table: dict[str, np.ndarray], plain: dict[str, np.ndarray], n: int) -> list[dict[str, Any]]:
+    """The figures of a run as the klo workload gives them."""
+
+    def shaped(of: dict[str, np.ndarray], name: str) -> np.ndarray:
+        return of[name].reshape(-1, n).astype(float)
+
+    total = shaped(plain, "end_ns")[:, -1] - shaped(plain, "queued_ns")[:, 0]
+    queued, submit = shaped(table, "queued_ns"), shaped(table, "submit_ns")
+    start, end = shaped(table, "start_ns"), shaped(table, "end_ns")
+    ended = end[:, :-1]
+    starved = np.maximum(0, np.minimum(submit, start)[:, 1:] - ended)
+    launch = start[:, 1:] - np.maximum(submit[:, 1:], ended)
+    profiled = end[:, -1] - queued[:, 0]
+    figures = {
+        "total_ns": np.median(total),
+        "total_profiled_ns": np.median(profiled),
+        "t_prod_mean_ns": np.diff(queued, axis=1).mean(),
+        "t_prod_median_ns": np.median(np.diff(queued, axis=1)),
+        "t_ker_sum_ns": np.median((end - start).sum(axis=1)),
+        "klo_total_ns": np.median(profiled - (end - start).sum(axis=1)),
+        "idle_sum_ns": np.median((start[:, 1:] - ended).sum(axis=1)),
+        "starved_sum_ns": np.median(starved.sum(axis=1)),
+        "launch_sum_ns": np.median(launch.sum(axis=1)),
+        "wait_for_flush_mean_ns": (submit - queued).mean(),
+    }
+    flushes = table["batch"].reshape(-1, n)[:, -1] + 1
+    rows = [{"metric": name, "value": float(value), "unit": "ns"} for name, value in figures.items()]
+    return [*rows, {"metric": "flushes", "value": float(np.median(flushes)), "unit": "1"}]
+
+
+def record(use: float, *, loaded: bool, rng: np.random.Generator, cpus: int = 4, n: int = 21) -> dict[str, Any]:
+    """A run's journal record, as far as analyses read it."""
+    total = np.arange(n) * 10
+    busy = {str(cpu): np.cumsum(rng.binomial(10, use, n)).tolist() for cpu in range(cpus)}
+    programs: list[dict[str, Any]] = [{"name": "measure", "role": "measure", "pid": 7}]
+    if loaded:
+        window_ns = int(2e9 * use)
+        programs += [
+            {"name": f"load{i}", "role": "load", "pid": 8 + i, "window_cpu_ns": window_ns} for i in range(cpus)
+        ]
+    return {
+        "window_start_ns": 0,
+        "window_end_ns": 2_000_000_000,
+        "programs": programs,
+        "samples": {
+            "tick_hz": 100,
+            "t_ns": (np.arange(n) * 100_000_000).tolist(),
+            "busy": busy,
+            "total": {str(cpu): total.tolist() for cpu in range(cpus)},
+        },
     }

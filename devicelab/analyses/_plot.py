@@ -1,0 +1,74 @@
+"""How figures look: one palette that colour-blind readers and black-and-white printers can tell apart, little ink."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# M. Okabe and K. Ito, "Color Universal Design"; ordered so that neighbours differ in lightness too.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREY = "#8a8a8a"
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+STYLES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
+
+
+def colour(index: int) -> str:
+    """The colour of the n-th series."""
+    return PALETTE[index % len(PALETTE)]
+
+
+def clean(axes: "Axes", *, grid: str = "y") -> None:
+    """Leave only the axes that are read."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    axes.grid(axis=grid, color="#e3e3e3", linewidth=0.6)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+
+
+def panels(figure: "Figure", count: int, *, across: int = 3, width: float = 3.2, height: float = 2.4) -> list["Axes"]:
+    """``count`` equal axes in rows of at most ``across``, sharing both scales."""
+    columns = min(across, count)
+    rows = -(-count // columns)
+    figure.set_size_inches(max(5.0, width * columns), max(3.0, height * rows))
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for extra in grid[count:]:
+        extra.set_axis_off()
+    return list(grid[:count])
+
+
+def dots(axes: "Axes", frame: pd.DataFrame, *, value: str = "estimate", labels: str = "label") -> None:
+    """Estimates with their intervals, one line of the frame a row from top to bottom; columns ``low`` and ``high``."""
+    y = np.arange(len(frame))[::-1]
+    low, high = frame["low"].to_numpy(dtype=float), frame["high"].to_numpy(dtype=float)
+    known = np.isfinite(low) & np.isfinite(high)
+    axes.hlines(y[known], low[known], high[known], color=PALETTE[0], linewidth=1.6)
+    axes.plot(frame[value], y, "o", color=PALETTE[0], markersize=5)
+    axes.plot(frame[value].to_numpy()[~known], y[~known], "o", color="white", markeredgecolor=PALETTE[0], markersize=5)
+    axes.set_yticks(y, list(frame[labels]), fontsize=8)
+    axes.set_ylim(-0.7, len(frame) - 0.3)
+    clean(axes, grid="x")
+
+
+def tall(figure: "Figure", rows: int, *, width: float = 6.5) -> "Axes":
+    """One axes, high enough for ``rows`` labelled rows."""
+    figure.set_size_inches(width, 1.2 + 0.28 * max(rows, 2))
+    figure.set_layout_engine("constrained")
+    return figure.subplots()
+
+
+def name_of(*parts: str) -> str:
+    """A figure's file-name stem: letters, digits and hyphens."""
+    text = "-".join(parts).lower()
+    return "-".join(word for word in "".join(c if c.isascii() and c.isalnum() else " " for c in text).split())
+
+
+def counted(n: Sequence[int]) -> str:
+    """``n = 10`` or ``n = 8 to 10``."""
+    low, high = min(n, default=0), max(n, default=0)
+    return f"n = {low}" if low == high else f"n = {low} to {high}"

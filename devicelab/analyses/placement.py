@@ -1,0 +1,165 @@
+"""Does a background load disturb the measurement, and does it depend on where the load runs?"""
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from devicelab.analyses import _frames, _plot, _stats
+from devicelab.analyses.base import Figure
+from devicelab.model.experiment import Finding, Verdict
+from devicelab.model.results import Results
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as MplFigure
+
+# What is compared, in this order, as far as the workload gives it: name for people, unit of inference is the run.
+_FIGURES = {"total_ns": "time of an inference", "t_prod_median_ns": "T_prod", "wall_ns": "run time"}
+TOLERANCE = 0.02
+
+
+def analyse(results: Results) -> tuple[Finding, ...]:
+    """One finding for each load, placement and figure: its ratio to the same cell without load.
+
+    "yes" means disturbed by more than 2%, "no" within 2%. P-values are adjusted (Benjamini-Hochberg) over all of them.
+    """
+    effects = table(results)
+    simulated = _frames.simulated(results)
+    lost = _lost(results)
+    return tuple(
+        Finding(
+            analysis="placement",
+            claim=f"Does {row['label']} change the {row['figure']}?",
+            verdict=row["verdict"],
+            estimate=_known(row["estimate"]),
+            low=_known(row["low"]),
+            high=_known(row["high"]),
+            unit="x idle",
+            n=int(row["n"]),
+            reasons=(
+                f"median {row['loaded']:,.0f} with the load, {row['idle']:,.0f} without ({row['unit']})",
+                *lost.get((row["load"], row["placement"]), ()),
+            ),
+            simulated=simulated,
+        )
+        for row in effects.to_dict("records")
+    )
+
+
+def table(results: Results) -> pd.DataFrame:
+    """One row for each load, placement, other levels and figure: ratio to idle with interval and verdict.
+
+    Runs of one repetition are compared pair by pair (they stand in one block of the shuffled order).
+    """
+    runs = _frames.valid_runs(results)
+    if "load" not in runs.columns:
+        return _empty()
+    others = [name for name in _frames.factors(runs) if name not in {"load", "placement"}]
+    names = [name for name in ("load", "placement", *others) if name in runs.columns]
+    cells = _frames.grouped(runs, names)
+    varying = _frames.varying(runs)
+    rows = []
+    for metric, words in _FIGURES.items():
+        values = _frames.metric(results, metric)
+        if values.empty:
+            continue
+        unit = _frames.unit_of(results, metric)
+        for key, part in cells.items():
+            levels = dict(zip(names, key, strict=True))
+            base = {**levels, "load": "none", **({"placement": "-"} if "placement" in levels else {})}
+            idle = cells.get(tuple(base[name] for name in names))
+            if levels["load"] in {"none", "-"} or idle is None:
+                continue
+            loaded_by, idle_by = _by_repetition(part, values), _by_repetition(idle, values)
+            pairs = pd.concat([idle_by, loaded_by], axis=1, join="inner").dropna()
+            got = _stats.paired_ratio(pairs.iloc[:, 0], pairs.iloc[:, 1])
+            rows.append(
+                {
+                    "label": _frames.label(
+                        levels, only=[n for n in names if n in {"load", "placement"} or n in varying]
+                    ),
+                    "load": levels["load"],
+                    "placement": levels.get("placement", "-"),
+                    "figure": words,
+                    "unit": unit,
+                    "idle": float(idle_by.median()),
+                    "loaded": float(loaded_by.median()),
+                    "estimate": got.estimate,
+                    "low": math.nan if got.low is None else got.low,
+                    "high": math.nan if got.high is None else got.high,
+                    "n": got.n,
+                    "p": 1.0 if got.p is None else got.p,
+                }
+            )
+    if not rows:
+        return _empty()
+    frame = pd.DataFrame(rows)
+    adjusted = _stats.benjamini_hochberg(frame["p"])
+    verdicts: list[Verdict] = [
+        _stats.differs(
+            _stats.Interval(row["estimate"], _known(row["low"]), _known(row["high"]), int(row["n"])), TOLERANCE, p
+        )
+        for row, p in zip(frame.to_dict("records"), adjusted, strict=True)
+    ]
+    return frame.assign(p_adjusted=adjusted, verdict=verdicts)
+
+
+def figures(results: Results) -> tuple[Figure, ...]:
+    """The ratios to idle, one figure a measured quantity."""
+    effects = table(results)
+    found = []
+    for words, part in effects.groupby("figure", sort=False):
+        rows = part.reset_index(drop=True)
+        caption = (
+            f"{words} with the load over {words} without it, run by run within a block; Hodges-Lehmann estimate with "
+            f"95% interval, {_plot.counted([int(n) for n in rows['n']])} pairs of runs. The band is +-2%."
+        )
+        title = f"What each load and placement does to the {words}"
+        found.append(
+            Figure(
+                _plot.name_of("disturbance", str(words)),
+                title,
+                caption,
+                rows,
+                partial(_draw, rows=rows, words=str(words)),
+            )
+        )
+    return tuple(found)
+
+
+def _draw(figure: "MplFigure", rows: pd.DataFrame, words: str) -> None:
+    axes = _plot.tall(figure, len(rows))
+    axes.axvspan(1 - TOLERANCE, 1 + TOLERANCE, color="#eeeeee", linewidth=0)
+    axes.axvline(1, color=_plot.GREY, linewidth=0.8)
+    _plot.dots(axes, rows)
+    axes.set_xlabel(f"{words}, times that without load", fontsize=9)
+
+
+def _lost(results: Results) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Runs that do not count, by load and placement."""
+    runs = results.runs()
+    if "load" not in runs.columns:
+        return {}
+    by = [name for name in ("load", "placement") if name in runs.columns]
+    found = {}
+    for key, part in _frames.grouped(runs, by).items():
+        bad = part[~part["valid"].astype(bool)]
+        codes = sorted({flag.code for flags in bad["flags"] for flag in flags})
+        if len(bad):
+            found[(*key, "-")[:2]] = (f"{len(bad)} of {len(part)} runs are invalid: {', '.join(codes)}",)
+    return {(key[0], key[1]): reasons for key, reasons in found.items()}
+
+
+def _by_repetition(part: pd.DataFrame, values: "pd.Series[float]") -> "pd.Series[float]":
+    figures = part.set_index("repetition")["run_id"].map(values).astype("float64")
+    return figures[~figures.index.duplicated()]
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _empty() -> pd.DataFrame:
+    return pd.DataFrame(columns=["label", "load", "placement", "figure", "estimate", "low", "high", "n", "verdict"])
