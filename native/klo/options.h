@@ -1,0 +1,217 @@
+// Command line of klo.
+#pragma once
+
+#include <errno.h>
+
+#include "klo/base.h"
+
+namespace klo {
+
+enum class Backend { automatic, opencl, emulated };
+enum class Policy { none, constant, fixed, dynamic };
+
+constexpr const char* kDefaultEmulation = "/sys/devicelab/emulation";
+constexpr int64_t kMaxNs = 1000000000;
+constexpr int64_t kMaxInferences = 100000;
+
+struct Options {
+  Backend backend = Backend::automatic;
+  const char* network = nullptr;
+  Policy policy = Policy::none;
+  int64_t k = 0;
+  const char* schedule = nullptr;
+  int64_t warmup = 3;
+  int64_t inferences = 10;
+  int64_t plain = 10;
+  int64_t profile = 5;
+  const char* platform = nullptr;
+  const char* device = nullptr;
+  const char* emulation = nullptr;
+  const char* lut = nullptr;
+  int64_t flush_ns = -1;  // -1: not given
+  int64_t start_idle_ns = -1;
+  int64_t gap_ns = -1;
+  bool costs_given = false;
+  int64_t costs[3] = {0, 0, 0};
+  int64_t work_pct = 100;
+  int64_t seed = 1;
+  bool list_networks = false;
+  bool list_devices = false;
+};
+
+constexpr const char* kUsage =
+    "usage: klo [--backend opencl|emulated|auto] --network NAME|FILE --k K | --schedule FILE|CSV | --dynamic\n"
+    "           [--warmup W] [--inferences N] [--plain M] [--profile P] [--platform P] [--device D]\n"
+    "           [--emulation FILE] [--flush-ns NS] [--start-idle-ns NS] [--gap-ns NS]\n"
+    "           [--costs FLUSH,START_IDLE,GAP | --lut FILE] [--work-pct PCT] [--seed S]\n"
+    "       klo --list-networks\n"
+    "       klo --list-devices\n"
+    "\n"
+    "One process is one repetition: W warm-up inferences, then N with every kernel's timestamps, then M without a\n"
+    "profiling queue. The command queue is flushed every K kernels (0: once), after the batches of a schedule, or as\n"
+    "planned at each flush (--dynamic: P inferences are profiled first; the planner uses the given launch costs).\n";
+
+[[noreturn]] inline void usage(const char* format, const char* detail) {
+  fflush(stdout);
+  fputs("klo: ", stderr);
+  fprintf(stderr, format, detail);
+  fprintf(stderr, "\n%s", kUsage);
+  exit(kExitUsage);
+}
+
+inline int64_t number_option(const char* name, const char* text, int64_t low, int64_t high) {
+  int64_t value = 0;
+  if (!parse_int(text, low, high, value)) {
+    fail(kExitUsage, "%s takes an integer from %" PRId64 " to %" PRId64 ", not %.40s", name, low, high, text);
+  }
+  return value;
+}
+
+// "A,B,C" as three times in nanoseconds.
+inline void costs_option(const char* text, int64_t costs[3]) {
+  Array<char> copy;
+  for (const char* c = text; *c != '\0'; ++c) copy.push(*c == ',' ? ' ' : *c);
+  copy.push('\0');
+  char* words[3];
+  if (split_words(copy.data(), words, 3) != 3) fail(kExitUsage, "--costs takes FLUSH,START_IDLE,GAP in ns");
+  for (int i = 0; i < 3; ++i) costs[i] = number_option("--costs", words[i], 0, kMaxNs);
+}
+
+inline void set_policy(Options& options, Policy policy) {
+  if (options.policy != Policy::none) usage("%s", "only one of --k, --schedule and --dynamic");
+  options.policy = policy;
+}
+
+inline Options parse_options(int argc, char** argv) {
+  Options o;
+  struct Number {
+    const char* name;
+    int64_t* value;
+    int64_t low, high;
+  };
+  const Number numbers[] = {
+      {"--warmup", &o.warmup, 0, kMaxInferences},
+      {"--inferences", &o.inferences, 0, kMaxInferences},
+      {"--plain", &o.plain, 0, kMaxInferences},
+      {"--profile", &o.profile, 1, kMaxInferences},
+      {"--flush-ns", &o.flush_ns, 0, kMaxNs},
+      {"--start-idle-ns", &o.start_idle_ns, 0, kMaxNs},
+      {"--gap-ns", &o.gap_ns, 0, kMaxNs},
+      {"--work-pct", &o.work_pct, 0, 100000},
+      {"--seed", &o.seed, 0, INT32_MAX},
+  };
+  struct Text {
+    const char* name;
+    const char** value;
+  };
+  const Text texts[] = {{"--network", &o.network},
+                        {"--platform", &o.platform},
+                        {"--device", &o.device},
+                        {"--emulation", &o.emulation},
+                        {"--lut", &o.lut}};
+  for (int i = 1; i < argc; ++i) {
+    const char* name = argv[i];
+    if (strcmp(name, "--help") == 0) {
+      fputs(kUsage, stdout);
+      exit(0);
+    }
+    if (strcmp(name, "--dynamic") == 0) {
+      set_policy(o, Policy::dynamic);
+      continue;
+    }
+    if (strcmp(name, "--list-networks") == 0 || strcmp(name, "--list-devices") == 0) {
+      (name[7] == 'n' ? o.list_networks : o.list_devices) = true;
+      continue;
+    }
+    if (i + 1 == argc) usage("%.60s: unknown, or its value is missing", name);
+    const char* value = argv[++i];
+    bool known = false;
+    for (const Number& one : numbers) {
+      if (strcmp(one.name, name) != 0) continue;
+      *one.value = number_option(name, value, one.low, one.high);
+      known = true;
+    }
+    for (const Text& one : texts) {
+      if (strcmp(one.name, name) != 0) continue;
+      *one.value = value;
+      known = true;
+    }
+    if (strcmp(name, "--backend") == 0) {
+      known = true;
+      if (strcmp(value, "opencl") == 0) {
+        o.backend = Backend::opencl;
+      } else if (strcmp(value, "emulated") == 0) {
+        o.backend = Backend::emulated;
+      } else if (strcmp(value, "auto") != 0) {
+        usage("no backend named %.40s", value);
+      }
+    } else if (strcmp(name, "--k") == 0) {
+      known = true;
+      set_policy(o, Policy::constant);
+      o.k = number_option(name, value, 0, 1000000);
+    } else if (strcmp(name, "--schedule") == 0) {
+      known = true;
+      set_policy(o, Policy::fixed);
+      o.schedule = value;
+    } else if (strcmp(name, "--costs") == 0) {
+      known = true;
+      o.costs_given = true;
+      costs_option(value, o.costs);
+    }
+    if (!known) usage("unknown option %.60s", name);
+  }
+  if (o.list_networks || o.list_devices) return o;
+  if (o.network == nullptr) usage("%s", "--network is missing");
+  if (o.policy == Policy::none) usage("%s", "one of --k, --schedule and --dynamic is missing");
+  if (o.inferences + o.plain == 0) usage("%s", "nothing to measure: --inferences and --plain are both 0");
+  if (o.costs_given && o.lut != nullptr) usage("%s", "only one of --costs and --lut");
+  return o;
+}
+
+// Batch lengths from "1,2,3" or from a file of numbers separated by blanks, commas or line ends.
+inline void read_schedule(const char* text, int kernels, Array<int>& batches) {
+  Array<char> buffer;
+  if (strspn(text, "0123456789,") == strlen(text)) {
+    for (const char* c = text; *c != '\0'; ++c) buffer.push(*c);
+    buffer.push('\0');
+  } else if (!read_file(text, 1 << 20, buffer)) {
+    fail(kExitUsage, "cannot read the schedule %s: %s", text, strerror(errno));
+  }
+  int64_t sum = 0;
+  char* rest = nullptr;
+  for (char* word = strtok_r(buffer.data(), ", \t\r\n", &rest); word != nullptr;
+       word = strtok_r(nullptr, ", \t\r\n", &rest)) {
+    const int64_t length = number_option("a schedule's batch", word, 1, 1000000);
+    batches.push(static_cast<int>(length));
+    sum += length;
+    if (sum > kernels) break;
+  }
+  if (sum != kernels) {
+    fail(kExitUsage, "the schedule's batches have to sum up to the network's %d kernels%s", kernels,
+         sum > kernels ? " (they are more)" : " (they are fewer)");
+  }
+}
+
+// "key value" lines; keys that are not asked for are left alone. False: cannot be read, errno says why.
+inline bool read_costs(const char* path, int64_t costs[3]) {
+  Array<char> text;
+  if (!read_file(path, 1 << 16, text)) return false;
+  constexpr const char* keys[3] = {"flush_ns", "start_idle_ns", "gap_ns"};
+  bool seen[3] = {false, false, false};
+  char* rest = nullptr;
+  for (char* line = strtok_r(text.data(), "\n", &rest); line != nullptr; line = strtok_r(nullptr, "\n", &rest)) {
+    char* words[2];
+    if (split_words(line, words, 2) != 2) continue;
+    for (int i = 0; i < 3; ++i) {
+      if (strcmp(words[0], keys[i]) != 0) continue;
+      costs[i] = number_option(keys[i], words[1], 0, kMaxNs);
+      seen[i] = true;
+    }
+  }
+  for (int i = 0; i < 3; ++i) {
+    if (!seen[i]) fail(kExitUsage, "%s does not say %s", path, keys[i]);
+  }
+  return true;
+}
+
+}  // namespace klo
