@@ -76,7 +76,7 @@ def pick(
     if colon:
         return min(table, key=lambda point: (abs(point - asked), point))
     if asked not in table:
-        raise ConfigError(f"{where} has no {number[0]} ({unit})", hint=_neighbours(asked, table, unit))
+        raise ConfigError(f"{where} has no {want} in its table ({unit})", hint=_neighbours(asked, table, unit))
     return int(asked)
 
 

@@ -21,10 +21,10 @@ _CORE_CTL = ("min_cpus", "max_cpus", "enable", "active_cpus", "need_cpus", "glob
 # They change affinities behind the caller's back (boards with Qualcomm's sched_lib), or show who is isolated.
 _WATCHED = ("/proc/sys/kernel/sched_lib_name", "/proc/sys/kernel/sched_lib_mask_force")
 GLOBS = (
-    f"{CPU}/cpu[0-9]*/online",
-    f"{CPU}/cpu[0-9]*/isolate",
+    f"{CPU}/cpu*/online",
+    f"{CPU}/cpu*/isolate",
     f"{CPU}/isolated",
-    *(f"{CPU}/cpu[0-9]*/core_ctl/{node}" for node in _CORE_CTL),
+    *(f"{CPU}/cpu*/core_ctl/{node}" for node in _CORE_CTL),
     *_WATCHED,
 )
 

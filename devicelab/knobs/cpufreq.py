@@ -51,7 +51,7 @@ _OTHERS = (
 )
 GLOBS = (
     *(f"{CPU}/cpufreq/policy*/{node}" for node in _NODES),
-    *(f"{CPU}/cpu[0-9]*/cpufreq/{node}" for node in _NODES),
+    *(f"{CPU}/cpu*/cpufreq/{node}" for node in _NODES),
     *_OTHERS,
     *_heat.GLOBS,
 )

@@ -17,7 +17,7 @@ from devicelab.model.plan import Write
 WORDS = ("idle_states",)
 
 _LPM = "/sys/module/lpm_levels/parameters/sleep_disabled"
-_STATE = f"{CPU}/cpu[0-9]*/cpuidle/state[0-9]*"
+_STATE = f"{CPU}/cpu*/cpuidle/state*"
 GLOBS = (_LPM, f"{_STATE}/name", f"{_STATE}/disable")
 
 
@@ -55,7 +55,8 @@ def plan(word: str, want: Level, facts: Facts) -> Setting:
         if why_not is not None:
             unmet[why_not] = None
             continue
-        name = facts.tree.text(f"{path.removesuffix('disable')}name") or "deep idle states"
+        state = facts.tree.text(f"{path.removesuffix('disable')}name") if path != _LPM else None
+        name = state or "deep idle states"
         steps.append(Write(path=path, value=value, why=f"{word} {_levels.text(want)}: {name}"))
     return Setting(steps=tuple(steps), around=tuple(wanted), unmet=tuple(unmet)[:1])
 

@@ -22,8 +22,8 @@ WORDS = ("thermal",)
 
 _ZONE = "/sys/class/thermal/thermal_zone*"
 _COUNTERS = (
-    f"{CPU}/cpu[0-9]*/thermal_throttle/core_throttle_count",
-    f"{CPU}/cpu[0-9]*/thermal_throttle/package_throttle_count",
+    f"{CPU}/cpu*/thermal_throttle/core_throttle_count",
+    f"{CPU}/cpu*/thermal_throttle/package_throttle_count",
 )
 GLOBS = (f"{_ZONE}/type", f"{_ZONE}/temp", *_COUNTERS, *_heat.GLOBS)
 
