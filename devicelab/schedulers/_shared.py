@@ -1,0 +1,52 @@
+"""What several schedulers need: the names to scrub, ranks of priorities, outputs of witnesses."""
+
+from collections.abc import Iterable, Sequence
+
+from devicelab.model.experiment import Tenant
+from devicelab.model.journal import Flag, RunRecord
+from devicelab.model.plan import Witness
+from devicelab.schedulers.base import TenantTreatment
+
+# What would switch a scheduler on behind our back.
+SCRUBBED = ("LD_PRELOAD", "XSCHED_*", "CUXTRA_*", "CUDA_MPS_*", "HSA_CU_MASK", "ROC_GLOBAL_CU_MASK")
+
+
+def plain(tenants: Sequence[Tenant]) -> dict[str, TenantTreatment]:
+    """A clean environment for every tenant and nothing else."""
+    return {tenant.name: TenantTreatment(env_scrub=SCRUBBED) for tenant in tenants}
+
+
+def ranks(tenants: Iterable[Tenant]) -> dict[str, int]:
+    """Rank by priority, 0 for the most important; equal priorities have equal ranks."""
+    found = list(tenants)
+    levels = sorted({tenant.priority for tenant in found}, reverse=True)
+    return {tenant.name: levels.index(tenant.priority) for tenant in found}
+
+
+def pids(record: RunRecord) -> dict[str, int]:
+    """Pids of the tenants' processes, by program name."""
+    return {result.name: result.pid for result in record.programs if result.role == "measure"}
+
+
+def tenant_of(program: str) -> str:
+    """The tenant a program belongs to (copies are called NAME#2, NAME#3 ...)."""
+    return program.partition("#")[0]
+
+
+def proc_file(tenant: Tenant, file: str) -> Witness:
+    """A witness ``FILE NAME`` that reads /proc/PID/FILE of a tenant's process."""
+    argv = ("sh", "-c", 'cat "/proc/$1/$2"', "sh", f"{{pid:{tenant.name}}}", file)
+    return Witness(name=f"{file} {tenant.name}", argv=argv)
+
+
+def said(record: RunRecord, name: str) -> str | None:
+    """The output of a witness, ``None`` if it did not run or failed."""
+    for witness in record.witnesses:
+        if witness.name == name:
+            return witness.stdout if witness.exit_code == 0 else None
+    return None
+
+
+def not_seen(scheduler: str, why: str) -> tuple[Flag, ...]:
+    """The flag of a leg whose treatment was not seen."""
+    return (Flag(code="scheduler-not-seen", detail=f"{scheduler}: {why}"),)

@@ -1,0 +1,36 @@
+"""AMD compute-unit masks: each tenant's process is confined to a share of the GPU's CUs (HSA_CU_MASK).
+
+Parse errors in the mask are silently ignored by the runtime, so the mask is built here and never taken as text.
+Source: ROCr runtime documentation, HSA_CU_MASK = "GPU_list:CU_list".
+"""
+
+import re
+from collections.abc import Sequence
+
+from devicelab.errors import ConfigError
+from devicelab.model.experiment import Tenant
+from devicelab.model.journal import Flag, RunRecord
+from devicelab.schedulers._shared import SCRUBBED, not_seen, proc_file, said
+from devicelab.schedulers.base import Place, TenantTreatment, Treatment
+
+
+def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:  # noqa: ARG001 - the protocol
+    """``cu_mask:0-39,40-79``: CUs of the tenants in their order."""
+    ranges = variant.split(",") if variant else []
+    if len(ranges) != len(tenants) or not all(re.fullmatch(r"\d{1,4}-\d{1,4}", part) for part in ranges):
+        raise ConfigError(f"cu_mask:{variant}: one range of CUs for each tenant is expected, such as 0-39,40-79")
+    return Treatment(
+        tenants={
+            tenant.name: TenantTreatment(env={"HSA_CU_MASK": f"0:{part}"}, env_scrub=SCRUBBED)
+            for tenant, part in zip(tenants, ranges, strict=True)
+        },
+        witnesses=tuple(proc_file(tenant, "environ") for tenant in tenants),
+    )
+
+
+def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[Flag, ...]:
+    """The live processes carry the mask (that the runtime obeys it is not to be seen from outside)."""
+    for tenant, part in zip(tenants, variant.split(","), strict=True):
+        if f"HSA_CU_MASK=0:{part}" not in (said(record, f"environ {tenant.name}") or ""):
+            return not_seen("cu_mask", f"{tenant.name} does not have its mask")
+    return ()

@@ -1,0 +1,71 @@
+"""NVIDIA MPS: one server process shares a GPU's context between clients.
+
+Variants: none; ``50`` (the less important tenants get 50% of the threads, CUDA_MPS_ACTIVE_THREAD_PERCENTAGE);
+``priority`` (they get client priority 1, below normal); ``stream`` (stream priorities on top, which act under MPS).
+A client that cannot connect runs silently without MPS, so every pid has to be in the server's client list.
+Source: NVIDIA Multi-Process Service documentation; the names of the variables are its.
+"""
+
+import re
+from collections.abc import Sequence
+
+from devicelab.errors import ConfigError
+from devicelab.model.experiment import Tenant
+from devicelab.model.journal import Flag, RunRecord
+from devicelab.model.plan import Command, Witness
+from devicelab.schedulers import stream_priority
+from devicelab.schedulers._shared import SCRUBBED, not_seen, pids, ranks, said
+from devicelab.schedulers.base import Place, TenantTreatment, Treatment
+
+_CONTROL = "nvidia-cuda-mps-control"
+# Scripts are constants; what varies comes as arguments or environment.
+_QUIT = f"echo quit | {_CONTROL}"
+_LIST = (
+    f"for s in $(echo get_server_list | {_CONTROL}); do echo server $s; "
+    f"echo get_client_list $s | {_CONTROL} | while read -r c; do echo client $c; done; done"
+)
+
+
+def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:
+    """A control daemon of our own, in a directory of our own; clients are pointed to it."""
+    where = f"{place.facts.dir}/mps"
+    env = {"CUDA_MPS_PIPE_DIRECTORY": f"{where}/pipe", "CUDA_MPS_LOG_DIRECTORY": f"{where}/log"}
+    return Treatment(
+        steps=(
+            Command(
+                do=("mkdir", "-p", f"{where}/pipe", f"{where}/log"),
+                undo=("rm", "-rf", where),
+                why="a directory for the MPS control daemon",
+            ),
+            Command(do=(_CONTROL, "-d"), undo=("sh", "-c", _QUIT), env=env, why="start MPS"),
+        ),
+        tenants={
+            name: TenantTreatment(
+                env={**env, **_share(variant, rank)},
+                env_scrub=SCRUBBED,
+                params=stream_priority.prioritised(tenants)[name].params if variant == "stream" else {},
+            )
+            for name, rank in ranks(tenants).items()
+        },
+        witnesses=(Witness(name="mps clients", argv=("sh", "-c", _LIST), env=env),),
+    )
+
+
+def _share(variant: str, rank: int) -> dict[str, str]:
+    if variant in {"", "stream"} or (rank == 0 and (variant == "priority" or variant.isdecimal())):
+        return {}
+    if variant == "priority":
+        return {"CUDA_MPS_CLIENT_PRIORITY": "1"}
+    if variant.isdecimal() and 1 <= int(variant) <= 100:
+        return {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": variant}
+    raise ConfigError(f"mps:{variant}: a percentage from 1 to 100, `priority` or `stream` is expected")
+
+
+def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[Flag, ...]:  # noqa: ARG001 - protocol
+    """Every tenant's pid has to be in the server's client list."""
+    text = said(record, "mps clients")
+    if text is None:
+        return not_seen("mps", "the control daemon did not answer")
+    clients = {int(pid) for pid in re.findall(r"^client (\d+)", text, re.MULTILINE)}
+    missing = [f"{name} (pid {pid})" for name, pid in pids(record).items() if pid not in clients]
+    return not_seen("mps", f"not in the client list: {', '.join(missing)}") if missing else ()
