@@ -5,12 +5,13 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from devicelab import evidence, knobs, registry
+from devicelab import evidence, knobs, registry, tenancy
 from devicelab.errors import ConfigError, DeviceRefusedError
 from devicelab.knobs.base import Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment, Level, Measure
 from devicelab.model.plan import Plan, Program, Run, Sampling, content_id
+from devicelab.schedulers.base import Place
 from devicelab.workloads import overhead
 from devicelab.workloads.base import CommandLine, Context
 
@@ -30,13 +31,14 @@ class Planned:
         plans: blocks of runs in the order they are performed.
         unmet: what the device could not be brought to do, by factor word (the experiment did not require it).
         programs: native programs the plans need on the device.
-        files: other files the plans need there, as paths inside devicelab's data folders.
+        files: scripts the plans need there (names in ``devicelab/workloads/scripts``).
     """
 
     cells: dict[str, Cell]
     plans: tuple[Plan, ...]
     unmet: dict[str, tuple[str, ...]]
     programs: tuple[str, ...]
+    files: tuple[str, ...] = ()
 
     @property
     def runs(self) -> int:
@@ -49,6 +51,8 @@ def words(experiment: Experiment) -> tuple[str, ...]:
     own: tuple[str, ...] = ()
     if experiment.measure is not None:
         own = tuple(registry.module("workloads", experiment.measure.workload).Params.model_fields)
+    if experiment.tenants:
+        own = tenancy.WORDS
     return (*_LOAD_WORDS, *knobs.words(), *own)
 
 
@@ -77,8 +81,9 @@ def cells(experiment: Experiment) -> tuple[Cell, ...]:
             continue
         if chosen.get("load", "none") == "none":
             chosen.pop("placement", None)
-        cell = Cell(levels=chosen, measured=measured)
-        found.setdefault(cell.cell_id, cell)
+        for own in tenancy.expand(chosen, experiment):
+            cell = Cell(levels=own, measured=measured)
+            found.setdefault(cell.cell_id, cell)
     if not found:
         raise ConfigError("every cell is excluded; nothing is left to run")
     return tuple(found.values())
@@ -199,29 +204,35 @@ def settings(cell: Cell, experiment: Experiment, facts: Facts) -> dict[str, Sett
     return found
 
 
-def run_of(cell: Cell, repetition: int, experiment: Experiment, facts: Facts, campaign: str) -> Run:
+def run_of(cell: Cell, repetition: int, experiment: Experiment, place: Place, campaign: str) -> Run:
     """One run as the agent performs it."""
+    facts = place.facts
     chosen = settings(cell, experiment, facts)
     programs = load_programs(cell.levels.get("load", "none"), str(cell.levels.get("placement", "free")), facts)
     if experiment.measure is not None:
         programs = (*programs, measure_program(experiment.measure, cell, facts, chosen.values()))
+    steps = tuple(step for setting in chosen.values() for step in setting.steps)
+    crowd = tenancy.crowd(cell, repetition, experiment, place) if experiment.tenants else None
+    if crowd is not None:
+        programs, steps = (*programs, *crowd.programs), (*steps, *crowd.steps)
     sample = (path for setting in chosen.values() for path in setting.sample)
     around = (path for setting in chosen.values() for path in setting.around)
     return Run(
         run_id=content_id(campaign, cell.cell_id, str(repetition)),
         cell_id=cell.cell_id,
         repetition=repetition,
-        steps=tuple(step for setting in chosen.values() for step in setting.steps),
+        steps=steps,
         gates=tuple(gate for setting in chosen.values() for gate in setting.gates),
         probes=tuple(probe for setting in chosen.values() for probe in setting.probes),
         programs=programs,
+        witnesses=crowd.witnesses if crowd is not None else (),
         sampling=Sampling(
             period_ms=round(1000 / experiment.sample_hz) if experiment.sample_hz else 0,
             nodes=tuple(dict.fromkeys((*evidence.sampled(facts), *sample))),
             around=tuple(dict.fromkeys((*evidence.around(facts), *around))),
         ),
         settle_ms=round(experiment.settle_s * 1000),
-        hold_ms=0 if experiment.measure is not None else round(experiment.hold_s * 1000),
+        hold_ms=0 if experiment.measure is not None or crowd is not None else round(experiment.hold_s * 1000),
         cooldown_ms=round(experiment.cooldown_s * 1000),
     )
 
@@ -231,15 +242,16 @@ def plan_id(campaign: str, runs: Iterable[Run]) -> str:
     return f"{campaign}-{content_id(*(run.run_id for run in runs), length=8)}"
 
 
-def make(experiment: Experiment, facts: Facts, *, campaign: str, holder: str) -> Planned:
+def make(experiment: Experiment, place: Place, *, campaign: str, holder: str) -> Planned:
     """All runs of an experiment on one device, as plans of at most ``BLOCK`` runs.
 
     Raises:
         ConfigError, DeviceRefusedError: see the functions above; raised before anything is changed.
     """
+    facts = place.facts
     chosen = cells(experiment)
     runs = [
-        run_of(cell, repetition, experiment, facts, campaign)
+        run_of(cell, repetition, experiment, place, campaign)
         for cell, repetition in order(chosen, experiment.repetitions, experiment.seed)
     ]
     plans = tuple(
@@ -258,7 +270,8 @@ def make(experiment: Experiment, facts: Facts, *, campaign: str, holder: str) ->
         for word, setting in settings(cell, experiment, facts).items()
         if setting.unmet
     }
-    return Planned({cell.cell_id: cell for cell in chosen}, plans, unmet, programs(experiment, chosen))
+    needed = programs(experiment, chosen)
+    return Planned({cell.cell_id: cell for cell in chosen}, plans, unmet, needed, tenancy.files(experiment))
 
 
 def programs(experiment: Experiment, chosen: Iterable[Cell]) -> tuple[str, ...]:
@@ -268,6 +281,7 @@ def programs(experiment: Experiment, chosen: Iterable[Cell]) -> tuple[str, ...]:
         needed += overhead.NATIVE
     if experiment.measure is not None:
         needed += registry.module("workloads", experiment.measure.workload).NATIVE
+    needed += tenancy.native_programs(experiment)
     return tuple(dict.fromkeys(needed))
 
 

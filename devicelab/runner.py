@@ -1,5 +1,6 @@
 """One device, one plan at a time: deploy, start the agent detached, follow its journal, come back after a loss."""
 
+import hashlib
 import json
 import re
 import time
@@ -185,8 +186,12 @@ def make_ready(device: Device, holder: str) -> tuple[str, ...]:
     return found.pending
 
 
-def deploy(device: Device, programs: tuple[str, ...], plan: Plan | None = None) -> tuple[Built, ...]:
+def deploy(
+    device: Device, programs: tuple[str, ...], plan: Plan | None = None, files: tuple[str, ...] = ()
+) -> tuple[Built, ...]:
     """Build what is missing and push what differs (by SHA-256), together with the plan, over one connection.
+
+    ``files`` are scripts in ``devicelab/workloads/scripts``.
 
     Raises:
         BuildError: a program does not compile for this device.
@@ -197,6 +202,13 @@ def deploy(device: Device, programs: tuple[str, ...], plan: Plan | None = None) 
         for item in built
         if device.sums.get(item.program) != item.sha256
     ]
+    scripts = {name: Path(__file__).parent / "workloads" / "scripts" / name for name in files}
+    sums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in scripts.items()}
+    pairs += [
+        (path, f"{device.facts.dir}/bin/{name}", 0o644)
+        for name, path in scripts.items()
+        if device.sums.get(name) != sums[name]
+    ]
     with TemporaryDirectory(prefix="devicelab-") as temporary:
         if plan is not None:
             local = Path(temporary) / "plan.json"
@@ -204,7 +216,7 @@ def deploy(device: Device, programs: tuple[str, ...], plan: Plan | None = None) 
             pairs.append((local, f"{plan_dir(device, plan.plan_id)}/plan.json", 0o644))
         if pairs:
             device.transport.push_many(pairs)
-    device.sums.update({item.program: item.sha256 for item in built})
+    device.sums.update({item.program: item.sha256 for item in built} | sums)
     return built
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from devicelab import knobs, registry, runner
+from devicelab import knobs, registry, runner, tenancy
 from devicelab import plan as planning
 from devicelab.errors import ConfigError, LabError, MeasurementError
 from devicelab.facts import Device, open_device
@@ -25,6 +25,7 @@ from devicelab.model.experiment import Cell, Experiment, Finding
 from devicelab.model.journal import Event, Flag, PlanEnd, PlanStart, RunRecord, RunStart
 from devicelab.model.measurement import Measurement
 from devicelab.model.plan import Plan, Run
+from devicelab.schedulers.base import Place
 from devicelab.store import Store
 
 # How often a campaign's missing runs are planned anew after the agent was lost, before the sweep gives up.
@@ -78,11 +79,16 @@ def new_campaign_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
 
 
+def place_of(device: Device) -> Place:
+    """What planning has to know of a device beyond its facts."""
+    return Place(device.facts, device.entry.prefixes, device.entry.python)
+
+
 def dry_run(experiment: Experiment, entry: DeviceEntry) -> tuple[planning.Planned, Facts]:
     """The plans a sweep would execute. Reads the device; changes nothing but putting the agent there."""
     device = open_device(entry)
     try:
-        return planning.make(experiment, device.facts, campaign="dry-run", holder=holder()), device.facts
+        return planning.make(experiment, place_of(device), campaign="dry-run", holder=holder()), device.facts
     finally:
         device.transport.close()
 
@@ -127,9 +133,9 @@ def _conductor(
         programs = planning.programs(experiment, cells.values())
         return _Conductor(device, store, experiment, info.campaign, cells, plans, programs, resumed=True)
     campaign = new_campaign_id()
-    planned = planning.make(experiment, device.facts, campaign=campaign, holder=holder())
+    planned = planning.make(experiment, place_of(device), campaign=campaign, holder=holder())
     undone = runner.make_ready(device, planned.plans[0].holder)
-    built = runner.deploy(device, planned.programs)
+    built = runner.deploy(device, planned.programs, files=planned.files)
     store.begin_campaign(
         campaign=campaign,
         experiment=experiment,
@@ -316,6 +322,9 @@ def judge(
                     measured = replace(measured, simulated=True)
                 measurements[result.name] = measured
                 flags += measured.flags
+    if experiment.tenants:
+        measurements, found = tenancy.judge(record, cell, experiment)
+        flags += found
     for word in knobs.words():
         if word in cell.levels:
             flags += knobs.prove(word, cell.levels[word], knobs.assume(cell.levels, facts), record)

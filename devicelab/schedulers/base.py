@@ -19,10 +19,14 @@ from devicelab.model.plan import Step, Witness
 
 @dataclass(frozen=True)
 class Place:
-    """Where tenants run: the device's facts, and prefixes of installed software from lab.toml (``xsched``)."""
+    """Where tenants run: the device's facts, and what lab.toml says of installed software there.
+
+    ``prefixes`` are folders by name (``xsched``); ``python`` is the interpreter that has torch.
+    """
 
     facts: Facts
     prefixes: Mapping[str, str] = field(default_factory=dict)
+    python: str = "python3"
 
 
 @dataclass(frozen=True)

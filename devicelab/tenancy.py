@@ -1,0 +1,227 @@
+"""Tenants that share one GPU (or CPU): from an experiment's tenants and a leg to the programs of a run."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ValidationError
+
+from devicelab import knobs, registry
+from devicelab.errors import ConfigError
+from devicelab.model.experiment import Cell, Experiment, Level, Tenant
+from devicelab.model.journal import Flag, RunRecord
+from devicelab.model.measurement import Measurement
+from devicelab.model.plan import Program, Step, Witness
+from devicelab.schedulers.base import Place, TenantTreatment, Treatment
+from devicelab.workloads.base import CommandLine, Context
+
+STANDALONE = "standalone"
+WORDS = ("scheduler", "pressure", "tenant")
+
+# Loading and warming up a model took more than 16 s once: a barrier that gives up early loses a run.
+_READY_MS = 300_000
+# Printing a minute of requests and tearing a GPU context down take a while after the window.
+_TAIL_MS = 120_000
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A level of the factor ``scheduler``: ``native``, ``xsched:HPF``, ``standalone``, ``standalone+xsched:HPF``."""
+
+    scheduler: str
+    variant: str
+    alone: bool
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """The tenants' share of a run."""
+
+    programs: tuple[Program, ...]
+    steps: tuple[Step, ...]
+    witnesses: tuple[Witness, ...]
+    tenants: tuple[Tenant, ...]
+
+
+def parse_leg(level: Level) -> Leg:
+    """What a level of ``scheduler`` means.
+
+    Raises:
+        ConfigError: no such scheduler.
+    """
+    text = str(level)
+    alone = text == STANDALONE or text.startswith(f"{STANDALONE}+")
+    rest = text.removeprefix(STANDALONE).removeprefix("+") if alone else text
+    name, _, variant = (rest or "native").partition(":")
+    if name not in registry.names("schedulers"):
+        raise registry.unknown("scheduler", name, (STANDALONE, *registry.names("schedulers")))
+    return Leg(name, variant, alone)
+
+
+def expand(levels: dict[str, Level], experiment: Experiment) -> tuple[dict[str, Level], ...]:
+    """A cell's levels, one for each tenant where the leg has every tenant alone."""
+    if not experiment.tenants:
+        return (levels,)
+    with_leg = {"scheduler": "native", **levels}
+    if not parse_leg(with_leg["scheduler"]).alone:
+        return (with_leg,)
+    # Alone, nobody presses: the low-priority tenant's own cells keep the pressure, since it is its batch or copies.
+    lowest = pressed(experiment.tenants).name
+    cells = []
+    for tenant in experiment.tenants:
+        own = {**with_leg, "tenant": tenant.name}
+        if tenant.name != lowest:
+            own.pop("pressure", None)
+        cells.append(own)
+    return tuple(cells)
+
+
+def pressed(tenants: Sequence[Tenant]) -> Tenant:
+    """The tenant that the factor ``pressure`` turns up: the least important one (the last of several)."""
+    return min(reversed(tenants), key=lambda tenant: tenant.priority)
+
+
+def tenants_of(cell: Cell, experiment: Experiment) -> tuple[Tenant, ...]:
+    """The tenants that run in a cell, with its pressure applied.
+
+    ``pressure`` is ``batch:N`` (the pressed tenant's batch), ``copies:N`` or a number (copies).
+
+    Raises:
+        ConfigError: not such a pressure, or an unknown tenant.
+    """
+    only = cell.levels.get("tenant")
+    chosen = [tenant for tenant in experiment.tenants if only is None or tenant.name == only]
+    if not chosen:
+        raise registry.unknown("tenant", str(only), tuple(tenant.name for tenant in experiment.tenants))
+    pressure = cell.levels.get("pressure")
+    if pressure is None:
+        return tuple(chosen)
+    kind, _, number = str(pressure).rpartition(":")
+    kind = kind or "copies"
+    if kind not in {"copies", "batch"} or not number.isdecimal() or not 1 <= int(number) <= 65536:
+        raise ConfigError(f"pressure {pressure!r}: batch:N, copies:N or a number of copies is expected")
+    target = pressed(experiment.tenants).name
+    return tuple(_press(tenant, kind, int(number)) if tenant.name == target else tenant for tenant in chosen)
+
+
+def _press(tenant: Tenant, kind: str, number: int) -> Tenant:
+    if kind == "copies":
+        return tenant.model_copy(update={"copies": number})
+    return tenant.model_copy(update={"params": {**tenant.params, "batch": number}})
+
+
+def params_of(tenant: Tenant, treatment: TenantTreatment) -> BaseModel:
+    """The workload's parameters of a tenant.
+
+    Raises:
+        ConfigError: a parameter is unknown or has a wrong value.
+    """
+    model: type[BaseModel] = registry.module("workloads", tenant.workload).Params
+    try:
+        return model.model_validate({**tenant.params, **treatment.params})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"tenant {tenant.name}: {where}: {first['msg']}") from error
+
+
+def treatment_of(cell: Cell, tenants: Sequence[Tenant], place: Place) -> Treatment:
+    """What the cell's scheduler does."""
+    leg = parse_leg(cell.levels.get("scheduler", "native"))
+    treatment: Treatment = registry.module("schedulers", leg.scheduler).treat(leg.variant, tenants, place)
+    return treatment
+
+
+def crowd(cell: Cell, repetition: int, experiment: Experiment, place: Place) -> Crowd:
+    """The programs of a run with tenants, and what the scheduler adds.
+
+    Arrivals are the same in every leg of a repetition: their seed depends on the experiment's, the tenant and the
+    repetition alone.
+    """
+    tenants = tenants_of(cell, experiment)
+    treatment = treatment_of(cell, tenants, place)
+    programs = tuple(
+        _program(tenant, copy, treatment.tenants[tenant.name], experiment, repetition, place)
+        for tenant in tenants
+        for copy in range(tenant.copies)
+    )
+    return Crowd(programs, treatment.steps, treatment.witnesses, tenants)
+
+
+def _program(
+    tenant: Tenant,
+    copy: int,
+    given: TenantTreatment,
+    experiment: Experiment,
+    repetition: int,
+    place: Place,
+) -> Program:
+    name = tenant.name if copy == 0 else f"{tenant.name}#{copy + 1}"
+    seed = zlib.crc32(f"{experiment.seed}/{name}/{repetition}".encode()) & 0x7FFFFFFF
+    context = Context(
+        python=place.python,
+        duration_s=experiment.duration_s,
+        arrivals=tenant.arrivals,
+        deadline_ms=tenant.deadline_ms,
+        seed=seed,
+        tenant=name,
+        simulated=place.facts.simulated,
+    )
+    line: CommandLine = registry.module("workloads", tenant.workload).command(params_of(tenant, given), context)
+    return Program(
+        name=name,
+        role="measure",
+        argv=line.argv,
+        env={**line.env, **given.env},
+        env_scrub=given.env_scrub,
+        cpus=knobs.resolve_cores(tenant.cores, place.facts) if tenant.cores else None,
+        nice=given.nice,
+        cgroups=given.cgroups,
+        barrier=line.barrier,
+        timeout_ms=round(experiment.duration_s * 1000) + _TAIL_MS,
+        ready_timeout_ms=_READY_MS,
+    )
+
+
+def judge(record: RunRecord, cell: Cell, experiment: Experiment) -> tuple[dict[str, Measurement], tuple[Flag, ...]]:
+    """Every tenant's measurement, and why the leg is not to be believed: output, or a treatment that was not seen."""
+    from devicelab.errors import MeasurementError
+
+    tenants = tenants_of(cell, experiment)
+    by_name = {tenant.name: tenant for tenant in tenants}
+    measurements: dict[str, Measurement] = {}
+    flags: list[Flag] = []
+    for result in record.programs:
+        tenant = by_name.get(result.name.partition("#")[0])
+        if result.role != "measure" or tenant is None:
+            continue
+        workload = registry.module("workloads", tenant.workload)
+        try:
+            measured: Measurement = workload.parse(result.output(), params_of(tenant, TenantTreatment()))
+        except (MeasurementError, ValueError) as error:
+            said = result.stderr_tail.strip().splitlines()[-1:] or [""]
+            flags.append(Flag(code="output-unusable", detail=f"{result.name}: {error}; it said: {said[0][:200]}"))
+            continue
+        measurements[result.name] = measured
+        flags += measured.flags
+    leg = parse_leg(cell.levels.get("scheduler", "native"))
+    flags += registry.module("schedulers", leg.scheduler).verify(leg.variant, tenants, record)
+    return measurements, tuple(flags)
+
+
+def native_programs(experiment: Experiment) -> tuple[str, ...]:
+    """Native programs that the tenants need on the device."""
+    return tuple(
+        dict.fromkeys(
+            name for tenant in experiment.tenants for name in registry.module("workloads", tenant.workload).NATIVE
+        )
+    )
+
+
+def files(experiment: Experiment) -> tuple[str, ...]:
+    """Scripts in ``devicelab/workloads/scripts`` that the tenants need on the device."""
+    return tuple(
+        dict.fromkeys(
+            name for tenant in experiment.tenants for name in registry.module("workloads", tenant.workload).FILES
+        )
+    )
