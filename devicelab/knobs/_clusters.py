@@ -16,27 +16,36 @@ GLOBS = (
     f"{CPU}/cpufreq/policy*/related_cpus",
     f"{CPU}/cpufreq/policy*/cpuinfo_max_freq",
 )
+_LISTED = re.compile(r"[0-9]+(-[0-9]+)?([\s,]+[0-9]+(-[0-9]+)?)*")
 _POLICY = re.compile(rf"{CPU}/cpufreq/policy(\d+)/related_cpus")
 
 
 def clusters(facts: Facts) -> tuple[Cluster, ...]:
     """The clusters, slowest first.
 
-    Those of the board file if they are the CPUs the device has, else one a cpufreq policy, else (no policies) one a
-    value of ``cpu_capacity``; a device that tells nothing is one cluster. Derived ones are named by speed: ``little``,
-    ``big`` of two; ``little``, ``mid``, ``big`` of three, or ``little``, ``big``, ``prime`` where the fastest is a
-    single CPU; ``little``, ``mid``, ``mid2``, ..., ``prime`` beyond.
+    Those of the board file if they fit the CPUs and policies the device has, else one a cpufreq policy, else (no
+    policies) one a value of ``cpu_capacity``; a device that tells nothing is one cluster. Derived ones are named by
+    speed: ``little``, ``big`` of two; ``little``, ``mid``, ``big`` of three, or ``little``, ``big``, ``prime`` where
+    the fastest is a single CPU; ``little``, ``mid``, ``mid2``, ..., ``prime`` beyond.
     """
     present = facts.cpus_present
-    if facts.board.clusters and sorted(cpu for c in facts.board.clusters for cpu in c.cpus) == sorted(present):
+    policies = _by_policy(facts)
+    if _fits(facts.board.clusters, present, policies):
         return facts.board.clusters
-    groups = _by_policy(facts) or _by_capacity(facts) or [present]
+    groups = _same_speed_together(facts, policies) or _by_capacity(facts) or [present]
     groups.sort(key=lambda cpus: (_speed(facts, cpus), cpus))
     names = _names(groups)
     return tuple(
         Cluster(name=name, cpus=cpus, big=index > 0)
         for index, (name, cpus) in enumerate(zip(names, groups, strict=True))
     )
+
+
+def _fits(named: tuple[Cluster, ...], present: tuple[int, ...], policies: list[tuple[int, ...]]) -> bool:
+    """Whether a board file speaks of these CPUs: all of them, and no policy across two clusters."""
+    every = sorted(cpu for cluster in named for cpu in cluster.cpus)
+    whole = all(any(set(cpus) <= set(cluster.cpus) for cluster in named) for cpus in policies)
+    return every == sorted(present) and whole
 
 
 def resolve_cores(spec: str, facts: Facts) -> tuple[int, ...]:
@@ -74,7 +83,7 @@ def _resolve(part: str, spec: str, facts: Facts) -> tuple[int, ...]:
         mask = int(part, 16)
         return tuple(cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1)
     try:
-        listed = cpu_list(part)
+        listed = cpu_list(part) if _LISTED.fullmatch(part) else ()
     except ValueError:
         listed = ()
     if not listed:
@@ -115,7 +124,7 @@ def _by_policy(facts: Facts) -> list[tuple[int, ...]]:
     groups = [cpus for _, cpus in sorted(told.items()) if cpus]
     if groups and left:
         groups.append(tuple(sorted(left)))
-    return _same_speed_together(facts, groups)
+    return groups
 
 
 def _same_speed_together(facts: Facts, groups: list[tuple[int, ...]]) -> list[tuple[int, ...]]:

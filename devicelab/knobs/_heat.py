@@ -64,11 +64,13 @@ def throttled(facts: Facts, record: RunRecord, part: Part) -> tuple[Flag, ...]:
     """A flag for every cooling device that was at work before or after the run or whose state rose in between."""
     flags = []
     for device in cooling(facts, part):
-        states = [
-            int(text)
-            for text in (record.before.get(device.path), record.after.get(device.path))
-            if text is not None and text.strip().isdecimal()
-        ]
-        if states and max(states) > 0:
-            flags.append(Flag(code="throttled", detail=f"{device.at(max(states))} (before and after: {states})"))
+        before, after = (_state(texts.get(device.path)) for texts in (record.before, record.after))
+        if before or after:
+            shown = ("not readable" if state is None else state for state in (before, after))
+            detail = "{}: {} before the run, {} after it".format(device.type, *shown)
+            flags.append(Flag(code="throttled", detail=detail))
     return tuple(flags)
+
+
+def _state(text: str | None) -> int | None:
+    return int(text) if text is not None and text.strip().isdecimal() else None

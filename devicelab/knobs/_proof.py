@@ -57,7 +57,8 @@ def held(code: str, where: str, seen: Mapping[int, int], target: int, unit: str,
     if share <= OFF_TARGET_PCT:
         return None
     worst = max(off, key=lambda point: off[point])
-    others = f" and {share - off[worst]:.1f}% at {len(off) - 1} others" if len(off) > 1 else ""
+    rest = "another" if len(off) == 2 else f"{len(off) - 1} others"
+    others = f" and {share - off[worst]:.1f}% at {rest}" if len(off) > 1 else ""
     return Flag(
         code=f"{code}-not-held",
         detail=f"{where}: {off[worst]:.1f}% of the time at {worst} {unit}{others} instead of {target}",
