@@ -52,7 +52,7 @@ class Built:
         size_bytes: of the binary.
         toolchain: name of the toolchain that made it.
         compiler_version: as the compiler reports it.
-        flags: all arguments except compiler, source and output.
+        flags: all arguments of compiling and linking, except compiler and files.
         cached: it was there already.
         seconds: this call took (wall time).
         loads_libraries: it can load the vendor's GPU library on the device.
@@ -192,7 +192,7 @@ def build(program: str, abi: str, *, place: Place | None = None, toolchain: str 
         size_bytes=size_bytes,
         toolchain=choice.toolchain.name,
         compiler_version=choice.compiler.version,
-        flags=(*job.before, *job.after),
+        flags=(*job.compile, *job.link, *job.libs),
         cached=cached,
         seconds=time.monotonic() - started,
         loads_libraries=choice.toolchain.loads_libraries,
@@ -210,12 +210,13 @@ def clear() -> int:
 
 @dataclass(frozen=True)
 class _Job:
-    """One compilation: arguments before and after the source (without the compiler), and where the result is kept."""
+    """One build: arguments of the two steps (without the compiler), and where the result is kept."""
 
     program: str
     choice: Choice
-    before: tuple[str, ...]
-    after: tuple[str, ...]
+    compile: tuple[str, ...]
+    link: tuple[str, ...]
+    libs: tuple[str, ...]
     folder: Path
 
     @classmethod
@@ -228,15 +229,17 @@ class _Job:
             return tuple(word.replace("{target}", target).replace("{api}", api) for word in words)
 
         head = fill(tuple(word for word in chain.command if word != "{compiler}"))
-        before, after = (*head, *COMMON_FLAGS, *fill(chain.flags)), fill(chain.libs)
-        digest = hashlib.sha256("\x1f".join((choice.compiler.version, *before, *after)).encode())
+        steps = (*head, *COMMON_FLAGS, *fill(chain.flags)), (*head, *fill(chain.link_flags)), fill(chain.libs)
+        digest = hashlib.sha256(
+            "\x1e".join("\x1f".join(words) for words in ((choice.compiler.version,), *steps)).encode()
+        )
         root = registry.data_dir("native").resolve()
         for path in sources(program):
             data = path.read_bytes()
             digest.update(f"\x1e{os.path.relpath(path.resolve(), root)}\x1f{len(data)}\x1f".encode())
             digest.update(data)
         name = f"{program}-{abi}-{chain.name}-{digest.hexdigest()[:16]}"
-        return cls(program, choice, before, after, registry.cache_dir() / "build" / name)
+        return cls(program, choice, *steps, registry.cache_dir() / "build" / name)
 
 
 @contextmanager
@@ -268,12 +271,15 @@ def _compile(job: _Job) -> None:
         work = Path(name) / "new"
         work.mkdir()
         output = work / job.program
+        compiler, unit = job.choice.compiler.argv, Path(name) / "unit.o"
         # Relative source path and a fixed working directory: the binary does not depend on where the checkout lies.
-        argv = [*job.choice.compiler.argv, *job.before, f"{job.program}.cpp", *job.after, "-o", str(output)]
-        _run_compiler(job, argv)
+        compiling = [*compiler, *job.compile, "-c", f"{job.program}.cpp", "-o", str(unit)]
+        linking = [*compiler, *job.link, str(unit), *job.libs, "-o", str(output)]
+        _run_compiler(job, compiling)
+        _run_compiler(job, linking)
         output.chmod(0o755)
         sha256 = hashlib.sha256(output.read_bytes()).hexdigest()
-        note = {"sha256": sha256, "argv": argv, "compiler": job.choice.compiler.version}
+        note = {"sha256": sha256, "compile": compiling, "link": linking, "compiler": job.choice.compiler.version}
         (work / "built.json").write_text(json.dumps(note, indent=1), encoding="utf-8")
         if job.folder.exists():  # a damaged one
             shutil.rmtree(job.folder)

@@ -46,8 +46,10 @@ class Toolchain(Noun):
         runs_on: place → rank; among the toolchains that fit, the highest rank is taken. A place that is not named is
             not served, except when the toolchain is asked for by name.
         command: argv template; ``{compiler}``, ``{target}`` and ``{api}`` are filled in.
-        flags: arguments before the source file, after those that all programs share.
-        libs: arguments after the source file.
+        flags: arguments when compiling, after those that all programs share.
+        link_flags: arguments when linking, before the object file; ``libs``: after it. Compiling and linking are two
+            steps because zig has no C++ headers when it is told not to link the C++ library, and builds that library
+            for over a minute when it is not.
         link: how the C library is linked.
         loads_libraries: the program can ``dlopen`` what lies on the device (the vendor's GPU library).
         api_level: Android API level, if any.
@@ -61,6 +63,7 @@ class Toolchain(Noun):
     runs_on: dict[Place, int]
     command: tuple[str, ...]
     flags: tuple[str, ...] = ()
+    link_flags: tuple[str, ...] = ()
     libs: tuple[str, ...] = ()
     link: Literal["static", "dynamic"]
     loads_libraries: bool
