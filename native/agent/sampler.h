@@ -1,0 +1,213 @@
+// Evidence: /proc/stat per CPU and a few nodes, read at fixed times with little disturbance. Files stay open between
+// samples, and nothing is allocated once the tables have grown.
+#pragma once
+
+#include "cpus.h"
+#include "json_write.h"
+
+namespace agent {
+
+struct CpuTicks {
+  int64_t busy = -1, total = -1;  // -1: offline
+};
+
+class Sampler {
+ public:
+  static constexpr size_t kMaxText = size_t{64} << 20;  // of node texts in one run
+  static constexpr size_t kMaxRows = size_t{1} << 21;
+
+  explicit Sampler(const List<Text>& nodes) : paths_(nodes) {
+    Buf present;
+    CpuSet set;
+    if (read_file("/sys/devices/system/cpu/present", &present, 4096) == 0 && parse_cpus(trim(present.text()), &set)) {
+      for (int cpu = 0; cpu < kMaxCpus; ++cpu) width_ = set.has(cpu) ? static_cast<size_t>(cpu) + 1 : width_;
+    }
+    stat_.set(open("/proc/stat", O_RDONLY | O_CLOEXEC));
+    buffer_.reserve(16384);
+    // A kernel that hides /sys/.../present still lists its CPUs.
+    read_stat([&](int cpu, CpuTicks) { width_ = static_cast<size_t>(cpu) >= width_ ? static_cast<size_t>(cpu) + 1 : width_; });
+    now_.reserve(width_);
+    now_.size = width_;
+    seen_.reserve(width_);
+    seen_.size = width_;
+    for (bool& seen : seen_) seen = false;
+    for (size_t i = 0; i < nodes.size; ++i) {
+      fds_.push(-1);
+      last_.push({-1, 0});
+    }
+  }
+  ~Sampler() {
+    for (int fd : fds_) {
+      if (fd >= 0) close(fd);
+    }
+  }
+
+  // Takes one sample; false if the tables are full.
+  bool take() {
+    if (times_.size >= kMaxRows || texts_.size >= kMaxText) return false;
+    int64_t time = mono_ns();
+    for (CpuTicks& ticks : now_) ticks = {};
+    read_stat([&](int cpu, CpuTicks ticks) {
+      if (static_cast<size_t>(cpu) >= width_) return;
+      now_[static_cast<size_t>(cpu)] = ticks;
+      seen_[static_cast<size_t>(cpu)] = true;
+    });
+    times_.push(time);
+    for (const CpuTicks& ticks : now_) rows_.push(ticks);
+    for (size_t i = 0; i < paths_.size; ++i) cells_.push(read_cell(i));
+    return true;
+  }
+
+  size_t count() const { return times_.size; }
+
+  void print(Json* json) const {
+    json->open('{').member("tick_hz", sysconf(_SC_CLK_TCK)).key("t_ns").open('[');
+    for (int64_t time : times_) json->number(time);
+    json->close(']');
+    print_ticks(json, "busy", &CpuTicks::busy);
+    print_ticks(json, "total", &CpuTicks::total);
+    json->key("nodes").open('{');
+    for (size_t node = 0; node < paths_.size; ++node) {
+      json->key(paths_[node]).open('[');
+      for (size_t row = 0; row < times_.size; ++row) json->text_or_null(cell(cells_[row * paths_.size + node]));
+      json->close(']');
+    }
+    json->close('}').close('}');
+  }
+
+  // The newest sample alone, as members of an open object.
+  void print_last(Json* json) const {
+    size_t row = times_.size - 1;
+    json->member("t_ns", times_[row]);
+    for (bool busy : {true, false}) {
+      json->key(busy ? "busy" : "total").open('{');
+      for (size_t cpu = 0; cpu < width_; ++cpu) {
+        char name[24];
+        snprintf(name, sizeof name, "%zu", cpu);
+        const CpuTicks& ticks = rows_[row * width_ + cpu];
+        print_tick(&json->key(name), busy ? ticks.busy : ticks.total);
+      }
+      json->close('}');
+    }
+    json->key("nodes").open('{');
+    for (size_t node = 0; node < paths_.size; ++node) {
+      json->key(paths_[node]).text_or_null(cell(cells_[row * paths_.size + node]));
+    }
+    json->close('}');
+  }
+
+ private:
+  struct Cell {
+    int64_t begin;  // in texts_; -1: could not be read
+    uint32_t size;
+  };
+
+  // Calls ``visit(cpu, ticks)`` for every online CPU.
+  template <class Visit>
+  void read_stat(Visit visit) {
+    if (!stat_.ok()) return;
+    ssize_t got;
+    while ((got = pread(stat_.get(), buffer_.data, buffer_.capacity, 0)) == static_cast<ssize_t>(buffer_.capacity) &&
+           !cpus_end({buffer_.data, static_cast<size_t>(got)})) {
+      buffer_.reserve(buffer_.capacity * 2);  // the interrupt line comes behind the CPUs and may be cut
+    }
+    const char* at = buffer_.data;
+    const char* end = at + (got > 0 ? got : 0);
+    while (end - at > 4 && memcmp(at, "cpu", 3) == 0) {
+      const char* line_end = static_cast<const char*>(memchr(at, '\n', static_cast<size_t>(end - at)));
+      if (line_end == nullptr) return;
+      if (is_digit(at[3])) parse_line(at + 3, line_end, visit);
+      at = line_end + 1;
+    }
+  }
+
+  static bool cpus_end(Text text) {
+    for (size_t i = 0; i + 1 < text.size; ++i) {
+      if (text.data[i] == '\n' && text.data[i + 1] != 'c') return true;
+    }
+    return false;
+  }
+
+  // user nice system idle iowait irq softirq steal; what guests used is part of user.
+  template <class Visit>
+  static void parse_line(const char* at, const char* end, Visit visit) {
+    int64_t values[9] = {};
+    int count = 0;
+    while (at < end && count < 9) {
+      int64_t value = 0;
+      while (at < end && is_digit(*at)) value = value * 10 + (*at++ - '0');
+      values[count++] = value;
+      while (at < end && !is_digit(*at)) ++at;
+    }
+    if (count < 5 || values[0] >= kMaxCpus) return;
+    CpuTicks ticks{0, 0};
+    for (int i = 1; i < count; ++i) {
+      ticks.total += values[i];
+      if (i != 4 && i != 5) ticks.busy += values[i];
+    }
+    visit(static_cast<int>(values[0]), ticks);
+  }
+
+  Cell read_cell(size_t node) {
+    char text[4096];
+    ssize_t got = -1;
+    if (fds_[node] >= 0) got = pread(fds_[node], text, sizeof text, 0);
+    if (got < 0) {  // the first time, or its CPU went away, or came back with new files
+      if (fds_[node] >= 0) close(fds_[node]);
+      fds_[node] = open(paths_[node].data, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+      if (fds_[node] >= 0) got = pread(fds_[node], text, sizeof text, 0);
+    }
+    if (got < 0) return last_[node] = {-1, 0};
+    Text read = trim_end({text, static_cast<size_t>(got)});
+    Cell before = last_[node];
+    if (before.begin >= 0 && cell(before) == read) return before;
+    last_[node] = {static_cast<int64_t>(texts_.size), static_cast<uint32_t>(read.size)};
+    texts_.add(read);
+    return last_[node];
+  }
+
+  Text cell(Cell cell) const {
+    Text text;
+    if (cell.begin < 0) {
+      text.data = nullptr;
+      return text;
+    }
+    return texts_.text().from(static_cast<size_t>(cell.begin)).first(cell.size);
+  }
+
+  static void print_tick(Json* json, int64_t ticks) {
+    if (ticks < 0) {
+      json->null();
+    } else {
+      json->number(ticks);
+    }
+  }
+
+  void print_ticks(Json* json, Text name, int64_t CpuTicks::*which) const {
+    json->key(name).open('{');
+    for (size_t cpu = 0; cpu < width_; ++cpu) {
+      if (!seen_[cpu]) continue;
+      char number[24];
+      snprintf(number, sizeof number, "%zu", cpu);
+      json->key(number).open('[');
+      for (size_t row = 0; row < times_.size; ++row) print_tick(json, rows_[row * width_ + cpu].*which);
+      json->close(']');
+    }
+    json->close('}');
+  }
+
+  List<Text> paths_;
+  size_t width_ = 0;
+  Fd stat_;
+  Buf buffer_;
+  Vec<int> fds_;
+  Vec<Cell> last_;
+  Vec<CpuTicks> now_;
+  Vec<bool> seen_;  // CPUs that were online at some sample
+  Vec<int64_t> times_;
+  Vec<CpuTicks> rows_;
+  Vec<Cell> cells_;
+  Buf texts_;
+};
+
+}  // namespace agent
