@@ -63,7 +63,7 @@ class Bench:
     def r(self, path: str, uid: int = 0) -> str:
         """The text without its newline, or the name of the error."""
         try:
-            return self.kernel.read(_absolute(path), uid).decode().removesuffix("\n")
+            return self.kernel.read(_absolute(path), uid).decode(errors="replace").removesuffix("\n")
         except OSError as error:
             return errno.errorcode[error.errno or 0]
 

@@ -205,7 +205,7 @@ def _install_policy(tree: Tree, policy: Policy) -> None:
     spec, base = policy.spec, f"{CPU_DIR}/cpufreq/{policy.spec.name}"
 
     def show(make: Read) -> Read:
-        def read() -> str:
+        def read() -> str | bytes:
             if policy.busy_error and not policy.online_cpus:
                 raise fail(errno.EBUSY)
             return make()

@@ -12,13 +12,27 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
-from devicelab.sim.kernel import cgroups, corectl, cpufreq, cpus, procfs
+from devicelab.sim.kernel import (
+    battery,
+    buses,
+    cgroups,
+    corectl,
+    cpufreq,
+    cpus,
+    exynos,
+    faults,
+    gpus,
+    procfs,
+    thermal,
+)
 from devicelab.sim.kernel.accounting import CpuTime
 from devicelab.sim.kernel.affinity import Affinity
 from devicelab.sim.kernel.cgroups import CPUSET, STUNE, UCLAMP, CpuSets, Hierarchy
+from devicelab.sim.kernel.daemons import Daemons
 from devicelab.sim.kernel.nodes import READ, WRITE, Caller, Directory, File, Link, Node, Tree, fail
 from devicelab.sim.kernel.processes import HostProcesses, NoProcesses, Processes, Usage
 from devicelab.sim.kernel.spec import BoardSpec
+from devicelab.sim.kernel.thermal import Heat
 
 _STEP_NS = 100_000_000
 _MAX_STEPS = 64
@@ -72,7 +86,7 @@ class Kernel:
     def start(self) -> None:
         """Begin to count time from now on."""
         with self.lock:
-            self._at = self.boot_ns = self.clock()
+            self.at_ns = self.boot_ns = self.clock()
 
     def stop(self) -> None:
         """Let go of the board's processes."""
@@ -88,7 +102,7 @@ class Kernel:
         """Everything as after a boot: a new boot id, all nodes and limits at their defaults."""
         with self.lock:
             self.boots += 1
-            self._at = self.boot_ns = self.clock()
+            self.at_ns = self.boot_ns = self.clock()
             for node in self.tree:
                 node.gone = True
             self.tree = Tree()
@@ -105,10 +119,14 @@ class Kernel:
         self.affinity = Affinity(self.cpus, lambda: self.processes, self.cpusets.allowed)
         capacity = {c: p.spec.work_per_s(max(p.table)) for c, p in self._policy_of.items()}
         self.cpu_time = CpuTime(self.cpus, capacity, self.affinity.runs_on)
-        self.proc = procfs.ProcFiles(spec, self.cpus, self.cpu_time, lambda: self._at - self.boot_ns)
+        self.proc = procfs.ProcFiles(spec, self.cpus, self.cpu_time, lambda: self.at_ns - self.boot_ns)
         self.proc.boot_time_s = int(time.time() - (self.clock() - self.boot_ns) / 1e9)
         self.controls = tuple(corectl.CoreCtl(c, self._policy_of[c.cpu].spec.cpus, self.cpus) for c in spec.core_ctl)
-        self.parts: list[Part] = []
+        self.gpu = gpus.make(spec.gpu, spec.version) if spec.gpu else None
+        self.heat = Heat(spec, self.policies, self.gpu, lambda cpu: self.cpu_time.load[cpu], self._chance)
+        self.heat.plug = self.plug
+        self.daemons = Daemons(spec.daemons, self._peek, self._poke, self.heat.mass_c)
+        self.parts: list[Part] = [*([self.gpu] if self.gpu else []), self.heat, self.daemons]
         cpus.install(self.tree, self.cpus)
         cpufreq.install(self.tree, spec, self.policies)
         corectl.install(self.tree, self.controls, self.cpus, self._apply_core_ctl)
@@ -123,6 +141,12 @@ class Kernel:
             if names:
                 members = Hierarchy(root, lambda: self.processes, lambda _tid: None)
                 cgroups.install_groups(self.tree, members, names, values)
+        gpus.install(self.tree, self.gpu, lambda: self.heat.mass_c(spec.gpu.heats if spec.gpu else ""))
+        self.parts += buses.install(self.tree, spec, lambda: max(self.cpu_time.load.values()))
+        if spec.exynos_qos:
+            exynos.install(self.tree, self.policies, self.gpu, self.plug)
+        thermal.install(self.tree, self.heat)
+        battery.install(self.tree, self.heat)
         self.tree.file("/sys/devicelab/board", f"{spec.kind}\n")
         self.tree.file("/sys/devicelab/emulation", self.emulation)
         for path, static in spec.present.items():
@@ -176,7 +200,8 @@ class Kernel:
                 raise fail(errno.ENODEV, node.path)
             if node.read is None:
                 raise fail(errno.EACCES, node.path)
-            return node.read().encode("utf-8", "surrogateescape")
+            text = node.read()
+            return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
 
     def write_node(self, node: File, data: bytes, caller: Caller) -> None:
         """Write to a node that is open; an empty write does not reach the driver.
@@ -249,18 +274,18 @@ class Kernel:
         """Work off the time that has passed since the last access."""
         with self.lock:
             now = self.clock()
-            dt = now - self._at
+            dt = now - self.at_ns
             if dt < _MIN_STEP_NS:
                 return
             usage = self._usage()
             self.cpu_time.charge(usage, dt)
             steps = min(_MAX_STEPS, max(1, dt // _STEP_NS))
             for number in range(1, steps + 1):
-                at = self._at + dt // steps
-                self._step(now if number == steps else at, (now - self._at) if number == steps else dt // steps)
+                at = self.at_ns + dt // steps
+                self._step(now if number == steps else at, (now - self.at_ns) if number == steps else dt // steps)
 
     def _step(self, at: int, dt: int) -> None:
-        self._at = at
+        self.at_ns = at
         load = self.cpu_time.load
         for policy in self.policies:
             policy.account(dt, max((load[cpu] for cpu in policy.online_cpus), default=0.0))
@@ -281,7 +306,7 @@ class Kernel:
 
     def _apply_core_ctl(self) -> None:
         for control in self.controls:
-            control.evaluate(self.cpu_time.load, self._at)
+            control.evaluate(self.cpu_time.load, self.at_ns)
 
     def _look(self, threads: Iterable[int]) -> None:
         for tid in threads:
@@ -293,6 +318,21 @@ class Kernel:
         self.affinity.cpus_changed()
         for policy in self.policies:
             policy.refresh()
+
+    def plug(self, cpu: int, online: bool) -> None:
+        """Bring a CPU up or down."""
+        self.cpus.set_online(self.tree, cpu, online)
+
+    def _peek(self, path: str) -> str:
+        node = self._file(path, 0, READ)
+        text = node.read() if node.read is not None else ""
+        return text if isinstance(text, str) else text.decode(errors="replace")
+
+    def _poke(self, path: str, text: str, uid: int) -> None:
+        # From within a step of time, so it must not ask for the time again.
+        node = self._file(path, uid, WRITE)
+        if node.write is not None:
+            node.write(text, Caller(uid))
 
     def _moved(self, tid: int) -> None:
         self._look(self.processes.threads())
@@ -343,6 +383,8 @@ class Kernel:
         with the frequency it has when it is busy. An offline CPU is listed as if it were online.
         """
         truth, launch = self.spec.truth, self.spec.launch
+        if self.gpu is not None:
+            self.gpu.touch(self.at_ns)
         cpu = (round(truth.cpu_time_pct(cpu, self._policy_of[cpu].loaded_khz)) for cpu in self.spec.cpus)
         return (
             f"simulated 1\nflush_ns {launch.flush_ns}\nstart_idle_ns {launch.start_idle_ns}\ngap_ns {launch.gap_ns}\n"
@@ -351,7 +393,43 @@ class Kernel:
 
     def gpu_hz(self) -> int:
         """The clock the GPU has when it is busy, in Hz."""
-        return max(self.spec.gpu.table_hz) if self.spec.gpu else 0
+        return self.gpu.loaded_hz if self.gpu else 0
+
+    # What happens to a board from outside.
+
+    def inject(self, fault: str, **args: float | str) -> None:
+        """Make something go wrong; see ``devicelab.sim.kernel.faults``.
+
+        Raises:
+            ValueError: an unknown fault or argument, or one that makes no sense on this board.
+        """
+        with self.lock:
+            self.advance()
+            faults.inject(self, fault, args)
+
+    def service(self, name: str, running: bool) -> None:
+        """A vendor daemon was started or stopped; names of no interest are ignored."""
+        with self.lock:
+            self.advance()
+            self.daemons.set(name, running)
+
+    def services(self) -> dict[str, bool]:
+        """Vendor daemons this kernel knows, and whether they run (some come back by themselves)."""
+        with self.lock:
+            self.advance()
+            return dict(self.daemons.running)
+
+    def battery(self) -> dict[str, int | bool | str]:
+        """What ``dumpsys battery`` shows."""
+        with self.lock:
+            self.advance()
+            return battery.battery(self.heat)
+
+    def thermal(self) -> dict[str, object]:
+        """What ``dumpsys thermalservice`` shows."""
+        with self.lock:
+            self.advance()
+            return battery.thermal(self.heat)
 
 
 def stat_of(node: Node) -> Stat:

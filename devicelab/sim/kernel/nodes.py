@@ -22,7 +22,7 @@ class Caller(NamedTuple):
     handle: int = 0
 
 
-Read = Callable[[], str]
+Read = Callable[[], str | bytes]
 Write = Callable[[str, Caller], None]
 Close = Callable[[Caller], None]
 

@@ -85,10 +85,10 @@ class CoreCtlSpec:
 class GpuSpec:
     """The GPU: which driver's nodes it has, its clocks in Hz (device order) and their place.
 
-    ``family``: ``kgsl`` (Adreno), ``mali-exynos``, ``mali-tensor`` (scaling_* nodes) or ``devfreq`` (generic only).
+    ``family``: ``kgsl`` (Adreno), ``mali-exynos`` or ``mali-tensor`` (scaling_* nodes and devfreq).
     """
 
-    family: Literal["kgsl", "mali-exynos", "mali-tensor", "devfreq"]
+    family: Literal["kgsl", "mali-exynos", "mali-tensor"]
     model: str
     table_hz: tuple[int, ...]
     path: str
@@ -137,7 +137,8 @@ class ZoneSpec:
     """Thermal zones: ``types`` (in order of their numbers), the mass they measure, an offset, trips and what they cool.
 
     ``empty`` zones exist but their temp reads as nothing, as some do on phones. ``trip_c``/``hysteresis_c`` with
-    ``cools`` (policy names or ``gpu``) make the zone throttle these, one step a poll.
+    ``cools`` (policy names or ``gpu``) make the zone throttle these, one step a poll; above ``hotplug_c`` (if set) the
+    policies' CPUs are taken offline until ten degrees below. ``scale``: units of ``temp`` in a degree.
     """
 
     types: tuple[str, ...]
@@ -149,6 +150,7 @@ class ZoneSpec:
     trip_c: float = 0.0
     hysteresis_c: float = 4.0
     critical_c: float = 115.0
+    hotplug_c: float = 0.0
     cools: tuple[str, ...] = ()
     policy: str = "step_wise"
 
