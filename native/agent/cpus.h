@@ -1,7 +1,7 @@
 // Sets of CPUs and affinity by the bare system calls, so that CPU numbers beyond a libc's cpu_set_t fit.
 #pragma once
 
-#include <cerrno>
+#include <errno.h>
 
 #include <sys/syscall.h>
 #include <sys/types.h>

@@ -1,7 +1,7 @@
 // Signals and waiting. The signals are blocked except inside ``wait_until``, so none is lost between two looks.
 #pragma once
 
-#include <csignal>
+#include <signal.h>
 
 #include <poll.h>
 #include <sys/prctl.h>
@@ -21,6 +21,8 @@ inline Signals& signals() {
   return instance;
 }
 
+constexpr int kWatched[] = {SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGPIPE};
+
 inline void on_signal(int number) {
   if (number != SIGCHLD) signals().stop = number;
 }
@@ -29,16 +31,14 @@ inline void watch_signals() {
   sigset_t block;
   sigemptyset(&block);
   struct sigaction action {};
-  action.sa_handler = on_signal;
-  for (int number : {SIGTERM, SIGINT, SIGCHLD}) {
-    sigaddset(&block, number);
+  for (int number : kWatched) {
+    bool ignored = number == SIGHUP || number == SIGPIPE;
+    action.sa_handler = ignored ? SIG_IGN : on_signal;
+    if (!ignored) sigaddset(&block, number);
     sigaction(number, &action, nullptr);
   }
-  action.sa_handler = SIG_IGN;
-  sigaction(SIGHUP, &action, nullptr);
-  sigaction(SIGPIPE, &action, nullptr);
   sigprocmask(SIG_BLOCK, &block, &signals().original);
-  for (int number : {SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGPIPE}) sigdelset(&signals().original, number);
+  for (int number : kWatched) sigdelset(&signals().original, number);
   signals().waiting = signals().original;
 }
 
@@ -48,7 +48,7 @@ inline bool stopping() { return signals().stop != 0; }
 inline void forget_signals() {
   struct sigaction action {};
   action.sa_handler = SIG_DFL;
-  for (int number : {SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGPIPE}) sigaction(number, &action, nullptr);
+  for (int number : kWatched) sigaction(number, &action, nullptr);
   sigprocmask(SIG_SETMASK, &signals().original, nullptr);
 }
 

@@ -324,7 +324,8 @@ inline int run_plan(const char* plan_path, const char* state, const char* out) {
     fprintf(stderr, "agent: plan invalid: %s\n", why.text);
     return kUsage;
   }
-  for (const char* dir : {state, out}) {
+  const char* const dirs[] = {state, out};
+  for (const char* dir : dirs) {
     error = make_dirs(dir);
     if (error != 0) return complain("cannot make the directory", dir, error);
   }

@@ -160,7 +160,8 @@ struct RestoreAnswer {
     Sink out(1);
     Json json(&out);
     json.open('{').member("boot_id", boot);
-    for (bool held : {true, false}) {
+    for (int group = 0; group < 2; ++group) {
+      bool held = group == 0;
       json.key(held ? "restored" : "failed").open('[');
       for (const StepResult& step : steps) {
         if (step.held == held) json.text(sentence(step, arena));

@@ -1,7 +1,7 @@
 // Typed fields of JSON objects, with the path of what is wrong. Mirrors pydantic's extra="forbid".
 #pragma once
 
-#include <cstdarg>
+#include <stdarg.h>
 
 #include "plan.h"
 

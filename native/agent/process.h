@@ -1,7 +1,7 @@
 // Processes as /proc shows them: who they are, whether they are still the same, and ending them.
 #pragma once
 
-#include <csignal>
+#include <signal.h>
 
 #include <dirent.h>
 

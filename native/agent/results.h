@@ -1,7 +1,7 @@
 // Pieces of the journal's records that several parts produce: step results and flags.
 #pragma once
 
-#include <cstdarg>
+#include <stdarg.h>
 
 #include "json_write.h"
 #include "plan.h"

@@ -79,7 +79,8 @@ class Sampler {
   void print_last(Json* json) const {
     size_t row = times_.size - 1;
     json->member("t_ns", times_[row]);
-    for (bool busy : {true, false}) {
+    for (int group = 0; group < 2; ++group) {
+      bool busy = group == 0;
       json->key(busy ? "busy" : "total").open('{');
       for (size_t cpu = 0; cpu < width_; ++cpu) {
         char name[24];

@@ -142,9 +142,8 @@ inline char** environment(const Launch& launch, Arena* arena) {
   dup2(launch.out >= 0 ? launch.out : nowhere, 1);
   dup2(launch.err >= 0 ? launch.err : nowhere, 2);
   if (nowhere > 2) close(nowhere);
-  for (int fd : {launch.ready, launch.go}) {
-    if (fd >= 0) fcntl(fd, F_SETFD, 0);
-  }
+  if (launch.ready >= 0) fcntl(launch.ready, F_SETFD, 0);
+  if (launch.go >= 0) fcntl(launch.go, F_SETFD, 0);
   execve(exe, argv, envp);
   give_up(report, Stage::kExec, errno);
 }

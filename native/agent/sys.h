@@ -1,8 +1,8 @@
 // The system calls the agent needs, each with one meaning: clocks, whole files, atomic replacement.
 #pragma once
 
-#include <cerrno>
-#include <ctime>
+#include <errno.h>
+#include <time.h>
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -5,13 +5,11 @@
 #define _FILE_OFFSET_BITS 64  // journals beyond 2 GiB on 32-bit devices
 #endif
 
-#include <cstddef>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <initializer_list>
-#include <type_traits>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <unistd.h>
 
@@ -102,7 +100,7 @@ inline bool next_word(Text* rest, Text* word) {
 // Plain-data vector.
 template <class T>
 struct Vec {
-  static_assert(std::is_trivially_copyable<T>::value, "moved with realloc");
+  static_assert(__is_trivially_copyable(T), "moved with realloc");
   T* data = nullptr;
   size_t size = 0;
   size_t capacity = 0;
@@ -187,7 +185,7 @@ class Arena {
 
   template <class T>
   T* make(size_t count = 1) {
-    static_assert(std::is_trivially_destructible<T>::value, "nobody calls a destructor");
+    static_assert(__is_trivially_copyable(T), "nobody calls a destructor");
     if (count > SIZE_MAX / 2 / sizeof(T)) out_of_memory();
     T* items = static_cast<T*>(take(count * sizeof(T)));
     T blank{};
