@@ -8,14 +8,13 @@ from pydantic import BaseModel, ValidationError
 
 from devicelab import knobs, registry
 from devicelab.errors import ConfigError
-from devicelab.model.experiment import Cell, Experiment, Level, Tenant
+from devicelab.model.experiment import STANDALONE, Cell, Experiment, Level, Tenant
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.measurement import Measurement
 from devicelab.model.plan import Program, Step, Witness
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
 from devicelab.workloads.base import CommandLine, Context
 
-STANDALONE = "standalone"
 WORDS = ("scheduler", "pressure", "tenant")
 
 # Loading and warming up a model took more than 16 s once: a barrier that gives up early loses a run.

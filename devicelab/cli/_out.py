@@ -72,7 +72,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    # A log or a pipe has no width; wide lines keep a row on one line there.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def duration(seconds: float) -> str:

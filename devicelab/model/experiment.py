@@ -45,6 +45,10 @@ class Tenant(Noun):
     cores: str | None = None
 
 
+STANDALONE = "standalone"
+"""Level of ``scheduler`` in which every tenant runs alone; ``standalone+NAME`` is alone under a scheduler."""
+
+
 class Thermal(Noun):
     """Wait before every run until the zones are at most ``max_c``, not below ``min_c`` and flat."""
 
