@@ -7,6 +7,7 @@
 #include "klo/base.h"
 #include "klo/emulated.h"
 #include "klo/network_file.h"
+#include "klo/opencl.h"
 #include "klo/options.h"
 #include "klo/pacer.h"
 #include "klo/samples.h"
@@ -37,7 +38,6 @@ class Session {
     } else {
       Pacer pacer = options_.policy == Policy::fixed ? Pacer::fixed(schedule_, net_.count())
                                                      : Pacer::constant(options_.k, net_.count());
-      repeat(Phase::warmup, options_.warmup, pacer);
       measure(pacer);
     }
     print_results();
@@ -57,7 +57,9 @@ class Session {
   }
 
   void measure(Pacer& pacer) {
+    if (options_.inferences > 0) repeat(Phase::warmup, options_.warmup, pacer);
     repeat(Phase::profiled, options_.inferences, pacer);
+    if (options_.plain > 0) repeat(Phase::plain_warmup, options_.warmup, pacer);
     repeat(Phase::plain, options_.plain, pacer);
   }
 
@@ -193,11 +195,47 @@ void list_networks() {
   }
 }
 
+// True: measured. False: there is no OpenCL here, and `why` says why.
+bool run_opencl(const Options& options, const Network& net, Array<char>& why) {
+  ClLibrary cl;
+  if (!load_cl(cl, why)) return false;
+  Array<ClDevice> devices;
+  list_devices(cl, devices);
+  const ClDevice* device = choose_device(devices, options);
+  if (device == nullptr) {
+    why.clear();
+    for (const char* c = devices.empty() ? " no device in it" : " no device fits --platform and --device"; *c != '\0'; ++c) {
+      why.push(*c);
+    }
+    why.push('\0');
+    return false;
+  }
+  ClGpu gpu(options, net, cl, *device);
+  Session<ClGpu>(options, net, gpu, "opencl").run();
+  return true;
+}
+
 void run(const Options& options) {
   Network net;
   load_network(options.network, net);
+  if (options.backend != Backend::emulated) {
+    Array<char> why;
+    if (run_opencl(options, net, why)) return;
+    if (options.backend == Backend::opencl) fail(kExitFailed, "no OpenCL here:%s", why.data());
+    fprintf(stderr, "klo: no OpenCL here, so the GPU is emulated:%s\n", why.data());
+  }
   EmulatedGpu gpu(options, net);
   Session<EmulatedGpu>(options, net, gpu, "emulated").run();
+}
+
+void list_opencl() {
+  ClLibrary cl;
+  Array<char> why;
+  if (!load_cl(cl, why)) fail(kExitFailed, "no OpenCL here:%s", why.data());
+  Array<ClDevice> devices;
+  list_devices(cl, devices);
+  print_devices(cl, devices);
+  if (devices.empty()) fail(kExitFailed, "%s has no device", cl.path);
 }
 
 }  // namespace
@@ -207,6 +245,8 @@ int main(int argc, char** argv) {
   const klo::Options options = klo::parse_options(argc, argv);
   if (options.list_networks) {
     klo::list_networks();
+  } else if (options.list_devices) {
+    klo::list_opencl();
   } else {
     klo::run(options);
   }

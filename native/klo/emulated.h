@@ -137,7 +137,7 @@ class EmulatedGpu {
     one.cpu = cpu;
     one.cpu_pct = emulation_.cpus == 0 ? 100 : emulation_.cpu_pct[known ? cpu : 0];
     one.gpu_pct = emulation_.gpu_pct;
-    profiled_ = one.phase != Phase::plain;
+    profiled_ = has_stamps(one.phase);
     record_ = &one;
     first_ = 0;
     enqueued_ = 0;

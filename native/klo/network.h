@@ -12,7 +12,8 @@ inline const char* kind_name(Kind kind) {
   return names[static_cast<int>(kind)];
 }
 
-constexpr int kSlots = 4;
+constexpr int kInput = 4;  // the slot of the network's input, which no kernel writes
+constexpr int kSlots = 5;
 constexpr int kMaxKernels = 4096;
 
 // One kernel. Tensors are planar (channel, row, column). `src2` is read by `add` only. The output is written into
@@ -22,7 +23,7 @@ struct Layer {
   int in_h = 1, in_w = 1, in_c = 1;
   int out_h = 1, out_w = 1, out_c = 1;
   int k = 1, stride = 1, pad = 0;
-  int src = 0, src2 = 0, dst = 0, out_at = 0;
+  int src = kInput, src2 = kInput, dst = 0, out_at = 0;
   int64_t weight_at = 0;     // first weight of this layer in the common weight buffer
   int64_t custom_units = 0;  // Kind::custom: parameter work and kernel time as given
   int64_t custom_ker_ns = 0;
@@ -149,7 +150,7 @@ class Builder {
  private:
   Network& net_;
   int h_, w_, c_;
-  int slot_ = 0;
+  int slot_ = kInput;
   int kept_ = -1;
 };
 

@@ -86,7 +86,6 @@ inline void read_network(const char* path, Network& net) {
     fail(kExitUsage, "no network named %s (see --list-networks), and no such file: %s", path, strerror(errno));
   }
   int line_number = 0;
-  int slot = 0;
   char* rest = text.data();
   while (rest != nullptr) {
     char* line = rest;
@@ -114,9 +113,10 @@ inline void read_network(const char* path, Network& net) {
     const char* wrong = layer_of(*shape, numbers, one);
     if (wrong != nullptr) fail(kExitUsage, "%s line %d: %s", path, line_number, wrong);
     // Three slots in turn, so that `add` finds the last two outputs.
-    one.src = slot;
-    one.src2 = (slot + 2) % 3;
-    one.dst = slot = (slot + 1) % 3;
+    const int i = net.count();
+    one.src = i < 1 ? kInput : (i - 1) % 3;
+    one.src2 = i < 2 ? kInput : (i - 2) % 3;
+    one.dst = i % 3;
     if (net.count() == kMaxKernels) fail(kExitUsage, "%s has more than %d kernels", path, kMaxKernels);
     net.layers.push(one);
   }

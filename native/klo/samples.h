@@ -5,10 +5,13 @@
 
 namespace klo {
 
-enum class Phase : int { warmup, profile, profiled, plain };
+// A warm-up is done for each of the two queues, just before it is used.
+enum class Phase : int { warmup, profile, profiled, plain_warmup, plain };
+
+inline bool has_stamps(Phase phase) { return phase != Phase::plain && phase != Phase::plain_warmup; }
 
 inline const char* phase_name(Phase phase) {
-  constexpr const char* names[] = {"warmup", "profile", "profiled", "plain"};
+  constexpr const char* names[] = {"warmup", "profile", "profiled", "warmup", "plain"};
   return names[static_cast<int>(phase)];
 }
 
