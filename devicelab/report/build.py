@@ -1,0 +1,60 @@
+"""From a stored campaign to its report."""
+
+from pathlib import Path
+
+from devicelab import registry
+from devicelab.analyses.base import Figure
+from devicelab.errors import ConfigError
+from devicelab.model.experiment import Experiment, Finding
+from devicelab.model.results import Results
+from devicelab.report.page import render
+from devicelab.store import Store
+
+
+def build_report(store: Store, campaign: str | None, to: Path | None = None) -> Path:
+    """Write a campaign's page and return its path (``devicelab-report/CAMPAIGN.html`` unless told otherwise).
+
+    The stored findings are shown; if there are none, the experiment's analyses are asked.
+
+    Args:
+        store: where the campaign is.
+        campaign: id, unique prefix, or ``None`` for the latest.
+        to: the file to write.
+
+    Raises:
+        ConfigError: no such campaign; the file cannot be written.
+        StoreError: the store cannot be read.
+    """
+    results = store.results(store.campaign(campaign).campaign)
+    findings = store.findings(results.campaign) or conclude(results)
+    figures = [figure for name in _analyses(results.experiment) for figure in _figures(name, results)]
+    return render(results, findings, figures, to or Path("devicelab-report") / f"{results.campaign}.html")
+
+
+def conclude(results: Results) -> tuple[Finding, ...]:
+    """What the experiment's analyses find in the results; one that this version does not know is said to be missing."""
+    findings: list[Finding] = []
+    for name in _analyses(results.experiment):
+        try:
+            module = registry.module("analyses", name)
+        except ConfigError as error:
+            findings.append(
+                Finding(analysis=name, claim=f"Analysis {name!r}", verdict="invalid", reasons=(str(error),))
+            )
+        else:
+            findings += module.analyse(results)
+    return tuple(findings)
+
+
+def _analyses(experiment: Experiment) -> tuple[str, ...]:
+    checks = ("checks",) if experiment.checks else ()
+    return tuple(dict.fromkeys((*experiment.analyses, *checks)))
+
+
+def _figures(name: str, results: Results) -> tuple[Figure, ...]:
+    try:
+        module = registry.module("analyses", name)
+    except ConfigError:
+        return ()
+    draw = getattr(module, "figures", None)
+    return tuple(draw(results)) if draw is not None else ()

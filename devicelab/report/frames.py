@@ -1,0 +1,149 @@
+"""What the report's own tables and figures are made of: labels, groups of cells, distributions of samples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from devicelab.model.results import Results
+
+QUANTILES = {"p1": 0.01, "p5": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99}
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Samples of one quantity.
+
+    Attributes:
+        name: stem of the figures made of it.
+        title: for people, beginning with a capital.
+        unit: of the values.
+        samples: ``run_id value``, one row a sample, valid runs only.
+        note: how the samples were taken, a sentence.
+    """
+
+    name: str
+    title: str
+    unit: str
+    samples: pd.DataFrame
+    note: str
+
+
+def factors(results: Results) -> list[str]:
+    """Columns of ``runs()`` that hold levels, in the experiment's order."""
+    columns = results.runs().columns
+    names = [*results.experiment.factors, *results.experiment.set]
+    found = [name if name in columns else f"factor_{name}" for name in names]
+    return [name for name in dict.fromkeys(found) if name in columns]
+
+
+def varied(results: Results) -> list[str]:
+    """Those factors that have more than one level among the runs."""
+    runs = results.runs()
+    return [name for name in factors(results) if len(set(runs[name].map(str))) > 1]
+
+
+def label(levels: Sequence[tuple[str, object]]) -> str:
+    """Short text for levels: "1000 5000 20 · one-per-core · k=4"; what a cell does not have is left out."""
+    parts = []
+    for name, level in levels:
+        if level is None or level != level:  # noqa: PLR0124 - a missing level is None or NaN in a frame
+            continue
+        whole = isinstance(level, float) and level.is_integer()
+        text = str(int(level)) if isinstance(level, float) and whole else str(level)
+        if name == "load":
+            text = "no load" if text == "none" else f"load {text}"
+        elif name != "placement":
+            text = f"{name}={text}"
+        parts.append(text)
+    return " · ".join(parts) or "all runs"
+
+
+def group_labels(runs: pd.DataFrame, names: Sequence[str]) -> pd.Series:
+    """Label of every run by the given factors, as an ordered categorical in the order of the levels' appearance."""
+    texts = [label(list(zip(names, row, strict=True))) for row in runs[list(names)].itertuples(index=False)]
+    return pd.Series(texts, index=runs.index, dtype="str")
+
+
+def cell_order(results: Results, runs: pd.DataFrame) -> list[str]:
+    """Cell ids in the order of the factors' levels as the experiment lists them."""
+    experiment = results.experiment
+    ranks = {name: {str(level): i for i, level in enumerate(levels)} for name, levels in experiment.factors.items()}
+    first = runs.drop_duplicates("cell_id")
+
+    def rank(position: int) -> tuple[int, ...]:
+        row = first.iloc[position]
+        # A level the cell does not have (no placement without a load) comes first.
+        return tuple(ranks[name].get(str(row[name]), -1) for name in experiment.factors if name in first.columns)
+
+    return [str(first["cell_id"].iloc[i]) for i in sorted(range(len(first)), key=rank)]
+
+
+def distributions(results: Results) -> tuple[Distribution, ...]:
+    """Latency and T_prod from the raw samples of valid runs, as far as there are any."""
+    runs = results.runs()
+    valid = set(runs.loc[runs["valid"], "run_id"])
+    found = []
+    inferences = results.samples("inferences")
+    if "total_ns" in inferences:
+        plain = inferences[inferences["profiled"] == 0] if "profiled" in inferences else inferences
+        chosen = plain if len(plain) else inferences
+        found.append(
+            Distribution(
+                "latency",
+                "Time of one inference",
+                "ns",
+                _of(chosen, "total_ns", valid),
+                "Inferences without profiling." if len(plain) else "Every inference was profiled, which costs time.",
+            )
+        )
+    kernels = results.samples("kernels")
+    if {"queued_ns", "inference"} <= set(kernels.columns):
+        found.append(
+            Distribution(
+                "t-prod",
+                "Production time of a kernel (T_prod)",
+                "ns",
+                _of(t_prod(kernels), "t_prod_ns", valid),
+                "Time between two kernels handed to the queue; the first of each inference has no predecessor and is "
+                "left out.",
+            )
+        )
+    requests = results.samples("requests")
+    if "latency_ns" in requests:
+        found.append(
+            Distribution(
+                "latency", "Latency of a request", "ns", _of(requests, "latency_ns", valid), "From its scheduled time."
+            )
+        )
+    return tuple(one for one in found if len(one.samples))
+
+
+def t_prod(kernels: pd.DataFrame) -> pd.DataFrame:
+    """``run_id t_prod_ns``: differences of ``queued_ns`` within an inference, the first of each left out."""
+    # Numbers instead of texts: a million rows are sorted and compared at once.
+    keys = [kernels["inference"].to_numpy()]
+    keys += [pd.factorize(kernels[name])[0] for name in ("program", "run_id") if name in kernels]
+    within = kernels["kernel"].to_numpy() if "kernel" in kernels else np.arange(len(kernels))
+    order = np.lexsort((within, *keys))
+    gaps = np.diff(kernels["queued_ns"].to_numpy()[order])
+    same = np.ones(max(0, len(order) - 1), dtype=bool)
+    for key in keys:
+        same &= np.diff(key[order]) == 0
+    return pd.DataFrame({"run_id": kernels["run_id"].iloc[order[1:][same]].array, "t_prod_ns": gaps[same]})
+
+
+def quantiles(values: pd.Series, by: pd.Series) -> pd.DataFrame:
+    """Rows of quantiles with ``n``, ``min`` and ``max``, indexed by group in the order of appearance."""
+    grouped = values.groupby(by.to_numpy(), sort=False)
+    table = grouped.quantile(np.asarray(list(QUANTILES.values()))).unstack()  # noqa: PD010 - the inner index becomes columns
+    table.columns = pd.Index(list(QUANTILES))
+    table.insert(0, "n", grouped.size())
+    table["min"], table["max"] = grouped.min(), grouped.max()
+    return table
+
+
+def _of(table: pd.DataFrame, column: str, valid: set[str]) -> pd.DataFrame:
+    kept = table.loc[table["run_id"].isin(valid), ["run_id", column]]
+    return kept.rename(columns={column: "value"}).reset_index(drop=True)

@@ -1,0 +1,198 @@
+"""From results, findings and figures to one self-contained HTML page."""
+
+import base64
+import contextlib
+import datetime as dt
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from devicelab import __version__
+from devicelab.analyses.base import Figure
+from devicelab.analyses.evidence import RunConditions, run_conditions
+from devicelab.errors import ConfigError
+from devicelab.export import file_stem
+from devicelab.model.experiment import Finding
+from devicelab.model.results import Results
+from devicelab.registry import data_dir
+from devicelab.report import svg, tables
+from devicelab.report.figures import built_in
+
+# A page with more than this in one table could not be opened on a phone; `devicelab export` has no limit.
+_MAX_CSV_BYTES = 3_000_000
+
+
+@dataclass(frozen=True)
+class FigureView:
+    """A figure as the template wants it; either ``svg`` or ``error`` is there."""
+
+    name: str
+    title: str
+    caption: str
+    svg: Markup | None
+    error: str
+    file: str
+    svg_uri: str
+    csv_uri: str
+    csv_note: str
+    rows: int
+
+
+def render(results: Results, findings: Sequence[Finding], figures: Sequence[Figure], to: Path) -> Path:
+    """Write the page of a campaign: findings, conditions, the given figures and the built-in ones, runs.
+
+    A given figure replaces a built-in one of the same name. The page loads nothing, runs no script, and every text in
+    it is escaped. The file appears at once when it is complete.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    conditions = {run_id: run_conditions(results.evidence(run_id)) for run_id in results.runs()["run_id"]}
+    given = {figure.name for figure in figures}
+    every = [*figures, *(figure for figure in built_in(results, conditions) if figure.name not in given)]
+    context = {"page": _page(results, findings, every, conditions), "version": __version__}
+    text = environment().get_template("report.html.j2").render(context)
+    with written(to) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return to
+
+
+def environment() -> Environment:
+    """Templates from ``reports/``; everything is escaped unless it is marked as markup."""
+    return Environment(
+        loader=FileSystemLoader(data_dir("reports")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+@contextlib.contextmanager
+def written(to: Path) -> Iterator[Path]:
+    """A temporary neighbour of ``to`` that takes its place at the end.
+
+    Raises:
+        ConfigError: the folder or the file cannot be written.
+    """
+    temporary = to.with_name(f".{to.name}.{os.getpid()}.part")
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(to)
+    except OSError as error:
+        raise ConfigError(f"cannot write {to}: {error.strerror or error}", hint="choose another place") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def data_uri(kind: str, data: bytes) -> str:
+    """The data as a link that needs no server."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _page(
+    results: Results,
+    findings: Sequence[Finding],
+    figures: Sequence[Figure],
+    conditions: Mapping[str, RunConditions],
+) -> dict[str, Any]:
+    info = results.info
+    runs_csv = tables.csv_of_runs(results).to_csv(index=False, lineterminator="\n").encode()
+    return {
+        "campaign": results.campaign,
+        "title": results.experiment.name or "Campaign",
+        "question": results.experiment.question,
+        "device": info.get("device", ""),
+        "complete": info.get("status", "complete") == "complete",
+        "simulated": bool(info.get("simulated")),
+        "banners": _banners(results),
+        "tiles": [{"value": value, "label": label} for value, label in tables.tiles(results)],
+        "findings": tables.finding_views(findings),
+        "facts": tables.facts(results),
+        "factors": tables.factors(results),
+        "binaries": tables.binaries(results),
+        "conditions": tables.condition_views(results, conditions),
+        "conditions_note": _conditions_note(conditions),
+        "metrics": tables.metric_table(results),
+        "figures": [_figure(figure, results.campaign) for figure in figures],
+        "reasons": tables.reason_table(results),
+        "invalid": tables.invalid_table(results),
+        "runs": tables.run_table(results),
+        "downloads": [
+            {"file": f"{results.campaign}-runs.csv", "uri": data_uri("text/csv", runs_csv), "label": "CSV of all runs"}
+        ]
+        if len(runs_csv) <= _MAX_CSV_BYTES
+        else [],
+        "version": info.get("version", __version__),
+        "made": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _banners(results: Results) -> list[dict[str, str]]:
+    info = results.info
+    banners = []
+    if info.get("simulated"):
+        emulated = ", ".join(info.get("emulated") or ())
+        what = f"Numbers of {emulated} come from an emulated part." if emulated else "The device is a virtual board."
+        text = f"{what} They test the method and say nothing about real silicon."
+        banners.append({"tone": "warn", "head": "Simulated.", "text": text})
+    status = info.get("status", "complete")
+    if status != "complete":
+        reason = f" ({info['reason']})" if info.get("reason") else ""
+        text = f"The campaign is {status}{reason}; the page shows what is stored so far."
+        banners.append({"tone": "bad", "head": "Not complete.", "text": text})
+    runs = results.runs()
+    invalid = int((~runs["valid"]).sum())
+    if invalid:
+        text = f"{invalid} of {len(runs)} runs are invalid and left out of every figure and verdict."
+        banners.append({"tone": "warn", "head": "Invalid runs.", "text": text})
+    return banners
+
+
+def _conditions_note(conditions: Mapping[str, RunConditions]) -> str:
+    shares = [one.agent_pct for one in conditions.values() if one.agent_pct is not None]
+    left = sum(one.left_behind for one in conditions.values())
+    notes = [f"The agent itself used at most {max(shares):.2f} % of one core."] if shares else []
+    if conditions:
+        notes.append("No process was left behind." if not left else f"{left} processes were left behind.")
+    return " ".join(notes)
+
+
+def _figure(figure: Figure, campaign: str) -> FigureView:
+    name, error, uri, markup = file_stem(figure.name), "", "", None
+    try:
+        document = svg.draw(figure)
+    except Exception as problem:  # noqa: BLE001 - one figure's failure must not cost the page; it is shown there
+        error = f"{type(problem).__name__}: {problem}"
+    else:
+        # Drawn here and serialised by an XML writer: every text in it is escaped.
+        markup = Markup(svg.inline(document, f"figure-{name}", figure.title, figure.caption))  # noqa: S704
+        uri = data_uri("image/svg+xml", document.encode())
+    csv_uri, note = _csv(figure.data)
+    return FigureView(
+        name=name,
+        title=figure.title,
+        caption=figure.caption,
+        svg=markup,
+        error=error,
+        file=f"{campaign}-{name}",
+        svg_uri=uri,
+        csv_uri=csv_uri,
+        csv_note=note,
+        rows=len(figure.data),
+    )
+
+
+def _csv(data: pd.DataFrame) -> tuple[str, str]:
+    text = data.to_csv(index=False, lineterminator="\n").encode()
+    if len(text) > _MAX_CSV_BYTES:
+        return "", f"Its data ({len(data)} rows) is too large for a page: `devicelab export` writes it."
+    return data_uri("text/csv", text), ""

@@ -1,0 +1,80 @@
+"""A figure as SVG: as a file of its own, and prepared to stand inside a page."""
+
+import re
+import threading
+import warnings
+from io import StringIO
+from xml.etree import ElementTree as ET
+
+import matplotlib as mpl
+from matplotlib.figure import Figure as MplFigure
+
+from devicelab.analyses.base import Figure
+from devicelab.registry import data_dir
+
+_SVG = "http://www.w3.org/2000/svg"
+_XLINK = "http://www.w3.org/1999/xlink"
+_REFERENCE = re.compile(r"url\(#([^)]+)\)")
+# Characters XML cannot hold, however they are written; a device's text may contain them.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+# Colours of reports/devicelab.mplstyle that follow the page's theme.
+_THEME = {"#1a1a1e": "var(--ink)", "#5c5c66": "var(--muted)", "#d9d9e0": "var(--rule)"}
+
+# rcParams are global to the process; pages of several devices may be made by several threads.
+_drawing = threading.Lock()
+
+ET.register_namespace("", _SVG)
+ET.register_namespace("xlink", _XLINK)
+
+
+def draw(figure: Figure) -> str:
+    """The figure as an SVG document; the same figure gives the same bytes.
+
+    Labels are texts, not formulas: a ``$`` in a device's name stays one.
+    """
+    with _drawing, mpl.rc_context(fname=str(data_dir("reports") / "devicelab.mplstyle")), warnings.catch_warnings():
+        # A letter that the font lacks is drawn as a box and measured; the reader's own font has it.
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        canvas = MplFigure()
+        figure.draw(canvas)
+        out = StringIO()
+        canvas.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
+    return _NOT_XML.sub("\ufffd", out.getvalue())
+
+
+def inline(document: str, name: str, title: str, description: str) -> str:
+    """The document as an element for a page: ids of its own, title and description for those who cannot see it."""
+    root = ET.fromstring(document)  # noqa: S314 - drawn by ourselves just now
+    for element in root.iter():
+        for key, value in list(element.attrib.items()):
+            element.set(key, _own(key, value, name))
+    for part in [part for part in root if part.tag == f"{{{_SVG}}}metadata"]:
+        root.remove(part)
+    for attribute in ("width", "height"):
+        root.attrib.pop(attribute, None)
+    root.set("role", "img")
+    root.set("aria-labelledby", f"{name}-title {name}-desc")
+    root.set("style", f"max-width: {_width(root):.0f}pt")
+    for place, (tag, text) in enumerate((("title", title), ("desc", description))):
+        part = ET.Element(f"{{{_SVG}}}{tag}", {"id": f"{name}-{tag}"})
+        part.text = _NOT_XML.sub("\ufffd", text)
+        root.insert(place, part)
+    return ET.tostring(root, encoding="unicode")
+
+
+def _own(key: str, value: str, name: str) -> str:
+    if key == "id":
+        return f"{name}-{value}"
+    if key.endswith("href") and value.startswith("#"):
+        return f"#{name}-{value[1:]}"
+    value = _REFERENCE.sub(lambda match: f"url(#{name}-{match[1]})", value)
+    if key in {"style", "fill", "stroke"}:
+        for colour, variable in _THEME.items():
+            value = value.replace(colour, variable)
+    return value
+
+
+def _width(root: ET.Element) -> float:
+    """In points, from the view box."""
+    return float((root.get("viewBox") or "0 0 504 0").split()[2])

@@ -1,0 +1,79 @@
+"""Numbers for people: units scaled so that figures are short, ranges, counts."""
+
+import math
+from collections.abc import Iterable
+
+_STEPS = {
+    "ns": ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")),
+    "khz": ((1e6, "GHz"), (1e3, "MHz"), (1.0, "kHz")),
+    "b": ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")),
+}
+_WORDS = {"pct": "%", "1": "", "1/s": "1/s"}
+
+
+def scale(unit: str, values: Iterable[float]) -> tuple[float, str]:
+    """Divisor and unit in which the largest of the values is at least 1 (``ns`` → µs, ms, s; ``khz`` → MHz, GHz).
+
+    A unit that is not scaled gives 1 and its own name (``pct`` → %, ``1`` → nothing).
+    """
+    steps = _STEPS.get(unit.lower())
+    if steps is None:
+        return 1.0, _WORDS.get(unit, unit)
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    return next(((divisor, name) for divisor, name in steps if largest >= divisor), steps[-1])
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with so many significant digits, without an exponent where one can do without; "–" for none."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if size >= 9 or size < -4:
+        return f"{value:.{digits - 1}e}".replace("-", "−")
+    text = f"{value:,.{max(0, digits - 1 - size)}f}"
+    # "12.30" pretends no more than "12.3"; thin spaces part the thousands.
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return text.replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", "−")
+
+
+def quantity(value: float | None, unit: str, digits: int = 4) -> str:
+    """A number with its unit: ``quantity(3.1e6, "ns")`` is "3.1 ms"."""
+    if value is None or math.isnan(value):
+        return "–"
+    divisor, name = scale(unit, [value])
+    return f"{number(value / divisor, digits)}\N{NO-BREAK SPACE}{name}".strip()
+
+
+def interval(low: float | None, high: float | None, unit: str, digits: int = 4) -> str:
+    """A range in one unit: "[2.9, 3.3] ms"; empty if an end is missing."""
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return ""
+    divisor, name = scale(unit, [low, high])
+    ends = f"[{number(low / divisor, digits)}, {number(high / divisor, digits)}]"
+    return f"{ends}\N{NO-BREAK SPACE}{name}".strip()
+
+
+def between(low: float, high: float, unit: str, digits: int = 4) -> str:
+    """A range as "39.5–41.2 °C", or one number where both ends are the same."""
+    divisor, name = scale(unit, [low, high])
+    ends = [number(low / divisor, digits), number(high / divisor, digits)]
+    return f"{'–'.join(dict.fromkeys(ends))}\N{NO-BREAK SPACE}{name}".strip()
+
+
+def duration(seconds: float) -> str:
+    """A length of time: "48 s", "12 min 05 s", "7 h 05 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def metric_title(metric: str, unit: str) -> str:
+    """A figure's name without the unit at its end, where its values are shown in another one: "total" for total_ns."""
+    return metric.removesuffix(f"_{unit}") or metric
