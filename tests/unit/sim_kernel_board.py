@@ -2,10 +2,16 @@
 
 import dataclasses
 import errno
+import fnmatch
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
+from devicelab import boards
+from devicelab.model.device import Facts
+from devicelab.model.tree import Node, Tree
 from devicelab.sim.kernel import BoardSpec, Kernel, load_spec
+from devicelab.sim.kernel.nodes import WRITE, Directory, File, Link
 from devicelab.sim.kernel.processes import Usage
 from devicelab.sim.kernel.spec import PolicySpec
 
@@ -114,6 +120,67 @@ def mainline(kernel: str = "6.1.0-56-cloud-amd64", **more: object) -> BoardSpec:
     )
     spec = BoardSpec(kind="mainline", title="mainline", policies=policies, kernel=kernel)
     return dataclasses.replace(spec, **more)  # type: ignore[arg-type]
+
+
+def snapshot(kernel: Kernel, patterns: Iterable[str], uid: int = 0) -> tuple[Node, ...]:
+    """Nodes that match, as the agent's ``snapshot`` prints them: links on the way are followed, ``**`` is a subtree."""
+    found: dict[str, Node] = {}
+
+    def descend(path: str, rest: list[str]) -> None:
+        if not rest:
+            add(path)
+            return
+        try:
+            names = sorted(kernel.listdir(path or "/"))
+        except OSError:
+            return
+        for name in names:
+            if rest == ["**"]:
+                add(f"{path}/{name}")
+                if kernel.stat(f"{path}/{name}").target is None:
+                    descend(f"{path}/{name}", rest)
+            elif fnmatch.fnmatchcase(name, rest[0]):
+                descend(f"{path}/{name}", rest[1:])
+
+    def add(path: str) -> None:
+        try:
+            node, real = kernel.tree.get(path) or kernel.tree.resolve(path), kernel.tree.resolve(path)
+        except OSError:
+            return
+        info: dict[str, object] = {}
+        if isinstance(real, File):
+            try:
+                info["text"] = kernel.read(path, uid).decode(errors="replace")
+            except OSError as error:
+                info["errno"] = error.errno
+        kind = "link" if isinstance(node, Link) else "dir" if isinstance(node, Directory) else "file"
+        if isinstance(node, Link):
+            info["target"] = node.target
+        writable = isinstance(real, File) and real.write is not None and real.allows(uid, WRITE)
+        found[path] = Node.model_validate({"path": path, "kind": kind, "mode": node.mode, "writable": writable, **info})
+
+    for pattern in patterns:
+        descend("", pattern.strip("/").split("/"))
+    return tuple(found.values())
+
+
+def facts_of(bench: "Bench", patterns: Iterable[str], root: str = "su-c") -> Facts:
+    """What would be read from the board as a device."""
+    nodes = snapshot(bench.kernel, patterns, 0 if root != "none" else 2000)
+    return Facts(
+        name="sim",
+        address="adb:SIM",
+        board=boards.recognise(bench.spec.props, Tree(nodes)),
+        abi=bench.spec.abi,
+        os="android",
+        kernel=bench.spec.kernel,
+        boot_id=bench.r("/proc/sys/kernel/random/boot_id"),
+        root=root,  # type: ignore[arg-type]
+        simulated=True,
+        props=bench.spec.props,
+        dir="/data/local/tmp/devicelab",
+        nodes=nodes,
+    )
 
 
 MESSAGES = {

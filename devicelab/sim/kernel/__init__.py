@@ -12,7 +12,7 @@ from devicelab.sim.kernel.spec import BoardSpec, kind_names, load_spec
 if TYPE_CHECKING:
     from devicelab.sim.kernel.fuse import Mount
 
-__all__ = ["BoardSpec", "Kernel", "kind_names", "load_spec", "mount"]
+__all__ = ["BoardSpec", "Kernel", "kind_names", "load_spec", "mount", "spec_from_capture"]
 
 
 def mount(kernel: Kernel, mountpoint: Path) -> "Mount":
@@ -20,3 +20,10 @@ def mount(kernel: Kernel, mountpoint: Path) -> "Mount":
     from devicelab.sim.kernel import fuse  # needs libfuse, which the kernel alone does not
 
     return fuse.mount(kernel, mountpoint)
+
+
+def spec_from_capture(path: Path) -> BoardSpec:
+    """The spec of a virtual board that answers like a captured device; see ``devicelab.sim.kernel.captured``."""
+    from devicelab.sim.kernel import captured
+
+    return captured.spec_from_capture(path)

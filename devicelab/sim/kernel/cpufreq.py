@@ -194,7 +194,7 @@ def _within(low: int, high: int, floor: int, ceiling: int) -> tuple[int, int]:
 
 def install(tree: Tree, spec: BoardSpec, policies: tuple[Policy, ...]) -> None:
     """Put the nodes of all policies into the tree, with a ``cpufreq`` link in every CPU's directory."""
-    for policy in policies:
+    for policy in (policy for policy in policies if policy.spec.nodes):
         _install_policy(tree, policy)
         for cpu in policy.spec.cpus:
             tree.link(f"{CPU_DIR}/cpu{cpu}/cpufreq", f"{CPU_DIR}/cpufreq/{policy.spec.name}")

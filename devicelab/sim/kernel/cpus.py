@@ -72,9 +72,16 @@ def install(tree: Tree, cpus: Cpus) -> None:
         base = f"{CPU_DIR}/cpu{cpu}"
         if cpu:
             tree.file(f"{base}/online", lambda cpu=cpu: f"{int(cpu in cpus.online)}\n", _online(tree, cpus, cpu))  # type: ignore[misc]
+        tree.file(f"{base}/cpu_capacity", f"{capacity(spec, cpu)}\n")
         if spec.core_ctl:
             tree.file(f"{base}/isolate", lambda cpu=cpu: f"{int(cpu in cpus.isolated)}\n")  # type: ignore[misc]
         install_volatile(tree, spec, cpu)
+
+
+def capacity(spec: BoardSpec, cpu: int) -> int:
+    """The scheduler's measure of a CPU at its highest frequency: 1024 for the fastest of the board."""
+    policy = next(policy for policy in spec.policies if cpu in policy.cpus)
+    return round(1024 * policy.work_per_s(max(policy.table_khz)) / spec.truth.fastest_work_per_s)
 
 
 def _online(tree: Tree, cpus: Cpus, cpu: int) -> Callable[[str, Caller], None]:

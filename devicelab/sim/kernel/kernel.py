@@ -22,6 +22,7 @@ from devicelab.sim.kernel import (
     exynos,
     faults,
     gpus,
+    present,
     procfs,
     thermal,
 )
@@ -149,22 +150,8 @@ class Kernel:
         battery.install(self.tree, self.heat)
         self.tree.file("/sys/devicelab/board", f"{spec.kind}\n")
         self.tree.file("/sys/devicelab/emulation", self.emulation)
-        for path, static in spec.present.items():
-            self._install_static(path, static.text, static.mode, static.owner, static.error)
+        present.install(self.tree, spec.present)
         self.cpus.changed = self._cpus_changed
-
-    def _install_static(self, path: str, text: str, mode: int, owner: int, error: int) -> None:
-        held = [text]
-
-        def read() -> str:
-            if error:
-                raise fail(error, path)
-            return held[0]
-
-        def write(value: str, _caller: Caller) -> None:
-            held[0] = value if value.endswith("\n") else value + "\n"
-
-        self.tree.file(path, read, write if mode & 0o222 else None, mode=mode, owner=owner)
 
     # Access to nodes.
 

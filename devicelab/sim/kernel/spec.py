@@ -35,6 +35,7 @@ class PolicySpec:
         cpuinfo_max_khz: where it differs from the table's highest (boost entries that are not listed).
         limits_mode: permission bits of scaling_{min,max}_freq and scaling_governor.
         limits_owner: owner of these nodes (1000 is Android's ``system``).
+        nodes: False on a board without cpufreq: the CPUs run at one frequency that shows nowhere.
     """
 
     cpus: tuple[int, ...]
@@ -52,6 +53,7 @@ class PolicySpec:
     cpuinfo_max_khz: int = 0
     limits_mode: int = 0o644
     limits_owner: int = 0
+    nodes: bool = True
 
     @property
     def name(self) -> str:
@@ -138,7 +140,8 @@ class ZoneSpec:
 
     ``empty`` zones exist but their temp reads as nothing, as some do on phones. ``trip_c``/``hysteresis_c`` with
     ``cools`` (policy names or ``gpu``) make the zone throttle these, one step a poll; above ``hotplug_c`` (if set) the
-    policies' CPUs are taken offline until ten degrees below. ``scale``: units of ``temp`` in a degree.
+    policies' CPUs are taken offline until ten degrees below. ``scale``: units of ``temp`` in a degree; ``number``: of
+    the (first) zone, where it is not simply the next one.
     """
 
     types: tuple[str, ...]
@@ -153,6 +156,7 @@ class ZoneSpec:
     hotplug_c: float = 0.0
     cools: tuple[str, ...] = ()
     policy: str = "step_wise"
+    number: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +180,16 @@ class DaemonSpec:
 
 @dataclass(frozen=True, slots=True)
 class StaticSpec:
-    """A file that holds what is written to it: text, permission bits, owner, and whether writes are taken."""
+    """A file that holds what is written to it: text, permission bits, owner.
+
+    ``error``: the errno reading it gives instead; ``target``: it is a link there.
+    """
 
     text: str = ""
     mode: int = 0o444
     owner: int = 0
     error: int = 0
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,10 +44,10 @@ class Cooling:
 
 
 class Zone:
-    """A thermal zone: its type, the spec it belongs to, and its own small offset."""
+    """A thermal zone: its number and type, the spec it belongs to, and its own small offset."""
 
-    def __init__(self, kind: str, spec: ZoneSpec, offset_c: float) -> None:
-        self.kind, self.spec, self.offset_c = kind, spec, offset_c
+    def __init__(self, number: int, kind: str, spec: ZoneSpec, offset_c: float) -> None:
+        self.number, self.kind, self.spec, self.offset_c = number, kind, spec, offset_c
         self.enabled = True
         self.plugged_out = False
 
@@ -68,11 +68,12 @@ class Heat:
         self.temps: dict[str, float] = {}
         for mass in self._masses:
             self.temps[mass.name] = self.temps.get(mass.base, spec.ambient_c) + mass.idle_w * mass.c_per_w
-        self.zones = [
-            Zone(kind, part, part.offset_c + chance.uniform(-part.spread_c, part.spread_c))
-            for part in spec.zones
-            for kind in part.types
-        ]
+        self.zones: list[Zone] = []
+        for part in spec.zones:
+            number = part.number if part.number >= 0 else (self.zones[-1].number + 1 if self.zones else 0)
+            for index, kind in enumerate(part.types):
+                offset = part.offset_c + chance.uniform(-part.spread_c, part.spread_c)
+                self.zones.append(Zone(number + index, kind, part, offset))
         self.cooling = {
             policy.spec.name: Cooling(f"thermal-cpufreq-{index}", policy.table[::-1], _limit_cpu(policy))
             for index, policy in enumerate(policies)
@@ -194,13 +195,13 @@ def install(tree: Tree, heat: Heat) -> None:
         tree.file(f"{base}/max_state", f"{len(device.states) - 1}\n")
         tree.file(f"{base}/cur_state", lambda device=device: f"{device.state}\n", write)  # type: ignore[misc]
         tree.link(f"{CLASS_DIR}/cooling_device{index}", base)
-    for index, zone in enumerate(heat.zones):
-        base = f"{_HOME}/thermal_zone{index}"
+    for zone in heat.zones:
+        base = f"{_HOME}/thermal_zone{zone.number}"
         _install_zone(tree, base, heat, zone)
         for place, name in enumerate(zone.spec.cools if zone.spec.trip_c else ()):
             if name in numbers:
                 tree.link(f"{base}/cdev{place}", f"{_HOME}/cooling_device{numbers[name]}")
-        tree.link(f"{CLASS_DIR}/thermal_zone{index}", base)
+        tree.link(f"{CLASS_DIR}/thermal_zone{zone.number}", base)
 
 
 def _install_zone(tree: Tree, base: str, heat: Heat, zone: Zone) -> None:
