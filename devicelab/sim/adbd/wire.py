@@ -85,7 +85,8 @@ class Decoder:
                 return
             payload = bytes(self._buffer[HEADER.size : end])
             del self._buffer[:end]
-            # The first packet of a newer peer still carries a checksum, a later one carries 0.
-            if self.verify and checksum(payload) != check:
+            # A server that greets a device again after a reconnect already leaves the checksum out of its greeting.
+            exempt = command == CNXN and arg0 >= VERSION_NO_CHECKSUM
+            if self.verify and not exempt and checksum(payload) != check:
                 raise ProtocolError("payload does not fit its checksum")
             yield Packet(command, arg0, arg1, payload)
