@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from devicelab import boards, knobs, transports
+from devicelab import boards, evidence, knobs, transports
 from devicelab.build import Built, build
 from devicelab.errors import DeviceRefusedError, DeviceUnreachableError
 from devicelab.lab import DeviceEntry
@@ -144,6 +144,11 @@ def probe(entry: DeviceEntry, transport: Transport) -> Basics:
         ) from error
 
 
+def node_patterns() -> tuple[str, ...]:
+    """Patterns of all nodes that are read from every device: what knobs, board files and evidence need."""
+    return tuple(dict.fromkeys((*knobs.globs(), *evidence.GLOBS)))
+
+
 def identify(entry: DeviceEntry) -> str:
     """The board kind of a device, by its properties alone (nodes are not read)."""
     transport = transports.connect(entry.address)
@@ -179,7 +184,7 @@ def _open(entry: DeviceEntry, transport: Transport, patterns: tuple[str, ...]) -
     agent = build("agent", basics.abi)
     if basics.sums.get("agent") != agent.sha256:
         transport.push(agent.path, f"{basics.dir}/bin/agent", mode=0o755)
-    tree = _snapshot(entry, transport, basics, (*knobs.globs(), *patterns))
+    tree = _snapshot(entry, transport, basics, (*node_patterns(), *patterns))
     board = boards.recognise(basics.props, tree, named=entry.board)
     facts = Facts(
         name=entry.name,

@@ -25,6 +25,7 @@ class DeviceEntry(Noun):
         tags: words for selecting devices in farm jobs.
         root: how root is reached; ``None`` to find out.
         dir: directory on the device; ``None`` for the usual one.
+        abi: of a machine that only gets bundles (others are asked).
         python: interpreter for tenants that are Python scripts.
         prefixes: installed software a scheduler needs, by name (``xsched = "/opt/xsched"``).
     """
@@ -36,6 +37,7 @@ class DeviceEntry(Noun):
     root: RootMethod | None = None
     dir: str | None = None
     python: str = "python3"
+    abi: str = "x86_64"
     prefixes: dict[str, str] = Field(default_factory=dict)
 
 

@@ -48,6 +48,11 @@ def data_dir(name: str) -> Path:
     return inside if inside.is_dir() else package.parent / name
 
 
+def script(name: str) -> Path:
+    """A script in ``devicelab/workloads/scripts`` that is pushed to devices."""
+    return Path(__file__).resolve().parent / "workloads" / "scripts" / name
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dict.
 

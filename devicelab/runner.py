@@ -12,6 +12,7 @@ from typing import Any
 
 import stamina
 
+from devicelab import registry
 from devicelab.build import Built, build
 from devicelab.errors import (
     ConfigError,
@@ -202,7 +203,7 @@ def deploy(
         for item in built
         if device.sums.get(item.program) != item.sha256
     ]
-    scripts = {name: Path(__file__).parent / "workloads" / "scripts" / name for name in files}
+    scripts = {name: registry.script(name) for name in files}
     sums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in scripts.items()}
     pairs += [
         (path, f"{device.facts.dir}/bin/{name}", 0o644)

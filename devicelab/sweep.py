@@ -16,6 +16,7 @@ from typing import Any
 
 from devicelab import knobs, registry, runner, tenancy
 from devicelab import plan as planning
+from devicelab.build import Built
 from devicelab.errors import ConfigError, LabError, MeasurementError
 from devicelab.facts import Device, open_device
 from devicelab.lab import DeviceEntry
@@ -77,6 +78,17 @@ def holder() -> str:
 def new_campaign_id() -> str:
     """Sortable by time, unlikely to be drawn twice: ``20261122-101500-3f2a``."""
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+
+
+def binary_info(built: Built) -> BinaryInfo:
+    """A built program as the store keeps it."""
+    return BinaryInfo(
+        name=built.program,
+        sha256=built.sha256,
+        target=built.abi,
+        toolchain=built.toolchain,
+        compiler=built.compiler_version,
+    )
 
 
 def place_of(device: Device) -> Place:
@@ -142,16 +154,7 @@ def _conductor(
         facts=device.facts,
         cells=tuple(planned.cells.values()),
         command=" ".join(sys.argv),
-        binaries=[
-            BinaryInfo(
-                name=item.program,
-                sha256=item.sha256,
-                target=item.abi,
-                toolchain=item.toolchain,
-                compiler=item.compiler_version,
-            )
-            for item in built
-        ],
+        binaries=[binary_info(item) for item in built],
         plan_json=json.dumps([json.loads(plan.to_json()) for plan in planned.plans]),
         night=night,
     )
@@ -331,18 +334,21 @@ def judge(
     return measurements, tuple(dict.fromkeys(flags))
 
 
-def _conclude(conductor: _Conductor, report_to: Path | None, *, interrupted: bool) -> SweepResult:
-    store, campaign, facts = conductor.store, conductor.campaign, conductor.device.facts
-    results = store.results(campaign)
-    findings: list[Finding] = []
-    for name in conductor.experiment.analyses:
-        findings += registry.module("analyses", name).analyse(results)
-    if conductor.experiment.checks and "checks" not in conductor.experiment.analyses:
-        findings += registry.module("analyses", "checks").analyse(results)
-    store.add_findings(campaign, findings)
+def conclude(store: Store, campaign: str, report_to: Path | None = None) -> tuple[tuple[Finding, ...], Path]:
+    """Analyse a campaign's stored runs, store the findings and write the report page."""
     from devicelab.report import build_report
 
-    runs = results.runs()
+    results = store.results(campaign)
+    names = dict.fromkeys((*results.experiment.analyses, *(("checks",) if results.experiment.checks else ())))
+    findings = tuple(finding for name in names for finding in registry.module("analyses", name).analyse(results))
+    store.add_findings(campaign, findings)
+    return findings, build_report(store, campaign, report_to)
+
+
+def _conclude(conductor: _Conductor, report_to: Path | None, *, interrupted: bool) -> SweepResult:
+    store, campaign, facts = conductor.store, conductor.campaign, conductor.device.facts
+    findings, report = conclude(store, campaign, report_to)
+    runs = store.results(campaign).runs()
     valid = set(runs.loc[runs["valid"], "cell_id"]) if len(runs) else set()
     return SweepResult(
         campaign=campaign,
@@ -353,8 +359,8 @@ def _conclude(conductor: _Conductor, report_to: Path | None, *, interrupted: boo
         planned=len(conductor.runs),
         invalid=int((~runs["valid"]).sum()) if len(runs) else 0,
         invalid_cells=tuple(c.label() for i, c in conductor.cells.items() if i not in valid),
-        report=build_report(store, campaign, report_to),
-        findings=tuple(findings),
+        report=report,
+        findings=findings,
         unmet=conductor.unmet,
         undone=conductor.undone,
         interrupted=interrupted,

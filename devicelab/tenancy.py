@@ -1,5 +1,7 @@
 """Tenants that share one GPU (or CPU): from an experiment's tenants and a leg to the programs of a run."""
 
+import re
+import statistics
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +12,15 @@ from devicelab import knobs, registry
 from devicelab.errors import ConfigError
 from devicelab.model.experiment import STANDALONE, Cell, Experiment, Level, Tenant
 from devicelab.model.journal import Flag, RunRecord
-from devicelab.model.measurement import Measurement
+from devicelab.model.measurement import Measurement, Metric
 from devicelab.model.plan import Program, Step, Witness
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
 from devicelab.workloads.base import CommandLine, Context
 
 WORDS = ("scheduler", "pressure", "tenant")
+
+GAUGE = "gpu use"
+_GAUGED = {"gpu_use_pct": "pct", "gpu_sm_mhz": "MHz", "gpu_temperature_c": "C", "gpu_power_w": "W"}
 
 # Loading and warming up a model took more than 16 s once: a barrier that gives up early loses a run.
 _READY_MS = 300_000
@@ -144,7 +149,26 @@ def crowd(cell: Cell, repetition: int, experiment: Experiment, place: Place) -> 
         for tenant in tenants
         for copy in range(tenant.copies)
     )
-    return Crowd(programs, treatment.steps, treatment.witnesses, tenants)
+    gauge = (_gpu_use(experiment.duration_s),) if place.facts.board.kind == "nvidia-server" else ()
+    return Crowd(programs, treatment.steps, (*treatment.witnesses, *gauge), tenants)
+
+
+def _gpu_use(duration_s: float) -> Witness:
+    """NVIDIA's own gauge over the window: "some kernel was running", not occupancy; clocks and power beside it."""
+    seconds = max(2, round(duration_s) - 2)
+    query = "--query-gpu=utilization.gpu,clocks.sm,temperature.gpu,power.draw"
+    argv = ("timeout", str(seconds), "nvidia-smi", query, "--format=csv,noheader,nounits", "-lms", "500")
+    return Witness(name=GAUGE, argv=argv, timeout_ms=(seconds + 10) * 1000)
+
+
+def parse_gauge(text: str) -> Measurement | None:
+    """The gauge's readings: means over the window, ``None`` if there is none."""
+    rows = [re.findall(r"[0-9.]+", line) for line in text.splitlines()]
+    columns = list(zip(*(row for row in rows if len(row) == len(_GAUGED)), strict=False))
+    if not columns:
+        return None
+    means = {name: statistics.fmean(map(float, column)) for name, column in zip(_GAUGED, columns, strict=True)}
+    return Measurement(metrics={name: Metric(means[name], unit) for name, unit in _GAUGED.items()})
 
 
 def _program(
@@ -203,6 +227,9 @@ def judge(record: RunRecord, cell: Cell, experiment: Experiment) -> tuple[dict[s
             continue
         measurements[result.name] = measured
         flags += measured.flags
+    for witness in record.witnesses:
+        if witness.name == GAUGE and (gauged := parse_gauge(witness.stdout)) is not None:
+            measurements[GAUGE] = gauged
     leg = parse_leg(cell.levels.get("scheduler", "native"))
     flags += registry.module("schedulers", leg.scheduler).verify(leg.variant, tenants, record)
     return measurements, tuple(flags)

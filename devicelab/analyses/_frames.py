@@ -1,5 +1,6 @@
 """What several analyses ask of a campaign: its valid runs, a figure of each run, levels and their labels."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -117,3 +118,21 @@ def cpu_use(record: Mapping[str, Any]) -> float | None:
 def simulated(results: Results) -> bool:
     """Whether an emulated part or a virtual board had a share in the results."""
     return bool(results.info.get("simulated", False))
+
+
+_CLOCKS = {
+    "cpu": re.compile(r"/scaling_cur_freq$"),
+    "gpu": re.compile(r"/(gpuclk|gpu_clock|clock|cur_freq)$"),
+}
+
+
+def clocks(record: Mapping[str, Any], word: str) -> dict[str, float]:
+    """Median clock during a run by node, as sampled: ``cpu`` (kHz, a node a policy) or ``gpu`` (the node's unit)."""
+    nodes = (record.get("samples") or {}).get("nodes") or {}
+    found = {}
+    for path, texts in nodes.items():
+        if _CLOCKS[word].search(path):
+            readings = [int(text) for text in texts if text is not None and text.strip().isdecimal()]
+            if any(readings):
+                found[path] = float(np.median([reading for reading in readings if reading]))
+    return found

@@ -137,12 +137,12 @@ def _observed(shaped: Mapping[str, NDArray[np.float64]]) -> Observed | None:
 
 
 def _median(values: Floats) -> Floats:
-    """Median along the first axis without NaN; NaN where there is nothing else."""
-    known = ~np.isnan(values).all(axis=0)
-    result = np.full(values.shape[1], np.nan)
-    if known.any():
-        result[known] = np.nanmedian(values[:, known], axis=0)
-    return result
+    """Median along the first axis without NaN; NaN where there is nothing else. (np.nanmedian is ten times slower.)"""
+    ordered = np.sort(values, axis=0)  # NaN last
+    count = (~np.isnan(values)).sum(axis=0)
+    column = np.arange(values.shape[1])
+    low, high = ordered[np.maximum(count - 1, 0) // 2, column], ordered[np.minimum(count // 2, len(values) - 1), column]
+    return np.where(count > 0, (low + high) / 2, np.nan)
 
 
 @dataclass(frozen=True, eq=False)

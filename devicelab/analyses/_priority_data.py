@@ -80,7 +80,7 @@ def load(results: Results) -> dict[Key, Service]:
     wide = metrics.pivot_table(index=["run_id", "program"], columns="metric", values="value")
     parts = {
         (str(run_id), str(program)): part
-        for (run_id, program), part in requests.groupby(["run_id", "program"], sort=False)  # type: ignore[misc]
+        for (run_id, program), part in requests.groupby(["run_id", "program"], sort=False)
     }
     for run in runs.to_dict("records"):
         programs = [program for run_id, program in parts if run_id == run["run_id"]]

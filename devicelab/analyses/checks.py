@@ -1,6 +1,5 @@
 """The experiment's own checks: a figure of some cells, or its ratio to other cells, against a bound."""
 
-import math
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -8,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from devicelab.analyses import _frames, _stats
+from devicelab.analyses import _findings, _frames, _stats
 from devicelab.errors import ConfigError
 from devicelab.model.experiment import Check, Finding, Level, Verdict
 from devicelab.model.results import Results
@@ -82,16 +81,13 @@ def _judge(check: Check, results: Results, runs: pd.DataFrame) -> Finding:
     verdict = _verdict(got, _COMPARE[sign], bound)
     if verdict in {"insufficient n", "inconclusive"}:
         reasons.append("more repetitions would decide it")
-    return Finding(
-        analysis="checks",
-        claim=f"{check.name}: {check.metric} {check.bound}",
-        verdict=verdict,
-        estimate=got.estimate if math.isfinite(got.estimate) else None,
-        low=got.low,
-        high=got.high,
+    return _findings.make(
+        "checks",
+        f"{check.name}: {check.metric} {check.bound}",
+        verdict,
+        got,
         unit=shown,
-        n=got.n,
-        reasons=tuple(reasons),
+        reasons=reasons,
         simulated=_frames.simulated(results),
     )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from devicelab.analyses import _frames, _plot, _stats
+from devicelab.analyses import _findings, _frames, _plot, _stats
 from devicelab.analyses.base import Figure
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
@@ -22,15 +22,12 @@ def analyse(results: Results) -> tuple[Finding, ...]:
     uses = table(results)
     simulated = _frames.simulated(results)
     findings = [
-        Finding(
-            analysis="load",
-            claim=f"CPU use, whole device: {row['label']}",
-            verdict="info" if row["n"] else "insufficient n",
-            estimate=_or_none(row["estimate"]),
-            low=_or_none(row["low"]),
-            high=_or_none(row["high"]),
+        _findings.make(
+            "load",
+            f"CPU use, whole device: {row['label']}",
+            "info" if row["n"] else "insufficient n",
+            _findings.interval(row),
             unit="%",
-            n=int(row["n"]),
             reasons=_reasons(row, str(results.info.get("board_title") or results.info.get("board", ""))),
             simulated=simulated,
         )
@@ -153,7 +150,3 @@ def _ran(results: Results) -> Finding | None:
         reasons=tuple(f"{count} of {len(loaded)} runs: {code}" for code, count in counts.items() if count)
         or (f"{len(loaded)} runs with a load, none flagged",),
     )
-
-
-def _or_none(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else float(value)

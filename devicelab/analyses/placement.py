@@ -4,10 +4,9 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from devicelab.analyses import _frames, _plot, _stats
+from devicelab.analyses import _findings, _frames, _plot, _stats
 from devicelab.analyses.base import Figure
 from devicelab.model.experiment import Finding, Verdict
 from devicelab.model.results import Results
@@ -29,15 +28,12 @@ def analyse(results: Results) -> tuple[Finding, ...]:
     simulated = _frames.simulated(results)
     lost = _lost(results)
     return tuple(
-        Finding(
-            analysis="placement",
-            claim=f"Does {row['label']} change the {row['figure']}?",
-            verdict=row["verdict"],
-            estimate=_known(row["estimate"]),
-            low=_known(row["low"]),
-            high=_known(row["high"]),
+        _findings.make(
+            "placement",
+            f"Does {row['label']} change the {row['figure']}?",
+            row["verdict"],
+            _findings.interval(row),
             unit="x idle",
-            n=int(row["n"]),
             reasons=(
                 f"median {row['loaded']:,.0f} with the load, {row['idle']:,.0f} without ({row['unit']})",
                 *lost.get((row["load"], row["placement"]), ()),
@@ -98,9 +94,7 @@ def table(results: Results) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     adjusted = _stats.benjamini_hochberg(frame["p"])
     verdicts: list[Verdict] = [
-        _stats.differs(
-            _stats.Interval(row["estimate"], _known(row["low"]), _known(row["high"]), int(row["n"])), TOLERANCE, p
-        )
+        _stats.differs(_findings.interval(row), TOLERANCE, p)
         for row, p in zip(frame.to_dict("records"), adjusted, strict=True)
     ]
     return frame.assign(p_adjusted=adjusted, verdict=verdicts)
@@ -155,10 +149,6 @@ def _lost(results: Results) -> dict[tuple[str, str], tuple[str, ...]]:
 def _by_repetition(part: pd.DataFrame, values: "pd.Series[float]") -> "pd.Series[float]":
     figures = part.set_index("repetition")["run_id"].map(values).astype("float64")
     return figures[~figures.index.duplicated()]
-
-
-def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _empty() -> pd.DataFrame:

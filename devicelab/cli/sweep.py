@@ -1,5 +1,6 @@
 """``devicelab sweep``: run an experiment on a device."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +21,9 @@ from devicelab.cli._out import (
 )
 
 if TYPE_CHECKING:
+    from devicelab.lab import DeviceEntry
     from devicelab.model.device import Facts
+    from devicelab.model.experiment import Experiment
     from devicelab.plan import Planned
     from devicelab.sweep import SweepResult
 
@@ -35,6 +38,10 @@ def register(app: typer.Typer) -> None:
         dry_run: DryRunOption = False,
         set_: SetOption = None,
         resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished campaign.")] = False,
+        bundle: Annotated[
+            Path | None,
+            typer.Option("--bundle", help="Write an archive for a machine devicelab cannot reach, and run nothing."),
+        ] = None,
         store: StoreOption = None,
         report: PathOption = None,
         json_: JsonOption = False,
@@ -47,6 +54,9 @@ def register(app: typer.Typer) -> None:
 
         chosen = experiment_files.load(experiment, set_ or ())
         entry = lab.choose(board)
+        if bundle is not None:
+            _write_bundle(chosen, entry, bundle, json_=json_)
+            return
         if dry_run:
             planned, facts = sweeping.dry_run(chosen, entry)
             if json_:
@@ -72,6 +82,19 @@ def register(app: typer.Typer) -> None:
         failed = [finding for finding in result.findings if finding.verdict == "fail"]
         if failed:
             raise CheckFailedError(f"{len(failed)} checks failed: {failed[0].claim}", device=result.device)
+
+
+def _write_bundle(experiment: "Experiment", entry: "DeviceEntry", to: Path, *, json_: bool) -> None:
+    from devicelab.bundle import write_bundle
+
+    manifest = write_bundle(experiment, entry, to)
+    runs = sum(len(plan.runs) for plan in manifest.plans)
+    if json_:
+        print_json({"bundle": str(to), "campaign": manifest.campaign, "runs": runs})
+        return
+    say(f"campaign {manifest.campaign}, {runs} runs; there: tar -xf {to.name} && sh run.sh")
+    say("here, with what it leaves: devicelab import result.tar")
+    typer.echo(str(to))
 
 
 def _show_plan(planned: "Planned", facts: "Facts") -> None:
