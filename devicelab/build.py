@@ -21,9 +21,10 @@ from pathlib import Path
 
 from devicelab import registry
 from devicelab.errors import BuildError, ConfigError
+from devicelab.model.device import Facts
 from devicelab.toolchain import Compiler, Missing, Place, Toolchain, find_compiler, host_abi, toolchains
 
-__all__ = ["Built", "Choice", "build", "choose", "clear", "programs", "sources", "toolchains"]
+__all__ = ["Built", "Choice", "build", "build_for", "choose", "clear", "programs", "sources", "toolchains"]
 
 # What all native programs are held to, whatever compiles them.
 COMMON_FLAGS = (
@@ -198,6 +199,11 @@ def build(program: str, abi: str, *, place: Place | None = None, toolchain: str 
         loads_libraries=choice.toolchain.loads_libraries,
         note=choice.note,
     )
+
+
+def build_for(program: str, facts: Facts) -> Built:
+    """``build`` for a device: its ABI, and where it is. Raises as ``build`` does."""
+    return build(program, facts.abi, place="local" if facts.address.startswith("local:") else facts.os)
 
 
 def clear() -> int:

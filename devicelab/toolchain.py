@@ -118,7 +118,12 @@ def find_compiler(toolchain: Toolchain, abi: str) -> Compiler | Missing:
         return _find_ndk()
     if abi != host_abi():
         return Missing(f"this machine is {host_abi() or platform.machine()}, not {abi}")
-    return _find_host()
+    found = _find_host()
+    if toolchain.link == "static" and isinstance(found, Compiler):
+        library = _ask(found.argv, ("-print-file-name=libc.a",))
+        if isinstance(library, Missing) or not Path(library.version).is_absolute():
+            return Missing("this machine has no static C library (libc.a)")
+    return found
 
 
 def _find_host() -> Compiler | Missing:

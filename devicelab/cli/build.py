@@ -27,7 +27,7 @@ def build(
 ) -> None:
     """Compile native programs, or take them from the cache, and show what was built with what."""
     from devicelab import build as builder
-    from devicelab.errors import ConfigError
+    from devicelab.errors import BuildError, ConfigError
     from devicelab.toolchain import host_abi
 
     if everything and (abi or toolchain):
@@ -48,14 +48,22 @@ def build(
         )
     names = (program,) if program else builder.programs()
     done: dict[str, Built] = {}
+    failed: list[BuildError] = []
     for name in names:
         for where, place in places:
-            built = builder.build(name, where, place=place, toolchain=toolchain)
-            done.setdefault(str(built.path), built)
+            try:
+                built = builder.build(name, where, place=place, toolchain=toolchain)
+            except BuildError as error:
+                failed.append(error)
+            else:
+                done.setdefault(str(built.path), built)
     if as_json:
         typer.echo(json.dumps({"built": [_row(built) for built in done.values()]}))
-    else:
+    elif done:
         _show(list(done.values()))
+    if failed:
+        hints = dict.fromkeys(error.hint for error in failed if error.hint)
+        raise BuildError("\n".join(error.message for error in failed), hint="; ".join(hints) or None)
 
 
 def _row(built: "Built") -> dict[str, Any]:

@@ -6,12 +6,14 @@ import stat
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from devicelab import build as builder
 from devicelab import registry, toolchain
 from devicelab.errors import BuildError, ConfigError
+from devicelab.model.device import Board, Facts
 from devicelab.toolchain import Compiler, Missing, Toolchain, host_abi
 
 HOST = str(host_abi())
@@ -165,6 +167,42 @@ def test_on_this_machine_its_own_compiler_is_taken_and_zig_where_there_is_none(
     _only(monkeypatch, "zig-musl", "zig-gnu")
     assert builder.choose("loader", HOST).toolchain.name == "zig-gnu"
     assert builder.choose("hello", HOST).toolchain.name == "zig-musl"
+
+
+def test_a_machine_of_our_own_kind_elsewhere_gets_a_static_program(
+    native: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _only(monkeypatch, "zig-musl", "zig-gnu", "host", "host-static")
+    assert builder.choose("hello", HOST, place="linux").toolchain.name == "host-static"
+    assert builder.choose("hello", HOST, place="android").toolchain.name == "host-static"
+    assert builder.choose("loader", HOST, place="linux").toolchain.name == "zig-gnu"
+
+
+def test_without_a_static_c_library_the_host_compiler_is_not_taken_for_static_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "c++"
+    compiler.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "c++ 1" || echo libc.a\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    chain = next(chain for chain in toolchain.toolchains() if chain.name == "host-static")
+    assert toolchain.find_compiler(chain, HOST) == Missing("this machine has no static C library (libc.a)")
+
+
+def test_a_device_gets_what_fits_its_place(native: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[object] = []
+    monkeypatch.setattr(builder, "build", lambda program, abi, *, place: built.append((program, abi, place)))
+    common: dict[str, Any] = {
+        "name": "d",
+        "board": Board(kind="k", title="t"),
+        "kernel": "6",
+        "boot_id": "b",
+        "root": "none",
+    }
+    for address, os_name in (("local:", "linux"), ("ssh:a@b", "linux"), ("adb:S", "android")):
+        facts = Facts(**common, address=address, os=os_name, abi="arm64-v8a", dir="/d")
+        builder.build_for("hello", facts)
+    assert built == [("hello", "arm64-v8a", place) for place in ("local", "linux", "android")]
 
 
 def test_a_missing_compiler_is_an_error_that_says_what_to_install(
