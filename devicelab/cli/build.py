@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -79,7 +80,8 @@ def _show(done: list["Built"]) -> None:
         table.add_column(title, justify="right" if title == "bytes" else "left", overflow="fold")
     for built in done:
         state = "cached" if built.cached else f"{built.seconds:.1f} s"
-        row = (built.program, built.abi, built.toolchain, built.compiler_version, str(built.size_bytes))
+        compiler = re.sub(r"\s*\([^)]*\)", "", built.compiler_version)  # the distribution's own long name of it
+        row = (built.program, built.abi, built.toolchain, compiler, str(built.size_bytes))
         table.add_row(*row, built.sha256[:12], state)
     console = Console()
     console.print(table)
