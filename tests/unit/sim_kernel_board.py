@@ -5,6 +5,7 @@ import errno
 import fnmatch
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from devicelab import boards
@@ -58,12 +59,15 @@ class Tasks:
         return found
 
 
+known = cache(load_spec)
+
+
 class Bench:
     """A board on the bench: short words for reading, writing and letting time pass."""
 
     def __init__(self, spec: BoardSpec | str) -> None:
         self.clock, self.tasks = Clock(), Tasks()
-        self.spec = load_spec(spec) if isinstance(spec, str) else spec
+        self.spec = known(spec) if isinstance(spec, str) else spec
         self.kernel = Kernel(self.spec, clock=self.clock, processes=self.tasks)
 
     def r(self, path: str, uid: int = 0) -> str:

@@ -2,15 +2,17 @@
 
 import errno
 import posixpath
+import re
 from collections.abc import Callable
 
 from devicelab.sim.kernel.nodes import Caller, Tree, fail
 from devicelab.sim.kernel.processes import Processes
 from devicelab.sim.kernel.spec import BoardSpec
-from devicelab.sim.kernel.text import cpu_ranges, parse_ranges, scan_int
+from devicelab.sim.kernel.text import cpu_ranges, parse_ranges, scan_int, strict_int
 
 _SYSTEM = 1000
 _MODE = 0o664
+_MAX_SHARES = 1 << 18
 CPUSET, STUNE, UCLAMP = "/dev/cpuset", "/dev/stune", "/dev/cpuctl"
 
 
@@ -117,22 +119,36 @@ class CpuSets:
 
 
 def install_groups(tree: Tree, hierarchy: Hierarchy, groups: tuple[str, ...], values: dict[str, str]) -> None:
-    """Put a hierarchy whose groups hold plain numbers into the tree (schedtune, uclamp)."""
+    """Put a hierarchy whose groups hold single values into the tree (schedtune, uclamp)."""
     for group in (hierarchy.root, *(posixpath.join(hierarchy.root, name) for name in groups)):
         hierarchy.add(tree, group)
         for name, text in values.items():
-            held = [text]
+            _value(tree, f"{group}/{name}", text, _percent if "uclamp" in name else _integer)
 
-            def write(value: str, _caller: Caller, held: list[str] = held) -> None:
-                # uclamp takes "max" and percentages, schedtune integers: what is no number is refused.
-                word = value.strip()
-                if not word.lstrip("-").replace(".", "", 1).isdecimal() and word != "max":
-                    raise fail(errno.EINVAL)
-                held[0] = word
 
-            tree.file(
-                f"{group}/{name}",
-                lambda held=held: f"{held[0]}\n",  # type: ignore[misc]
-                write,
-                owner=_SYSTEM,
-            )
+def _value(tree: Tree, path: str, text: str, take: Callable[[str], str]) -> None:
+    held = [text]
+
+    def write(value: str, _caller: Caller) -> None:
+        held[0] = take(value.strip())
+
+    tree.file(path, lambda: f"{held[0]}\n", write, owner=_SYSTEM)
+
+
+def _integer(word: str) -> str:
+    # schedtune.boost: -100 to 100, prefer_idle and shares: any number (kstrto*).
+    value = strict_int(word)
+    if not -100 <= value <= _MAX_SHARES:
+        raise fail(errno.EINVAL)
+    return str(value)
+
+
+def _percent(word: str) -> str:
+    # capacity_from_percent (kernel/sched/core.c): "max", or a percentage with two decimals.
+    if word == "max":
+        return word
+    if not re.fullmatch(r"\d{1,9}(\.\d*)?", word):
+        raise fail(errno.EINVAL)
+    if float(word) > 100:
+        raise fail(errno.ERANGE)
+    return f"{float(word):.2f}" if float(word) < 100 else "max"
