@@ -4,7 +4,6 @@ A transport says how a command is opened (``_open``); the rest is here, so that 
 """
 
 import hashlib
-import secrets
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -113,9 +112,9 @@ class PosixTransport(ABC):
         """The shell command itself, or if it is longer than ``limit``, one that runs it from a file on the device."""
         if len(command) <= limit:
             return command
-        file = f"{self.scratch}/.{scripts.new_token()}"
+        file = f"{self.scratch}/{scripts.new_name()}"
         text = b"rm -f %b\n%b\n" % (file.encode(), command)
-        self._check(self._run(scripts.script(scripts.RECEIVE, file), stdin=chunks(text)), f"cannot write {file}")
+        self._store(file, chunks(text), SERVICE_TIMEOUT_S)
         return b"exec sh %b" % file.encode()
 
     @abstractmethod
@@ -313,8 +312,7 @@ class PosixTransport(ABC):
                 raise
             except BaseException:
                 # GeneratorExit is how a caller ends a follow.
-                if not command.finish(_FOLLOW_END_S):
-                    self._end(command)
+                self._finish(command)
                 raise
         if follower is not None and event[1][0] == 0:
             return
@@ -325,15 +323,25 @@ class PosixTransport(ABC):
         message = f"{remote} arrived damaged (SHA-256 differs), or changed meanwhile"
         return DeviceUnreachableError(message, device=self.address, hint="try again; if it stays, change the cable")
 
+    def _finish(self, command: Running) -> None:
+        """End a command that ends with its input, and prove it gone."""
+        try:
+            gone = command.finish(_FOLLOW_END_S)
+        except DeviceUnreachableError:
+            return  # Its input has ended with the connection.
+        if not gone:
+            self._end(command)
+
     def _upload(self, files: Sequence[tuple[Path, str]]) -> list[Sent]:
         """Write files to the device, with missing folders above them."""
-        return [self._send(local, remote) for local, remote in files]
+        sources = [(Source(local, self.address), remote) for local, remote in files]
+        for source, remote in sources:
+            self._store(remote, source.chunks(), transfer_timeout_s(source.size))
+        return [source.sent() for source, _ in sources]
 
-    def _send(self, local: Path, remote: str) -> Sent:
-        source = Source(local, self.address)
-        done = self._run(scripts.script(scripts.RECEIVE, remote), transfer_timeout_s(source.size), source.chunks())
-        self._check(done, f"cannot write {remote}")
-        return source.sent()
+    def _store(self, remote: str, data: Iterator[bytes], timeout_s: float) -> None:
+        """Write one file to the device."""
+        self._check(self._run(scripts.script(scripts.RECEIVE, remote), timeout_s, data), f"cannot write {remote}")
 
     def _download(self, remote: str, sink: Callable[[bytes], None]) -> None:
         """Hand a file's bytes to ``sink``.
@@ -348,4 +356,4 @@ class PosixTransport(ABC):
 def _beside(remote: str) -> str:
     """A new name in the same folder."""
     folder, slash, _ = remote.rpartition("/")
-    return f"{folder}{slash}.{secrets.token_hex(8)}.part"
+    return f"{folder}{slash}{scripts.new_name()}"

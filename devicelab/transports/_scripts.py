@@ -17,14 +17,51 @@ NOT_PLACED = 73
 
 # First line of a command on stderr: a random token and /proc/PID/stat of the shell that becomes the command. It costs
 # no process and no round trip, and tells whom to end after a time-out. Expects the token in $1.
-HEADER = '{ IFS= read -r s </proc/$$/stat; } 2>/dev/null || s=$$; echo "$1 $s" >&2; shift; '
+_STAT_LINE = "{ IFS= read -r _dl </proc/$$/stat; } 2>/dev/null || _dl=$$; "
+HEADER = _STAT_LINE + 'echo "$1 $_dl" >&2; shift; '
 
-# `exec` runs the program even where the shell has a builtin of that name.
-EXEC = HEADER + 'exec "$@"'
+# `exec` runs the program where the shell has a builtin of that name. Not so in Android's mksh, whose echo, for one, is
+# not the program's equal: there the program is looked up first.
+_PROGRAM = r"""
+if [ -n "${KSH_VERSION-}" ]; then case $1 in */*) ;; *)
+  _dl=; _dl_ifs=$IFS; IFS=:
+  for _dl_dir in $PATH; do
+    [ -f "$_dl_dir/$1" ] && [ -x "$_dl_dir/$1" ] && { _dl=$_dl_dir/$1; break; }
+  done
+  IFS=$_dl_ifs
+  [ -n "$_dl" ] || { echo "$1: not found" >&2; exit 127; }
+  shift; set -- "$_dl" "$@";;
+esac; fi
+"""
+
+EXEC = HEADER + _PROGRAM + 'exec "$@"'
 
 # As EXEC where a signal that ends the session's shell would be lost: the shell stays and turns it into 128 + n.
-# It says nothing itself ("Killed"): its own stderr is closed off, the program's is not.
-EXEC_AND_WAIT = HEADER + 'exec 3>&2 2>/dev/null; ( exec "$@" ) 2>&3 3>&-; exit $?'
+# It says nothing itself ("Killed"): its own stderr is closed off, the program's is not. (Redirecting the subshell from
+# outside would take mksh's own words along.)
+EXEC_AND_WAIT = HEADER + "exec 3>&2 2>/dev/null; (" + _PROGRAM + 'exec "$@" ) 2>&3 3>&-; exit $?'
+
+# For an adb without shell_v2, whose one stream has no exit code: token and header line, the program's stdout, token and
+# exit code, the program's stderr, token. $1 and $2 token in two halves, so that no list of processes shows it whole; $3
+# file to take as stdin and remove (empty: stdin as it is), rest the program. The file for stderr is unlinked as soon as
+# it is open, so nothing stays behind whatever happens.
+LEGACY = (
+    "exec 2>/dev/null\n"
+    + _STAT_LINE
+    + r"""
+token=$1$2 input=$3; shift 3
+echo "$token $_dl"
+for dir in /data/local/tmp "${TMPDIR:-/tmp}" /tmp; do err=$dir/.${token#?}; : >"$err" && break; done
+[ -e "$err" ] || { echo "$token 73"; echo "no folder for temporary files"; echo "$token"; exit; }
+exec 4>"$err" 5<"$err"; rm -f "$err"
+if [ -n "$input" ]; then exec <"$input"; [ "$input" = /dev/null ] || rm -f "$input"; fi
+( exec 2>&4 4>&- 5<&-
+"""
+    + _PROGRAM
+    + r"""exec "$@" ); code=$?
+echo "$token $code"; cat <&5; echo "$token"
+"""
+)
 
 # $1 pid of a session's first process, $2 its start time in ticks (may be empty). Kills whoever is in its session or
 # process group or descends from it, again and again until nobody is left (zombies are dead). A pid cannot be used
@@ -156,8 +193,16 @@ def script(text: str, *args: str) -> tuple[str, ...]:
 
 
 def new_token() -> str:
-    """A word that no program prints by chance."""
-    return f"devicelab-{secrets.token_hex(16)}"
+    """A word that no program prints by chance.
+
+    It begins with a rare byte: output that ends like the beginning of a token has to be held back until more comes.
+    """
+    return f"\x1edevicelab-{secrets.token_hex(16)}"
+
+
+def new_name() -> str:
+    """A hidden file's name that nobody else has."""
+    return f".devicelab-{secrets.token_hex(8)}"
 
 
 _STAT = re.compile(rb"(\d+)(?: \(.*\) (.*))?")

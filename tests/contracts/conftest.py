@@ -3,16 +3,25 @@
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 
 import pytest
 import sshd
+from sim_fixtures import boards_in
 from transport_bench import Bench, Wire
 
+from devicelab.sim.lifecycle import AdbServer, VirtualBoard
 from devicelab.transports import connect
+from devicelab.transports.adb import AdbTransport
 
 KINDS = (
     pytest.param("local", id="local"),
     pytest.param("ssh", id="ssh", marks=pytest.mark.sshd),
+    pytest.param("adb", id="adb", marks=pytest.mark.sim),
+    # A board whose adbd has no shell_v2 (Android 6 and older).
+    pytest.param("adb-v1", id="adb-v1", marks=pytest.mark.sim),
+    # One that has no exec: either (Android 4), so that commands run on a terminal, which changes newlines.
+    pytest.param("adb-pty", id="adb-pty", marks=(pytest.mark.sim, pytest.mark.slow)),
 )
 
 
@@ -58,7 +67,39 @@ def _ssh(request: pytest.FixtureRequest, stack: ExitStack) -> Bench:
     )
 
 
-MAKERS: dict[str, Callable[[pytest.FixtureRequest, ExitStack], Bench]] = {"local": _local, "ssh": _ssh}
+@pytest.fixture(scope="module")
+def boards(tmp_path_factory: pytest.TempPathFactory, adb_server: AdbServer) -> Iterator[Callable[[bool], VirtualBoard]]:
+    """A virtual board with or without shell_v2, started once a module."""
+    with boards_in(tmp_path_factory.mktemp("sim") / "cache", adb_server) as start:
+        yield cache(lambda shell_v2: start("note10", shell_v2=shell_v2))
+
+
+def _adb(request: pytest.FixtureRequest, stack: ExitStack) -> Bench:
+    server: AdbServer = request.getfixturevalue("adb_server")
+    board = request.getfixturevalue("boards")(request.param == "adb")
+    wire = Wire(server.port)
+    stack.callback(wire.cut)
+
+    def connect_to(port: int) -> AdbTransport:
+        transport = connect(f"adb:{board.serial}@127.0.0.1:{port}")
+        assert isinstance(transport, AdbTransport)
+        if request.param == "adb-pty":
+            transport._legacy = ("shell,pty:", b"\r\n")
+        return transport
+
+    other = connect_to(server.port)
+    folder = f"/data/local/tmp/{secrets.token_hex(8)}"
+    assert other.run(["mkdir", folder]).exit_code == 0
+    return Bench(connect=lambda: connect_to(wire.port), other=other, dir=folder, wire=wire)
+
+
+MAKERS: dict[str, Callable[[pytest.FixtureRequest, ExitStack], Bench]] = {
+    "local": _local,
+    "ssh": _ssh,
+    "adb": _adb,
+    "adb-v1": _adb,
+    "adb-pty": _adb,
+}
 
 
 @pytest.fixture

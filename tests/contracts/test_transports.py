@@ -114,7 +114,7 @@ def test_arguments_arrive_exactly_as_given(device: Transport, word: str) -> None
 
 def test_a_very_long_command_line_arrives(device: Transport) -> None:
     words = [f"{n:05d}{'x' * 95}" for n in range(3000)]
-    done = device.run(sh('for word; do printf "%s\\n" "$word"; done', *words))
+    done = device.run(["printf", "%s\\n", *words])
     assert done.stdout.decode().split() == words
 
 
@@ -123,6 +123,13 @@ def test_what_cannot_be_a_command_is_refused_here(device: Transport, argv: list[
     with pytest.raises(ConfigError) as caught:
         device.run(argv)
     assert caught.value.device == device.address
+
+
+def test_a_list_of_all_processes_does_not_confuse_the_streams(device: Transport) -> None:
+    done = device.run(
+        sh('for dir in /proc/[0-9]*; do cat "$dir/cmdline"; done 2>/dev/null; echo end; echo err >&2; exit 3')
+    )
+    assert (done.exit_code, done.stdout[-4:], done.stderr) == (3, b"end\n", b"err\n")
 
 
 def test_output_is_handed_over_as_it_comes(bench: Bench) -> None:

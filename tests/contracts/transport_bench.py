@@ -149,15 +149,12 @@ class Bench:
 
     def alive(self, marker: str) -> list[str]:
         """Pids of the device's processes whose command line holds the marker."""
-        script = """
-        for dir in /proc/[0-9]*; do
-          line=$(tr '\\0' ' ' <"$dir/cmdline") 2>/dev/null
-          case $line in *"$1$2"*) echo "${dir#/proc/}";; esac
-        done"""
-        # In two words, so that this command's own line does not hold it.
-        done = self.other.run(["sh", "-c", script, "sh", marker[:6], marker[6:]])
+        script = 'for dir in /proc/[0-9]*; do echo "@@${dir#/proc/}"; cat "$dir/cmdline"; done 2>/dev/null; true'
+        done = self.other.run(["sh", "-c", script])
         assert done.exit_code == 0, done
-        return done.stdout.decode().split()
+        processes = [part.partition(b"\n") for part in done.stdout.split(b"@@")[1:]]
+        assert processes, done
+        return [pid.decode() for pid, _, line in processes if marker.encode() in line]
 
     def drop(self) -> None:
         """Break the connection abruptly, and let new ones be made."""

@@ -1,0 +1,238 @@
+"""The adb server: reaching it, starting the default one, what it says about devices and why it refuses."""
+
+import os
+import re
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from adbutils import AdbConnection, AdbError, AdbTimeout, adb_path
+
+from devicelab.errors import ConfigError, DeviceUnreachableError
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 5037
+
+_CONNECT_TIMEOUT_S = 5.0
+_START_TIMEOUT_S = 30.0
+_ANSWER_TIMEOUT_S = 20.0
+
+LOST_HINT = "check the cable; `devicelab doctor` tells whether the board is back"
+_UNPLUGGED = "is it plugged in and switched on, with USB debugging allowed? `adb devices` has to list it"
+_ACCEPT = "unlock the board's screen and accept this computer's key"
+# A piece of the server's words → what to do. The first that occurs counts.
+_HINTS = (
+    ("unauthorized", _ACCEPT),
+    ("authorizing", _ACCEPT),
+    ("permission", "let your user open the USB device (udev rule, group plugdev), then plug the board in again"),
+    ("offline", "plug the board out and in again; if it stays, reboot it"),
+    ("not found", _UNPLUGGED),
+    ("bootloader", "boot it: fastboot reboot"),
+    ("recovery", "boot it: adb reboot"),
+    ("sideload", "boot it: adb reboot"),
+)
+
+
+class RefusalError(AdbError):  # type: ignore[misc]
+    """The server understood and said no."""
+
+
+class Link(AdbConnection):  # type: ignore[misc]
+    """adbutils' connection to a server, less its traps.
+
+    The original starts a local server on the default port whenever any server does not answer, leaks the socket of an
+    attempt that failed, may send a part of a command only, and sleeps 10 ms at every close.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._server = (host, port)
+        super().__init__(host, port)
+
+    def _safe_connect(self) -> socket.socket:
+        made = socket.create_connection(self._server, timeout=_CONNECT_TIMEOUT_S)
+        # A server on another machine may vanish without a word (Linux, tcp(7)).
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
+
+    def send_command(self, cmd: str | bytes) -> None:
+        """Send a request with its length in front."""
+        data = cmd.encode() if isinstance(cmd, str) else cmd
+        self.conn.sendall(b"%04x%b" % (len(data), data))
+
+    def check_okay(self) -> None:
+        """Take the server's verdict.
+
+        Raises:
+            RefusalError: it said no, and why.
+        """
+        verdict = self.read_exact(4)
+        if verdict == b"FAIL":
+            raise RefusalError(self.read_string_block())
+        if verdict != b"OKAY":
+            raise AdbError(f"the adb server speaks another language: {verdict!r}")
+
+    def close(self) -> None:
+        """Close the socket. Harmless when called twice."""
+        self.conn.close()
+
+
+@dataclass(frozen=True)
+class Device:
+    """A line of ``adb devices -l``."""
+
+    serial: str
+    state: str
+    details: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Server:
+    """An adb server.
+
+    Attributes:
+        ours: it is the machine's default server, which may be started when there is none. No server is ever killed.
+    """
+
+    host: str
+    port: int
+    ours: bool
+
+    def connect(self, device: str) -> Link:
+        """A fresh connection.
+
+        Raises:
+            DeviceUnreachableError: no server there, and it could not be started or is not ours to start.
+        """
+        try:
+            return Link(self.host, self.port)
+        except (AdbError, OSError) as error:
+            if not self.ours:
+                raise DeviceUnreachableError(
+                    f"no adb server answers at {self.host}:{self.port}",
+                    device=device,
+                    hint=f"start it there: adb -a -P {self.port} nodaemon server start",
+                ) from error
+        self._start(device)
+        with reachable(device):
+            return Link(self.host, self.port)
+
+    def _start(self, device: str) -> None:
+        command = [program(device), "-P", str(self.port), "start-server"]
+        with tempfile.TemporaryFile() as said:
+            try:
+                # A file and not a pipe: the server that stays behind would hold the pipe open.
+                done = subprocess.run(
+                    command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, timeout=_START_TIMEOUT_S, check=False
+                )
+                failed = done.returncode != 0
+            except (OSError, subprocess.TimeoutExpired):
+                failed = True
+            said.seek(0)
+            text = said.read(4096).decode(errors="replace").strip()
+        if failed:
+            hint = f"see what {' '.join(command)} says"
+            raise DeviceUnreachableError(f"the adb server does not start: {text}", device=device, hint=hint)
+
+    def ask(self, request: str, device: str, *, timeout_s: float = _ANSWER_TIMEOUT_S, answers: int = 1) -> str:
+        """Send a request to the server itself and return its answer.
+
+        Args:
+            request: such as ``host:devices-l``.
+            device: named in errors.
+            timeout_s: for the answer.
+            answers: how many ``OKAY`` come before it; 2 for ``wait-for`` requests, which answer with no text.
+
+        Raises:
+            DeviceUnreachableError: it refused (its words are the message) or did not answer in time.
+        """
+        link = self.connect(device)
+        with reachable(device):
+            try:
+                link.conn.settimeout(timeout_s)
+                link.send_command(request)
+                for _ in range(answers):
+                    link.check_okay()
+                return "" if answers > 1 else str(link.read_string_block())
+            finally:
+                link.close()
+
+    def devices(self) -> tuple[Device, ...]:
+        """What is attached, in whatever state."""
+        found = (
+            _device(line) for line in self.ask("host:devices-l", f"adb server {self.host}:{self.port}").splitlines()
+        )
+        return tuple(device for device in found if device is not None)
+
+
+def _device(line: str) -> Device | None:
+    serial, _, rest = line.strip().partition(" " if "\t" not in line else "\t")
+    rest = rest.strip()
+    if not serial or not rest:
+        return None
+    if rest.startswith("no permissions"):
+        return Device(serial, "no permissions", {"error": rest.partition(" usb:")[0]})
+    state, *words = rest.split()
+    return Device(serial, state, dict(word.split(":", 1) for word in words if ":" in word))
+
+
+def program(device: str) -> str:
+    """The adb program: ``ADBUTILS_ADB_PATH``, the one in ``PATH``, or the one that comes with adbutils.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        return str(adb_path())
+    except AdbError as error:
+        hint = "install the Android platform tools, or set ADBUTILS_ADB_PATH"
+        raise ConfigError("no adb program on this machine", device=device, hint=hint) from error
+
+
+_SERVER = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^:\s\[\]]+))(?::(?P<port>\d+))?")
+
+
+def named(text: str, device: str) -> Server:
+    """The server ``host[:port]``; empty: the one the environment names, else the machine's own.
+
+    Raises:
+        ConfigError: not such a text, or not a port in ``ANDROID_ADB_SERVER_PORT``.
+    """
+    host, port = os.environ.get("ANDROID_ADB_SERVER_HOST") or DEFAULT_HOST, _port_from_environment(device)
+    if not text:
+        return Server(host, port, ours=host in {"127.0.0.1", "localhost", "::1"})
+    match = _SERVER.fullmatch(text)
+    if match is None or not 0 < int(match["port"] or DEFAULT_PORT) < 65536:
+        hint = "write adb:SERIAL or adb:SERIAL@host:port"
+        raise ConfigError(f"not an adb server: {text!r}", device=device, hint=hint)
+    return Server(match["six"] or match["host"], int(match["port"] or DEFAULT_PORT), ours=False)
+
+
+def _port_from_environment(device: str) -> int:
+    text = os.environ.get("ANDROID_ADB_SERVER_PORT") or str(DEFAULT_PORT)
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ConfigError(f"ANDROID_ADB_SERVER_PORT is not a port: {text!r}", device=device)
+    return int(text)
+
+
+@contextmanager
+def reachable(device: str) -> Iterator[None]:
+    """Turns what adbutils and sockets raise into ``DeviceUnreachableError`` with a hint."""
+    try:
+        yield
+    except (TimeoutError, AdbTimeout) as error:
+        raise DeviceUnreachableError("adb does not answer in time", device=device, hint=LOST_HINT) from error
+    except (AdbError, EOFError, OSError, ValueError) as error:
+        raise unreachable(str(error), device) from error
+
+
+def unreachable(words: str, device: str) -> DeviceUnreachableError:
+    """The error for what an adb server said, with what to do about it."""
+    text = words.strip().splitlines()[0] if words.strip() else "connection lost"
+    hint = next((hint for piece, hint in _HINTS if piece in text), LOST_HINT)
+    return DeviceUnreachableError(f"adb: {text}", device=device, hint=hint)
