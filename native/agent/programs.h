@@ -25,7 +25,7 @@ struct Started {
   Watched watched;
   Child child;
   int out = -1, err = -1, ready_fd = -1, go_fd = -1;
-  bool released = false, ready = false, timed_out = false, cut = false, widened = false, reported = false;
+  bool released = false, placed = false, ready = false, timed_out = false, cut = false, widened = false, reported = false;
   int64_t start_ns = 0, deadline_ns = 0;
   int64_t cpu_before_window = 0, window_cpu_ns = 0;
   CpuSet wanted, granted, granted_end;
@@ -98,6 +98,7 @@ class Programs {
     if (report.stage != Stage::kNone) return fail(one, stage_name(report.stage), report.error);
     get_affinity(one.watched.pid, &one.granted);
     one.granted_end = one.granted;
+    one.placed = true;
     if (one.program->pinned && !(one.granted == one.wanted)) {
       Buf wanted, granted;
       one.wanted.print(&wanted), one.granted.print(&granted);
@@ -165,7 +166,7 @@ class Programs {
   // The mask a pinned program has now, against the one it was given: a core going offline widens it silently.
   void check_affinity() {
     for (Started& one : list_) {
-      if (!one.program->pinned || !one.released || one.widened) continue;
+      if (!one.program->pinned || !one.placed || one.widened) continue;
       if (one.watched.running() && get_affinity(one.watched.pid, &one.granted_end) != 0) continue;
       if (one.granted_end == one.granted) continue;
       one.widened = true;

@@ -119,7 +119,8 @@ class Replay {
   bool attempt(const UndoEntry& entry, StepResult* result) {
     Reading before = read_node(entry.path, arena_);
     if (result->before.data == nullptr && before.good()) result->before = trim(before.text);
-    result->error = write_node(entry.path.data, entry.write);
+    bool as_read = !entry.given && entry.before.data != nullptr && entry.before == entry.write;
+    result->error = write_node(entry.path.data, entry.write, as_read);
     Reading after = read_node(entry.path, arena_);
     result->after = after.good() ? trim(after.text) : after.text;
     bool readable = after.good() || entry.verify == Verify::kNone;

@@ -80,11 +80,12 @@ inline int read_file(const char* path, Buf* into, size_t limit) {
   return fd.ok() ? read_fd(fd.get(), into, limit) : errno;
 }
 
-// One write call of the whole text, as sysfs wants it. The file is never created. Returns 0 or errno.
-inline int write_node_fd(int fd, Text text) {
+// One write call of the whole text, as sysfs wants it, with a newline unless it is to be put back byte by byte. The file
+// is never created. Returns 0 or errno.
+inline int write_node_fd(int fd, Text text, bool as_it_is = false) {
   Buf line;
   line.add(text);
-  if (text.size == 0 || text.data[text.size - 1] != '\n') line.add('\n');
+  if (text.size == 0 || (!as_it_is && text.data[text.size - 1] != '\n')) line.add('\n');
   ssize_t wrote;
   do {
     wrote = write(fd, line.data, line.size);
@@ -97,9 +98,9 @@ inline int open_node(const char* path) {
   return open(path, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 }
 
-inline int write_node(const char* path, Text text) {
+inline int write_node(const char* path, Text text, bool as_it_is = false) {
   Fd fd(open_node(path));
-  return fd.ok() ? write_node_fd(fd.get(), text) : errno;
+  return fd.ok() ? write_node_fd(fd.get(), text, as_it_is) : errno;
 }
 
 inline int sync_dir(const char* path) {
