@@ -102,11 +102,12 @@ def _draw_dots(
 ) -> None:
     canvas.set_size_inches(7.0, 0.75 + _ROW_IN * len(order))
     axes = canvas.subplots()
-    for row, group in enumerate(order):
-        values = data.loc[data[by] == group, column].to_numpy()
-        spread = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(len(values))
-        axes.plot(values, row + spread, "o", color=_COLOURS[0], alpha=0.55, markeredgewidth=0)
-        axes.plot([np.median(values)] * 2, [row - 0.34, row + 0.34], "-", color=_COLOURS[1], linewidth=2)
+    found = [data.loc[data[by] == group, column].to_numpy() for group in order]
+    # Dots of one row are spread a little, in their order, so that none hides another.
+    heights = [row + (np.linspace(-0.18, 0.18, len(v)) if len(v) > 1 else np.zeros(1)) for row, v in enumerate(found)]
+    axes.plot(np.concatenate(found), np.concatenate(heights), "o", color=_COLOURS[0], alpha=0.55, markeredgewidth=0)
+    rows = np.arange(len(order))
+    axes.vlines([np.median(values) for values in found], rows - 0.34, rows + 0.34, color=_COLOURS[1], linewidth=2)
     _rows(axes, order, axis)
     axes.set_xlim(left=0)
 
@@ -121,7 +122,7 @@ def _draw_heat(canvas: "MplFigure", *, table: pd.DataFrame) -> None:
     axes.set_xticks(range(len(cpus)), cpus)
     if len(cpus) > 24:
         axes.set_xticks(range(0, len(cpus), 8), cpus[::8])
-    axes.set_yticks(range(len(groups)), groups)
+    axes.set_yticks(range(len(groups)), _short(groups))
     axes.set_xlabel("CPU")
     if len(cpus) <= 16:
         for row, column in np.ndindex(values.shape):
@@ -174,13 +175,14 @@ def _draw_strips(
     log = bool(ends[:, 0].min() > 0 and ends[:, 1].max() / ends[:, 0].min() > _LOG_BEYOND)
     if log:
         axes.set_xscale("log")
-    for row, group in enumerate(order):
-        q = drawn.loc[group] / divisor
-        axes.plot([q["p1"], q["p99"]], [row, row], "-", color=_COLOURS[0], linewidth=1)
-        axes.plot([q["p25"], q["p75"]], [row, row], "-", color=_COLOURS[0], linewidth=5, solid_capstyle="butt")
-        axes.plot(q["median"], row, "o", color="#ffffff", markeredgecolor="#00395a", markersize=4.5)
-        ticks = per_run[group] / divisor
-        axes.plot(ticks, np.full(len(ticks), row + 0.33), "|", color=_COLOURS[1], markersize=5, markeredgewidth=1)
+    rows = np.arange(len(order))
+    q = drawn / divisor
+    axes.hlines(rows, q["p1"], q["p99"], color=_COLOURS[0], linewidth=1)
+    axes.hlines(rows, q["p25"], q["p75"], color=_COLOURS[0], linewidth=5)
+    axes.plot(q["median"], rows, "o", color="#ffffff", markeredgecolor="#00395a", markersize=4.5, zorder=3)
+    ticks = [per_run[group] / divisor for group in order]
+    below = np.repeat(rows + 0.33, [len(values) for values in ticks])
+    axes.plot(np.concatenate(ticks), below, "|", color=_COLOURS[1], markersize=5, markeredgewidth=1)
     runs, samples = drawn["runs"].to_numpy(), drawn["n"].to_numpy()
     counts = [f"{r} × {number(s / r)}" for r, s in zip(runs, samples, strict=True)]
     _rows(axes, order, f"{shown.title} in {unit}{' (log scale)' if log else ''}")
@@ -266,7 +268,7 @@ def _draw_curves(
                     line["value"] / divisor, line["share"], color=_COLOURS[i % 8], linestyle=_DASHES[i % 8]
                 )
         if panel:
-            axes.set_title(panel)
+            axes.set_title(_short([panel])[0])
         if log:
             axes.set_xscale("log")
         axes.set_ylim(0, 1)
@@ -276,7 +278,10 @@ def _draw_curves(
     canvas.supylabel("Share of samples", fontsize=9)
     shown_curves = [curve for curve in curves if curve in handles]
     canvas.legend(
-        [handles[curve] for curve in shown_curves], shown_curves, loc="outside upper left", ncols=min(4, len(curves))
+        [handles[curve] for curve in shown_curves],
+        _short(shown_curves),
+        loc="outside upper left",
+        ncols=min(4, len(curves)),
     )
 
 
@@ -313,10 +318,15 @@ def _order(results: Results, valid: pd.DataFrame, groups: pd.Series) -> list[str
     return list(dict.fromkeys(first[cell] for cell in frames.cell_order(results, valid)))
 
 
+def _short(labels: Sequence[str], most: int = 48) -> list[str]:
+    """Labels that leave room for the drawing; the data beside a figure has them whole."""
+    return [text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 3 :]}" for text in labels]
+
+
 def _rows(axes: "Axes", order: Sequence[str], axis: str) -> None:
-    axes.set_yticks(range(len(order)), order)
+    axes.set_yticks(range(len(order)), _short(order))
     axes.set_ylim(len(order) - 0.45, -0.55)
-    axes.set_xlabel(axis)
+    axes.set_xlabel(_short([axis], 90)[0])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(visible=False, axis="y")

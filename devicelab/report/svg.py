@@ -36,6 +36,8 @@ def draw(figure: Figure) -> str:
     with _drawing, mpl.rc_context(fname=str(data_dir("reports") / "devicelab.mplstyle")), warnings.catch_warnings():
         # A letter that the font lacks is drawn as a box and measured; the reader's own font has it.
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        # Labels too long for their figure overlap; the table and the data beside it have them whole.
+        warnings.filterwarnings("ignore", message="constrained_layout not applied", category=UserWarning)
         canvas = MplFigure()
         figure.draw(canvas)
         out = StringIO()

@@ -1,0 +1,57 @@
+"""``devicelab report``: a stored campaign as a page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from devicelab.cli._out import JsonOption, StoreOption, print_json
+
+CampaignArgument = Annotated[
+    str | None, typer.Argument(metavar="[CAMPAIGN]", help="Its id or the beginning of it; the latest if left out.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command(epilog="Example: devicelab report 20261122-1015 --to klo.html --open")
+    def report(
+        campaign: CampaignArgument = None,
+        to: Annotated[Path | None, typer.Option(help="Where the page goes.", dir_okay=False)] = None,
+        junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML there.", dir_okay=False)] = None,
+        markdown: Annotated[Path | None, typer.Option(help="Also write a summary there.", dir_okay=False)] = None,
+        open_: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
+        store: StoreOption = None,
+        json_: JsonOption = False,
+    ) -> None:
+        """Make the report of a campaign: findings, conditions, figures and runs as one self-contained HTML page."""
+        from devicelab.report import build_report, conclude, write_junit, write_markdown
+        from devicelab.store import Store
+
+        with Store.open(store, create=False) as opened:
+            page = build_report(opened, campaign, to).absolute()
+            info = opened.campaign(campaign)
+            results = opened.results(info.campaign)
+            findings = opened.findings(info.campaign) or conclude(results)
+            if junit is not None:
+                write_junit(results, findings, junit)
+            if markdown is not None:
+                write_markdown(results, findings, markdown)
+        if json_:
+            print_json(
+                {
+                    "campaign": info.campaign,
+                    "device": info.device,
+                    "status": info.status,
+                    "simulated": bool(results.info["simulated"]),
+                    "runs": info.runs_done,
+                    "invalid": info.runs_invalid,
+                    "report": str(page),
+                    "findings": [finding.model_dump(mode="json") for finding in findings],
+                }
+            )
+        else:
+            typer.echo(f"report: {page}")
+        if open_:
+            typer.launch(page.as_uri())

@@ -1,0 +1,146 @@
+"""``devicelab store`` and ``devicelab export``: what is in the results database, and how to get it out."""
+
+import datetime as dt
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from devicelab.cli._out import JsonOption, StoreOption, print_json, print_table, say
+from devicelab.cli.report import CampaignArgument
+
+if TYPE_CHECKING:
+    from devicelab.model.campaign import CampaignInfo
+
+
+class ExportFormat(StrEnum):
+    """File formats of ``devicelab export``."""
+
+    parquet = "parquet"
+    csv = "csv"
+    both = "both"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(no_args_is_help=True, help="Look into the results database, check it, shrink it.")
+    app.add_typer(group, name="store")
+
+    @app.command(epilog="Example: devicelab export 20261122-1015 --to results --format both")
+    def export(
+        campaign: CampaignArgument = None,
+        to: Annotated[Path | None, typer.Option(help="Folder; devicelab-export/CAMPAIGN if left out.")] = None,
+        fmt: Annotated[ExportFormat, typer.Option("--format", help="Of the frames.")] = ExportFormat.csv,
+        store: StoreOption = None,
+        json_: JsonOption = False,
+    ) -> None:
+        """Write a campaign as files: runs, figures, flags, findings, raw samples, evidence."""
+        from devicelab.store import Store
+
+        with Store.open(store, create=False) as opened:
+            info = opened.campaign(campaign)
+            folder = to or Path("devicelab-export") / info.campaign
+            written = opened.export(info.campaign, folder, fmt.value)
+        if json_:
+            print_json({"campaign": info.campaign, "files": [str(path.absolute()) for path in written]})
+        else:
+            for path in written:
+                typer.echo(path)
+
+    @group.command(name="list", epilog="Example: devicelab store list --board note10 --limit 50")
+    def list_(
+        board: Annotated[str | None, typer.Option("--board", "-b", help="Only campaigns on this device.")] = None,
+        experiment: Annotated[str | None, typer.Option(help="Only campaigns of this experiment.")] = None,
+        limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
+        store: StoreOption = None,
+        json_: JsonOption = False,
+    ) -> None:
+        """List the stored campaigns, newest first."""
+        from devicelab.store import Store
+
+        with Store.open(store, create=False) as opened:
+            found = opened.campaigns(limit=limit, device=board, experiment=experiment)
+        if json_:
+            print_json([info.model_dump(mode="json") for info in found])
+        else:
+            print_table(
+                ("campaign", "device", "experiment", "runs", "invalid", "status"), [_row(info) for info in found]
+            )
+
+    @group.command(epilog="Example: devicelab store show 20261122-1015")
+    def show(campaign: CampaignArgument = None, store: StoreOption = None, json_: JsonOption = False) -> None:
+        """Show one campaign: what ran on what, its cells and findings."""
+        from devicelab.store import Store
+
+        with Store.open(store, create=False) as opened:
+            info = opened.campaign(campaign)
+            runs = opened.results(info.campaign).runs()
+            cells = opened.cells(info.campaign)
+            findings = opened.findings(info.campaign)
+        counts = {cell_id: (len(part), int((~part["valid"]).sum())) for cell_id, part in runs.groupby("cell_id")}
+        rows = [(cell.label(), *counts.get(cell.cell_id, (0, 0))) for cell in cells]
+        if json_:
+            listed = [dict(zip(("cell", "runs", "invalid"), row, strict=True)) for row in rows]
+            said = [finding.model_dump(mode="json") for finding in findings]
+            print_json({**info.model_dump(mode="json"), "cells": listed, "findings": said})
+            return
+        print_table(("", ""), [(name, value) for name, value in _facts(info) if value])
+        print_table(("cell", "runs", "invalid"), rows)
+        if findings:
+            print_table(("verdict", "finding", "n"), [(one.verdict, one.claim, one.n) for one in findings])
+
+    @group.command(epilog="Example: devicelab store check")
+    def check(store: StoreOption = None, json_: JsonOption = False) -> None:
+        """Verify the database: its structure, all references, the checksum of every blob (exit code 7 if damaged)."""
+        from devicelab.errors import CheckFailedError
+        from devicelab.store import Store
+
+        with Store.open(store, create=False) as opened:
+            report = opened.check()
+            place = str(opened)
+        if json_:
+            print_json(
+                {
+                    "ok": report.ok,
+                    "campaigns": report.campaigns,
+                    "runs": report.runs,
+                    "blobs": report.blobs,
+                    "problems": list(report.problems),
+                }
+            )
+        else:
+            say(f"{report.campaigns} campaigns, {report.runs} runs, {report.blobs} blobs looked at")
+            for problem in report.problems:
+                typer.echo(problem)
+        if not report.ok:
+            raise CheckFailedError(
+                f"{place} has {len(report.problems)} problems", hint="keep a copy; runs not named are intact"
+            )
+
+    @group.command(epilog="Example: devicelab store vacuum")
+    def vacuum(store: StoreOption = None, json_: JsonOption = False) -> None:
+        """Give unused space back to the disk."""
+        from devicelab.store import Store
+
+        with Store.open(store, create=False) as opened:
+            freed = opened.vacuum()
+        if json_:
+            print_json({"freed_bytes": freed})
+        else:
+            say(f"{freed / 2**20:.1f} MiB freed")
+
+
+def _facts(info: "CampaignInfo") -> list[tuple[str, str]]:
+    facts = {name.replace("_", " "): str(value or "") for name, value in info.model_dump().items()}
+    for name, unix_ns in (("started", info.started_unix_ns), ("ended", info.ended_unix_ns)):
+        del facts[f"{name} unix ns"]
+        if unix_ns is not None:
+            facts[name] = dt.datetime.fromtimestamp(unix_ns // 1_000_000_000).astimezone().isoformat(" ")
+    return list(facts.items())
+
+
+def _row(info: "CampaignInfo") -> tuple[object, ...]:
+    simulated = " (simulated)" if info.simulated else ""
+    done = f"{info.runs_done}/{info.runs_planned}"
+    return info.campaign, info.device + simulated, info.experiment, done, info.runs_invalid, info.status
