@@ -57,7 +57,8 @@ class Board:
         self._started = time.monotonic()
         self.children = Children(loop, control, init_pid)
         self.children.on_quiet = self._booted
-        self.system = System(self, props, spec.services, spec.su)
+        machine = "aarch64" if props["ro.product.cpu.abi"] == "arm64-v8a" else os.uname().machine
+        self.system = System(self, props, spec.services, spec.su, release=spec.kernel, machine=machine)
         self.faults = Faults(self)
         self.adbd = Adbd(self, self.faults, shell_v2=spec.has_shell_v2, production=spec.su != "adb-root")
         self.system.serve(sandbox.listen())

@@ -41,6 +41,7 @@ class BoardSpec:
         services: vendor daemon → running at boot; shown as ``init.svc.<name>``.
         su: how root is reached.
         abi: ``ro.product.cpu.abi`` of the real board; the sandbox says the host's where it cannot run that one.
+        kernel: release, as ``uname -r`` says it.
         has_shell_v2: adbd offers the feature ``shell_v2`` (API level 24 and later).
     """
 
@@ -51,6 +52,7 @@ class BoardSpec:
     su: Su = "none"
     abi: str = "arm64-v8a"
     has_shell_v2: bool = True
+    kernel: str = "4.14.113"
 
 
 class Mount(Protocol):

@@ -23,7 +23,7 @@ SU_STREAMS = (5, 6, 7)
 
 SHIMS = (
     *("am", "cmd", "dumpsys", "getenforce", "getprop", "log", "pm", "reboot", "setenforce", "setprop", "settings"),
-    *("start", "stop", "su", "svc"),
+    *("start", "stop", "su", "svc", "uname"),
 )
 """Android programs that toybox lacks or that concern the board: one script under many names, answered by the host."""
 
@@ -37,6 +37,9 @@ print -N -r -- "$#" "${{0##*/}}" "$@" | /system/bin/toybox nc -U {REQUEST_SOCKET
   exit "$code"
 }}
 """
+
+# Applets of Android's toybox that Debian's leaves out.
+_OTHERS = ("awk", "dd", "diff", "expr", "tr")
 
 _DIRECTORIES = (
     *("acct", "apex", "cache", "config", "data", "dev/pts", "dev/shm", "dev/socket", "metadata", "mnt"),
@@ -89,7 +92,7 @@ def find_programs() -> Programs:
     import shutil
     import subprocess
 
-    found = {name: shutil.which(name) for name in ("mksh", "toybox", "dd", "awk")}
+    found = {name: shutil.which(name) for name in ("mksh", "toybox", *_OTHERS)}
     missing = [name for name in ("mksh", "toybox") if not found[name]]
     if missing or not os.access("/dev/fuse", os.R_OK | os.W_OK):
         what = ", ".join(missing) or "/dev/fuse"
@@ -105,7 +108,7 @@ def find_programs() -> Programs:
         shell=str(found["mksh"]),
         toybox=toybox,
         applets=tuple(name for name in applets if name not in SHIMS),
-        others={name: path for name in ("dd", "awk") if (path := found[name])},
+        others={name: path for name in _OTHERS if (path := found[name])},
         qemu=qemu,
         host_abi=_HOST_ABIS.get(machine, machine),
     )

@@ -59,9 +59,21 @@ class System:
         props: properties at boot.
         services: vendor daemon → running at boot.
         su: how root is reached.
+        release, machine: what ``uname -r`` and ``uname -m`` say.
     """
 
-    def __init__(self, board: Board, props: dict[str, str], services: dict[str, bool], su: Su) -> None:
+    def __init__(
+        self, board: Board, props: dict[str, str], services: dict[str, bool], su: Su, *, release: str, machine: str
+    ) -> None:
+        # In the order in which uname prints them.
+        self._uname = {
+            "s": "Linux",
+            "n": "localhost",
+            "r": release,
+            "v": "#1 SMP PREEMPT",
+            "m": machine,
+            "o": "Toybox",
+        }
         self._board = board
         self._boot = dict(props), dict(services)
         self._su = su
@@ -176,6 +188,13 @@ class System:
             return Answer(1, "setenforce: bad argument\n")
         self.props["sys.devicelab.selinux"] = wanted
         return Answer(0)
+
+    def _do_uname(self, args: Sequence[str], uid: int) -> Answer:  # noqa: ARG002
+        letters = set("".join(word.lstrip("-") for word in args)) or {"s"}
+        if not letters <= set("asnrvmo"):
+            return Answer(1, f"uname: Unknown option '{' '.join(args)}'\n")
+        words = [text for letter, text in self._uname.items() if letter in letters or "a" in letters]
+        return Answer(0, " ".join(words) + "\n")
 
     def _do_log(self, args: Sequence[str], uid: int) -> Answer:  # noqa: ARG002
         return Answer(0)

@@ -101,6 +101,7 @@ class RawPump:
         self._stream = stream
         self._fd = fd
         self._pending: memoryview | None = None
+        self._closing = False
         self._rewatch()
 
     def on_data(self, data: bytes) -> None:
@@ -113,19 +114,22 @@ class RawPump:
         self._rewatch()
 
     def on_close(self) -> None:
-        """Let go of the descriptor."""
-        if self._fd >= 0:
+        """Let go of the descriptor, once what the host sent before it closed has been passed on."""
+        self._closing = True
+        if self._fd >= 0 and not self._pending:
             self._loop.forget(self._fd)
             os.close(self._fd)
             self._fd = -1
+        else:
+            self._rewatch()
 
     def _rewatch(self) -> None:
         if self._fd >= 0:
-            events = (READ if self._stream.writable else 0) | (WRITE if self._pending else 0)
-            self._loop.watch(self._fd, events, self._ready)
+            reading = self._stream.writable and not self._closing
+            self._loop.watch(self._fd, (READ if reading else 0) | (WRITE if self._pending else 0), self._ready)
 
     def _ready(self, events: int) -> None:
-        if events & READ and self._stream.writable:
+        if events & READ and self._stream.writable and not self._closing:
             self._read()
         if events & WRITE and self._fd >= 0:
             self._write()
@@ -142,6 +146,7 @@ class RawPump:
             self._stream.write(data)
             self._rewatch()
         else:
+            self._pending = None
             self.on_close()
             self._stream.close()
 
@@ -156,6 +161,9 @@ class RawPump:
             # Nobody reads any more; what the process still says comes out first.
             pass
         self._pending = None
+        if self._closing:
+            self.on_close()
+            return
         self._stream.consumed()
         self._rewatch()
 

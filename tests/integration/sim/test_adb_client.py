@@ -37,7 +37,9 @@ def test_stdin_reaches_the_command_and_ends(client: Adb) -> None:
     data = os.urandom(300_000)
     done = client("exec-in", "cat > /data/local/tmp/in.bin", stdin=data)
     assert done.returncode == 0
-    assert client("shell", "sha256sum /data/local/tmp/in.bin").stdout.split()[0].decode() == _sha(data)
+    # `exec-in` does not wait for the command, which may still be writing.
+    wait = "until [ $(stat -c %s /data/local/tmp/in.bin) = 300000 ]; do sleep 0.02; done; "
+    assert client("shell", wait + "sha256sum /data/local/tmp/in.bin").stdout.split()[0].decode() == _sha(data)
 
 
 def test_exec_out_is_binary_safe(client: Adb) -> None:
