@@ -137,7 +137,7 @@ def _observed(shaped: Mapping[str, NDArray[np.float64]]) -> Observed | None:
 
 
 def _median(values: Floats) -> Floats:
-    """Median along the first axis without NaN; NaN where there is nothing else. (np.nanmedian is ten times slower.)"""
+    """Median along the first axis without NaN, ten times faster than np.nanmedian; NaN where there is nothing else."""
     ordered = np.sort(values, axis=0)  # NaN last
     count = (~np.isnan(values)).sum(axis=0)
     column = np.arange(values.shape[1])

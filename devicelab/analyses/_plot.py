@@ -30,13 +30,15 @@ def clean(axes: "Axes", *, grid: str = "y") -> None:
     axes.set_axisbelow(True)
 
 
-def panels(figure: "Figure", count: int, *, across: int = 3, width: float = 3.2, height: float = 2.4) -> list["Axes"]:
-    """``count`` equal axes in rows of at most ``across``, sharing both scales."""
+def panels(
+    figure: "Figure", count: int, *, across: int = 3, width: float = 3.2, height: float = 2.4, share_y: bool = True
+) -> list["Axes"]:
+    """``count`` equal axes in rows of at most ``across``, with one x scale and, if wanted, one y scale."""
     columns = min(across, count)
     rows = -(-count // columns)
     figure.set_size_inches(max(5.0, width * columns), max(3.0, height * rows))
     figure.set_layout_engine("constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    grid = figure.subplots(rows, columns, sharex=True, sharey=share_y, squeeze=False).ravel()
     for extra in grid[count:]:
         extra.set_axis_off()
     return list(grid[:count])

@@ -83,15 +83,9 @@ def figures(results: Results) -> tuple[Figure, ...]:
         y = np.arange(len(uses))[::-1]
         noted = uses["reference"].notna().to_numpy()
         if noted.any():
-            axes.plot(
-                uses["reference"][noted],
-                y[noted],
-                "D",
-                color="white",
-                markeredgecolor=_plot.PALETTE[1],
-                label="noted by the lab",
-            )
-            axes.legend(frameon=False, fontsize=8, loc="lower right")
+            ink = _plot.PALETTE[1]
+            axes.plot(uses["reference"][noted], y[noted], "D", mfc="none", mec=ink, ms=9, label="noted by the lab")
+            axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
         axes.set_xlim(0, 100)
         axes.set_xlabel("CPU use, % of the whole device", fontsize=9)
 

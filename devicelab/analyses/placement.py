@@ -47,13 +47,14 @@ def analyse(results: Results) -> tuple[Finding, ...]:
 def table(results: Results) -> pd.DataFrame:
     """One row for each load, placement, other levels and figure: ratio to idle with interval and verdict.
 
-    Runs of one repetition are compared pair by pair (they stand in one block of the shuffled order).
+    Runs of one repetition that agree in everything else (K, policy) are compared pair by pair: they stand in one
+    block of the shuffled order.
     """
     runs = _frames.valid_runs(results)
     if "load" not in runs.columns:
         return _empty()
-    others = [name for name in _frames.factors(runs) if name not in {"load", "placement"}]
-    names = [name for name in ("load", "placement", *others) if name in runs.columns]
+    names = [name for name in ("load", "placement", "cpu", "gpu") if name in runs.columns]
+    within = ["repetition", *(name for name in _frames.factors(runs) if name not in names)]
     cells = _frames.grouped(runs, names)
     varying = _frames.varying(runs)
     rows = []
@@ -68,7 +69,7 @@ def table(results: Results) -> pd.DataFrame:
             idle = cells.get(tuple(base[name] for name in names))
             if levels["load"] in {"none", "-"} or idle is None:
                 continue
-            loaded_by, idle_by = _by_repetition(part, values), _by_repetition(idle, values)
+            loaded_by, idle_by = _by(part, within, values), _by(idle, within, values)
             pairs = pd.concat([idle_by, loaded_by], axis=1, join="inner").dropna()
             got = _stats.paired_ratio(pairs.iloc[:, 0], pairs.iloc[:, 1])
             rows.append(
@@ -146,8 +147,10 @@ def _lost(results: Results) -> dict[tuple[str, str], tuple[str, ...]]:
     return {(key[0], key[1]): reasons for key, reasons in found.items()}
 
 
-def _by_repetition(part: pd.DataFrame, values: "pd.Series[float]") -> "pd.Series[float]":
-    figures = part.set_index("repetition")["run_id"].map(values).astype("float64")
+def _by(part: pd.DataFrame, within: list[str], values: "pd.Series[float]") -> "pd.Series[float]":
+    """A figure by repetition and the levels that do not make the condition (K, policy), so that like meets like."""
+    keys = pd.Series(list(zip(*(part[name].map(_frames.level_text) for name in within), strict=True)), index=part.index)
+    figures = part["run_id"].map(values).astype("float64").set_axis(keys)
     return figures[~figures.index.duplicated()]
 
 

@@ -1,0 +1,43 @@
+"""Findings from intervals."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from devicelab.analyses._stats import Interval
+from devicelab.model.experiment import Finding, Verdict
+
+
+def make(
+    analysis: str,
+    claim: str,
+    verdict: Verdict,
+    effect: Interval,
+    *,
+    unit: str,
+    reasons: Sequence[str] = (),
+    simulated: bool = False,
+) -> Finding:
+    """A finding whose estimate, bounds and n are those of an interval."""
+    return Finding(
+        analysis=analysis,
+        claim=claim,
+        verdict=verdict,
+        estimate=known(effect.estimate),
+        low=known(effect.low),
+        high=known(effect.high),
+        unit=unit,
+        n=effect.n,
+        reasons=tuple(reasons),
+        simulated=simulated,
+    )
+
+
+def known(value: float | None) -> float | None:
+    """A number as it is stored in a finding: ``None`` for NaN."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def interval(row: Mapping[Any, Any], estimate: str = "estimate") -> Interval:
+    """The interval in a row of a table with the columns ``low``, ``high`` and ``n``."""
+    return Interval(float(row[estimate]), known(row["low"]), known(row["high"]), int(row["n"]))

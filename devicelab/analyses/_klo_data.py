@@ -1,0 +1,236 @@
+"""A KLO campaign arranged by condition: everything but K and policy is the condition, K and policy vary within it."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from devicelab.analyses import _frames, _stats
+from devicelab.analyses._klo_tables import Profile, RunProfile, condition_profile, profiles, quantities
+from devicelab.analyses.klo_model import NearOptimal, constant_curve, near_optimal_set
+from devicelab.model.results import Results
+
+WITHIN = ("k", "policy", "schedule")
+_DRAWS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """One condition: the valid runs that differ only in K and policy.
+
+    Attributes:
+        levels: factor → level as text, without K and policy.
+        label: for people.
+        n_kernels: N, ``None`` if unknown.
+        curve: total time of an inference in ns with constant K; index repetition, columns K (one flush counts as N).
+        policies: policy → total by repetition, for policies other than constant.
+        runs: the rows of ``Results.runs``, with the column ``k_flushed`` (K as in ``curve``).
+        profile: production times, kernel times and costs; ``None`` without kernel timestamps.
+    """
+
+    levels: dict[str, str]
+    label: str
+    n_kernels: int | None
+    curve: pd.DataFrame
+    policies: dict[str, "pd.Series[float]"]
+    runs: pd.DataFrame
+    profile: Profile | None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no background load runs."""
+        return self.levels.get("load", "none") in {"none", "-"}
+
+    @cached_property
+    def near(self) -> NearOptimal | None:
+        """The near-optimal set of the measured curve; ``None`` with fewer than two K."""
+        rows = self.curve.dropna(how="all")
+        if rows.shape[1] < 2 or rows.empty:
+            return None
+        return near_optimal_set(rows.columns.to_numpy(), rows.to_numpy(dtype=np.float64))
+
+    @property
+    def manual_k(self) -> int | None:
+        """The K of the least measured median."""
+        return None if self.near is None else self.near.best
+
+    @property
+    def constant_k(self) -> int | None:
+        """The constant K that would be chosen: from the model if the costs could be fitted, else the manual one."""
+        return self.manual_k if self.profile is None else self.profile.k
+
+    @cached_property
+    def chosen_k(self) -> int | None:
+        """The K that would be chosen among those that were run: the best of the model's, else the manual one.
+
+        Policies are judged with it: a K that was not run has no measured time.
+        """
+        if self.profile is None or self.curve.empty:
+            return self.manual_k
+        curve = constant_curve(self.profile.t_prod_ns, self.profile.t_ker_ns, self.profile.fit.costs)
+        ks = [int(k) for k in self.curve.columns]
+        return min(ks, key=lambda k: (curve[min(k, curve.size) - 1], k))
+
+    @cached_property
+    def k_draws(self) -> NDArray[np.int64]:
+        """``constant_k`` from bootstrapped repetitions; empty with too few."""
+        if self.profile is not None:
+            return self.profile.k_resampled
+        rows = self.curve.dropna()
+        if len(rows) < _stats.MIN_BOOTSTRAP or rows.shape[1] < 2:
+            return np.empty(0, dtype=np.int64)
+        pick = np.random.default_rng(1).integers(0, len(rows), (_DRAWS, len(rows)))
+        best = np.argmin(np.median(rows.to_numpy()[pick], axis=1), axis=1)
+        chosen: NDArray[np.int64] = np.asarray(rows.columns, dtype=np.int64)[best]
+        return chosen
+
+    def measured_k(self, k: int) -> int | None:
+        """The measured K nearest to ``k`` (by ratio); ``None`` if no K was measured."""
+        ks = [int(value) for value in self.curve.columns]
+        return min(ks, key=lambda one: (abs(math.log(one / max(k, 1))), one)) if ks else None
+
+    def total(self, k: int | None) -> "pd.Series[float]":
+        """Totals by repetition at the measured K nearest to ``k``; empty if there is none."""
+        near = None if k is None else self.measured_k(k)
+        return pd.Series(dtype="float64") if near is None else self.curve[near].dropna()
+
+    @cached_property
+    def manual(self) -> "pd.Series[float]":
+        """Totals by repetition at the manual K, chosen each time from the *other* repetitions.
+
+        A minimum taken from the same data it is judged by would look better than it is.
+        """
+        rows = self.curve.dropna(axis=1, how="all")
+        values = rows.to_numpy(dtype=np.float64)
+        if values.shape[0] < 2 or values.shape[1] == 0:
+            return pd.Series(dtype="float64")
+        chosen = {}
+        for number, repetition in enumerate(rows.index):
+            others = np.delete(values, number, axis=0)
+            known = ~np.isnan(others).all(axis=0)
+            middle = np.full(values.shape[1], np.inf)
+            middle[known] = np.nanmedian(others[:, known], axis=0)
+            chosen[repetition] = values[number, int(np.argmin(middle))]
+        return pd.Series(chosen, dtype="float64").dropna()
+
+
+@dataclass(frozen=True, eq=False)
+class KloData:
+    """A campaign's conditions and, if there are kernel timestamps, the table of ``quantities`` of the valid runs."""
+
+    conditions: tuple[Condition, ...]
+    kernels: pd.DataFrame
+    simulated: bool
+
+    def idle_of(self, condition: Condition) -> Condition | None:
+        """The condition that differs only in having no load."""
+        wanted = {**condition.levels, "load": "none", **({"placement": "-"} if "placement" in condition.levels else {})}
+        return next((other for other in self.conditions if other.levels == wanted), None)
+
+    def pairs(self) -> tuple[tuple[Condition, Condition], ...]:
+        """(loaded, idle) for every loaded condition that has an idle one."""
+        found = ((one, self.idle_of(one)) for one in self.conditions if not one.idle)
+        return tuple((loaded, idle) for loaded, idle in found if idle is not None)
+
+    def along(self, words: Iterable[str]) -> tuple[tuple[Condition, ...], ...]:
+        """Groups of at least two conditions that differ in nothing but ``words``."""
+        varied = frozenset(words)
+        groups: dict[tuple[tuple[str, str], ...], list[Condition]] = {}
+        for condition in self.conditions:
+            rest = tuple((name, text) for name, text in condition.levels.items() if name not in varied)
+            groups.setdefault(rest, []).append(condition)
+        return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+
+_LOADED: WeakKeyDictionary[Results, KloData] = WeakKeyDictionary()
+
+
+def load(results: Results) -> KloData:
+    """The campaign by condition; computed once for each results object."""
+    found = _LOADED.get(results)
+    if found is None:
+        found = _LOADED[results] = _load(results)
+    return found
+
+
+def _load(results: Results) -> KloData:
+    runs = _frames.valid_runs(results)
+    raw = results.samples("kernels")
+    kernels = raw[raw["run_id"].isin(set(runs["run_id"]))] if len(raw) else raw
+    table = quantities(kernels) if len(kernels) else kernels
+    by_run = profiles(table) if len(kernels) else {}
+    n_kernels = _n_kernels(by_run, results)
+    runs = runs.assign(k_flushed=_flushed_k(runs, results, n_kernels), policy=_policy(runs, results))
+    totals = _frames.metric(results, "total_ns")
+    if totals.empty:
+        totals = _frames.metric(results, "total_profiled_ns")
+    names = [name for name in _frames.factors(runs) if name not in {*WITHIN, "k_flushed"}]
+    shown = _frames.varying(runs)
+    conditions = []
+    for key, part in _frames.grouped(runs, names).items():
+        levels = dict(zip(names, key, strict=True))
+        conditions.append(
+            Condition(
+                levels=levels,
+                label=_frames.label(levels, only=[name for name in names if name in shown]),
+                n_kernels=n_kernels,
+                curve=_curve(part, totals),
+                policies=_policies(part, totals),
+                runs=part,
+                profile=condition_profile([by_run[run] for run in part["run_id"] if run in by_run]),
+            )
+        )
+    return KloData(tuple(conditions), table, _frames.simulated(results))
+
+
+def _n_kernels(by_run: dict[str, RunProfile], results: Results) -> int | None:
+    sizes = {profile.t_ker_ns.size for profile in by_run.values()}
+    if len(sizes) == 1:
+        return sizes.pop()
+    said = {info.get("kernels") for info in results.info.get("programs", {}).values() if isinstance(info, dict)}
+    numbers = {int(number) for number in said if isinstance(number, int) and number > 0}
+    return numbers.pop() if len(numbers) == 1 and not sizes else None
+
+
+def _flushed_k(runs: pd.DataFrame, results: Results, n: int | None) -> "pd.Series[int]":
+    """K of every run; one flush for everything (K = 0, or K beyond N) counts as N, or as 0 if N is not known."""
+    measure = results.experiment.measure
+    default = measure.params.get("k", 0) if measure is not None else 0
+    column = runs["k"] if "k" in runs.columns else pd.Series(default, index=runs.index)
+    k = pd.to_numeric(column, errors="coerce").fillna(0).astype("int64")
+    if n is not None:
+        k = k.where((k > 0) & (k < n), n)
+    return k.clip(lower=0)
+
+
+def _policy(runs: pd.DataFrame, results: Results) -> "pd.Series[str]":
+    measure = results.experiment.measure
+    default = str(measure.params.get("policy", "constant")) if measure is not None else "constant"
+    column = runs["policy"] if "policy" in runs.columns else pd.Series(default, index=runs.index)
+    return column.map(_frames.level_text).replace("-", "constant")
+
+
+def _curve(part: pd.DataFrame, totals: "pd.Series[float]") -> pd.DataFrame:
+    chosen = part[(part["policy"] == "constant") & (part["k_flushed"] > 0)]
+    rows = chosen.assign(total=chosen["run_id"].map(totals)).dropna(subset=["total"])
+    rows = rows.drop_duplicates(["repetition", "k_flushed"])
+    return rows.pivot_table(index="repetition", columns="k_flushed", values="total", aggfunc="first")
+
+
+def _policies(part: pd.DataFrame, totals: "pd.Series[float]") -> dict[str, "pd.Series[float]"]:
+    found = {}
+    for policy, rows in part[part["policy"] != "constant"].groupby("policy"):
+        figures = rows.set_index("repetition")["run_id"].map(totals).astype("float64").dropna()
+        found[str(policy)] = figures[~figures.index.duplicated()]
+    return found
+
+
+def compared(before: "pd.Series[float]", after: "pd.Series[float]") -> _stats.Interval:
+    """``after`` over ``before``, repetition by repetition (one block of the shuffled order holds both)."""
+    pairs = pd.concat([before, after], axis=1, join="inner").dropna()
+    return _stats.paired_ratio(pairs.iloc[:, 0], pairs.iloc[:, 1])
