@@ -5,8 +5,9 @@ Only the standard library is used here and in the rest of this package: fifty bo
 
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -296,7 +297,7 @@ def build(kind: type[T], data: Any, where: str) -> T:
     """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: a table is expected, not {data!r}")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(typing.cast("Hashable", kind))
     known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]  # a dataclass by construction
     wrong = [key for key in data if key not in known]
     if wrong:
@@ -306,6 +307,11 @@ def build(kind: type[T], data: Any, where: str) -> T:
     if missing:
         raise ConfigError(f"{where}: {missing[0]!r} is missing")
     return kind(**values)
+
+
+@cache
+def _hints(kind: Hashable) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
