@@ -22,6 +22,7 @@ from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
 from devicelab.registry import data_dir
 from devicelab.report import svg, tables
+from devicelab.report.clean import printable
 from devicelab.report.figures import built_in
 
 # A page with more than this in one table could not be opened on a phone; `devicelab export` has no limit.
@@ -69,9 +70,15 @@ def environment() -> Environment:
         loader=FileSystemLoader(data_dir("reports")),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def _shown(value: object) -> object:
+    """What a template prints; figures are markup and were cleaned when they were drawn."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @contextlib.contextmanager

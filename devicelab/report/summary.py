@@ -7,6 +7,7 @@ from xml.etree import ElementTree as ET
 
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
+from devicelab.report.clean import printable
 from devicelab.report.page import written
 from devicelab.report.tables import finding_views
 
@@ -18,7 +19,6 @@ _TAGS = {
     "inconclusive": "skipped",
     "cannot tell here": "skipped",
 }
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>#|~])")
 
 
@@ -28,14 +28,14 @@ def junit(results: Results, findings: Sequence[Finding]) -> bytes:
     ``fail`` is a failure, ``invalid`` an error; ``insufficient n``, ``inconclusive`` and ``cannot tell here`` are
     skipped; every other verdict passes. A cell fails if none of its stored runs is valid.
     """
-    suite = ET.Element("testsuite", name=_clean(f"devicelab.{results.experiment.name or 'campaign'}"))
-    suite.set("hostname", _clean(str(results.info.get("device", ""))))
+    suite = ET.Element("testsuite", name=printable(f"devicelab.{results.experiment.name or 'campaign'}"))
+    suite.set("hostname", printable(str(results.info.get("device", ""))))
     if results.info.get("started"):
         suite.set("timestamp", str(results.info["started"]))
     properties = ET.SubElement(suite, "properties")
     for name in ("campaign", "device", "board", "os_build", "kernel", "version", "simulated"):
         value = results.campaign if name == "campaign" else results.info.get(name, "")
-        ET.SubElement(properties, "property", name=name, value=_clean(str(value)))
+        ET.SubElement(properties, "property", name=name, value=printable(str(value)))
     for finding in findings:
         _case(suite, finding)
     _cells(suite, results)
@@ -93,34 +93,30 @@ def write_markdown(results: Results, findings: Sequence[Finding], to: Path) -> P
 
 def _case(suite: ET.Element, finding: Finding) -> None:
     (view,) = finding_views([finding])
-    case = ET.SubElement(suite, "testcase", classname=_clean(finding.analysis), name=_clean(finding.claim))
+    case = ET.SubElement(suite, "testcase", classname=printable(finding.analysis), name=printable(finding.claim))
     said = [f"verdict: {finding.verdict}", *finding.reasons]
     if view.estimate:
         said.insert(1, f"estimate: {view.estimate} {view.interval} (n = {finding.n})")
-    text = _clean("\n".join(said))
+    text = printable("\n".join(said))
     tag = _TAGS.get(finding.verdict, "system-out")
     part = ET.SubElement(case, tag)
     if tag != "system-out":
-        part.set("message", _clean(said[1] if len(said) > 1 else finding.verdict))
+        part.set("message", printable(said[1] if len(said) > 1 else finding.verdict))
     part.text = text
 
 
 def _cells(suite: ET.Element, results: Results) -> None:
     for cell, runs in results.runs().groupby("cell", sort=False):
         seconds = runs["duration_ns"].sum() / 1e9
-        case = ET.SubElement(suite, "testcase", classname="cells", name=_clean(str(cell)), time=f"{seconds:.3f}")
+        case = ET.SubElement(suite, "testcase", classname="cells", name=printable(str(cell)), time=f"{seconds:.3f}")
         reasons = [f"{flag.code}: {flag.detail}" for flags in runs["flags"] for flag in flags]
         if not runs["valid"].any():
             failure = ET.SubElement(case, "failure", message=f"none of {len(runs)} runs is valid")
-            failure.text = _clean("\n".join(reasons))
+            failure.text = printable("\n".join(reasons))
         elif reasons:
-            ET.SubElement(case, "system-out").text = _clean("\n".join(reasons))
-
-
-def _clean(text: str) -> str:
-    return _NOT_XML.sub("\ufffd", text)
+            ET.SubElement(case, "system-out").text = printable("\n".join(reasons))
 
 
 def _plain(text: str) -> str:
     """One line without markup."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    return _MARKDOWN.sub(r"\\\1", " ".join(printable(text).split()))

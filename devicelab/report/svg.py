@@ -11,12 +11,11 @@ from matplotlib.figure import Figure as MplFigure
 
 from devicelab.analyses.base import Figure
 from devicelab.registry import data_dir
+from devicelab.report.clean import printable
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
-# Characters XML cannot hold, however they are written; a device's text may contain them.
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 # Colours of reports/devicelab.mplstyle that follow the page's theme.
 _THEME = {"#1a1a1e": "var(--ink)", "#5c5c66": "var(--muted)", "#d9d9e0": "var(--rule)"}
@@ -42,7 +41,7 @@ def draw(figure: Figure) -> str:
         figure.draw(canvas)
         out = StringIO()
         canvas.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
-    return _NOT_XML.sub("\ufffd", out.getvalue())
+    return printable(out.getvalue())
 
 
 def inline(document: str, name: str, title: str, description: str) -> str:
@@ -60,7 +59,7 @@ def inline(document: str, name: str, title: str, description: str) -> str:
     root.set("style", f"max-width: {_width(root):.0f}pt")
     for place, (tag, text) in enumerate((("title", title), ("desc", description))):
         part = ET.Element(f"{{{_SVG}}}{tag}", {"id": f"{name}-{tag}"})
-        part.text = _NOT_XML.sub("\ufffd", text)
+        part.text = printable(text)
         root.insert(place, part)
     return ET.tostring(root, encoding="unicode")
 
