@@ -83,7 +83,8 @@ class HostProcesses:
     def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
         self._pids = pids
         self._thread_ns: dict[int, int] = {}
-        self._total_ns: int | None = None
+        self._first_ns: int | None = None
+        self._told_ns = 0
 
     def pids(self) -> tuple[int, ...]:
         """Process ids of everything inside the board."""
@@ -120,9 +121,14 @@ class HostProcesses:
                 threads[tid] = _thread_ns(pid, tid)
         used = {tid: max(0, ns - self._thread_ns.get(tid, 0)) for tid, ns in threads.items()}
         self._thread_ns = threads
-        before, self._total_ns = self._total_ns, max(total, self._total_ns or 0)
-        grown = self._total_ns - (before or 0) if before is not None else sum(used.values())
-        return Usage(used, max(0, grown - sum(used.values())))
+        # Totals are in ticks, threads in nanoseconds: only the whole since the beginning may be compared, since
+        # differences of rounded numbers would add up.
+        if self._first_ns is None:
+            self._first_ns = total - sum(used.values())
+        self._told_ns += sum(used.values())
+        ended = max(0, total - self._first_ns - self._told_ns)
+        self._told_ns += ended
+        return Usage(used, ended)
 
 
 def _read(path: str) -> str:
