@@ -26,7 +26,7 @@ SCHEME = "adb"
 _OPEN_TIMEOUT_S = 20.0
 _RECOVER_TIMEOUT_S = 10.0
 _PROBE_TIMEOUT_S = 10.0
-_NUDGE_EVERY_S = 5.0
+_NUDGE_EVERY_S = 1.5
 _RETRY_S = 0.3
 # The length of a request is four hex digits; kept well below. An old adbd takes 4 KiB (MAX_PAYLOAD_V1), and a longer
 # request aborts the adb server, which checks it with CHECK_LE.
