@@ -63,7 +63,7 @@ def register(app: typer.Typer) -> None:
         if (kind is None) == (capture is None):
             raise ConfigError("give a kind of board or --from ARCHIVE, one of them", hint="devicelab sim kinds")
         started = lifecycle.up(
-            kind or "captured",
+            kind or "",
             name=name,
             count=count,
             capture=capture,

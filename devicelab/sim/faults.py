@@ -15,7 +15,7 @@ from devicelab.errors import ConfigError
 from devicelab.sim.interface import KERNEL_FAULTS, Kernel
 from devicelab.sim.loop import Loop, Timer
 
-FAULTS = ("drop", "reboot", "hang", "slow", "disk-full", "thermal", "daemon", "kill-su", "corrupt", "clear")
+FAULTS = ("drop", "reboot", "hang", "slow", "disk-full", "kill-su", "corrupt", *KERNEL_FAULTS, "clear")
 CAMPAIGN_FAULTS = ("drop", "reboot", "hang", "slow", "kill-su", "corrupt")
 """What a random campaign draws from unless told otherwise: everything that passes by itself."""
 
@@ -39,7 +39,7 @@ class Fault:
         for_s: how long it lasts (``None``: the fault's own default, 0: until ``clear``).
         seed: of what is random in it.
         args: for ``slow``: ``bytes_per_s``; ``corrupt``: ``count`` of payloads and ``min_size`` of those that count;
-            ``thermal`` and ``daemon``: see the kernel.
+            those of the kernel (``thermal``, ``daemon``, ``offline``, ``isolate``): ``devicelab.sim.kernel.faults``.
     """
 
     fault: str
@@ -135,7 +135,8 @@ class Faults:
         self._passed = 0
         self._at_bytes: list[tuple[int, Fault]] = []
         self._at_runs: list[tuple[int, Fault]] = []
-        self._timers: list[Timer] = []
+        self._waiting: list[Timer] = []
+        self._undo: list[Timer] = []
         self._bytes_per_s = 0.0
         self._corrupt: list[tuple[random.Random, int]] = []
 
@@ -146,7 +147,7 @@ class Faults:
             ConfigError: the kernel does not know the fault's arguments.
         """
         if fault.after_s is not None:
-            self._timers.append(self._board.loop.call_later(fault.after_s, lambda: self._perform(fault)))
+            self._waiting.append(self._board.loop.call_later(fault.after_s, lambda: self._perform(fault)))
         elif fault.at_bytes is not None:
             self._at_bytes.append((self._passed + fault.at_bytes, fault))
         elif fault.at_runs is not None:
@@ -159,8 +160,8 @@ class Faults:
     @property
     def armed(self) -> int:
         """Faults that wait for their time."""
-        waiting = sum(timer.callback is not None for timer in self._timers)
-        return waiting + len(self._at_bytes) + len(self._at_runs)
+        self._waiting = [timer for timer in self._waiting if timer.callback is not None]
+        return len(self._waiting) + len(self._at_bytes) + len(self._at_runs)
 
     def outgoing(self, payload: bytes) -> bytes:
         """The payload, with one byte changed if a ``corrupt`` fault waits for one of its size."""
@@ -203,7 +204,8 @@ class Faults:
         undo = actions[fault.fault](fault)
         lasts_s = _DURATION_S.get(fault.fault, 0.0) if fault.for_s is None else fault.for_s
         if undo is not None and lasts_s > 0:
-            self._timers.append(self._board.loop.call_later(lasts_s, undo))
+            self._undo = [timer for timer in self._undo if timer.callback is not None]
+            self._undo.append(self._board.loop.call_later(lasts_s, undo))
 
     def _reboot(self, _fault: Fault) -> None:
         self._board.reboot()
@@ -236,9 +238,10 @@ class Faults:
         self._corrupt.extend((chance, least) for _ in range(int(fault.args.get("count", 1))))
 
     def _clear(self, _fault: Fault) -> None:
-        for timer in self._timers:
+        for timer in (*self._waiting, *self._undo):
             timer.cancel()
-        self._timers.clear()
+        self._waiting.clear()
+        self._undo.clear()
         self._at_bytes.clear()
         self._at_runs.clear()
         self._corrupt.clear()

@@ -26,7 +26,7 @@ SU_FLAVOURS: tuple[Su, ...] = ("none", "magisk", "su-0", "adb-root")
 SHELL_UID = 2000
 """Android's ``shell`` user and group, as which adbd runs commands."""
 
-KERNEL_FAULTS = ("thermal", "daemon")
+KERNEL_FAULTS = ("thermal", "daemon", "offline", "isolate")
 """Faults that ``Kernel.inject`` performs; the others belong to the adb daemon and the sandbox."""
 
 
@@ -84,6 +84,10 @@ class Kernel(Protocol):
 
     def service(self, name: str, running: bool) -> None:
         """A vendor daemon was started or stopped; names of no interest are ignored."""
+        ...
+
+    def services(self) -> dict[str, bool]:
+        """Vendor daemons the kernel half plays, and whether they run (some come back by themselves)."""
         ...
 
     def reboot(self) -> None:

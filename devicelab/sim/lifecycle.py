@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ from devicelab import registry
 from devicelab.errors import ConfigError, DeviceRefusedError, DeviceUnreachableError
 from devicelab.sim import control
 from devicelab.sim.faults import Fault
-from devicelab.sim.host import LOG, STATE, Request, start_time
+from devicelab.sim.host import LOG, STATE, Request, pack, start_time
 from devicelab.sim.interface import SU_FLAVOURS, Su
-from devicelab.sim.kernel import load_spec
+from devicelab.sim.kernel import load_spec, spec_from_capture
 from devicelab.sim.sandbox import find_programs
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -178,7 +178,7 @@ def board(name: str) -> VirtualBoard:
 
 
 def up(
-    kind: str,
+    kind: str = "",
     *,
     name: str | None = None,
     count: int = 1,
@@ -200,8 +200,7 @@ def up(
         DeviceRefusedError: this machine cannot run virtual boards; the message names what is missing.
         DeviceUnreachableError: the adb server cannot be started or reached.
     """
-    if capture is None:
-        load_spec(kind)
+    spec = load_spec(kind) if capture is None else spec_from_capture(capture)
     if count < 1:
         raise ConfigError("--count must be at least 1")
     for what, value, known in (("su flavour", su, SU_FLAVOURS), ("ABI", abi, _ABIS)):
@@ -209,21 +208,22 @@ def up(
             raise registry.unknown(what, value, tuple(known))
     if name is not None and not _NAME.fullmatch(name):
         raise ConfigError(f"not a name for a board: {name!r}", hint="letters, digits, dot, underscore and hyphen")
+    if su is not None:
+        spec = replace(spec, su=su)
+    if shell_v2 is not None:
+        spec = replace(spec, has_shell_v2=shell_v2)
     programs = find_programs()
     server = server or AdbServer.of_user()
     server.start()
     with _lock():
         _clear_stale()
-        names = _free_names(name or kind, count, exact=name is not None and count == 1)
+        names = _free_names(name or spec.kind, count, exact=name is not None and count == 1)
         requests = []
         for number, chosen in enumerate(names):
             directory = root_dir() / chosen
             directory.mkdir(mode=0o700)
             directory.joinpath(_SERVER).write_text(json.dumps(asdict(server)), encoding="utf-8")
-            source = str(capture.resolve()) if capture else kind
-            requests.append(
-                Request(chosen, str(directory), source, capture is not None, seed + number, su, shell_v2, abi, boot_s)
-            )
+            requests.append(Request(chosen, str(directory), pack(spec), seed + number, abi, boot_s))
         order = {"programs": programs.as_dict(), "boards": [asdict(request) for request in requests]}
         try:
             _start(order, names)

@@ -79,7 +79,7 @@ class System:
         self._su = su
         self._requests: set[_Request] = set()
         self.props: dict[str, str] = {}
-        self.services: dict[str, bool] = {}
+        self._services: dict[str, bool] = {}
         self.settings: dict[tuple[str, str], str] = {}
         self.boot()
 
@@ -87,9 +87,16 @@ class System:
         """Properties and services as they are after a boot; ``persist.*`` and settings outlive it."""
         kept = {name: value for name, value in self.props.items() if name.startswith("persist.")}
         self.props = {**self._boot[0], **kept, "sys.boot_completed": "1"}
-        self.services = dict(self._boot[1])
-        for name, running in self.services.items():
-            self.props[f"init.svc.{name}"] = "running" if running else "stopped"
+        self._services = dict(self._boot[1])
+
+    def services(self) -> dict[str, bool]:
+        """Vendor daemons and whether they run at this moment."""
+        return {**self._services, **self._board.kernel.services()}
+
+    def all_props(self) -> dict[str, str]:
+        """Every property that ``getprop`` shows."""
+        states = {f"init.svc.{n}": "running" if running else "stopped" for n, running in self.services().items()}
+        return {**self.props, **states}
 
     def serve(self, listener: socket.socket) -> None:
         """Answer requests from now on."""
@@ -131,10 +138,11 @@ class System:
         self._requests.add(_Request(self._board, self, sock, self._requests.discard))
 
     def _do_getprop(self, args: Sequence[str], uid: int) -> Answer:  # noqa: ARG002
+        props = self.all_props()
         if not args:
-            return Answer(0, "".join(f"[{name}]: [{self.props[name]}]\n" for name in sorted(self.props)))
+            return Answer(0, "".join(f"[{name}]: [{props[name]}]\n" for name in sorted(props)))
         default = args[1] if len(args) > 1 else ""
-        return Answer(0, self.props.get(args[0], default) + "\n")
+        return Answer(0, props.get(args[0], default) + "\n")
 
     def _do_setprop(self, args: Sequence[str], uid: int) -> Answer:
         if len(args) != 2:
@@ -150,10 +158,9 @@ class System:
         return Answer(0)
 
     def _control(self, name: str, *, running: bool) -> bool:
-        if name not in self.services:
+        if name not in self.services():
             return False
-        self.services[name] = running
-        self.props[f"init.svc.{name}"] = "running" if running else "stopped"
+        self._services[name] = running
         self._board.kernel.service(name, running)
         return True
 
