@@ -262,9 +262,10 @@ def main():
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "pid": os.getpid(),
     }
-    start_ns = gate()
+    # A collection is a stall that the GPU's scheduler would be blamed for (torch's first takes 100 ms).
     gc.collect()
-    gc.disable()  # a collection is a stall that the GPU's scheduler would be blamed for
+    gc.disable()
+    start_ns = gate()
     wait_until(start_ns)
     done, dropped = serve(step, schedule, start_ns, duration_ns, args.queue)
     report(args, info, done, dropped, start_ns)
