@@ -205,7 +205,7 @@ def _curves(results: Results, valid: pd.DataFrame, shown: Distribution, where: s
     data = _curve_points(shown, curve_of, panels, curves)
     pooled = " Pooled over K." if shown.name == "t-prod" and "k" in names else ""
     return Figure(
-        f"{shown.name}-ecdf",
+        shown.name,
         f"{shown.title}: cumulative distribution",
         f"Share of samples at or below a value, from the smallest sample to the 99.9th percentile.{pooled} "
         f"{shown.note} {where}",

@@ -29,7 +29,7 @@ _TONES = {
 }
 _MAX_BARS = 16
 _MAX_ROWS = 5_000
-_MAX_FIGURES = 12
+_MAX_FIGURES = 8
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _spans(held: Sequence[RunConditions], field: str, unit: str) -> tuple[str, .
         if both is not None:
             short = name.replace("thermal_zone", "zone ").replace("policy", "policy ")
             found.append(f"{short}: {between(*both, unit)}")
-    return tuple(found)
+    return tuple(found) or ("–",)
 
 
 def metric_table(results: Results) -> TableView:

@@ -1,4 +1,4 @@
-"""``Store``: the one way in and out of the results database."""
+"""``Store``: the one way into the results database; what it answers is in ``reading``."""
 
 import json
 import platform
@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -15,8 +15,8 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError
 
 from devicelab import __version__
-from devicelab.errors import ConfigError, StoreError
-from devicelab.model.campaign import BinaryInfo, CampaignInfo, EndStatus
+from devicelab.errors import StoreError
+from devicelab.model.campaign import BinaryInfo, EndStatus
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment, Finding
 from devicelab.model.journal import Flag, RunRecord
@@ -24,16 +24,13 @@ from devicelab.model.measurement import Measurement
 from devicelab.model.tree import Node
 from devicelab.store import engine as places
 from devicelab.store import schema as s
-from devicelab.store.check import CheckReport, check
-from devicelab.store.codec import digest, pack, unpack
-from devicelab.store.frames import StoredResults
+from devicelab.store.codec import digest, pack
 from devicelab.store.migrate import migrate
+from devicelab.store.reading import StoreReader
 from devicelab.store.records import MetricKey, Row, RunRows, clean, run_rows
 
-_INFO = tuple(s.campaigns.c[name] for name in CampaignInfo.model_fields)
 
-
-class Store:
+class Store(StoreReader):
     """The results database: SQLite in one file, or PostgreSQL through the same code.
 
     Safe to use from several threads, and from several processes that each open it. Every method raises ``StoreError``
@@ -42,9 +39,8 @@ class Store:
 
     def __init__(self, engine: Engine, place: URL | Path) -> None:
         """Use ``Store.open``."""
-        self._engine = engine
+        super().__init__(engine, place)
         self._writer = places.writer(engine)
-        self._place = place
         self._metric_ids: dict[MetricKey, int] = {}
 
     @classmethod
@@ -69,9 +65,6 @@ class Store:
             engine.dispose()
             raise
         return cls(engine, place)
-
-    def __str__(self) -> str:
-        return places.describe(self._place)
 
     def begin_campaign(
         self,
@@ -135,54 +128,6 @@ class Store:
                     continue  # the id is taken: two campaigns in one second drew the same four digits
                 return str(row["campaign"])
 
-    def unfinished(self, *, device: str, experiment: str | None = None) -> tuple[CampaignInfo, ...]:
-        """Campaigns of the device that are not complete (running, interrupted or failed), newest first."""
-        query = select(*_INFO).where(s.campaigns.c.device == device, s.campaigns.c.status != "complete")
-        if experiment is not None:
-            query = query.where(s.campaigns.c.experiment == experiment)
-        return self._infos(query.order_by(s.campaigns.c.campaign.desc()))
-
-    def campaigns(
-        self,
-        *,
-        limit: int | None = None,
-        device: str | None = None,
-        experiment: str | None = None,
-        night: str | None = None,
-    ) -> tuple[CampaignInfo, ...]:
-        """Campaigns, newest first; each argument that is given narrows them."""
-        query = select(*_INFO).order_by(s.campaigns.c.campaign.desc()).limit(limit)
-        for column, value in (("device", device), ("experiment", experiment), ("night", night)):
-            if value is not None:
-                query = query.where(s.campaigns.c[column] == value)
-        return self._infos(query)
-
-    def campaign(self, ref: str | None = None) -> CampaignInfo:
-        """One campaign by its id, by a prefix only it has, or the latest (``None``).
-
-        Raises:
-            ConfigError: there is none, or several begin like that.
-        """
-        query = select(*_INFO).order_by(s.campaigns.c.campaign.desc()).limit(9)
-        if ref is not None:
-            query = query.where(s.campaigns.c.campaign.startswith(ref, autoescape=True))
-        found = self._infos(query)
-        exact = [info for info in found if info.campaign == ref]
-        if exact or len(found) == 1 or (found and ref is None):
-            return (exact or found)[0]
-        if found:
-            names = ", ".join(info.campaign for info in found[:8]) + (", ..." if len(found) > 8 else "")
-            raise ConfigError(f"several campaigns begin with {ref!r}: {names}", hint="give more of the id")
-        if ref is None:
-            raise ConfigError(f"no campaign is stored in {self}", hint="run `devicelab sweep` first")
-        raise ConfigError(f"no campaign {ref!r} in {self}", hint="`devicelab store list` shows those that are stored")
-
-    def done_runs(self, campaign: str) -> frozenset[str]:
-        """Ids of the runs stored so far, valid or not."""
-        with places.guarded(self._place), self._engine.connect() as connection:
-            query = select(s.runs.c.run_id).join(s.campaigns).where(s.campaigns.c.campaign == campaign)
-            return frozenset(connection.execute(query).scalars())
-
     def commit_run(
         self,
         campaign: str,
@@ -244,86 +189,6 @@ class Store:
                     rows = [_finding_row(number, first + i, finding) for i, finding in enumerate(findings)]
                     connection.execute(insert(t), rows)
 
-    def findings(self, campaign: str) -> tuple[Finding, ...]:
-        """The stored findings in the order they were added."""
-        t = s.findings
-        query = select(t).join(s.campaigns).where(s.campaigns.c.campaign == campaign).order_by(t.c.position)
-        with places.guarded(self._place), self._engine.connect() as connection:
-            rows = connection.execute(query).mappings().all()
-        kept = Finding.model_fields.keys() - {"reasons"}
-        return tuple(
-            Finding(**{name: row[name] for name in kept}, reasons=tuple(json.loads(row["reasons_json"])))
-            for row in rows
-        )
-
-    def experiment(self, campaign: str) -> Experiment:
-        """The experiment as it was begun."""
-        return Experiment.model_validate_json(self._campaign_row(campaign)["experiment_json"])
-
-    def facts(self, campaign: str) -> Facts:
-        """The device's facts as they were read, with the nodes."""
-        row = self._campaign_row(campaign)
-        facts = Facts.model_validate_json(row["facts_json"])
-        text = self._document_text(row["nodes_sha256"])
-        nodes = tuple(Node.model_validate(node) for node in json.loads(text or "[]"))
-        return facts.model_copy(update={"nodes": nodes})
-
-    def plan_json(self, campaign: str) -> str | None:
-        """The plan as it was given to ``begin_campaign``."""
-        return self._document_text(self._campaign_row(campaign)["plan_sha256"])
-
-    def cells(self, campaign: str) -> tuple[Cell, ...]:
-        """The planned cells in their order."""
-        query = (
-            select(s.cells.c.levels_json, s.cells.c.measured)
-            .select_from(s.cells)
-            .join(s.campaign_cells)
-            .join(s.campaigns)
-            .where(s.campaigns.c.campaign == campaign)
-            .order_by(s.campaign_cells.c.position)
-        )
-        with places.guarded(self._place), self._engine.connect() as connection:
-            rows = connection.execute(query).all()
-        return tuple(Cell(levels=json.loads(levels), measured=measured) for levels, measured in rows)
-
-    def binaries(self, campaign: str) -> tuple[BinaryInfo, ...]:
-        """The programs that were pushed, by name."""
-        columns = [s.binaries.c[name] for name in BinaryInfo.model_fields]
-        query = (
-            select(*columns)
-            .select_from(s.binaries)
-            .join(s.campaign_binaries)
-            .join(s.campaigns)
-            .where(s.campaigns.c.campaign == campaign)
-        )
-        with places.guarded(self._place), self._engine.connect() as connection:
-            rows = connection.execute(query.order_by(s.binaries.c.name)).mappings().all()
-        return tuple(BinaryInfo(**row) for row in rows)
-
-    def results(self, campaign: str) -> StoredResults:
-        """The campaign's runs as frames, for analyses, reports and notebooks; id or unique prefix."""
-        info = self.campaign(campaign)
-        return StoredResults(
-            engine=self._engine,
-            place=self._place,
-            campaign=info,
-            number=self._require(info.campaign),
-            experiment=self.experiment(info.campaign),
-            facts=self.facts(info.campaign),
-            binaries=self.binaries(info.campaign),
-        )
-
-    def export(self, campaign: str, directory: Path, fmt: Literal["parquet", "csv", "both"]) -> tuple[Path, ...]:
-        """Write the campaign's frames into a folder (see ``devicelab.export``); the paths written."""
-        from devicelab.export import export_results
-
-        return export_results(self.results(campaign), self.findings(campaign), directory, fmt)
-
-    def check(self) -> CheckReport:
-        """Verify the file's structure, all references, every checksum and the counters."""
-        with places.guarded(self._place):
-            return check(self._engine)
-
     def vacuum(self) -> int:
         """Drop what nothing refers to and give unused space back; the bytes freed (0 for PostgreSQL)."""
         nodes, plans = s.campaigns.c.nodes_sha256, s.campaigns.c.plan_sha256
@@ -356,19 +221,6 @@ class Store:
     ) -> None:
         self.close()
 
-    # --- numbers the database gives ---------------------------------------------------------------------------------
-
-    def _number(self, campaign: str) -> int | None:
-        with self._engine.connect() as connection:
-            query = select(s.campaigns.c.id).where(s.campaigns.c.campaign == campaign)
-            return connection.execute(query).scalar()
-
-    def _require(self, campaign: str) -> int:
-        number = self._number(campaign)
-        if number is None:
-            raise StoreError(f"no campaign {campaign!r} in {self}", hint="`devicelab store list` shows what is stored")
-        return number
-
     def _cell_numbers(self, connection: Connection, cells: Sequence[Cell]) -> dict[str, int]:
         """Sorted, so that two processes which add the same cells cannot wait for each other."""
         rows = [
@@ -385,18 +237,22 @@ class Store:
         return _numbers(connection, s.cells, "cell_id", [row["cell_id"] for row in rows])
 
     def _metric_numbers(self, metrics: Mapping[MetricKey, object]) -> Mapping[MetricKey, int]:
-        """Names unknown so far are added in a transaction of their own: an unused name does no harm."""
-        unknown = sorted(metrics.keys() - self._metric_ids.keys())
-        if unknown:
-            t = s.metric_names
-            rows = [{"program": program, "metric": metric, "unit": unit} for program, metric, unit in unknown]
+        """Names unknown so far are added, in the order the workload gives its figures.
+
+        Each in a transaction of its own: two processes that add the same names in another order cannot wait for each
+        other, and a name that is never used does no harm.
+        """
+        t = s.metric_names
+        unknown = [key for key in metrics if key not in self._metric_ids]
+        for program, metric, unit in unknown:
             with self._writer.begin() as connection:
-                connection.execute(_insert_new(connection, t), rows)
+                row = {"program": program, "metric": metric, "unit": unit}
+                connection.execute(_insert_new(connection, t).values(row))
+        if unknown:
+            with self._engine.connect() as connection:
                 known = connection.execute(select(t.c.program, t.c.metric, t.c.unit, t.c.id)).all()
             self._metric_ids = {(program, metric, unit): number for program, metric, unit, number in known}
         return self._metric_ids
-
-    # --- rows -------------------------------------------------------------------------------------------------------
 
     def _insert_parts(self, connection: Connection, run: int, rows: RunRows, names: Mapping[MetricKey, int]) -> None:
         metrics = [{"name": names[key], "value": value} for key, value in rows.metrics.items()]
@@ -436,31 +292,6 @@ class Store:
         row = {"sha256": digest(data), "data": pack(data)}
         connection.execute(_insert_new(connection, s.documents).values(row))
         return str(row["sha256"])
-
-    def _document_text(self, sha256: str | None) -> str | None:
-        if sha256 is None:
-            return None
-        with places.guarded(self._place), self._engine.connect() as connection:
-            blob = connection.execute(select(s.documents.c.data).where(s.documents.c.sha256 == sha256)).scalar_one()
-        try:
-            data = unpack(blob)
-        except ValueError:
-            data = b""
-        if digest(data) != sha256:
-            raise StoreError(f"a document of {self} does not fit its checksum", hint="`devicelab store check`")
-        return data.decode()
-
-    def _campaign_row(self, campaign: str) -> Mapping[str, Any]:
-        with places.guarded(self._place), self._engine.connect() as connection:
-            query = select(s.campaigns).where(s.campaigns.c.campaign == campaign)
-            row = connection.execute(query).mappings().first()
-        if row is None:
-            raise StoreError(f"no campaign {campaign!r} in {self}", hint="`devicelab store list` shows what is stored")
-        return dict(row)
-
-    def _infos(self, query: Any) -> tuple[CampaignInfo, ...]:
-        with places.guarded(self._place), self._engine.connect() as connection:
-            return tuple(CampaignInfo(**row) for row in connection.execute(query).mappings())
 
     def _bytes(self) -> int:
         if not isinstance(self._place, Path):

@@ -99,7 +99,7 @@ def test_a_report_holds_everything_a_reader_needs(whole: Page) -> None:
         assert words in whole.words, words
     assert whole.all("html")[0]["lang"] == "en"
     names = {attributes.get("id") for attributes in whole.all("figure")}
-    assert {"figure-latency-by-cell", "figure-t-prod-by-cell", "figure-t-prod-ecdf", "figure-cpu-use-per-core"} <= names
+    assert {"figure-latency-by-cell", "figure-t-prod-by-cell", "figure-t-prod", "figure-cpu-use-per-core"} <= names
 
 
 def test_a_page_is_one_file_that_loads_nothing_and_runs_nothing(whole: Page) -> None:
@@ -275,7 +275,7 @@ def test_a_run_without_a_placement_stands_in_every_panel(store: Store, tmp_path:
             flags=(),
         )
     page = page_of(store, campaign, tmp_path)
-    link = next(a for a in page.all("a") if str(a.get("download", "")).endswith("t-prod-ecdf.csv"))
+    link = next(a for a in page.all("a") if str(a.get("download", "")).endswith("-t-prod.csv"))
     curves = pd.read_csv(io.BytesIO(data_of(link["href"]))).groupby("panel")["curve"].unique()
     assert {panel: sorted(names) for panel, names in curves.items()} == {
         "free": ["load 10 1000 20", "no load"],
