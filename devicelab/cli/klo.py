@@ -1,24 +1,27 @@
-"""``devicelab klo``: the launch model on the command line."""
+"""``devicelab klo``: the launch model, launch cost tables and the K they lead to."""
 
-import json
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from devicelab.cli._out import JsonOption, StoreOption, print_json, print_table, say
+from devicelab.cli.report import CampaignArgument
+
 if TYPE_CHECKING:
+    from devicelab.analyses._lut_table import Entry
     from devicelab.analyses.klo_model import LaunchCosts
 
 
 def register(app: typer.Typer) -> None:
     """Add the command group to the application."""
-    group = typer.Typer(no_args_is_help=True, help="Kernel launch overhead: what the model says.")
-    group.command("model")(model)
-    group.callback()(_group)
+    group = typer.Typer(no_args_is_help=True, help="Kernel launch overhead: the model, launch costs, K.")
+    example = "--n 10 --t-prod-us 10 --t-ker-us 20 --flush-us 5 --start-idle-us 0 --gap-us 15"
+    group.command("model", epilog=f"Example: devicelab klo model {example}")(model)
+    group.command("lut", epilog="Example: devicelab klo lut 20261122-1015 --to note10.json")(lut)
+    group.command("plan", epilog="Example: devicelab klo plan --lut note10.json")(plan)
     app.add_typer(group, name="klo")
-
-
-def _group() -> None:
-    """Kernel launch overhead: what the model says."""
 
 
 def model(
@@ -29,7 +32,7 @@ def model(
     flush_us: Annotated[float, typer.Option(min=0, help="CPU time of one flush.")],
     start_idle_us: Annotated[float, typer.Option(min=0, help="From flush to start on an idle GPU.")],
     gap_us: Annotated[float, typer.Option(min=0, help="Gap between two batches when the next one waits.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, times in nanoseconds.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Makespan for every flush period K, the best constant K and the best schedule, for N equal kernels."""
     from devicelab.analyses.klo_model import LaunchCosts
@@ -40,10 +43,78 @@ def model(
         answer = _answer(n, t_prod_us * 1e3, t_ker_us * 1e3, costs)
     except ValueError as error:
         raise ConfigError(str(error), hint="fewer kernels, or look at --help") from error
-    if as_json:
-        typer.echo(json.dumps(answer))
+    if json_:
+        print_json(answer)
     else:
         _show(answer)
+
+
+def lut(
+    campaign: CampaignArgument = None,
+    to: Annotated[Path | None, typer.Option(help="Write the table there.", dir_okay=False)] = None,
+    store: StoreOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Fit launch costs for each condition of a campaign; with --to, keep them as a table with their provenance."""
+    from devicelab.analyses import _frames
+    from devicelab.analyses import lut as tables
+    from devicelab.store import Store
+
+    with Store.open(store, create=False) as opened:
+        table = tables.measure(opened.results(opened.campaign(campaign).campaign))
+    if to is not None:
+        tables.save(table, to)
+        say(f"launch cost table: {to}")
+    if json_:
+        print_json(table.model_dump(mode="json"))
+        return
+    rows = [
+        (
+            _frames.label(entry.levels),
+            *(f"{getattr(entry, name) / 1e3:.1f}{_unsure(entry, name)}" for name in _COSTS),
+            f"{entry.residual_pct:.1f}%",
+            entry.runs,
+        )
+        for entry in table.entries
+    ]
+    print_table(("condition", "flush, µs", "start idle, µs", "gap, µs", "residual", "runs"), rows)
+    if any(entry.not_identified for entry in table.entries):
+        typer.echo("* an upper bound: the runs cannot tell it")
+    if table.simulated:
+        typer.echo("simulated: an emulated GPU or a virtual board had a share in these figures")
+
+
+_COSTS = ("flush_ns", "start_idle_ns", "gap_ns")
+
+
+def _unsure(entry: "Entry", name: str) -> str:
+    return "*" if name in entry.not_identified else ""
+
+
+def plan(
+    campaign: CampaignArgument = None,
+    lut: Annotated[Path | None, typer.Option(help="Launch costs from this table instead.", dir_okay=False)] = None,
+    foreign: Annotated[bool, typer.Option("--foreign", help="Use the table though it was measured elsewhere.")] = False,
+    store: StoreOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Constant K, static schedule and launch costs for what runs next, from a campaign's kernel timestamps."""
+    from devicelab.analyses import _klo_plan
+    from devicelab.analyses import lut as tables
+    from devicelab.store import Store
+
+    table = tables.load(lut) if lut is not None else None
+    with Store.open(store, create=False) as opened:
+        planned = _klo_plan.plan(opened.results(opened.campaign(campaign).campaign), table, foreign=foreign)
+    for remark in planned[0].remarks:
+        say(f"foreign table: {remark}")
+    if json_:
+        print_json({"conditions": [{**asdict(one), "set": one.settings()} for one in planned]})
+        return
+    rows = [(one.label, one.k, _us(one.makespan_ns), _runs(list(one.batches)), _us(one.schedule_ns)) for one in planned]
+    print_table(("condition", "constant K", "time", "static schedule", "time"), rows)
+    for one in planned:
+        typer.echo(f"{one.label}: " + " ".join(f"--set {setting}" for setting in one.settings()))
 
 
 def _answer(n: int, t_prod_ns: float, t_ker_ns: float, costs: "LaunchCosts") -> dict[str, Any]:
