@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
 from sqlalchemy import Engine, select
 from sqlalchemy.engine import URL
 
@@ -140,6 +141,33 @@ class StoreReader:
         with places.guarded(self._place), self._engine.connect() as connection:
             rows = connection.execute(query.order_by(s.binaries.c.name)).mappings().all()
         return tuple(BinaryInfo(**row) for row in rows)
+
+    def history(
+        self, experiment: str, metric: str, *, device: str | None = None, since_unix_ns: int = 0
+    ) -> pd.DataFrame:
+        """One figure of every run of an experiment over all its campaigns, oldest first: what nights are compared by.
+
+        Columns ``campaign night device started_unix_ns cell_id cell run_id program valid value unit``; ``device`` and
+        ``since_unix_ns`` (start of the campaign) narrow it.
+        """
+        c, r, n = s.campaigns.c, s.runs.c, s.metric_names.c
+        columns = (c.campaign, c.night, c.device, c.started_unix_ns, s.cells.c.cell_id, s.cells.c.label.label("cell"))
+        query = (
+            select(*columns, r.run_id, n.program, r.valid, s.metrics.c.value, n.unit)
+            .select_from(s.campaigns)
+            .join(s.runs, r.campaign == c.id)
+            .join(s.cells)
+            .join(s.metrics, s.metrics.c.run == r.id)
+            .join(s.metric_names)
+            .where(c.experiment == experiment, n.metric == metric, c.started_unix_ns >= since_unix_ns)
+            .order_by(c.started_unix_ns, r.id)
+        )
+        if device is not None:
+            query = query.where(c.device == device)
+        with places.guarded(self._place), self._engine.connect() as connection:
+            found = connection.execute(query)
+            frame = pd.DataFrame(found.fetchall(), columns=list(found.keys()))
+        return frame.astype({"value": "float64", "valid": bool})
 
     def results(self, campaign: str) -> StoredResults:
         """The campaign's runs as frames, for analyses, reports and notebooks; id or unique prefix."""
