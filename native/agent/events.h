@@ -21,7 +21,7 @@ inline Signals& signals() {
   return instance;
 }
 
-constexpr int kWatched[] = {SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGPIPE};
+constexpr int kWatched[] = {SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGPIPE, SIGXFSZ};
 
 inline void on_signal(int number) {
   if (number != SIGCHLD) signals().stop = number;
@@ -32,7 +32,7 @@ inline void watch_signals() {
   sigemptyset(&block);
   struct sigaction action {};
   for (int number : kWatched) {
-    bool ignored = number == SIGHUP || number == SIGPIPE;
+    bool ignored = number == SIGHUP || number == SIGPIPE || number == SIGXFSZ;
     action.sa_handler = ignored ? SIG_IGN : on_signal;
     if (!ignored) sigaddset(&block, number);
     sigaction(number, &action, nullptr);
