@@ -12,7 +12,7 @@ passed on: ``virtual_board("oddball", su="magisk", shell_v2=False, abi="x86_64",
 is ended, and the test fails if a process, a mount, a directory or an adb connection is left.
 
 ``boards_in(cache, server)`` is the same as a context manager, for fixtures of a wider scope. ``adb(server, serial)``
-gives a function that runs the real adb client.
+gives a function that runs the real adb client, ``sim(*args)`` is the command ``devicelab sim``.
 
 Where virtual boards cannot run the test is skipped with the reason; with ``CI`` set it fails instead.
 """
@@ -27,8 +27,10 @@ from typing import Any, Protocol
 
 import pytest
 from adbutils import adb_path
+from typer.testing import CliRunner
 
-from devicelab.errors import DeviceRefusedError
+from devicelab.cli import app
+from devicelab.errors import DeviceRefusedError, LabError
 from devicelab.sim import lifecycle
 from devicelab.sim.lifecycle import AdbServer, VirtualBoard
 
@@ -61,6 +63,17 @@ def adb(server: AdbServer, serial: str | None = None) -> Adb:
         )
 
     return run
+
+
+def sim(*args: str) -> subprocess.CompletedProcess[str]:
+    """``devicelab sim ARGS`` in this process: exit code, output and error text as the command line gives them."""
+    done = CliRunner().invoke(app, ["sim", *args])
+    if isinstance(done.exception, LabError):
+        text = f"{done.stderr}error: {done.exception}\n"
+        return subprocess.CompletedProcess(args, done.exception.exit_code, done.stdout, text)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(args, done.exit_code, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="session")
