@@ -32,7 +32,9 @@ def clusters(facts: Facts) -> tuple[Cluster, ...]:
     policies = _by_policy(facts)
     if _fits(facts.board.clusters, present, policies):
         return facts.board.clusters
-    groups = _same_speed_together(facts, policies) or _by_capacity(facts) or [present]
+    left = tuple(cpu for cpu in present if not any(cpu in cpus for cpus in policies))
+    told = [*policies, left] if policies and left else policies
+    groups = _same_speed_together(facts, told) or _by_capacity(facts) or [present]
     groups.sort(key=lambda cpus: (_speed(facts, cpus), cpus))
     names = _names(groups)
     return tuple(
@@ -121,10 +123,7 @@ def _by_policy(facts: Facts) -> list[tuple[int, ...]]:
             later = min((other for other in told if other > number), default=max(present) + 1)
             told[number] = tuple(sorted(cpu for cpu in left if number <= cpu < later))
             left -= set(told[number])
-    groups = [cpus for _, cpus in sorted(told.items()) if cpus]
-    if groups and left:
-        groups.append(tuple(sorted(left)))
-    return groups
+    return [cpus for _, cpus in sorted(told.items()) if cpus]
 
 
 def _same_speed_together(facts: Facts, groups: list[tuple[int, ...]]) -> list[tuple[int, ...]]:

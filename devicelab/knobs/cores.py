@@ -52,11 +52,13 @@ def online_after(want: Level, facts: Facts) -> tuple[int, ...]:
 def with_online(online: tuple[int, ...], facts: Facts) -> Facts:
     """The facts as if exactly these CPUs were online.
 
-    Policies without any of them are left out, so that nobody tries to write them; of the others ``affected_cpus`` says
-    which CPUs they will have.
+    Policies without any of them are left out, so that nobody tries to write them, and so are idle states of CPUs that
+    will be offline, which the kernel takes away, and their switches, so that nobody asks for those CPUs back; of other
+    policies ``affected_cpus`` says which CPUs they will have.
     """
     changed = {f"{CPU}/online": show(online)}
-    gone: list[str] = []
+    away = [cpu for cpu in facts.cpus_present if cpu not in online]
+    gone = [f"{CPU}/cpu{cpu}/{name}" for cpu in away for name in ("cpuidle/", "online")]
     for policy in cpufreq.policies(facts):
         left = [cpu for cpu in policy.cpus if cpu in online]
         changed[policy.path("affected_cpus")] = " ".join(map(str, left))
@@ -69,7 +71,8 @@ def with_online(online: tuple[int, ...], facts: Facts) -> Facts:
         nodes.append(node if text is None else node.model_copy(update={"text": text, "errno": 0}))
     # A copy would keep the tree that is cached in the old one.
     fields = {name: getattr(facts, name) for name in Facts.model_fields}
-    return Facts(**{**fields, "nodes": tuple(nodes)})
+    board = facts.board.model_copy(update={"clusters": clusters(facts)})
+    return Facts(**{**fields, "board": board, "nodes": tuple(nodes)})
 
 
 def plan(word: str, want: Level, facts: Facts) -> Setting:
@@ -122,13 +125,13 @@ def _hold(facts: Facts) -> Setting:
     watched = [path for path in (f"{CPU}/online", f"{CPU}/isolated", *_WATCHED) if path in facts.tree]
     for folder, cpus in _controllers(facts).items():
         watched += [f"{folder}/{node}" for node in ("min_cpus", "global_state") if f"{folder}/{node}" in facts.tree]
-        if facts.tree.number(f"{folder}/enable") == 0:
+        if facts.tree.number(f"{folder}/enable") == 0 or not set(cpus) & set(facts.cpus_online):
             continue
         writes, why_not = _hold_cluster(folder, cpus, facts)
         steps += writes
         unmet += [f"CPUs {show(cpus)}: {why_not}"] if why_not else []
     watched += [path for cpu in facts.cpus_present if (path := f"{CPU}/cpu{cpu}/isolate") in facts.tree]
-    offline = [cpu for cpu in _big(facts) if cpu not in facts.cpus_online]
+    offline = [cpu for cpu in _big(facts) if cpu not in facts.cpus_online and f"{CPU}/cpu{cpu}/online" in facts.tree]
     if offline:
         unmet.append(f'CPUs {show(tuple(offline))} are offline; bring them online with cores = "{ALL_ONLINE}"')
     probes = tuple(

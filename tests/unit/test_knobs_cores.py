@@ -57,6 +57,19 @@ def test_all_means_the_cores_that_will_be_online() -> None:
     assert knobs.assume({"cpu": "min"}, PHONE) is PHONE
 
 
+def test_clusters_stay_as_they_are_when_cores_leave() -> None:
+    for board in ("qualcomm", "generic-android"):
+        device = facts("sm8150", board=board)
+        assert knobs.clusters(knobs.assume({"cores": "0-3"}, device)) == knobs.clusters(device)
+
+
+def test_cores_that_leave_on_purpose_are_not_asked_back() -> None:
+    held = knobs.settings({"cores": "0-4", "isolation": "hold"}, PHONE)["isolation"]
+    assert held.unmet == ()
+    assert [probe.cpus for probe in held.probes] == [(4,)]
+    assert [step.path for step in held.steps if step.kind == "write"] == [f"{CPU}/cpu4/core_ctl/min_cpus"]
+
+
 def test_clusters_of_an_unknown_phone_are_its_policies() -> None:
     assert [(c.name, c.cpus, c.big) for c in knobs.clusters(UNKNOWN)] == [
         ("little", (0, 1, 2, 3), False),
