@@ -147,8 +147,8 @@ def parse(output: bytes, params: Params) -> Measurement:
     if profiled.any():
         rows = np.flatnonzero(profiled)
         stamps = [np.array([getattr(measured[row], name) for row in rows], dtype=np.int64) for name in STAMPS]
-        tables["kernels"] = _kernel_table(rows, *stamps)
-        metrics |= _kernel_metrics(*stamps)
+        tables["kernels"] = kernel_table(rows, *stamps)
+        metrics |= kernel_metrics(*stamps)
         crossed = count_out_of_order(*stamps)
         if crossed:
             detail = f"{crossed} of {stamps[0].size} kernels have timestamps out of order"
@@ -181,13 +181,14 @@ def count_out_of_order(
     return int(np.count_nonzero(crossed))
 
 
-def _kernel_table(
+def kernel_table(
     rows: NDArray[np.int64],
     queued: NDArray[np.int64],
     submit: NDArray[np.int64],
     start: NDArray[np.int64],
     end: NDArray[np.int64],
 ) -> Table:
+    """The table ``kernels`` from timestamps (inferences by kernels); ``rows`` numbers the inferences."""
     count, kernels = queued.shape
     return {
         "inference": np.repeat(rows, kernels),
@@ -212,7 +213,7 @@ def _wall_metrics(total: NDArray[np.int64], profiled: NDArray[np.bool_]) -> dict
     return metrics
 
 
-def _kernel_metrics(
+def kernel_metrics(
     queued: NDArray[np.int64], submit: NDArray[np.int64], start: NDArray[np.int64], end: NDArray[np.int64]
 ) -> dict[str, Metric]:
     """Figures from timestamps (inferences by kernels), all differences signed.
