@@ -119,6 +119,15 @@ inline char** environment(const Launch& launch, Arena* arena) {
   _exit(127);
 }
 
+// Every program is a session of its own, and with autogroups the kernel weighs sessions, not processes: without this a
+// niceness says nothing about programs beside each other (sched(7)). A kernel without autogroups has no such file; users
+// other than root may write only every 100 ms.
+inline void nice_autogroup(int nice) {
+  char text[8];
+  snprintf(text, sizeof text, "%d", nice);
+  for (int tries = 0; tries < 40 && write_node("/proc/self/autogroup", text) == EAGAIN; ++tries) sleep_ns(50000000);
+}
+
 [[noreturn]] inline void become(const Launch& launch, const char* exe, char** argv, char** envp, int hold, int report) {
   setsid();
   forget_signals();
@@ -133,6 +142,7 @@ inline char** environment(const Launch& launch, Arena* arena) {
   }
   errno = 0;
   if (launch.nice != 0 && setpriority(PRIO_PROCESS, 0, launch.nice) != 0) give_up(report, Stage::kNice, errno);
+  if (launch.nice != 0) nice_autogroup(launch.nice);
   if (launch.cpus != nullptr) {
     int error = set_affinity(0, *launch.cpus);
     if (error != 0) give_up(report, Stage::kAffinity, error);

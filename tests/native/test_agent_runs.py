@@ -262,6 +262,15 @@ def test_niceness_and_cgroups_are_set_before_the_program_runs(bench: Bench) -> N
     assert "cgroup" in record.flags[0].detail
 
 
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel has no autogroups")
+def test_niceness_weighs_the_whole_session_where_the_kernel_weighs_sessions(bench: Bench) -> None:
+    looks = [shell("cat /proc/self/autogroup", name=name, nice=nice) for name, nice in (("kind", 19), ("plain", 0))]
+    kind, plain = (result.output().decode() for result in bench.run(plan(one_run(*looks))).record.programs)
+    assert kind.endswith(" nice 19\n")
+    assert plain.endswith(" nice 0\n")
+    assert kind.split()[0] != plain.split()[0]
+
+
 def test_arguments_reach_the_program_as_they_are(bench: Bench) -> None:
     odd = ("a b", "", "'\";$(id)`id`|&", "ä\n\t\\", "{dir}x", "x{dir}", "-")
     record = bench.run(
