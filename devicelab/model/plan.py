@@ -126,7 +126,7 @@ class Program(Noun):
         env: variables set for it.
         env_scrub: names or prefixes ending in ``*`` removed from the inherited environment first.
         cpus: affinity to set before exec (``None``: as inherited). The granted mask is recorded and watched.
-        nice: niceness to set, of the process and of its session (autogroups weigh sessions); 0 leaves what is inherited.
+        nice: niceness to set, of the process and of its session (autogroups weigh sessions); 0: as inherited.
         cgroups: ``cgroup.procs`` files to join before exec (cpusets, schedtune).
         barrier: the program announces ``READY`` on the descriptor in ``DEVICELAB_READY_FD`` and then reads from the
             one in ``DEVICELAB_GO_FD`` a line with the common start time in CLOCK_MONOTONIC nanoseconds.
