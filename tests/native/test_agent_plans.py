@@ -147,7 +147,7 @@ def test_a_missing_member_is_named(plain_bench: Bench) -> None:
 def test_a_comma_too_many_between_runs_is_refused(plain_bench: Bench) -> None:
     text = json.dumps(full_plan()).encode()
     assert text.endswith(b"}]}")
-    assert "expected a value" in check(plain_bench, text[:-2] + b",]}")
+    assert "not JSON: line 1" in check(plain_bench, text[:-2] + b",]}")
 
 
 def test_two_runs_of_one_name_are_refused(plain_bench: Bench) -> None:
