@@ -212,7 +212,7 @@ def up(
         spec = replace(spec, su=su)
     if shell_v2 is not None:
         spec = replace(spec, has_shell_v2=shell_v2)
-    programs = find_programs()
+    programs = find_programs(registry.cache_dir() / "sim-programs")
     server = server or AdbServer.of_user()
     server.start()
     with _lock():

@@ -83,14 +83,16 @@ class Programs:
         return asdict(self)
 
 
-def find_programs() -> Programs:
-    """What this machine offers.
+def find_programs(cache: Path) -> Programs:
+    """What this machine offers; ``cache`` is where a board's own version of toybox is kept.
 
     Raises:
         DeviceRefusedError: something a board cannot do without is missing; the message names it.
     """
+    # Not in a board's host process, which has to stay small.
     import shutil
-    import subprocess
+
+    from devicelab.sim import toybox
 
     found = {name: shutil.which(name) for name in ("mksh", "toybox", *_OTHERS)}
     missing = [name for name in ("mksh", "toybox") if not found[name]]
@@ -100,13 +102,12 @@ def find_programs() -> Programs:
             f"a virtual board needs {what}, which this machine lacks",
             hint="Debian and Ubuntu: apt-get install mksh toybox fuse3 qemu-user-static",
         )
-    toybox = str(found["toybox"])
-    applets = subprocess.run([toybox], check=True, capture_output=True, text=True).stdout.split()
+    copy, applets = toybox.prepare(Path(str(found["toybox"])), cache)
     machine = os.uname().machine
     qemu = "" if machine == "aarch64" else shutil.which("qemu-aarch64-static") or ""
     return Programs(
         shell=str(found["mksh"]),
-        toybox=toybox,
+        toybox=str(copy),
         applets=tuple(name for name in applets if name not in SHIMS),
         others={name: path for name in _OTHERS if (path := found[name])},
         qemu=qemu,
