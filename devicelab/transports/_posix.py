@@ -147,12 +147,11 @@ class PosixTransport(ABC):
         with self._start_command(argv, stdin=stdin) as command:
             try:
                 done = self._collect(command, deadline, on_stdout)
-            except DeviceUnreachableError:
-                raise
             except BaseException:
                 # Ctrl-C, or the receiver of the output gave up: nobody is left to end the command.
-                with suppress(LabError):
-                    self._end(command)
+                if not command.lost:
+                    with suppress(LabError):
+                        self._end(command)
                 raise
             if done is not None:
                 return done

@@ -20,10 +20,9 @@ NOT_PLACED = 73
 _STAT_LINE = "{ IFS= read -r _dl </proc/$$/stat; } 2>/dev/null || _dl=$$; "
 HEADER = _STAT_LINE + 'echo "$1 $_dl" >&2; shift; '
 
-# `exec` runs the program where the shell has a builtin of that name. Not so in Android's mksh, whose echo, for one, is
-# not the program's equal: there the program is looked up first.
-_PROGRAM = r"""
-if [ -n "${KSH_VERSION-}" ]; then case $1 in */*) ;; *)
+# Puts the program's path in place of its name.
+_LOOKUP = r"""
+case $1 in */*) ;; *)
   _dl=; _dl_ifs=$IFS; IFS=:
   for _dl_dir in $PATH; do
     [ -f "$_dl_dir/$1" ] && [ -x "$_dl_dir/$1" ] && { _dl=$_dl_dir/$1; break; }
@@ -31,8 +30,12 @@ if [ -n "${KSH_VERSION-}" ]; then case $1 in */*) ;; *)
   IFS=$_dl_ifs
   [ -n "$_dl" ] || { echo "$1: not found" >&2; exit 127; }
   shift; set -- "$_dl" "$@";;
-esac; fi
+esac
 """
+
+# `exec` runs the program where the shell has a builtin of that name. Not so in Android's mksh, whose echo, for one, is
+# not the program's equal: there the program is looked up first.
+_PROGRAM = f'if [ -n "${{KSH_VERSION-}}" ]; then {_LOOKUP} fi\n'
 
 EXEC = HEADER + _PROGRAM + 'exec "$@"'
 
@@ -98,16 +101,19 @@ done
 """
 
 # $1 log, rest the program. A subshell in the background leads no process group, so setsid(1) need not fork; the
-# ignored SIGHUP is inherited. With all three streams detached nothing holds the session open.
-START = r"""
-log=$1; shift
-command -v "$1" >/dev/null || { echo "$1: not found" >&2; exit 127; }
+# ignored SIGHUP is inherited. With all three streams detached nothing holds the session open. The program is looked up
+# here because toybox's setsid prefers toybox's own program of a name (su) to the one in PATH.
+START = (
+    "log=$1; shift\n"
+    + _LOOKUP
+    + r"""
 : >"$log" || exit 73
 if command -v setsid >/dev/null
 then ( trap '' HUP; exec setsid "$@" ) </dev/null >"$log" 2>&1 &
 else ( trap '' HUP; exec "$@" ) </dev/null >"$log" 2>&1 &
 fi
 """
+)
 
 # $1 file to wait for (may be empty), rest the program that follows it. A guard reads our stdin: when that ends, we
 # closed it or the connection died, and the follower is ended.

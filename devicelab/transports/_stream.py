@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
+from devicelab.errors import DeviceUnreachableError
 from devicelab.transports._scripts import Leader, parse_header
 
 # The same numbers as in adb's shell protocol (and as the descriptors).
@@ -41,11 +42,16 @@ class Stream(Protocol):
 
 
 class Running:
-    """A stream whose header line has been taken off stderr: what it says is in ``leader``.
+    """A stream whose header line has been taken off stderr.
 
     Args:
         stream: the command.
         token: the word its header line begins with.
+
+    Attributes:
+        leader: what the header says; ``None`` until it came.
+        exited: the exit code has come.
+        lost: the connection broke.
     """
 
     def __init__(self, stream: Stream, token: str) -> None:
@@ -55,6 +61,7 @@ class Running:
         self._pending: Event | None = None
         self.leader: Leader | None = None
         self.exited = False
+        self.lost = False
 
     def read(self, timeout_s: float | None) -> Event | None:
         """As ``Stream.read``, without the header and without empty data."""
@@ -63,7 +70,7 @@ class Running:
             return pending
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         left = timeout_s
-        while (event := self._stream.read(left)) is not None:
+        while (event := self._next(left)) is not None:
             kind, data = event
             if kind == EXIT:
                 self.exited = True
@@ -75,6 +82,13 @@ class Running:
             if deadline is not None:
                 left = max(0.0, deadline - time.monotonic())
         return None
+
+    def _next(self, timeout_s: float | None) -> Event | None:
+        try:
+            return self._stream.read(timeout_s)
+        except DeviceUnreachableError:
+            self.lost = True
+            raise
 
     def _unwrap(self, before: bytearray, data: bytes) -> bytes:
         before += data

@@ -216,7 +216,7 @@ class AdbTransport(PosixTransport):
         request = f"host-serial:{self.serial}:wait-for-any-{state}"
         self.server.ask(request, self.address, timeout_s=timeout_s, answers=2)
 
-    def restart_as_root(self, *, timeout_s: float = 30.0) -> None:
+    def become_root(self, *, timeout_s: float = 30.0) -> None:
         """Have adbd run as root (``adb root``), as builds for developers allow; this board's connections drop.
 
         Raises:

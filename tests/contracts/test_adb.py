@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import adbutils
@@ -10,13 +11,14 @@ import pytest
 from sim_fixtures import StartBoard, adb
 from transport_bench import free_port, listens
 
-from devicelab.errors import ConfigError, DeviceRefusedError, DeviceUnreachableError
+from devicelab.errors import CommandTimeoutError, ConfigError, DeviceRefusedError, DeviceUnreachableError
 from devicelab.sim import lifecycle
 from devicelab.sim.faults import Fault
 from devicelab.sim.lifecycle import AdbServer, VirtualBoard
 from devicelab.transports import adb as adb_transport
 from devicelab.transports import connect, discover_all
 from devicelab.transports._adb_server import _device, unreachable
+from devicelab.transports._root import wrap
 from devicelab.transports.adb import AdbTransport
 
 
@@ -177,12 +179,37 @@ def test_where_the_shell_may_not_write_the_board_says_so(device: AdbTransport, t
 @pytest.mark.sim
 def test_adbd_as_root_where_the_build_allows_it(virtual_board: StartBoard, device: AdbTransport) -> None:
     with pytest.raises(DeviceRefusedError, match="cannot run as root"):
-        device.restart_as_root()
+        device.become_root()
     free = of(virtual_board("note10", su="adb-root"))
     assert free.run(["id", "-u"]).stdout == b"2000\n"
-    free.restart_as_root()
+    free.become_root()
     assert free.run(["id", "-u"]).stdout == b"0\n"
-    free.restart_as_root()
+    free.become_root()
+
+
+@pytest.mark.sim
+def test_commands_under_magisk_s_su_end_with_it_and_live_on_when_started(virtual_board: StartBoard) -> None:
+    device = of(virtual_board("note10", su="magisk"))
+
+    def running() -> bytes:
+        script = 'for dir in /proc/[0-9]*; do cat "$dir/cmdline"; echo; done 2>/dev/null; true'
+        return device.run(wrap("su-c", ["sh", "-c", script])).stdout
+
+    with pytest.raises(CommandTimeoutError):
+        device.run(wrap("su-c", ["sleep", "601"]), timeout_s=0.5)
+    device.run(["sh", "-c", "printf x >/data/local/tmp/log"])
+    follower = wrap("su-c", ["tail", "-c", "+1", "-f", "/data/local/tmp/log"])
+    follow = device.follow("/data/local/tmp/log", idle_s=0.2, follower=follower)
+    assert next(follow) == b"x"
+    assert b"tail\0-c" in running()
+    follow.close()  # type: ignore[attr-defined]
+    device.start(wrap("su-c", ["sh", "-c", "id -u; exec sleep 602"]), log="/data/local/tmp/started")
+    while device.run(["cat", "/data/local/tmp/started"]).stdout != b"0\n":
+        pass
+    processes = running()
+    assert b"sleep\x00602" in processes
+    assert b"sleep\x00601" not in processes
+    assert b"tail\0-c" not in processes
 
 
 @pytest.mark.sim
@@ -252,14 +279,17 @@ def impostor() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
-            for _ in range(3):
-                peer, _ = listener.accept()
-                with peer:
-                    peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            with suppress(OSError):
+                while True:
+                    peer, _ = listener.accept()
+                    with peer:
+                        peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-        thread = threading.Thread(target=serve, daemon=True)
+        thread = threading.Thread(target=serve)
         thread.start()
         yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 def test_who_is_no_adb_server_is_unreachable(impostor: int) -> None:

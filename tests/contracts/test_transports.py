@@ -156,6 +156,15 @@ def test_a_receiver_that_gives_up_ends_the_command(bench: Bench, marker: str) ->
     assert bench.alive(marker) == []
 
 
+def test_an_error_of_another_device_in_the_receiver_ends_the_command_too(bench: Bench, marker: str) -> None:
+    def receive(data: bytes) -> None:
+        raise DeviceUnreachableError("somebody else")
+
+    with pytest.raises(DeviceUnreachableError, match="somebody else"):
+        bench.transport.run(sh("echo here; sleep 600", marker), on_stdout=receive)
+    assert bench.alive(marker) == []
+
+
 # Time-outs ------------------------------------------------------------------------------------------------------------
 
 
