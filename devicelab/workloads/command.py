@@ -1,0 +1,264 @@
+"""Any program on the device, read by a parser that the experiment describes: for a lab's own, patched binaries.
+
+Rows are found in the program's standard output by a regular expression with named groups (one match a line), as JSON
+lines, or as CSV. A column whose name ends in ``_ns``, ``_us``, ``_ms`` or ``_s`` is a time and becomes ``_ns``.
+
+Columns named ``queued_ns submit_ns start_ns end_ns`` (one row a kernel, with ``kernel`` and ``inference`` if the
+program prints them) make the tables that the klo analysis reads; ``total_ns`` (one row an inference) makes the time of
+an inference. Any other columns are kept as the table ``samples``, with the median of each as a figure of the run.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+from devicelab.errors import MeasurementError
+from devicelab.model.journal import Flag
+from devicelab.model.measurement import Column, Measurement, Metric, Table
+from devicelab.workloads._own_binary import OwnBinary, Text, from_stamps, nanoseconds, number
+from devicelab.workloads.base import CommandLine, Context
+
+NATIVE: tuple[str, ...] = ()
+FILES: tuple[str, ...] = ()
+
+_UNITS_NS = {"_ns": 1.0, "_us": 1e3, "_ms": 1e6, "_s": 1e9}
+_STAMPS = ("queued_ns", "submit_ns", "start_ns", "end_ns")
+_MOST_ROWS = 5_000_000
+# A line beyond this is not one of ours; it also bounds what a careless pattern can cost.
+_LONGEST_LINE = 16_384
+
+Row = dict[str, Any]
+Rows = Iterator[tuple[int, Row | None]]
+
+
+class Params(OwnBinary):
+    """Parameters; see ``OwnBinary`` for K.
+
+    Attributes:
+        argv: program and arguments, executed directly. ``{dir}`` at the start of a word stands for the directory of the
+            plan's binaries, ``{k}`` anywhere for K.
+        output: ``regex``, ``jsonl``, ``csv``, or ``none`` (nothing is read: the run's evidence is what counts).
+        pattern: for ``regex``: named groups are the columns; lines that do not match are left out.
+        columns: for ``jsonl`` and ``csv``: the columns to keep; all numbers if empty.
+        rename: ``PRINTED=column``, for programs whose names are not ours.
+        delimiter: of CSV.
+    """
+
+    argv: Annotated[tuple[Text, ...], Field(min_length=1)]
+    output: Literal["regex", "jsonl", "csv", "none"] = "none"
+    pattern: str = ""
+    columns: tuple[str, ...] = ()
+    rename: tuple[Annotated[str, Field(pattern=r"^[^=]+=[A-Za-z_][A-Za-z0-9_]*$")], ...] = ()
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+
+    @field_validator("pattern")
+    @classmethod
+    def _a_pattern(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from error
+        return pattern
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.output == "regex" and not re.compile(self.pattern).groupindex:
+            raise ValueError('output = "regex" needs a pattern with named groups, such as (?P<total_us>[0-9.]+)')
+        return self
+
+
+def command(params: Params, context: Context) -> CommandLine:
+    """The command line as the experiment gives it."""
+    words = (word.replace("{k}", str(params.k)) for word in (*params.argv, *params.k_argument()))
+    return params.line(tuple(context.dir + word[5:] if word.startswith("{dir}") else word for word in words))
+
+
+def parse(output: bytes, params: Params) -> Measurement:
+    """Rows of the output as tables and figures.
+
+    Flags: ``output-truncated`` (the last line was cut; what came before is used), ``timestamps-out-of-order``.
+
+    Raises:
+        MeasurementError: no row, a row without one of the columns, or a value that is no number; names the line.
+    """
+    if params.output == "none":
+        return Measurement()
+    rows: list[Row] = []
+    flags: tuple[Flag, ...] = ()
+    places: list[int] = []
+    for place, row in _rows(output, params):
+        if row is None:
+            flags = (Flag(code="output-truncated", detail=f"line {place} was cut"),)
+            continue
+        rows.append(row)
+        places.append(place)
+        if len(rows) > _MOST_ROWS:
+            raise MeasurementError(f"the output has more than {_MOST_ROWS:,} rows")
+    if not rows:
+        raise MeasurementError(
+            "no line of the output is a row", hint=f"it is read as {params.output}: look at it in the run's record"
+        )
+    columns = _columns(rows, places, params)
+    if all(name in columns for name in _STAMPS):
+        return _kernels(columns, flags)
+    if "total_ns" in columns and "kernel" not in columns:
+        return _inferences(columns, flags)
+    metrics = {name: Metric(float(np.median(values)), _unit(name)) for name, values in columns.items()}
+    return Measurement({"samples": columns}, metrics, {}, flags)
+
+
+def _rows(output: bytes, params: Params) -> Rows:
+    """Numbered rows; ``None`` for a last line that was cut."""
+    lines = output.decode("utf-8", "replace").split("\n")
+    whole = not lines[-1]  # a program that ends its lines leaves nothing after the last one
+    if whole:
+        lines.pop()
+    read = {"regex": _from_regex, "jsonl": _from_json_lines, "csv": _from_csv}[params.output]
+    yield from read(lines, params, whole)
+
+
+def _from_regex(lines: list[str], params: Params, whole: bool) -> Rows:
+    pattern = re.compile(params.pattern)
+    for place, line in enumerate(lines, 1):
+        match = pattern.search(line) if len(line) <= _LONGEST_LINE else None
+        if match is not None:
+            # A number at the end of a cut line may have lost digits.
+            cut = not whole and place == len(lines) and match.end() == len(line)
+            yield place, None if cut else match.groupdict()
+
+
+def _from_json_lines(lines: list[str], params: Params, whole: bool) -> Rows:
+    for place, line in enumerate(lines, 1):
+        if not line.lstrip().startswith("{"):
+            continue  # what else the program says
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if place == len(lines) and not whole:
+                yield place, None
+                return
+            raise MeasurementError(f"output line {place} is not JSON") from error
+        if not params.columns or set(params.columns) & row.keys():
+            yield place, row
+
+
+def _from_csv(lines: list[str], params: Params, whole: bool) -> Rows:
+    begin = next(
+        (n for n, line in enumerate(lines) if params.delimiter in line or line.strip() in params.columns), None
+    )
+    if begin is None:
+        return
+    try:
+        names = next(csv.reader([lines[begin]], delimiter=params.delimiter))
+        for place, line in enumerate(lines[begin + 1 :], begin + 2):
+            if not line.strip():
+                continue
+            fields = next(csv.reader([line], delimiter=params.delimiter))
+            last = place == len(lines)
+            if len(fields) != len(names) or (last and not whole):
+                if last:
+                    yield place, None
+                    return
+                raise MeasurementError(f"output line {place} has {len(fields)} fields, the header {len(names)}")
+            yield place, dict(zip((name.strip() for name in names), fields, strict=True))
+    except csv.Error as error:
+        raise MeasurementError(f"the output is not CSV: {error}") from error
+
+
+def _columns(rows: list[Row], places: list[int], params: Params) -> Table:
+    """Rows as columns of numbers under their final names.
+
+    Raises:
+        MeasurementError: a column is missing in a row, is there twice, or holds something that is no number.
+    """
+    renamed = dict(one.split("=", 1) for one in params.rename)
+    wanted = params.columns or tuple(name for name, value in rows[0].items() if _is_number(value))
+    table: Table = {}
+    for printed in wanted:
+        name = renamed.get(printed, printed)
+        values = [_value(row, printed, place) for row, place in zip(rows, places, strict=True)]
+        final, column = _column(name, values)
+        if final in table:
+            raise MeasurementError(f"two columns are named {final!r}")
+        table[final] = column
+    if not table:
+        raise MeasurementError("no column of the output holds numbers")
+    return table
+
+
+def _value(row: Mapping[str, Any], name: str, place: int) -> float:
+    if row.get(name) is None:
+        raise MeasurementError(f"output line {place} has no {name!r}")
+    return number(row[name], f"output line {place}, {name}")
+
+
+def _column(name: str, values: list[float]) -> tuple[str, Column]:
+    suffix = next((one for one in _UNITS_NS if name.endswith(one)), None)
+    if suffix is not None:
+        scale = _UNITS_NS[suffix]
+        times = np.array([nanoseconds(value, scale, name) for value in values], dtype=np.int64)
+        return name.removesuffix(suffix) + "_ns", times
+    floats = np.array(values, dtype=np.float64)
+    if name in {"inference", "kernel", "batch"}:
+        if (floats != np.round(floats)).any() or (np.abs(floats) > 2**31).any():
+            raise MeasurementError(f"{name} holds something that is no number of one")
+        return name, floats.astype(np.int64)
+    return name, floats
+
+
+def _is_number(value: object) -> bool:
+    try:
+        number(value, "")
+    except MeasurementError:
+        return False
+    return True
+
+
+def _unit(name: str) -> str:
+    return "ns" if name.endswith("_ns") else "pct" if name.endswith("_pct") else "1"
+
+
+def _kernels(columns: Table, flags: tuple[Flag, ...]) -> Measurement:
+    """Tables of kernel timestamps; rows in the order printed, or sorted by inference and kernel where both are given.
+
+    Raises:
+        MeasurementError: the inferences have different numbers of kernels.
+    """
+    inference = _inference_of(columns)
+    order = np.lexsort((columns.get("kernel", np.arange(inference.size)), inference))
+    inference = inference[order]
+    counts = np.unique(inference, return_counts=True)[1]
+    if len(counts) > 1 and counts[-1] < counts[0]:
+        flags = (*flags, Flag(code="output-truncated", detail=f"the last inference has {counts[-1]} kernels"))
+        order, counts = order[: -counts[-1]], counts[:-1]
+    if (counts != counts[0]).any():
+        raise MeasurementError(f"inferences have {int(counts.min())} to {int(counts.max())} kernels")
+    stamps = tuple(columns[name][order].astype(np.int64).reshape(-1, int(counts[0])) for name in _STAMPS)
+    return from_stamps(stamps, flags)
+
+
+def _inference_of(columns: Table) -> NDArray[np.int64]:
+    """Number of the inference of each row: as printed, or counted where the kernel's number starts again."""
+    rows = columns["queued_ns"].size
+    if "inference" in columns:
+        return columns["inference"].astype(np.int64)
+    if "kernel" not in columns:
+        return np.zeros(rows, dtype=np.int64)
+    kernel = columns["kernel"].astype(np.int64)
+    return np.concatenate(([0], np.cumsum(np.diff(kernel) <= 0))).astype(np.int64)
+
+
+def _inferences(columns: Table, flags: tuple[Flag, ...]) -> Measurement:
+    total = columns["total_ns"]
+    count = np.arange(total.size, dtype=np.int64)
+    table: Table = {"inference": count, "profiled": np.zeros(total.size, dtype=np.int64), "total_ns": total}
+    metrics = {"total_ns": Metric(float(np.median(total)), "ns")}
+    others = {name: values for name, values in columns.items() if name not in {"total_ns", "inference"}}
+    metrics |= {name: Metric(float(np.median(values)), _unit(name)) for name, values in others.items()}
+    return Measurement({"inferences": {**table, **others}}, metrics, {}, flags)

@@ -1,0 +1,371 @@
+"""Other people's binaries: Arm Compute Library's benchmarks and any command with a described parser."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from devicelab.errors import MeasurementError
+from devicelab.model.measurement import Measurement
+from devicelab.workloads import acl_benchmark as acl
+from devicelab.workloads import command
+from devicelab.workloads.base import Context
+
+ACL = acl.Params(binary="/data/local/tmp/benchmark_graph_mobilenet", iterations=4)
+N, ITERATIONS = 12, 3
+
+
+def stamps(batch: int = 4) -> dict[str, np.ndarray]:
+    """Timestamps of 3 iterations of 12 kernels, flushed every 4."""
+    kernel = np.arange(N)
+    queued = 1_000_000 + kernel * 10_000 + np.arange(ITERATIONS)[:, None] * 900_000
+    submit = queued[:, np.minimum((kernel // batch + 1) * batch - 1, N - 1)] + 3_000
+    start = submit + 20_000 + (kernel % batch) * 12_000
+    return {"queued": queued, "flushed": submit, "start": start, "end": start + 11_000}
+
+
+def key(kernel: int, stamp: str = "") -> str:
+    instrument = "OpenCLTimestamps" if stamp else "OpenCLTimer"
+    tag = f"[{stamp}]" if stamp else ""
+    return f"{instrument}/{tag}conv1/a/b_conv_{kernel} GWS[56,56,8] LWS[4,1,1] #{kernel}"
+
+
+def acl_json(*, old: bool = False, quoted: bool = False, **changes: Any) -> bytes:
+    """What the benchmark writes; older versions add avg, min and max, and raw values may be lists of texts."""
+    measurements: dict[str, Any] = {}
+    for stamp, values in stamps().items():
+        for kernel in range(N):
+            raw: list[Any] = values[:, kernel].tolist()
+            one: dict[str, Any] = {"raw": [[str(v)] for v in raw] if quoted else raw, "unit": "ns"}
+            measurements[key(kernel, stamp)] = {"avg": 1, "min": 1, "max": 2, **one} if old else one
+    measurements["OpenCLTimestamps/Now OpenCL"] = {"raw": [5], "unit": "ns"}
+    measurements["PMU/Instructions"] = {"raw": ["n/a"], "unit": "instructions"}
+    measurements["Wall clock/Wall clock time"] = {"raw": [812, 805, 830], "unit": "us"}
+    measurements |= changes
+    tests = {
+        "benchmark_graph_mobilenet": {"measurements": dict(sorted(measurements.items())), "errors": [], "infos": []}
+    }
+    whole = {"Version": "arm_compute_version=v20.11", "CL_DEVICE_VERSION": "OpenCL 2.0 v1.r19p0", "tests": tests}
+    return json.dumps(whole, separators=(" ,", " : ")).encode()
+
+
+def check_kernels(got: Measurement) -> None:
+    table = got.tables["kernels"]
+    for name, ours in (("queued", "queued_ns"), ("flushed", "submit_ns"), ("start", "start_ns"), ("end", "end_ns")):
+        assert table[ours].tolist() == stamps()[name].ravel().tolist()
+    assert table["batch"].reshape(-1, N)[0].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert got.metrics["t_prod_mean_ns"].value == 10_000
+    assert got.metrics["flushes"].value == 3
+
+
+@pytest.mark.parametrize("form", [{}, {"old": True}, {"quoted": True}])
+def test_acl_json_of_several_versions_gives_kernels_in_their_order(form: dict[str, bool]) -> None:
+    got = acl.parse(acl_json(**form), ACL)
+    check_kernels(got)
+    assert got.flags == ()
+    assert got.info["version"] == "arm_compute_version=v20.11"
+    assert got.info["driver"] == "OpenCL 2.0 v1.r19p0"
+    assert got.info["kernels"] == N
+
+
+def test_the_wall_time_of_a_profiled_acl_run_is_no_latency() -> None:
+    got = acl.parse(acl_json(), ACL)
+    assert "total_ns" not in got.metrics
+    assert got.metrics["total_profiled_wall_ns"].value == 812_000
+    plain = b'{"tests":{"x":{"measurements":{"Wall clock/Wall clock time":{"raw":[812,805,830],"unit":"us"}}}}}'
+    assert acl.parse(plain, ACL).metrics["total_ns"].value == 812_000
+
+
+def test_what_the_example_prints_around_the_json_is_left_out() -> None:
+    noisy = b"Threads : 1\nTarget : CL { not json\n\n" + acl_json() + b"\n\nTest passed {\n"
+    check_kernels(acl.parse(noisy, ACL))
+
+
+def text_line(name: str, *, version: int) -> str:
+    tail = {
+        0: "AVG=2.5000 ms, STDDEV=1.20 %, MIN=2.4000 ms, , MAX=2.7000 ms, , MEDIAN=2.6000 ms",
+        1: "AVG=2.5000 ms, STDDEV=1.20 %, MIN=2.4000 ms, MAX=2.7000 ms, MEDIAN=2.6000 ms",
+        2: "AVG=2.6000 ms, MEDIAN=2.6000 ms, MIN=2.4000 ms, MAX=2.7000 ms, STDDEV=1.20 %",
+        3: "AVG=2.6000 ms",
+    }[version]
+    return f"  {name}:    {tail}\n"
+
+
+@pytest.mark.parametrize("version", [0, 1, 2, 3])
+@pytest.mark.parametrize("colour", [False, True])
+def test_acl_text_of_several_versions_gives_kernel_times(version: int, colour: bool) -> None:
+    lines = "".join(text_line(key(kernel), version=version) for kernel in (10, 11, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9))
+    if colour:
+        lines = "".join(f"\x1b[0;33m{line[:-1]}\x1b[m\n" for line in lines.splitlines(keepends=True))
+    output = f"Version = v20.11\nCL_DEVICE_VERSION = OpenCL 2.0\nRunning [0] 'Examples/x'\n{lines}Executed 1 test(s)\n"
+    got = acl.parse(output.encode(), ACL)
+    assert got.tables["durations"]["t_ker_ns"].tolist() == [2_600_000] * N
+    assert got.metrics["t_ker_sum_ns"].value == N * 2_600_000
+    assert got.info["output"] == "text"
+    assert got.info["driver"] == "OpenCL 2.0"
+
+
+def test_timestamps_that_were_cut_to_whole_units_are_flagged() -> None:
+    data = json.loads(acl_json())
+    for name, one in data["tests"]["benchmark_graph_mobilenet"]["measurements"].items():
+        if name.startswith("OpenCLTimestamps/["):
+            one.update(unit="us", raw=[value // 1000 for value in one["raw"]])
+    assert "timestamps-truncated" in {flag.code for flag in acl.parse(json.dumps(data).encode(), ACL).flags}
+    text = "".join(text_line(key(0, stamp), version=1) for stamp in stamps()).encode()
+    assert [flag.code for flag in acl.parse(text, ACL).flags] == ["timestamps-truncated"]
+
+
+def test_out_of_order_timestamps_and_missing_iterations_are_flagged() -> None:
+    backwards = {key(3, "start"): {"raw": [1, 2, 3], "unit": "ns"}}
+    codes = {flag.code for flag in acl.parse(acl_json(**backwards), ACL).flags}
+    assert codes == {"timestamps-out-of-order"}
+    more = ACL.model_copy(update={"iterations": 20})
+    assert {flag.code for flag in acl.parse(acl_json(), more).flags} == {"iterations-missing"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({key(3, "start"): {"raw": [1, 2], "unit": "ns"}}, "2 values"),
+        ({key(3, "start"): {"raw": ["x", 2, 3], "unit": "ns"}}, "no number"),
+        ({key(3, "start"): {"raw": [1e300, 2, 3], "unit": "ns"}}, "out of range"),
+        ({key(3, "start"): {"raw": [1, 2, 3], "unit": "parsecs"}}, "no unit of time"),
+        ({key(3, "start"): {"raw": 5, "unit": "ns"}}, "no raw values"),
+        ({key(3, "start"): 5}, "no raw values"),
+        ({key(44, "start"): {"raw": [1, 2, 3], "unit": "ns"}}, "#12 is missing"),
+        ({key(3, "start").replace("conv1", "conv2"): {"raw": [1, 2, 3], "unit": "ns"}}, "there twice"),
+    ],
+)
+def test_damaged_acl_values_are_named(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(MeasurementError, match=words):
+        acl.parse(acl_json(**changes), ACL)
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        (b"", "no measurement"),
+        (b"error: only position independent executables (PIE) are supported\n", "no measurement"),
+        (b'{"tests" : {}}', "0 tests"),
+        (b'{"tests" : 4}', 'no "tests"'),
+        (b'{"tests" : {"x" : {"measurements" : []}}}', 'no "measurements"'),
+        (b'{"tests" : {"x" : {"errors" : ["CL_OUT_OF_RESOURCES; "]}}}', "CL_OUT_OF_RESOURCES"),
+        (b'{"tests" : {"x" : ' + b"[" * 100_000, "damaged"),
+        (b'{"tests" : {"x" : {"measurements" : {"a" : {"raw" : [' + b"9" * 5000 + b'], "unit" : "ns"}}}}}', "damaged"),
+        (b"ERROR: in run_example: no OpenCL device\n", "reports an error"),
+    ],
+)
+def test_acl_output_without_measurements_is_a_clear_error(output: bytes, words: str) -> None:
+    with pytest.raises(MeasurementError, match=words):
+        acl.parse(output, ACL)
+
+
+@given(st.integers(0, len(acl_json()) - 2))
+def test_cut_acl_json_is_an_error_wherever_it_was_cut(end: int) -> None:
+    with pytest.raises(MeasurementError):
+        acl.parse(acl_json()[:end], ACL)
+
+
+PIECES = st.sampled_from(
+    [
+        b"{",
+        b"}",
+        b'"tests" : ',
+        b'"x" : {"measurements" : {',
+        key(0).encode(),
+        b'"raw" : [1]',
+        b"AVG=",
+        b"1e999",
+        b":",
+        b"\n",
+    ]
+)
+
+
+@given(st.one_of(st.binary(max_size=300), st.lists(PIECES, max_size=30).map(b"".join)))
+def test_hostile_acl_output_gives_an_error_or_finite_figures(output: bytes) -> None:
+    try:
+        got = acl.parse(output, ACL)
+    except MeasurementError:
+        return
+    assert all(np.isfinite(metric.value) for metric in got.metrics.values())
+
+
+def test_the_acl_command_line_asks_for_json_on_standard_output() -> None:
+    line = acl.command(ACL, Context(dir="/d"))
+    assert line.argv == (
+        "/data/local/tmp/benchmark_graph_mobilenet",
+        "--instruments=opencl_timestamps,wall_clock_timer",
+        "--iterations=4",
+        "--log-format=none",
+        "--json-file=/dev/stdout",
+        "--example_args=--target=CL,--type=F16",
+    )
+    patched = acl.Params(
+        binary="{dir}/acl", k=4, k_via="argument", k_name="--flush={k}", output="text", library_path="/vendor/lib64"
+    )
+    line = acl.command(patched, Context(dir="/d"))
+    assert line.argv[0] == "/d/acl"
+    assert line.argv[-1] == "--example_args=--target=CL,--type=F16,--flush=4"
+    assert line.env == {"LD_LIBRARY_PATH": "/vendor/lib64"}
+
+
+def params(**fields: Any) -> command.Params:
+    return command.Params.model_validate({"argv": ("./bench",), **fields})
+
+
+def test_k_is_told_by_argument_environment_or_file() -> None:
+    context = Context(dir="/d")
+    by_argument = command.command(params(k=4, k_via="argument", k_name="--k={k}"), context)
+    assert by_argument.argv == ("./bench", "--k=4")
+    inside = command.command(params(argv=("{dir}/bench", "-k", "{k}"), k=8), context)
+    assert inside.argv == ("/d/bench", "-k", "8")
+    by_environment = command.command(params(k=4, k_via="environment", k_name="FLUSH_K", env=("A=b=c",)), context)
+    assert by_environment.env == {"A": "b=c", "FLUSH_K": "4"}
+
+
+def test_k_in_a_file_is_there_when_the_program_starts_in_the_same_process(tmp_path: Path) -> None:
+    path = tmp_path / "a file; rm -rf $HOME"
+    line = command.command(
+        params(argv=("sh", "-c", 'cat "$1"; echo " $$"', "x", str(path)), k=12, k_via="file", k_name=str(path)),
+        Context(),
+    )
+    with subprocess.Popen(line.argv, stdout=subprocess.PIPE, text=True) as process:
+        output, _ = process.communicate(timeout=20)
+    assert output.split() == ["12", str(process.pid)]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"k_via": "argument", "k_name": "--flush"},
+        {"k_via": "environment", "k_name": "A B"},
+        {"k_via": "file", "k_name": "relative"},
+        {"k": -1},
+        {"env": ("no equals sign",)},
+        {"output": "regex", "pattern": "("},
+        {"output": "regex", "pattern": "no group"},
+        {"argv": ()},
+        {"rename": ("a",)},
+        {"unknown": 1},
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        params(**wrong)
+
+
+def kernel_rows() -> list[dict[str, int]]:
+    times = stamps()
+    return [
+        {"it": i, "id": k, **{name: int(values[i, k]) for name, values in times.items()}}
+        for i in range(ITERATIONS)
+        for k in range(N)
+    ]
+
+
+RENAME = ("it=inference", "id=kernel", "queued=queued_ns", "flushed=submit_ns", "start=start_ns", "end=end_ns")
+
+
+def test_json_lines_of_kernels_make_the_tables_of_the_klo_analysis() -> None:
+    output = "loading network\n" + "".join(json.dumps(row) + "\n" for row in kernel_rows()) + "done\n"
+    got = command.parse(output.encode(), params(output="jsonl", rename=RENAME))
+    check_kernels(got)
+    assert got.metrics["total_profiled_ns"].value > 0
+
+
+def test_csv_of_kernels_without_inference_numbers_is_split_where_kernels_start_again() -> None:
+    rows = kernel_rows()
+    lines = ["# csv follows", "id;queued;flushed;start;end"]
+    lines += [";".join(str(row[name]) for name in ("id", "queued", "flushed", "start", "end")) for row in rows]
+    got = command.parse("\n".join([*lines, ""]).encode(), params(output="csv", delimiter=";", rename=RENAME))
+    check_kernels(got)
+
+
+def test_a_regular_expression_reads_times_in_their_unit() -> None:
+    output = b"warm-up\niter 0: 12.5 ms (util 80%)\niter 1: 13.0 ms (util 90%)\nnoise\niter 2: 14.0 ms (util 70%)\n"
+    pattern = r"iter \d+: (?P<total_ms>[0-9.]+) ms \(util (?P<util_pct>\d+)%\)"
+    got = command.parse(output, params(output="regex", pattern=pattern))
+    assert got.tables["inferences"]["total_ns"].tolist() == [12_500_000, 13_000_000, 14_000_000]
+    assert got.metrics["total_ns"].value == 13_000_000
+    assert (got.metrics["util_pct"].value, got.metrics["util_pct"].unit) == (80.0, "pct")
+
+
+def test_other_columns_become_samples_and_medians() -> None:
+    got = command.parse(b"speed 3\nspeed 5\nspeed 4\n", params(output="regex", pattern=r"speed (?P<speed>\d+)"))
+    assert got.tables["samples"]["speed"].tolist() == [3, 5, 4]
+    assert got.metrics["speed"].value == 4
+
+
+def test_a_command_without_a_parser_measures_nothing() -> None:
+    assert command.parse(b"\xff\x00anything", params()) == Measurement()
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "regex"])
+def test_a_cut_last_line_is_flagged_and_not_used(form: str) -> None:
+    outputs = {
+        "jsonl": b'{"total_us": 5}\n{"total_us": 6}\n{"total_us": 7',
+        "csv": b"total_us,x\n5,1\n6,1\n7,",
+        "regex": b"t=5\nt=6\nt=7",
+    }
+    got = command.parse(outputs[form], params(output=form, pattern=r"t=(?P<total_us>\d+)"))
+    assert got.tables["inferences"]["total_ns"].tolist() == [5000, 6000]
+    assert [flag.code for flag in got.flags] == ["output-truncated"]
+
+
+def test_a_last_inference_that_was_cut_is_left_out() -> None:
+    output = "".join(json.dumps(row) + "\n" for row in kernel_rows()[:-2]).encode()
+    got = command.parse(output, params(output="jsonl", rename=RENAME))
+    assert got.tables["inferences"]["inference"].tolist() == [0, 1]
+    assert [flag.code for flag in got.flags] == ["output-truncated"]
+
+
+@pytest.mark.parametrize(
+    ("form", "output", "words"),
+    [
+        ("jsonl", b"", "no line"),
+        ("jsonl", b"nothing here\n", "no line"),
+        ("jsonl", b'{"a": 1}\n{broken\n{"a": 2}\n', "line 2 is not JSON"),
+        ("jsonl", b'{"a_us": 1}\n{"b_us": 2}\n', "line 2 has no 'a_us'"),
+        ("jsonl", b'{"a_us": 1}\n{"a_us": "x"}\n', "line 2, a_us: 'x' is no number"),
+        ("jsonl", b'{"a_us": NaN}\n{"a_us": 1}\n', "no column"),
+        ("jsonl", b'{"a_s": 1e300}\n', "out of range"),
+        ("jsonl", b'{"a_us": 1, "a_ns": 1}\n', "two columns"),
+        ("jsonl", b'{"a": "text"}\n', "no column"),
+        ("jsonl", b"{" * 100_000 + b"\n", "line 1 is not JSON"),
+        ("csv", b"a_us,b\n1,2\n1,2,3\n1,2\n", "line 3 has 3 fields"),
+        ("regex", b"no match\n", "no line"),
+    ],
+)
+def test_damaged_output_is_a_clear_error(form: str, output: bytes, words: str) -> None:
+    with pytest.raises(MeasurementError, match=words):
+        command.parse(output, params(output=form, pattern=r"t=(?P<total_us>\d+)"))
+
+
+def test_inferences_of_unlike_length_are_an_error() -> None:
+    rows = [row for row in kernel_rows() if (row["it"], row["id"]) != (1, 5)]
+    output = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    with pytest.raises(MeasurementError, match="11 to 12 kernels"):
+        command.parse(output, params(output="jsonl", rename=RENAME))
+
+
+LINES = st.lists(
+    st.sampled_from([b'{"a_us": 1}', b"{", b"a_us,b", b"1,2", b"t=5", b"t=", b"\xff\xfe", b"", b'"', b"9" * 400])
+)
+
+
+@given(st.one_of(st.binary(max_size=300), LINES.map(b"\n".join)), st.sampled_from(["jsonl", "csv", "regex"]))
+def test_hostile_output_gives_an_error_or_finite_figures(output: bytes, form: str) -> None:
+    try:
+        got = command.parse(output, params(output=form, pattern=r"t=(?P<t_us>.*)"))
+    except MeasurementError:
+        return
+    assert all(np.isfinite(metric.value) for metric in got.metrics.values())
+    for table in got.tables.values():
+        assert len({column.size for column in table.values()}) == 1
