@@ -213,7 +213,8 @@ class Execution {
     int64_t end = mono_ns() + ms * kMs;
     while (!stopping() && !lease_lost_ && mono_ns() < end) {
       heartbeat();
-      wait_until(end);
+      int64_t soon = mono_ns() + kSecond;
+      wait_until(soon < end ? soon : end);
     }
   }
 

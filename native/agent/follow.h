@@ -101,9 +101,16 @@ class Follow {
   bool gone(int64_t begin) {
     Arena scratch;
     AgentInfo info = AgentInfo::read(state_, &scratch);
-    bool alive = info.alive(boot_) && info.state == Text("running");
+    bool mine = info.out.size > 0 && dir_of(&scratch) == info.out;  // not an agent that executes another plan
+    bool alive = mine && info.alive(boot_) && info.state == Text("running");
     seen_ = seen_ || alive;
     return !alive && (seen_ || mono_ns() - begin > kStart);
+  }
+
+  Text dir_of(Arena* scratch) const {
+    size_t slash = strlen(path_);
+    while (slash > 0 && path_[slash - 1] != '/') --slash;
+    return absolute(slash > 0 ? scratch->copy({path_, slash}).data : ".", scratch);
   }
 
   const char* path_;

@@ -27,7 +27,8 @@ struct Started {
   int out = -1, err = -1, ready_fd = -1, go_fd = -1;
   bool released = false, placed = false, ready = false, timed_out = false, cut = false, widened = false, reported = false;
   int64_t start_ns = 0, deadline_ns = 0;
-  int64_t cpu_before_window = 0, window_cpu_ns = 0;
+  int64_t cpu_at_start = 0, cpu_before_window = 0, window_cpu_ns = 0;
+  char announced[64] = "";  // what a barrier program has said so far
   CpuSet wanted, granted, granted_end;
 
   // Bytes of stdout that are kept: loads have little to say.
@@ -99,6 +100,7 @@ class Programs {
     get_affinity(one.watched.pid, &one.granted);
     one.granted_end = one.granted;
     one.placed = true;
+    one.cpu_at_start = process_cpu_ns(one.watched.pid);
     if (one.program->pinned && !(one.granted == one.wanted)) {
       Buf wanted, granted;
       one.wanted.print(&wanted), one.granted.print(&granted);
@@ -108,15 +110,27 @@ class Programs {
     return true;
   }
 
+  // It runs or sleeps as itself and has used CPU time.
+  static bool works(const Started& one) {
+    ProcStat stat;
+    int64_t cpu = process_cpu_ns(one.watched.pid);
+    if (cpu > one.cpu_at_start) return true;
+    return cpu > 0 && proc_stat(one.watched.pid, &stat) && (stat.state == 'R' || stat.state == 'S');
+  }
+
   // Reads announcements of barrier programs.
   void look_for_ready() {
     for (Started& one : list_) {
-      char text[64];
       while (one.ready_fd >= 0 && !one.ready) {
-        ssize_t got = read(one.ready_fd, text, sizeof text - 1);
+        size_t have = strlen(one.announced);
+        if (have > sizeof one.announced / 2) {  // garbage before it: keep what may be its beginning
+          memmove(one.announced, one.announced + have - 4, 5);
+          have = 4;
+        }
+        ssize_t got = read(one.ready_fd, one.announced + have, sizeof one.announced - 1 - have);
         if (got <= 0) break;
-        text[got] = '\0';
-        one.ready = strstr(text, "READY") != nullptr;
+        one.announced[have + static_cast<size_t>(got)] = '\0';
+        one.ready = strstr(one.announced, "READY") != nullptr;
       }
     }
   }
@@ -131,16 +145,16 @@ class Programs {
     one.deadline_ns = time_ns + one.program->timeout_ms * kMs;
   }
 
-  // Takes note of children that ended, those of others (orphans, ``extra``) too.
-  void reap(Watched* extra = nullptr) {
-    for (;;) {
+  // Takes note of children that ended, ``extra`` and orphans too; false if none has.
+  bool reap(Watched* extra = nullptr) {
+    for (bool any = false;; any = true) {
       siginfo_t info{};
-      if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0) return;
+      if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0) return any;
       Started* one = find(info.si_pid);
       if (one != nullptr) get_affinity(info.si_pid, &one->granted_end);  // a zombie still has it
       int status = 0;
       struct rusage usage {};
-      if (wait4(info.si_pid, &status, WNOHANG, &usage) != info.si_pid) return;
+      if (wait4(info.si_pid, &status, WNOHANG, &usage) != info.si_pid) return any;
       Watched* watched = one != nullptr ? &one->watched : extra != nullptr && extra->pid == info.si_pid ? extra : nullptr;
       if (watched == nullptr) continue;
       watched->ended = true;

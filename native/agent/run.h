@@ -123,7 +123,8 @@ class RunTask {
     for (const Started& one : programs_.list()) {
       if (one.ready_fd >= 0 && !one.ready && one.watched.running()) fds.push({one.ready_fd, POLLIN, 0});
     }
-    programs_.reap(witnesses_.child());
+    // Its signal may have come while something else was waited for, so who has ended is asked before sleeping.
+    if (programs_.reap(witnesses_.child())) return;
     wait_until(until, fds.data, fds.size);
     programs_.reap(witnesses_.child());
     programs_.look_for_ready();
@@ -144,28 +145,34 @@ class RunTask {
     bool all = false;
     while (!all && !stopping() && mono_ns() < deadline) {
       all = true;
-      for (const Started& one : programs_.list()) all = all && (one.watched.ended || process_cpu_ns(one.watched.pid) > 0);
+      for (const Started& one : programs_.list()) all = all && (one.watched.ended || programs_.works(one));
       if (!all) pause(mono_ns() + 5 * kMs);
     }
     programs_.reap();
     for (const Started& one : programs_.list()) {
-      if (one.watched.running() && process_cpu_ns(one.watched.pid) > 0) continue;
-      if (!one.watched.ended) flags_.add("load-not-running", "%s used no CPU time within 5 s", one.program->name.data);
+      if (one.watched.ended || programs_.works(one)) continue;
+      flags_.add("load-not-running", "%s was not seen to run within 5 s", one.program->name.data);
     }
     programs_.complain_of_dead_loads();
     return !stopping();
   }
 
+  // As ``pause``, at most a second long, with the lease kept alive: for waits outside the window.
+  void rest(int64_t until) {
+    heartbeat_(context_);
+    pause(earliest(until, mono_ns() + kSecond));
+  }
+
   bool settle(int64_t ms) {
     int64_t end = mono_ns() + ms * kMs;
-    while (!stopping() && mono_ns() < end) pause(end);
+    while (!stopping() && mono_ns() < end) rest(end);
     programs_.complain_of_dead_loads();
     return !stopping();
   }
 
   bool await_ready(Started& one) {
     int64_t deadline = one.start_ns + one.program->ready_timeout_ms * kMs;
-    while (!one.ready && one.watched.running() && !stopping() && mono_ns() < deadline) pause(deadline);
+    while (!one.ready && one.watched.running() && !stopping() && mono_ns() < deadline) rest(deadline);
     if (one.ready) return true;
     if (!stopping()) {
       flags_.add("not-ready", one.watched.ended ? "%s ended before it was ready" : "%s did not announce READY in time",
