@@ -5,6 +5,7 @@ import posixpath
 import random
 
 import pytest
+from sim_kernel_board import Bench
 
 from devicelab import boards, knobs
 from devicelab.errors import ConfigError
@@ -134,7 +135,7 @@ def odd_limits(kernel: Kernel, chance: random.Random) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_any_settings_are_accepted_and_undone(kind: str, seed: int) -> None:
     chance = random.Random(f"{kind}/{seed}")
     kernel = Kernel(load_spec(kind), clock=lambda: 0)
@@ -183,3 +184,29 @@ def test_a_level_that_no_table_has_is_refused_before_anything_is_written() -> No
     facts = facts_of(Kernel(load_spec("qualcomm"), clock=lambda: 0))
     with pytest.raises(ConfigError):
         knobs.settings({"cpu": "max", "gpu": "123MHz"}, facts)
+
+
+def test_a_phone_pinned_and_given_back_while_hot_is_fast_again_when_cool() -> None:
+    bench = Bench("qualcomm")
+    ceiling = "/sys/devices/system/cpu/cpufreq/policy4/scaling_max_freq"
+    fast = bench.r(ceiling)
+    bench.kernel.inject("thermal", celsius=95.0, seconds=20.0)
+    bench.wait(10)
+    assert int(bench.r(ceiling)) < int(fast)
+    chosen = knobs.settings({"cpu": "4:min"}, facts_of(bench.kernel))
+    put_back(bench.kernel, perform(bench.kernel, list(chosen["cpu"].steps)))
+    bench.wait(600)
+    assert bench.r(ceiling) == fast
+
+
+def test_a_core_that_core_control_takes_is_held_and_given_back() -> None:
+    bench = Bench("qualcomm")
+    bench.wait(5)
+    path = "/sys/devices/system/cpu/cpu7/core_ctl/min_cpus"
+    before = bench.r(path)
+    steps = list(knobs.setting("isolation", "hold", facts_of(bench.kernel)).steps)
+    undo = perform(bench.kernel, steps)
+    bench.wait(5)
+    assert bench.r("/sys/devices/system/cpu/cpu7/isolate") == "0"
+    put_back(bench.kernel, undo)
+    assert bench.r(path) == before
