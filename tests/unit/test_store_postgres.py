@@ -15,10 +15,17 @@ from devicelab.errors import StoreError
 from devicelab.store import Store
 from tests import labdata
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("initdb") is None, reason="no PostgreSQL server is installed"),
-]
+
+def _tools() -> Path | None:
+    """Folder of the server's programs; Debian keeps them out of the PATH."""
+    found = shutil.which("initdb")
+    if found is not None:
+        return Path(found).resolve().parent
+    return max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
+
+
+TOOLS = _tools()
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(TOOLS is None, reason="no PostgreSQL server is installed")]
 
 
 def _free_port() -> int:
@@ -40,10 +47,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             parent.chmod(0o755)
     port = _free_port()
     data = folder / "data"
-    initdb = ["initdb", "-D", str(data), "-U", "lab", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    initdb = [f"{TOOLS}/initdb", "-D", str(data), "-U", "lab", "-A", "trust", "-E", "UTF8", "--no-sync"]
     subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **identity)
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    control = ["pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log")]
+    control = [f"{TOOLS}/pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log")]
     subprocess.run([*control, "-o", options, "start"], check=True, cwd=folder, stdout=subprocess.DEVNULL, **identity)
     try:
         yield f"postgresql://lab@127.0.0.1:{port}/postgres"
