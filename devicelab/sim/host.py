@@ -103,6 +103,9 @@ def _run(request: Request, programs: Programs, directory: Path, report: int) -> 
     for limit, top in ((resource.RLIMIT_NICE, 40), (resource.RLIMIT_RTPRIO, 99)):
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(limit, (top, top))
+    # A busy adb server keeps hundreds of streams open, of five descriptors each.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     listener = control.listen(directory)
     linux.enter_user_namespace(linux.CLONE_NEWNS)
     place = directory / "mnt"

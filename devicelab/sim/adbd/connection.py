@@ -12,6 +12,10 @@ from devicelab.sim.loop import READ, WRITE, Loop
 
 _READ_SIZE = 256 * 1024
 
+# A server whose client hangs up sends what is left without waiting for the acknowledgement; more than a few such
+# payloads no server sends.
+_UNACKNOWLEDGED_MAX = 16
+
 
 class Service(Protocol):
     """What runs at the device's end of a stream."""
@@ -73,7 +77,7 @@ class Host(Protocol):
 
 
 class Stream:
-    """One stream: at most one unacknowledged packet each way.
+    """One stream: at most one unacknowledged packet on its way out.
 
     Attributes:
         local, remote: the two stream ids.
@@ -88,6 +92,7 @@ class Stream:
         self.service: Service | None = None
         self.writable = True
         self.closed = False
+        self.unacknowledged = 0
 
     @property
     def max_payload(self) -> int:
@@ -101,7 +106,8 @@ class Stream:
         self._connection.send(Packet(wire.WRTE, self.local, self.remote, self._connection.host.outgoing(data)))
 
     def consumed(self) -> None:
-        """The last payload was dealt with: let the host send the next."""
+        """One more payload was dealt with: let the host send the next."""
+        self.unacknowledged -= 1
         if not self.closed:
             self._connection.send(Packet(wire.OKAY, self.local, self.remote))
 
@@ -140,7 +146,7 @@ class Connection:
         self._rewatch()
 
     def send(self, packet: Packet) -> None:
-        """Queue a packet; the queue is bounded because every stream has at most one payload on its way."""
+        """Queue a packet; the queue is bounded because every stream has at most one payload on its way out."""
         if not self.open:
             return
         self.counters.packets_out += 1
@@ -281,7 +287,11 @@ class Connection:
         self._streams[stream.local] = stream
         # Services write as soon as they start, so the acknowledgement goes first and a refusal is a close after it
         # only where the service itself fails; an unknown name is refused with id 0.
-        service = self.host.open(stream, destination)
+        try:
+            service = self.host.open(stream, destination)
+        except OSError:
+            # Out of descriptors or of memory: this one is refused, those that are open go on.
+            service = None
         if service is None:
             self.drop_stream(stream.local)
             stream.closed = True
@@ -301,6 +311,9 @@ class Connection:
             return
         if packet.command == wire.WRTE:
             self.counters.service(stream.name)["bytes_in"] += len(packet.payload)
+            stream.unacknowledged += 1
+            if stream.unacknowledged > _UNACKNOWLEDGED_MAX:
+                raise ProtocolError("the peer does not wait for acknowledgements")
             stream.service.on_data(packet.payload)
         elif packet.command == wire.OKAY:
             stream.writable = True

@@ -1,6 +1,5 @@
 """The adb daemon of a virtual board: listens on the loopback interface and starts the services asked for."""
 
-import contextlib
 import socket
 from collections.abc import Callable
 from typing import Protocol
@@ -180,10 +179,12 @@ class Adbd:
     def _accept(self) -> None:
         if self._listener is None:
             return
-        with contextlib.suppress(BlockingIOError, ConnectionError):
+        try:
             sock, _ = self._listener.accept()
-            connection = Connection(self._board.loop, sock, self)
-            self._connections.add(connection)
-            self.counters.connections += 1
-            if self._hanging:
-                connection.pause("hang")
+        except OSError:
+            return
+        connection = Connection(self._board.loop, sock, self)
+        self._connections.add(connection)
+        self.counters.connections += 1
+        if self._hanging:
+            connection.pause("hang")

@@ -100,13 +100,13 @@ class RawPump:
         self._loop = loop
         self._stream = stream
         self._fd = fd
-        self._pending: memoryview | None = None
+        self._pending: deque[memoryview] = deque()
         self._closing = False
         self._rewatch()
 
     def on_data(self, data: bytes) -> None:
         """Pass the host's bytes to the process."""
-        self._pending = memoryview(data)
+        self._pending.append(memoryview(data))
         self._write()
 
     def on_writable(self) -> None:
@@ -146,26 +146,33 @@ class RawPump:
             self._stream.write(data)
             self._rewatch()
         else:
-            self._pending = None
+            self._pending.clear()
             self.on_close()
             self._stream.close()
 
     def _write(self) -> None:
         try:
             while self._pending:
-                self._pending = self._pending[os.write(self._fd, self._pending) :]
+                left = self._pending[0][os.write(self._fd, self._pending[0]) :]
+                if left:
+                    self._pending[0] = left
+                else:
+                    self._taken()
         except BlockingIOError:
             self._rewatch()
             return
         except OSError:
             # Nobody reads any more; what the process still says comes out first.
-            pass
-        self._pending = None
+            while self._pending:
+                self._taken()
         if self._closing:
             self.on_close()
-            return
+        else:
+            self._rewatch()
+
+    def _taken(self) -> None:
+        self._pending.popleft()
         self._stream.consumed()
-        self._rewatch()
 
 
 class ShellV2:
@@ -176,6 +183,7 @@ class ShellV2:
         self._stream = stream
         self._buffer = bytearray()
         self._stdin_queue: deque[memoryview] = deque()
+        self._unacknowledged = 0
         self._stdin_ends = False
         self._status: int | None = None
         self._pty = arguments.pty
@@ -204,6 +212,7 @@ class ShellV2:
     def on_data(self, data: bytes) -> None:
         """Packets of the shell protocol, cut anywhere."""
         self._buffer += data
+        self._unacknowledged += 1
         while len(self._buffer) >= _PACKET.size:
             kind, length = _PACKET.unpack_from(self._buffer)
             end = _PACKET.size + length
@@ -262,7 +271,9 @@ class ShellV2:
             if self._stdin_ends:
                 self._close_stdin()
         # The next packet is asked for only now: a process that does not read holds up the host, not our memory.
-        self._stream.consumed()
+        while self._unacknowledged:
+            self._unacknowledged -= 1
+            self._stream.consumed()
 
     def _close_stdin(self) -> None:
         if self._stdin >= 0:

@@ -73,7 +73,10 @@ def test_a_large_download_does_not_hold_up_a_small_command(device: AdbDevice) ->
 def test_taskset_fails_on_a_core_that_core_control_isolates(virtual_board: StartBoard, adb_server: AdbServer) -> None:
     device = AdbClient(adb_server.host, adb_server.port).device(virtual_board("qualcomm", su="su-0").serial)
     device.shell2(["su", "0", "sh", "-c", "echo 0 > /sys/devices/system/cpu/cpu7/core_ctl/max_cpus"], v2=True)
-    assert device.shell("cat /sys/devices/system/cpu/cpu7/online").strip() == "1"
+    cpu7 = "/sys/devices/system/cpu/cpu7"
+    # Core control waits its delay, and for a core that is busy at this moment.
+    device.shell(f"until [ $(cat {cpu7}/isolate) = 1 ]; do sleep 0.05; done")
+    assert device.shell(f"cat {cpu7}/online").strip() == "1"
     done = device.shell2(["taskset", "80", "true"], v2=True)
     assert done.returncode == 1
     assert "affinity: Invalid argument" in done.stderr

@@ -61,12 +61,21 @@ def test_several_boards_have_names_serials_and_trees_of_their_own(
 def test_an_idle_board_is_small_and_asleep(virtual_board: StartBoard) -> None:
     board = virtual_board("note10")
     pids = tree_of(board.pid)
-    resident_kb = 0
-    for pid in pids:
-        status = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-        resident_kb += next(int(line.split()[1]) for line in status.splitlines() if line.startswith("Pss:"))
     assert len(pids) == 2
-    assert resident_kb < 40_000
+    assert sum(_pss_kb(pid) for pid in pids) < 40_000
+    states = {Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] for pid in pids}
+    assert states == {"S"}
+
+
+@pytest.mark.slow
+def test_fifty_boards_fit_on_a_small_machine(virtual_board: StartBoard, adb_server: AdbServer) -> None:
+    virtual_board("note10", count=50)
+    boards = lifecycle.boards()
+    assert len(boards) == 50
+    assert all(adb(adb_server, board.serial)("shell", "echo up").stdout == b"up\n" for board in boards)
+    pids = [pid for board in boards for pid in tree_of(board.pid)]
+    assert len(pids) == 100
+    assert sum(_pss_kb(pid) for pid in pids) < 50 * 40_000
     states = {Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] for pid in pids}
     assert states == {"S"}
 
@@ -147,6 +156,12 @@ def test_asking_a_board_that_does_not_exist_names_those_that_do(virtual_board: S
     with pytest.raises(ConfigError, match="note9") as error:
         lifecycle.ask("note9", {"do": "stats"})
     assert "note10" in str(error.value.hint)
+
+
+def _pss_kb(pid: int) -> int:
+    """Resident memory of a process, what it shares divided by those who share it."""
+    status = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("Pss:"))
 
 
 def _wait_for(pidfds: list[int]) -> None:

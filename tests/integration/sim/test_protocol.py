@@ -1,5 +1,7 @@
 """The wire protocol where the real adb server does not go: old versions, flow control, refusals, broken peers."""
 
+import contextlib
+import random
 import socket
 import struct
 from collections.abc import Iterator
@@ -90,6 +92,23 @@ def test_one_payload_at_a_time_until_it_is_acknowledged(host: RawHost) -> None:
     assert len(first.payload) + sum(map(len, host.read_all(ours, theirs))) == 3_000_000
 
 
+def test_what_a_server_sends_on_its_clients_hang_up_without_waiting_arrives_whole(host: RawHost, client: Adb) -> None:
+    ours, theirs = host.open("exec:sleep 0.2; cat > /data/local/tmp/whole")
+    for _ in range(3):
+        host.send(Packet(wire.WRTE, ours, theirs, bytes(250_000)))
+    host.send(Packet(wire.CLSE, ours, theirs))
+    size = "until [ $(stat -c %s /data/local/tmp/whole) = 750000 ]; do sleep 0.02; done; echo whole"
+    assert client("shell", size).stdout == b"whole\n"
+
+
+def test_a_peer_that_never_waits_for_acknowledgements_is_dropped(host: RawHost) -> None:
+    ours, theirs = host.open("exec:sleep 1000")
+    with pytest.raises((EOFError, ConnectionError)):
+        for _ in range(1000):
+            host.send(Packet(wire.WRTE, ours, theirs, bytes(100_000)))
+        host.receive()
+
+
 def test_an_unknown_service_is_refused_with_stream_id_zero(host: RawHost) -> None:
     host.send(Packet(wire.OPEN, 77, 0, b"jdwp:1\0"))
     answer = host.receive()
@@ -139,6 +158,35 @@ def test_a_terminal_is_one(client: Adb) -> None:
     done = client("shell", "-tt", "tty; stty size; test -t 0 && test -t 1 && echo terminal")
     assert b"/dev/pts/" in done.stdout
     assert b"terminal" in done.stdout
+
+
+def test_hundreds_of_streams_at_once_are_served(host: RawHost) -> None:
+    numbers = range(1, 301)
+    for number in numbers:
+        host.send(Packet(wire.OPEN, number, 0, f"shell,v2,raw:echo {number}; cat\0".encode()))
+    theirs: dict[int, int] = {}
+    output: dict[int, bytes] = {}
+    while len(output) < len(numbers):
+        packet = host.receive()
+        if packet.command == wire.OKAY:
+            theirs[packet.arg1] = packet.arg0
+        elif packet.command == wire.WRTE:
+            output[packet.arg1] = packet.payload
+    assert {number: int(payload[5:]) for number, payload in output.items()} == {number: number for number in numbers}
+
+
+def test_valid_packets_in_a_senseless_order_harm_nobody(board: VirtualBoard, client: Adb) -> None:
+    chance = random.Random(11)
+    words = [b"shell:exit", b"shell,v2:", b"shell,v2,pty:", b"exec:cat", b"sync:", b"remount:", b"root:", b"\xff:", b""]
+    for _ in range(6):
+        host = RawHost(board.serial)
+        for _ in range(120):
+            command = chance.choice([wire.OPEN, wire.OKAY, wire.WRTE, wire.CLSE, wire.AUTH, wire.SYNC])
+            payload = chance.choice(words) if command == wire.OPEN else chance.randbytes(chance.randrange(40))
+            with contextlib.suppress(ConnectionError):
+                host.send(Packet(command, chance.randrange(1, 9), chance.randrange(1, 9), payload))
+        host.close()
+    assert client("shell", "echo alive").stdout == b"alive\n"
 
 
 def test_a_command_line_longer_than_the_kernel_takes_is_an_error_not_a_crash(host: RawHost, client: Adb) -> None:
