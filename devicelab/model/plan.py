@@ -133,7 +133,9 @@ class Program(Noun):
         timeout_ms: for ``measure`` programs: killed then, run flagged ``timeout``.
         ready_timeout_ms: for ``barrier`` programs: not ready by then, run flagged ``not-ready``.
         max_output_bytes: stdout beyond that is cut and the run flagged ``output-cut``.
-        adopt: for loads: also end processes by this executable path wherever they live (another session, su).
+
+    At the end of the run every process that descends from a program, or that runs a binary named by a word that starts
+    with ``{dir}/``, is ended, wherever it lives (another session, su).
     """
 
     name: str
