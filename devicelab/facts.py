@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from devicelab import boards, evidence, knobs, transports
+from devicelab import boards, evidence, gauge, knobs, transports
 from devicelab.build import Built, build
 from devicelab.errors import DeviceRefusedError, DeviceUnreachableError
 from devicelab.lab import DeviceEntry
@@ -146,7 +146,7 @@ def probe(entry: DeviceEntry, transport: Transport) -> Basics:
 
 def node_patterns() -> tuple[str, ...]:
     """Patterns of all nodes that are read from every device: what knobs, board files and evidence need."""
-    return tuple(dict.fromkeys((*knobs.globs(), *evidence.GLOBS)))
+    return tuple(dict.fromkeys((*knobs.globs(), *evidence.GLOBS, *gauge.GLOBS)))
 
 
 def identify(entry: DeviceEntry) -> str:

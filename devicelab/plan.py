@@ -228,7 +228,9 @@ def run_of(cell: Cell, repetition: int, experiment: Experiment, place: Place, ca
         witnesses=crowd.witnesses if crowd is not None else (),
         sampling=Sampling(
             period_ms=round(1000 / experiment.sample_hz) if experiment.sample_hz else 0,
-            nodes=tuple(dict.fromkeys((*evidence.sampled(facts), *sample))),
+            nodes=tuple(
+                dict.fromkeys((*evidence.sampled(facts), *sample, *(crowd.sample if crowd is not None else ())))
+            ),
             around=tuple(dict.fromkeys((*evidence.around(facts), *around))),
         ),
         settle_ms=round(experiment.settle_s * 1000),
@@ -249,6 +251,7 @@ def make(experiment: Experiment, place: Place, *, campaign: str, holder: str) ->
         ConfigError, DeviceRefusedError: see the functions above; raised before anything is changed.
     """
     facts = place.facts
+    tenancy.check(experiment)
     chosen = cells(experiment)
     runs = [
         run_of(cell, repetition, experiment, place, campaign)

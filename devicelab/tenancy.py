@@ -1,26 +1,26 @@
 """Tenants that share one GPU (or CPU): from an experiment's tenants and a leg to the programs of a run."""
 
 import re
-import statistics
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 
-from devicelab import knobs, registry
-from devicelab.errors import ConfigError
+from devicelab import gauge, knobs, registry, targets
+from devicelab.errors import ConfigError, MeasurementError
 from devicelab.model.experiment import STANDALONE, Cell, Experiment, Level, Tenant
 from devicelab.model.journal import Flag, RunRecord
-from devicelab.model.measurement import Measurement, Metric
+from devicelab.model.measurement import Measurement
 from devicelab.model.plan import Program, Step, Witness
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
 from devicelab.workloads.base import CommandLine, Context
 
 WORDS = ("scheduler", "pressure", "tenant")
 
-GAUGE = "gpu use"
-_GAUGED = {"gpu_use_pct": "pct", "gpu_sm_mhz": "MHz", "gpu_temperature_c": "C", "gpu_power_w": "W"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+_ARRIVALS = re.compile(r"continuous|(?:fixed|poisson|every):([0-9]{1,9}(?:\.[0-9]{1,9})?)")
+_MAX_COPIES, _MAX_BATCH = 1024, 65536
 
 # Loading and warming up a model took more than 16 s once: a barrier that gives up early loses a run.
 _READY_MS = 300_000
@@ -44,7 +44,29 @@ class Crowd:
     programs: tuple[Program, ...]
     steps: tuple[Step, ...]
     witnesses: tuple[Witness, ...]
-    tenants: tuple[Tenant, ...]
+    sample: tuple[str, ...] = ()
+
+
+def check(experiment: Experiment) -> None:
+    """Everything about the tenants that can be told before a device is touched.
+
+    Raises:
+        ConfigError: names that are not unique or not plain, arrivals, copies or targets that make no sense.
+    """
+    seen: set[str] = set()
+    for tenant in experiment.tenants:
+        if not _NAME.fullmatch(tenant.name) or tenant.name in seen:
+            raise ConfigError(f"tenant {tenant.name!r}: a unique name of letters, digits, _ . - is expected")
+        seen.add(tenant.name)
+        arrivals = _ARRIVALS.fullmatch(tenant.arrivals)
+        if arrivals is None or (arrivals[1] is not None and not 1e-6 <= float(arrivals[1]) <= 1e7):
+            raise ConfigError(
+                f"tenant {tenant.name}: arrivals {tenant.arrivals!r}",
+                hint="continuous, fixed:RATE, poisson:RATE (requests a second) or every:SECONDS",
+            )
+        if not 1 <= tenant.copies <= _MAX_COPIES:
+            raise ConfigError(f"tenant {tenant.name}: 1 to {_MAX_COPIES} copies, not {tenant.copies}")
+        targets.of(tenant)
 
 
 def parse_leg(level: Level) -> Leg:
@@ -85,31 +107,44 @@ def pressed(tenants: Sequence[Tenant]) -> Tenant:
     return min(reversed(tenants), key=lambda tenant: tenant.priority)
 
 
-def tenants_of(cell: Cell, experiment: Experiment) -> tuple[Tenant, ...]:
-    """The tenants that run in a cell, with its pressure applied.
+def everyone(cell: Cell, experiment: Experiment) -> tuple[Tenant, ...]:
+    """All tenants of the experiment, with a cell's pressure applied.
 
     ``pressure`` is ``batch:N`` (the pressed tenant's batch), ``copies:N`` or a number (copies).
+
+    Raises:
+        ConfigError: not such a pressure.
+    """
+    pressure = cell.levels.get("pressure")
+    if pressure is None:
+        return experiment.tenants
+    kind, _, number = str(pressure).rpartition(":")
+    most = {"": _MAX_COPIES, "copies": _MAX_COPIES, "batch": _MAX_BATCH}.get(kind, 0)
+    if not (number.isdecimal() and len(number) < 9 and 1 <= int(number) <= most):
+        raise ConfigError(
+            f"pressure {pressure!r}: batch:N (to {_MAX_BATCH}), copies:N or N (to {_MAX_COPIES}) is expected"
+        )
+    target = pressed(experiment.tenants).name
+    return tuple(
+        _press(tenant, kind, int(number)) if tenant.name == target else tenant for tenant in experiment.tenants
+    )
+
+
+def tenants_of(cell: Cell, experiment: Experiment) -> tuple[Tenant, ...]:
+    """The tenants that run in a cell, with its pressure applied.
 
     Raises:
         ConfigError: not such a pressure, or an unknown tenant.
     """
     only = cell.levels.get("tenant")
-    chosen = [tenant for tenant in experiment.tenants if only is None or tenant.name == only]
+    chosen = tuple(tenant for tenant in everyone(cell, experiment) if only is None or tenant.name == only)
     if not chosen:
         raise registry.unknown("tenant", str(only), tuple(tenant.name for tenant in experiment.tenants))
-    pressure = cell.levels.get("pressure")
-    if pressure is None:
-        return tuple(chosen)
-    kind, _, number = str(pressure).rpartition(":")
-    kind = kind or "copies"
-    if kind not in {"copies", "batch"} or not number.isdecimal() or not 1 <= int(number) <= 65536:
-        raise ConfigError(f"pressure {pressure!r}: batch:N, copies:N or a number of copies is expected")
-    target = pressed(experiment.tenants).name
-    return tuple(_press(tenant, kind, int(number)) if tenant.name == target else tenant for tenant in chosen)
+    return chosen
 
 
 def _press(tenant: Tenant, kind: str, number: int) -> Tenant:
-    if kind == "copies":
+    if kind != "batch":
         return tenant.model_copy(update={"copies": number})
     return tenant.model_copy(update={"params": {**tenant.params, "batch": number}})
 
@@ -129,9 +164,10 @@ def params_of(tenant: Tenant, treatment: TenantTreatment) -> BaseModel:
         raise ConfigError(f"tenant {tenant.name}: {where}: {first['msg']}") from error
 
 
-def treatment_of(cell: Cell, tenants: Sequence[Tenant], place: Place) -> Treatment:
-    """What the cell's scheduler does."""
+def treatment_of(cell: Cell, experiment: Experiment, place: Place) -> Treatment:
+    """What the cell's scheduler does; a tenant that runs alone is treated as it is beside the others."""
     leg = parse_leg(cell.levels.get("scheduler", "native"))
+    tenants = everyone(cell, experiment)
     treatment: Treatment = registry.module("schedulers", leg.scheduler).treat(leg.variant, tenants, place)
     return treatment
 
@@ -143,32 +179,21 @@ def crowd(cell: Cell, repetition: int, experiment: Experiment, place: Place) -> 
     repetition alone.
     """
     tenants = tenants_of(cell, experiment)
-    treatment = treatment_of(cell, tenants, place)
+    treatment = treatment_of(cell, experiment, place)
     programs = tuple(
         _program(tenant, copy, treatment.tenants[tenant.name], experiment, repetition, place)
         for tenant in tenants
         for copy in range(tenant.copies)
     )
-    gauge = (_gpu_use(experiment.duration_s),) if place.facts.board.kind == "nvidia-server" else ()
-    return Crowd(programs, treatment.steps, (*treatment.witnesses, *gauge), tenants)
-
-
-def _gpu_use(duration_s: float) -> Witness:
-    """NVIDIA's own gauge over the window: "some kernel was running", not occupancy; clocks and power beside it."""
-    seconds = max(2, round(duration_s) - 2)
-    query = "--query-gpu=utilization.gpu,clocks.sm,temperature.gpu,power.draw"
-    argv = ("timeout", str(seconds), "nvidia-smi", query, "--format=csv,noheader,nounits", "-lms", "500")
-    return Witness(name=GAUGE, argv=argv, timeout_ms=(seconds + 10) * 1000)
-
-
-def parse_gauge(text: str) -> Measurement | None:
-    """The gauge's readings: means over the window, ``None`` if there is none."""
-    rows = [re.findall(r"[0-9.]+", line) for line in text.splitlines()]
-    columns = list(zip(*(row for row in rows if len(row) == len(_GAUGED)), strict=False))
-    if not columns:
-        return None
-    means = {name: statistics.fmean(map(float, column)) for name, column in zip(_GAUGED, columns, strict=True)}
-    return Measurement(metrics={name: Metric(means[name], unit) for name, unit in _GAUGED.items()})
+    runs = {f"{{pid:{program.name}}}" for program in programs}
+    witnesses = tuple(
+        witness
+        for witness in treatment.witnesses
+        if all(word in runs for word in witness.argv if word.startswith("{pid:"))
+    )
+    # The gauge comes last: it lasts as long as the window, and witnesses run one after the other.
+    gauges = gauge.witnesses(place.facts, experiment.duration_s)
+    return Crowd(programs, treatment.steps, (*witnesses, *gauges), gauge.nodes(place.facts))
 
 
 def _program(
@@ -208,8 +233,6 @@ def _program(
 
 def judge(record: RunRecord, cell: Cell, experiment: Experiment) -> tuple[dict[str, Measurement], tuple[Flag, ...]]:
     """Every tenant's measurement, and why the leg is not to be believed: output, or a treatment that was not seen."""
-    from devicelab.errors import MeasurementError
-
     tenants = tenants_of(cell, experiment)
     by_name = {tenant.name: tenant for tenant in tenants}
     measurements: dict[str, Measurement] = {}
@@ -227,11 +250,10 @@ def judge(record: RunRecord, cell: Cell, experiment: Experiment) -> tuple[dict[s
             continue
         measurements[result.name] = measured
         flags += measured.flags
-    for witness in record.witnesses:
-        if witness.name == GAUGE and (gauged := parse_gauge(witness.stdout)) is not None:
-            measurements[GAUGE] = gauged
+    if (gauged := gauge.read(record)) is not None:
+        measurements[gauge.PROGRAM] = gauged
     leg = parse_leg(cell.levels.get("scheduler", "native"))
-    flags += registry.module("schedulers", leg.scheduler).verify(leg.variant, tenants, record)
+    flags += registry.module("schedulers", leg.scheduler).verify(leg.variant, everyone(cell, experiment), record)
     return measurements, tuple(flags)
 
 

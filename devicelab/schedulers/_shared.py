@@ -33,10 +33,24 @@ def tenant_of(program: str) -> str:
     return program.partition("#")[0]
 
 
-def proc_file(tenant: Tenant, file: str) -> Witness:
-    """A witness ``FILE NAME`` that reads /proc/PID/FILE of a tenant's process."""
-    argv = ("sh", "-c", 'cat "/proc/$1/$2"', "sh", f"{{pid:{tenant.name}}}", file)
-    return Witness(name=f"{file} {tenant.name}", argv=argv)
+def copy_names(tenant: Tenant) -> tuple[str, ...]:
+    """Program names of a tenant's processes."""
+    return (tenant.name, *(f"{tenant.name}#{number}" for number in range(2, tenant.copies + 1)))
+
+
+def proc_witnesses(what: str, script: str, tenants: Iterable[Tenant]) -> tuple[Witness, ...]:
+    """A witness ``WHAT NAME`` for every process of the tenants: a shell script whose ``$1`` is its pid."""
+    return tuple(
+        Witness(name=f"{what} {name}", argv=("sh", "-c", script, "sh", f"{{pid:{name}}}"))
+        for tenant in tenants
+        for name in copy_names(tenant)
+    )
+
+
+def environ_witnesses(variable: str, tenants: Iterable[Tenant]) -> tuple[Witness, ...]:
+    """Witnesses ``environ NAME`` that print the line ``variable=VALUE`` of each process's environment."""
+    script = f'tr "\\0" "\\n" <"/proc/$1/environ" | grep "^{variable}="'
+    return proc_witnesses("environ", script, tenants)
 
 
 def said(record: RunRecord, name: str) -> str | None:

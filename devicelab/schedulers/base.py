@@ -7,6 +7,9 @@ A scheduler is a module in this folder with
 - ``verify(variant, tenants, record) -> tuple[Flag, ...]``: was the treatment seen on the live pids? Pure; a leg whose
   treatment was not seen is invalid.
 
+Both are given all tenants of the experiment, so that one that runs alone gets what it gets beside the others;
+``verify`` looks at those that are in the record, every copy of each.
+
 A level of the factor ``scheduler`` is ``NAME`` or ``NAME:VARIANT`` (``xsched:HPF``, ``mps:50``).
 """
 
@@ -31,7 +34,7 @@ class Place:
 
 @dataclass(frozen=True)
 class TenantTreatment:
-    """What one tenant's process gets: environment, names scrubbed from it, niceness, cgroups, wrapping arguments."""
+    """What one tenant's process gets: environment, names scrubbed from it, niceness, cgroups, workload parameters."""
 
     env: Mapping[str, str] = field(default_factory=dict)
     env_scrub: tuple[str, ...] = ()
@@ -47,7 +50,8 @@ class Treatment:
     Attributes:
         steps: set-up, each with its undo (a server started, a daemon), performed before the tenants start.
         tenants: by tenant name.
-        witnesses: commands run while the tenants are at work, whose output ``verify`` judges.
+        witnesses: commands run while the tenants are at work, whose output ``verify`` judges; one that names a pid
+            (``{pid:NAME}``) is left out where that program does not run.
     """
 
     steps: tuple[Step, ...] = ()

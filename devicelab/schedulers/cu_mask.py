@@ -10,12 +10,16 @@ from collections.abc import Sequence
 from devicelab.errors import ConfigError
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, RunRecord
-from devicelab.schedulers._shared import SCRUBBED, not_seen, proc_file, said
+from devicelab.schedulers._shared import SCRUBBED, environ_witnesses, not_seen, pids, said, tenant_of
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
 
 
 def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:  # noqa: ARG001 - the protocol
-    """``cu_mask:0-39,40-79``: CUs of the tenants in their order."""
+    """``cu_mask:0-39,40-79``: CUs of the tenants in their order.
+
+    Raises:
+        ConfigError: not one range for each tenant.
+    """
     ranges = variant.split(",") if variant else []
     if len(ranges) != len(tenants) or not all(re.fullmatch(r"\d{1,4}-\d{1,4}", part) for part in ranges):
         raise ConfigError(f"cu_mask:{variant}: one range of CUs for each tenant is expected, such as 0-39,40-79")
@@ -24,13 +28,14 @@ def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:  
             tenant.name: TenantTreatment(env={"HSA_CU_MASK": f"0:{part}"}, env_scrub=SCRUBBED)
             for tenant, part in zip(tenants, ranges, strict=True)
         },
-        witnesses=tuple(proc_file(tenant, "environ") for tenant in tenants),
+        witnesses=environ_witnesses("HSA_CU_MASK", tenants),
     )
 
 
 def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[Flag, ...]:
     """The live processes carry the mask (that the runtime obeys it is not to be seen from outside)."""
-    for tenant, part in zip(tenants, variant.split(","), strict=True):
-        if f"HSA_CU_MASK=0:{part}" not in (said(record, f"environ {tenant.name}") or ""):
-            return not_seen("cu_mask", f"{tenant.name} does not have its mask")
+    masks = {tenant.name: part for tenant, part in zip(tenants, variant.split(","), strict=True)}
+    for name in pids(record):
+        if (said(record, f"environ {name}") or "").strip() != f"HSA_CU_MASK=0:{masks[tenant_of(name)]}":
+            return not_seen("cu_mask", f"{name} does not have its mask")
     return ()

@@ -18,8 +18,27 @@ from devicelab.schedulers._shared import SCRUBBED, not_seen, pids, ranks, said
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
 
 _CONTROL = "nvidia-cuda-mps-control"
-# Scripts are constants; what varies comes as arguments or environment.
-_QUIT = f"echo quit | {_CONTROL}"
+_GONE = "the daemon had ended before"
+# $1: the daemon's directory. A daemon that died leaves its servers: whatever carries our directory is ended, and that
+# it is gone is proved.
+_QUIT = rf"""
+ours() {{
+  for e in /proc/[0-9]*/environ; do
+    p=${{e#/proc/}}; p=${{p%/environ}}
+    case $(cat "/proc/$p/comm" 2>/dev/null) in nvidia-cuda-mps*)
+      tr '\0' '\n' <"$e" 2>/dev/null | grep -qx "CUDA_MPS_PIPE_DIRECTORY=$1/pipe" && echo "$p";;
+    esac
+  done
+}}
+echo get_server_list | timeout 15 nvidia-cuda-mps-control >/dev/null 2>&1 || echo "{_GONE}"
+echo quit | timeout 15 nvidia-cuda-mps-control >/dev/null 2>&1
+n=0
+while left=$(ours "$1"); [ -n "$left" ] && [ $n -lt 20 ]; do
+  [ $n -ge 10 ] && kill -9 $left 2>/dev/null
+  n=$((n + 1)); sleep 0.2
+done
+[ -z "$left" ] || {{ echo "still there: $left" >&2; exit 1; }}
+"""
 _LIST = (
     f"for s in $(echo get_server_list | {_CONTROL}); do echo server $s; "
     f"echo get_client_list $s | {_CONTROL} | while read -r c; do echo client $c; done; done"
@@ -27,7 +46,11 @@ _LIST = (
 
 
 def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:
-    """A control daemon of our own, in a directory of our own; clients are pointed to it."""
+    """A control daemon of our own, in a directory of our own; clients are pointed to it.
+
+    Raises:
+        ConfigError: no such variant.
+    """
     where = f"{place.facts.dir}/mps"
     env = {"CUDA_MPS_PIPE_DIRECTORY": f"{where}/pipe", "CUDA_MPS_LOG_DIRECTORY": f"{where}/log"}
     return Treatment(
@@ -37,7 +60,7 @@ def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:
                 undo=("rm", "-rf", where),
                 why="a directory for the MPS control daemon",
             ),
-            Command(do=(_CONTROL, "-d"), undo=("sh", "-c", _QUIT), env=env, why="start MPS"),
+            Command(do=(_CONTROL, "-d"), undo=("sh", "-c", _QUIT, "sh", where), env=env, why="start MPS"),
         ),
         tenants={
             name: TenantTreatment(
@@ -68,4 +91,8 @@ def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[
         return not_seen("mps", "the control daemon did not answer")
     clients = {int(pid) for pid in re.findall(r"^client (\d+)", text, re.MULTILINE)}
     missing = [f"{name} (pid {pid})" for name, pid in pids(record).items() if pid not in clients]
-    return not_seen("mps", f"not in the client list: {', '.join(missing)}") if missing else ()
+    if missing:
+        return not_seen("mps", f"not in the client list: {', '.join(missing)}")
+    if any(_GONE in (result.output or "") for result in record.restore):
+        return not_seen("mps", "the control daemon ended before the tenants did")
+    return ()

@@ -5,12 +5,17 @@ from collections.abc import Sequence
 from devicelab.errors import ConfigError, DeviceRefusedError
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, RunRecord
-from devicelab.schedulers._shared import SCRUBBED, not_seen, ranks
+from devicelab.schedulers._shared import SCRUBBED, not_seen, ranks, tenant_of
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
 
 
 def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:
-    """Stream priority -1 (high) for the most important tenant, 0 for the others."""
+    """Stream priority -1 (high) for the most important tenant, 0 for the others.
+
+    Raises:
+        ConfigError: a variant was given.
+        DeviceRefusedError: a tenant has no streams.
+    """
     if variant:
         raise ConfigError(f"stream_priority has no variant {variant!r}")
     if any(tenant.workload != "torch_model" for tenant in tenants):
@@ -30,8 +35,8 @@ def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[
     """What every tenant says of its own stream."""
     wanted = prioritised(tenants)
     for result in record.programs:
-        if result.role == "measure" and result.name in wanted:
-            text = f'"stream_priority":{wanted[result.name].params["stream_priority"]},'
+        if result.role == "measure":
+            text = f'"stream_priority":{wanted[tenant_of(result.name)].params["stream_priority"]},'
             head = result.output()[:4096].decode("utf-8", "replace")
             if text not in head.replace(" ", ""):
                 return not_seen("stream_priority", f"{result.name} does not say {text.rstrip(',')}")

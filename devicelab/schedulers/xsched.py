@@ -1,9 +1,9 @@
 """XSched (OSDI 2025): a preemptive scheduler in front of the driver, taken as an installed prefix from lab.toml.
 
 ``xsched:POLICY`` (HPF, UP, LAX ...; default HPF). Its server is started by the plan, in a network namespace of its own
-where root allows (it listens on all addresses), and ended with its SysV queue. LD_PRELOAD alone schedules nothing:
-every tenant gets the global scheduler, automatic XQueues and a priority, and its pid has to appear in the server's
-log. Names of variables are those of v1.2.0 (they drifted: the prefix's version is recorded).
+where root allows (it listens on all addresses), and ended with the SysV queues it leaves. LD_PRELOAD alone schedules
+nothing: every tenant gets the global scheduler, automatic XQueues and a priority, and its pid has to appear in the
+server's log. Names of variables are those of v1.2.0 (they drifted: checksums of the server and the shim are recorded).
 Source: github.com/XpuOS/xsched, documents and source.
 """
 
@@ -21,37 +21,68 @@ POLICIES = ("HPF", "HHPF", "CHPF", "UP", "PUP", "SPUP", "KEDF", "LAX", "AWF", "C
 PORT = 50000
 # Batch has to be at most the threshold; these are the project's defaults.
 _THRESHOLD, _BATCH = "16", "8"
+_SHIMS = {"nvidia-server": "libshimcuda.so", "amd-server": "libshimhip.so"}
 
-# $1: directory, then the server's argv. SysV queues that appear while it starts are noted, to be removed at the end
-# (kill -9 leaves them, and a server that finds one asks on stdin). It is up when its port is bound in its namespace.
+# $1: directory, then port and the server's argv. It is up when a socket of its own listens on the port, seen in its own
+# network namespace. SysV queues that are there before are noted: only later ones can be its own.
 _START = r"""
-d=$1; shift; mkdir -p "$d" || exit 1
-ipcs -q 2>/dev/null | awk '$2 ~ /^[0-9]+$/ {print $2}' | sort >"$d/queues.before"
+d=$1; port=$(printf '%04X' "$2"); shift 2; mkdir -p "$d" || exit 1
+queues() { awk 'NR > 1 {print $2}' /proc/sysvipc/msg 2>/dev/null | sort; }
+queues >"$d/queues"
 if unshare -n true 2>/dev/null; then
   setsid unshare -n sh -c 'ip link set lo up 2>/dev/null; exec "$@"' sh "$@" </dev/null >"$d/log" 2>&1 &
 else
   setsid "$@" </dev/null >"$d/log" 2>&1 &
 fi
 p=$!; echo $p >"$d/pid"; cut -d' ' -f22 "/proc/$p/stat" >"$d/start" 2>/dev/null
-hex=$(printf ':%04X' 50000); n=0
-until grep -q "$hex .* 0A " "/proc/$p/net/tcp" "/proc/$p/net/tcp6" 2>/dev/null; do
-  n=$((n + 1)); [ -d "/proc/$p" ] && [ $n -lt 100 ] || { cat "$d/log" >&2; exit 1; }
+listens() {
+  for inode in $(awk -v port=":$port" '$4 == "0A" && substr($2, length($2) - 4) == port {print $10}' \
+    "/proc/$p/net/tcp" "/proc/$p/net/tcp6" 2>/dev/null)
+  do ls -l "/proc/$p/fd" 2>/dev/null | grep -q "socket:\[$inode\]" && return 0; done
+  return 1
+}
+n=0
+until listens; do
+  n=$((n + 1))
+  if [ $n -ge 100 ] || ! grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$p/status" 2>/dev/null
+  then tail -c 500 "$d/log" >&2; echo "the server does not listen" >&2; exit 1; fi
   sleep 0.1
 done
 """
 
-# $1: directory. Ends only the process that was started: pid and start time have to be the same.
-_STOP = r"""
-d=$1; [ -f "$d/pid" ] || exit 0
-p=$(cat "$d/pid")
-if [ "$(cut -d' ' -f22 "/proc/$p/stat" 2>/dev/null)" = "$(cat "$d/start" 2>/dev/null)" ]; then
-  kill "$p" 2>/dev/null; n=0
-  while [ -d "/proc/$p" ] && [ $n -lt 30 ]; do n=$((n + 1)); sleep 0.1; done
-  kill -9 "$p" 2>/dev/null
+_GONE = "the server had ended before"
+
+# $1: directory. Ends only the process that was started: pid and start time have to be the same. A server that was
+# killed leaves its SysV queue (and one that finds a queue asks on stdin): of the new queues those go that are ours and
+# whose last sender and receiver are no more.
+_STOP = rf"""
+d=$1; [ -d "$d" ] || exit 0
+p=$(cat "$d/pid" 2>/dev/null)
+if [ -n "$p" ]; then
+  if [ "$(cut -d' ' -f22 "/proc/$p/stat" 2>/dev/null)" = "$(cat "$d/start")" ] &&
+    grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$p/status"; then
+    kill "$p" 2>/dev/null; n=0
+    while [ -d "/proc/$p" ] && [ $n -lt 30 ]; do n=$((n + 1)); sleep 0.1; done
+    kill -9 "$p" 2>/dev/null; n=0
+    while [ -d "/proc/$p" ] && [ $n -lt 30 ]; do n=$((n + 1)); sleep 0.1; done
+  else echo "{_GONE}"; fi
+  awk -v me="$(id -u)" 'NR > 1 && ($8 == me || $10 == me) {{print $2, $6, $7}}' /proc/sysvipc/msg 2>/dev/null |
+  while read -r q sender receiver; do
+    grep -qx "$q" "$d/queues" && continue
+    [ "$sender" != 0 ] && [ -d "/proc/$sender" ] && continue
+    [ "$receiver" != 0 ] && [ -d "/proc/$receiver" ] && continue
+    ipcrm -q "$q"
+  done
 fi
-ipcs -q 2>/dev/null | awk '$2 ~ /^[0-9]+$/ {print $2}' | sort >"$d/queues.after"
-for q in $(comm -13 "$d/queues.before" "$d/queues.after"); do ipcrm -q "$q"; done
 rm -rf "$d"
+"""
+
+# $1: directory. What the log says of queues, headed by a word on the server itself.
+_LOOK = r"""
+d=$1; p=$(cat "$d/pid") || exit 1
+[ "$(cut -d' ' -f22 "/proc/$p/stat" 2>/dev/null)" = "$(cat "$d/start")" ] &&
+  grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$p/status" && echo "server alive"
+grep -aE 'XQueue|client process' "$d/log"; :
 """
 
 
@@ -75,7 +106,7 @@ def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:
     return Treatment(
         steps=(
             Command(
-                do=("sh", "-c", _START, "sh", where, *server),
+                do=("sh", "-c", _START, "sh", where, str(PORT), *server),
                 undo=("sh", "-c", _STOP, "sh", where),
                 why=f"start XSched's server with policy {policy}",
             ),
@@ -84,7 +115,10 @@ def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:
             tenant.name: TenantTreatment(env=environment(tenant, prefix, place), env_scrub=SCRUBBED)
             for tenant in tenants
         },
-        witnesses=(Witness(name="xserver log", argv=("cat", f"{where}/log")),),
+        witnesses=(
+            Witness(name="xserver", argv=("sh", "-c", _LOOK, "sh", where)),
+            Witness(name="xsched files", argv=("sha256sum", server[0], f"{prefix}/lib/{_SHIMS[_kind(place)]}")),
+        ),
     )
 
 
@@ -106,21 +140,29 @@ def environment(tenant: Tenant, prefix: str, place: Place) -> dict[str, str]:
     if tenant.deadline_ms is not None:
         env["XSCHED_AUTO_XQUEUE_DEADLINE"] = str(round(tenant.deadline_ms * 1000))
         env["XSCHED_AUTO_XQUEUE_LAXITY"] = str(round(tenant.deadline_ms * 1000))
-    kind = place.facts.board.kind
-    if kind == "amd-server":
+    if _kind(place) == "amd-server":
         hip = place.prefixes.get("hip", "/opt/rocm/lib/libamdhip64.so")
-        return {**env, "LD_PRELOAD": f"{prefix}/lib/libshimhip.so", "XSCHED_HIP_LIB": hip}
-    if kind == "nvidia-server":
-        cuda = place.prefixes.get("cuda", "/usr/lib/x86_64-linux-gnu/libcuda.so.1")
-        return {**env, "LD_LIBRARY_PATH": f"{prefix}/lib", "XSCHED_CUDA_LIB": cuda}
-    raise DeviceRefusedError(f"XSched needs an NVIDIA or AMD GPU; this is {kind}", device=place.facts.name)
+        return {**env, "LD_PRELOAD": f"{prefix}/lib/{_SHIMS['amd-server']}", "XSCHED_HIP_LIB": hip}
+    cuda = place.prefixes.get("cuda", "/usr/lib/x86_64-linux-gnu/libcuda.so.1")
+    return {**env, "LD_LIBRARY_PATH": f"{prefix}/lib", "XSCHED_CUDA_LIB": cuda, "CUXTRA_CUDA_LIB": cuda}
+
+
+def _kind(place: Place) -> str:
+    kind = place.facts.board.kind
+    if kind not in _SHIMS:
+        raise DeviceRefusedError(f"XSched needs an NVIDIA or AMD GPU; this is {kind}", device=place.facts.name)
+    return kind
 
 
 def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[Flag, ...]:  # noqa: ARG001 - protocol
-    """The server's log names every live pid ("XQueue (0x…) from process 678 created")."""
-    text = said(record, "xserver log")
-    if text is None:
-        return not_seen("xsched", "the server's log could not be read; did it die?")
-    seen = {int(pid) for pid in re.findall(r"XQueue \(0x[0-9a-fA-F]+\) from process (\d+) created", text)}
+    """The server lives and its log names every live pid ("XQueue (0x…) from process 678 created"), to the end."""
+    text = said(record, "xserver")
+    if text is None or not text.startswith("server alive"):
+        return not_seen("xsched", "the server was not alive while the tenants ran")
+    seen = {int(pid) for pid in re.findall(r"XQueue \(0x[0-9a-fA-F]+\) from process (\d{1,10}) created", text)}
     missing = [f"{name} (pid {pid})" for name, pid in pids(record).items() if pid not in seen]
-    return not_seen("xsched", f"no XQueue for {', '.join(missing)}") if missing else ()
+    if missing:
+        return not_seen("xsched", f"no XQueue for {', '.join(missing)}")
+    if any(_GONE in (result.output or "") for result in record.restore):
+        return not_seen("xsched", "the server ended before the tenants did")
+    return ()

@@ -1,0 +1,82 @@
+"""GPU use while tenants run, by the driver's own gauge: "some kernel was running", not occupancy.
+
+NVIDIA tells it through ``nvidia-smi`` (a witness of the run); amdgpu, Adreno and Exynos Mali through a node that the
+agent samples. Of several cards the busiest is taken: tenants share one, the others may idle.
+"""
+
+import re
+import statistics
+from collections.abc import Sequence
+
+from devicelab.model.device import Facts
+from devicelab.model.journal import RunRecord
+from devicelab.model.measurement import Measurement, Metric
+from devicelab.model.plan import Witness
+
+PROGRAM = "gpu use"
+"""Under this name the readings are stored beside the tenants'."""
+
+# amdgpu: Documentation/gpu/amdgpu/thermal.rst. Adreno (adreno_sysfs.c) says "NN %", Mali "NN%".
+GLOBS = (
+    "/sys/class/drm/card*/device/gpu_busy_percent",
+    "/sys/class/kgsl/kgsl-3d0/gpu_busy_percentage",
+    "/sys/kernel/gpu/gpu_busy",
+)
+_QUERY = "--query-gpu=index,utilization.gpu,clocks.sm,temperature.gpu,power.draw"
+_COLUMNS = {"gpu_use_pct": "pct", "gpu_sm_mhz": "MHz", "gpu_temperature_c": "C", "gpu_power_w": "W"}
+
+
+def nodes(facts: Facts) -> tuple[str, ...]:
+    """Nodes of the device that tell its GPU's use."""
+    return tuple(path for pattern in GLOBS for path in facts.tree.glob(pattern) if facts.tree.text(path) is not None)
+
+
+def witnesses(facts: Facts, duration_s: float) -> tuple[Witness, ...]:
+    """NVIDIA's gauge, twice a second over the window; it ends by itself before the tenants do."""
+    if facts.board.kind != "nvidia-server":
+        return ()
+    seconds = max(1, int(duration_s) - 3)
+    argv = ("timeout", str(seconds), "nvidia-smi", _QUERY, "--format=csv,noheader,nounits", "-lms", "500")
+    return (Witness(name=PROGRAM, argv=argv, timeout_ms=(seconds + 10) * 1000),)
+
+
+def read(record: RunRecord) -> Measurement | None:
+    """Means over a run's window, ``None`` if nothing told the GPU's use."""
+    for witness in record.witnesses:
+        if witness.name == PROGRAM:
+            return parse(witness.stdout)
+    found = [_texts(texts) for path, texts in record.samples.nodes.items() if _is_gauge(path)]
+    means = [statistics.fmean(values) for values in found if values]
+    return Measurement(metrics={"gpu_use_pct": Metric(max(means), "pct")}) if means else None
+
+
+def parse(text: str) -> Measurement | None:
+    """What ``nvidia-smi`` printed: means over the lines of the busiest card; a figure it does not know is left out."""
+    cards: dict[str, list[list[float | None]]] = {}
+    for line in text.splitlines():
+        index, *values = (word.strip() for word in line.split(","))
+        if len(values) == len(_COLUMNS) and index.isdecimal():
+            cards.setdefault(index, []).append([_number(value) for value in values])
+    best: tuple[float, str, dict[str, Metric]] | None = None
+    for index, rows in cards.items():
+        metrics = {}
+        for name, column in zip(_COLUMNS, zip(*rows, strict=True), strict=True):
+            known = [value for value in column if value is not None]
+            if known:
+                metrics[name] = Metric(statistics.fmean(known), _COLUMNS[name])
+        if "gpu_use_pct" in metrics and (best is None or metrics["gpu_use_pct"].value > best[0]):
+            best = (metrics["gpu_use_pct"].value, index, metrics)
+    return Measurement(metrics=best[2], info={"gpu_index": int(best[1])}) if best else None
+
+
+def _number(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) else None
+
+
+def _texts(texts: Sequence[str | None]) -> list[float]:
+    numbers = (_number((text or "").replace("%", "").strip()) for text in texts)
+    return [number for number in numbers if number is not None]
+
+
+def _is_gauge(path: str) -> bool:
+    return any(re.fullmatch(re.escape(pattern).replace(r"\*", "[^/]*"), path) for pattern in GLOBS)
