@@ -139,16 +139,19 @@ class LegacyStream(_SocketStream):
         self._text = bytearray()
         self._part = _NOISE
         self._code = b""
+        self._ended = False
 
     def read(self, timeout_s: float | None) -> Event | None:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        # Its own shell has to end too: the stream goes on until nobody holds it.
         while (event := self._take()) is None:
             data = self._wait(deadline)
             if data is None:
                 return None
-            if not data:
+            if not data and (self._part != _OVER or not self._code.isdigit()):
                 raise self._lost()
             self._text += self._plain(data)
+            self._ended = not data
         return event
 
     def _plain(self, data: bytes) -> bytes:
@@ -177,9 +180,7 @@ class LegacyStream(_SocketStream):
                 self._code = data.strip()
             elif part in {_STDOUT, _STDERR} and data:
                 return OUT if part == _STDOUT else ERR, data
-        if not self._code.isdigit():
-            raise self._lost()
-        return EXIT, bytes([int(self._code) & 0xFF])
+        return (EXIT, bytes([int(self._code) & 0xFF])) if self._ended else None
 
     def end_input(self) -> None:
         # The stream has no end of one direction alone; who holds its stdin open here ends at a line.

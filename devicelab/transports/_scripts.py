@@ -127,7 +127,8 @@ exec 3<&0
   exec "$@" ) </dev/null & follower=$!
 ( read -r line <&3; kill -9 $follower ) </dev/null >/dev/null 2>&1 & guard=$!
 wait $follower; code=$?
-kill -9 $guard
+exec 2>/dev/null
+kill -9 $guard; wait $guard
 exit $code
 """
 
@@ -136,7 +137,8 @@ digest() { sha256sum 2>/dev/null || toybox sha256sum 2>/dev/null || busybox sha2
 """
 
 # Groups of four: temporary name, final name, SHA-256 (empty: checked elsewhere), octal mode. All are checked before
-# the first is renamed. Redirections instead of arguments keep odd names out of the tools' output.
+# the first is renamed. Some file systems (/sdcard) refuse every chmod, which matters to programs alone. Redirections
+# instead of arguments keep odd names out of the tools' output.
 PLACE = (
     _DIGEST
     + r"""
@@ -152,7 +154,8 @@ check() {
 }
 place() {
   while [ $# -gt 0 ]; do
-    chmod "$4" "$1" && mv -f "$1" "$2" || return 73
+    chmod "$4" "$1" || case $4 in *[1357]*) return 73;; esac
+    mv -f "$1" "$2" || return 73
     shift 4
   done
 }

@@ -121,6 +121,7 @@ class Verifier(paramiko.MissingHostKeyPolicy):
         """
         known = self._known.keys(self._name)
         file = shlex.quote(str(self._file))
+        folder = "" if self._file.parent.is_dir() else f"mkdir -p {shlex.quote(str(self._file.parent))} && "
         if key in self._known.revoked:
             raise DeviceRefusedError(f"its host key {key.fingerprint} is marked @revoked", device=self._address)
         if not known:
@@ -128,7 +129,7 @@ class Verifier(paramiko.MissingHostKeyPolicy):
                 f"unknown host: nobody vouches for its {key.get_name()} key {key.fingerprint}",
                 device=self._address,
                 hint=f"compare the fingerprint with the device's, then: "
-                f"ssh-keyscan -p {self._port} {shlex.quote(self._host)} >> {file}",
+                f"{folder}ssh-keyscan -p {self._port} {shlex.quote(self._host)} >> {file}",
             )
         if key not in known:
             raise DeviceRefusedError(

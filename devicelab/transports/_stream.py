@@ -1,6 +1,7 @@
 """A command running on a device, as its transport delivers it: events in, standard input out."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Protocol, Self
@@ -17,6 +18,7 @@ Event = tuple[int, bytes]
 
 # A header line is a token and one line of /proc/PID/stat, which the kernel keeps far below this.
 _MAX_HEADER = 16 << 10
+_MAX_EARLY = 1 << 20
 
 
 class Stream(Protocol):
@@ -58,30 +60,46 @@ class Running:
         self._stream = stream
         self._mark = token.encode() + b" "
         self._before: bytearray | None = bytearray()
-        self._pending: Event | None = None
+        self._early = bytearray()
+        self._ready: deque[Event] = deque()
         self.leader: Leader | None = None
         self.exited = False
         self.lost = False
 
     def read(self, timeout_s: float | None) -> Event | None:
-        """As ``Stream.read``, without the header and without empty data."""
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            return pending
+        """As ``Stream.read``, without the header and without empty data.
+
+        Output that overtakes the header (they are two pipes) waits for it, so that whoever sees output of a command
+        can end it.
+        """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         left = timeout_s
-        while (event := self._next(left)) is not None:
-            kind, data = event
-            if kind == EXIT:
-                self.exited = True
-                return self._exit(event)
-            if kind == ERR and self._before is not None:
-                data = self._unwrap(self._before, data)
-            if data:
-                return kind, data
+        while not self._ready:
+            event = self._next(left)
+            if event is None:
+                return None
+            self._sort(*event)
             if deadline is not None:
                 left = max(0.0, deadline - time.monotonic())
-        return None
+        return self._ready.popleft()
+
+    def _sort(self, kind: int, data: bytes) -> None:
+        if kind == OUT and self._before is not None:
+            self._early += data
+            if len(self._early) < _MAX_EARLY:
+                return
+            data = b""
+            self._give_up_header()
+        elif kind == ERR and self._before is not None:
+            data = self._unwrap(self._before, data)
+        elif kind == EXIT:
+            self.exited = True
+            self._give_up_header()
+        if self._before is None and self._early:
+            self._ready.append((OUT, bytes(self._early)))
+            self._early.clear()
+        if data:
+            self._ready.append((kind, data))
 
     def _next(self, timeout_s: float | None) -> Event | None:
         try:
@@ -103,13 +121,11 @@ class Running:
         self.leader = parse_header(bytes(before[start + len(self._mark) : end]))
         return bytes(before[end + 1 :])
 
-    def _exit(self, event: Event) -> Event:
+    def _give_up_header(self) -> None:
         # Without a header the shell itself did not work: what it said explains the exit code.
         rest, self._before = self._before, None
-        if not rest:
-            return event
-        self._pending = event
-        return ERR, bytes(rest)
+        if rest:
+            self._ready.append((ERR, bytes(rest)))
 
     def finish(self, timeout_s: float) -> bool:
         """End the command's input and wait for its exit; tells whether that came in time."""

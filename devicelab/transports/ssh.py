@@ -63,11 +63,17 @@ class SshTransport(PosixTransport):
         command = "exec " + shlex.join(scripts.script(scripts.EXEC_AND_WAIT, token, *argv))
         data = self._bounded(command.encode("utf-8", "surrogateescape"), _MAX_COMMAND_BYTES)
         channel = self._channel()
+        # paramiko waits for the answer without end.
+        patience = threading.Timer(_CONNECT_TIMEOUT_S, channel.close)
+        patience.daemon = True
+        patience.start()
         try:
             channel.exec_command(data)
         except (paramiko.SSHException, EOFError, OSError) as error:
             channel.close()
             raise self._lost(error) from error
+        finally:
+            patience.cancel()
         return _ChannelStream(channel, self.address, stdin, hold_stdin=hold_stdin)
 
     def _channel(self) -> paramiko.Channel:

@@ -5,6 +5,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 from sshd import SshServer, keygen
 
@@ -37,6 +38,16 @@ def test_an_unknown_host_is_refused_with_the_command_that_adds_it(ssh_home: SshS
     command = (caught.value.hint or "").partition("then: ")[2]
     assert command.startswith(f"ssh-keyscan -p {ssh_home.port} 127.0.0.1 >> ")
     subprocess.run(["sh", "-c", command], check=True, capture_output=True)
+    assert works(connect(address(ssh_home)))
+
+
+def test_the_command_that_adds_a_host_works_where_there_is_no_folder_yet(
+    ssh_home: SshServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DEVICELAB_SSH_KNOWN_HOSTS", str(tmp_path / "new folder" / "hosts"))
+    with pytest.raises(DeviceRefusedError) as caught:
+        connect(address(ssh_home))
+    subprocess.run(["sh", "-c", (caught.value.hint or "").partition("then: ")[2]], check=True, capture_output=True)
     assert works(connect(address(ssh_home)))
 
 
@@ -132,6 +143,20 @@ def test_an_agent_s_key_opens_the_door(ssh_home: SshServer, monkeypatch: pytest.
         finally:
             agent.terminate()
             key.with_name("elsewhere").rename(key)
+
+
+def test_a_connection_that_hangs_is_replaced(ssh_home: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devicelab.transports.ssh._CONNECT_TIMEOUT_S", 1.0)
+    ssh_home.know(f"[127.0.0.1]:{ssh_home.port}")
+    transport = connect(address(ssh_home))
+    sessions = psutil.Process(ssh_home.process.pid).children(recursive=True)
+    for session in sessions:
+        session.suspend()
+    try:
+        assert works(transport)
+    finally:
+        for session in sessions:
+            session.kill()
 
 
 def test_the_users_ssh_config_is_respected(ssh_home: SshServer) -> None:

@@ -22,6 +22,12 @@ from devicelab.transports.base import Transport
 
 ALL_BYTES = bytes(range(256)) * 40
 
+ODD_WORDS = (
+        "two words", " lead and trail ", "it's", 'say "hi"', "a;b", "$(echo no)", "`echo no`", "$HOME", "a\nb\n", "\n",
+        "tab\there", "back\\slash\\n", "*", "?[a-z]", "~", "#no", "!x", "&& false", "| cat", "> /f", "", "-n", "--",
+        "-c", "grüße 漢字 🦊", "a=b", "{a,b}", "%s", "\x01\x7f", "\udcff\udc80", "'\\''", "x" * 3000,
+)  # fmt: skip
+
 
 @pytest.fixture
 def device(bench: Bench) -> Transport:
@@ -35,16 +41,15 @@ def sh(text: str, *args: str) -> list[str]:
 # Commands -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", [0, 1, 3, 42, 127, 255])
-def test_the_exit_code_arrives(device: Transport, code: int) -> None:
-    assert device.run(sh(f"exit {code}")).exit_code == code
+def test_the_exit_code_arrives(device: Transport) -> None:
+    for code in (0, 1, 3, 42, 127, 255):
+        assert device.run(sh(f"exit {code}")).exit_code == code
 
 
-@pytest.mark.parametrize("name", ["TERM", "KILL", "SEGV", "ABRT"])
-def test_death_by_a_signal_is_128_plus_its_number(device: Transport, name: str) -> None:
-    done = device.run(sh(f"kill -{name} $$"))
-    assert done.exit_code == 128 + signal.Signals[f"SIG{name}"]
-    assert done.stderr == b""
+def test_death_by_a_signal_is_128_plus_its_number(device: Transport) -> None:
+    for name in ("TERM", "KILL", "SEGV", "ABRT"):
+        done = device.run(sh(f"kill -{name} $$"))
+        assert (done.exit_code, done.stderr) == (128 + signal.Signals[f"SIG{name}"], b""), name
 
 
 def test_a_program_that_is_not_there_is_127_and_says_so(device: Transport) -> None:
@@ -99,17 +104,10 @@ def test_input_ends_also_when_there_is_none(device: Transport) -> None:
     assert device.run(["cat"], stdin=b"", timeout_s=20).stdout == b""
 
 
-@pytest.mark.parametrize(
-    "word",
-    [
-        "two words", " lead and trail ", "it's", 'say "hi"', "a;b", "$(echo no)", "`echo no`", "$HOME", "a\nb\n", "\n",
-        "tab\there", "back\\slash\\n", "*", "?[a-z]", "~", "#no", "!x", "&& false", "| cat", "> /f", "", "-n", "--",
-        "-c", "grüße 漢字 🦊", "a=b", "{a,b}", "%s", "\x01\x7f", "\udcff\udc80", "'\\''", "x" * 3000,
-    ],
-)  # fmt: skip
-def test_arguments_arrive_exactly_as_given(device: Transport, word: str) -> None:
-    done = device.run(sh('for word; do printf "%s\\0" "$word"; done', "before", word, "after"))
-    assert done.stdout == b"".join(w.encode("utf-8", "surrogateescape") + b"\0" for w in ("before", word, "after"))
+def test_arguments_arrive_exactly_as_given(device: Transport) -> None:
+    done = device.run(sh('for word; do printf "%s\\0" "$word"; done', *ODD_WORDS, "", "last"))
+    expected = [word.encode("utf-8", "surrogateescape") for word in (*ODD_WORDS, "", "last")]
+    assert done.stdout.split(b"\0")[:-1] == expected
 
 
 def test_a_very_long_command_line_arrives(device: Transport) -> None:
@@ -118,11 +116,11 @@ def test_a_very_long_command_line_arrives(device: Transport) -> None:
     assert done.stdout.decode().split() == words
 
 
-@pytest.mark.parametrize("argv", [[], [""], ["-x"], ["echo", "a\0b"]])
-def test_what_cannot_be_a_command_is_refused_here(device: Transport, argv: list[str]) -> None:
-    with pytest.raises(ConfigError) as caught:
-        device.run(argv)
-    assert caught.value.device == device.address
+def test_what_cannot_be_a_command_is_refused_here(device: Transport) -> None:
+    for argv in ([], [""], ["-x"], ["echo", "a\0b"]):
+        with pytest.raises(ConfigError) as caught:
+            device.run(argv)
+        assert caught.value.device == device.address
 
 
 def test_a_list_of_all_processes_does_not_confuse_the_streams(device: Transport) -> None:
@@ -204,26 +202,27 @@ def test_the_device_serves_on_after_a_timeout(device: Transport) -> None:
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 20_000_000])
-def test_push_and_pull_keep_every_byte(bench: Bench, tmp_path: Path, size: int) -> None:
+def test_push_and_pull_keep_every_byte(bench: Bench, tmp_path: Path) -> None:
     source, back, remote = tmp_path / "source", tmp_path / "back", f"{bench.dir}/file"
-    source.write_bytes(os.urandom(size))
-    bench.transport.push(source, remote)
-    bench.transport.pull(remote, back)
-    assert back.read_bytes() == source.read_bytes()
+    for size in (0, 1, 65_535, 65_536, 65_537, 20_000_000):
+        source.write_bytes(os.urandom(size))
+        bench.transport.push(source, remote)
+        bench.transport.pull(remote, back)
+        assert back.read_bytes() == source.read_bytes(), size
     assert bench.listing() == ["file"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["back", "source"]
 
 
-@pytest.mark.parametrize("name", ["two words", "it's", "$(id)", "a;b", "grüße", "new\nline", "-rf", "comma,0644", "\\"])
-def test_odd_file_names(bench: Bench, tmp_path: Path, name: str) -> None:
+def test_odd_file_names(bench: Bench, tmp_path: Path) -> None:
     source, back = tmp_path / "source", tmp_path / "back"
-    source.write_bytes(ALL_BYTES)
-    bench.transport.push(source, f"{bench.dir}/{name}")
-    bench.transport.pull(f"{bench.dir}/{name}", back)
-    assert back.read_bytes() == ALL_BYTES
-    done = bench.transport.run(["rm", f"{bench.dir}/{name}"])
-    assert done.exit_code == 0
+    names = ("two words", "it's", "$(id)", "a;b", "grüße", "new\nline", "-rf", "comma,0644", "\\", "x" * 255)
+    for name in names:
+        source.write_bytes(ALL_BYTES + name.encode())
+        bench.transport.push(source, f"{bench.dir}/{name}")
+        bench.transport.pull(f"{bench.dir}/{name}", back)
+        assert back.read_bytes() == source.read_bytes(), name
+    done = bench.transport.run(["rm", *(f"{bench.dir}/{name}" for name in names)])
+    assert done.exit_code == 0, done
     assert bench.listing() == []
 
 
