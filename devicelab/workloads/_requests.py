@@ -13,6 +13,7 @@ from devicelab.model.measurement import Measurement, Metric
 _COLUMNS = ("scheduled_ns", "start_ns", "end_ns")
 # Ten years in ns: beyond it a "time" is damage, not a time.
 _MAX_NS = 10 * 365 * 86_400 * 10**9
+_MAX_TEXT = 200
 
 
 def parse_requests(output: bytes, tool: str) -> Measurement:
@@ -69,7 +70,7 @@ def _take(requests: object, parts: dict[str, list[NDArray[np.int64]]], number: i
 
 
 def _times(values: object, number: int) -> NDArray[np.int64]:
-    if not isinstance(values, list) or not all(type(v) is int and -_MAX_NS < v < _MAX_NS for v in values):
+    if not isinstance(values, list) or not all(type(v) is int and 0 <= v < _MAX_NS for v in values):
         raise MeasurementError(f"line {number}: times in ns are expected")
     return np.array(values, np.int64)
 
@@ -86,7 +87,8 @@ def _measurement(
         dropped = _times(end.get("dropped_scheduled_ns", []), 0)
         if end.get("requests") != start.size:
             flags.append(Flag(code="output-truncated", detail=f"{start.size} of {end.get('requests')} requests came"))
-    if start.size and (np.any(finish < start) or np.any(np.diff(start) < 0) or np.any(start < scheduled)):
+    # One request after the other: each begins when it is due and the one before has ended.
+    if np.any(finish < start) or np.any(start[1:] < finish[:-1]) or np.any(start < scheduled):
         flags.append(Flag(code="requests-out-of-order", detail=f"{tool} recorded times that cannot be"))
     duration_ns = _duration_ns(header)
     metrics = {
@@ -104,14 +106,18 @@ def _measurement(
     return Measurement(
         tables={"requests": dict(columns), "dropped": {"scheduled_ns": dropped}},
         metrics=metrics,
-        info={name: value for name, value in header.items() if isinstance(value, str | int | float | bool)},
+        info={
+            name[:_MAX_TEXT]: value[:_MAX_TEXT] if isinstance(value, str) else value
+            for name, value in header.items()
+            if isinstance(value, str | int | float | bool)
+        },
         flags=tuple(flags),
     )
 
 
 def _duration_ns(header: dict[str, Any]) -> int:
     seconds = header.get("duration_s")
-    if not isinstance(seconds, int | float) or not 0 < seconds < 1e7:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 1e-3 <= seconds < 1e7:
         raise MeasurementError("the header has no duration_s")
     return round(seconds * 1e9)
 

@@ -207,6 +207,17 @@ def gate():
     return int(line)
 
 
+def driver():
+    """The version of the kernel's GPU driver."""
+    for name in ("nvidia", "amdgpu"):
+        try:
+            with open(f"/sys/module/{name}/version", encoding="utf-8") as file:
+                return f"{name} {file.read(100).strip()}"
+        except OSError:
+            continue
+    return ""
+
+
 def emit(data):
     """One JSON line."""
     sys.stdout.write(json.dumps(data, separators=(",", ":")) + "\n")
@@ -260,6 +271,7 @@ def main():
         "cuda": torch.version.cuda or "",
         "hip": getattr(torch.version, "hip", None) or "",
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "driver": driver() if device.type == "cuda" else "",
         "pid": os.getpid(),
     }
     # A collection is a stall that the GPU's scheduler would be blamed for (torch's first takes 100 ms).
