@@ -13,6 +13,7 @@ import math
 import os
 import sys
 import time
+from pathlib import Path
 
 VERSION = 1
 CHUNK = 2000
@@ -211,8 +212,7 @@ def driver():
     """The version of the kernel's GPU driver."""
     for name in ("nvidia", "amdgpu"):
         try:
-            with open(f"/sys/module/{name}/version", encoding="utf-8") as file:
-                return f"{name} {file.read(100).strip()}"
+            return f"{name} {Path(f'/sys/module/{name}/version').read_text(encoding='utf-8').strip()[:100]}"
         except OSError:
             continue
     return ""
