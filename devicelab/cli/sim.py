@@ -29,6 +29,23 @@ def _complete_fault(incomplete: str) -> list[str]:
 NameArgument = Annotated[str, typer.Argument(help="The board's name or serial.", autocompletion=_complete_name)]
 
 
+def _up_machines(kind: str | None, capture: Path | None, name: str | None, count: int, *, json_: bool) -> None:
+    from dataclasses import asdict
+
+    from devicelab.sim.kernel import load_spec, spec_from_capture
+    from devicelab.sim.qemu import machine
+
+    spec = spec_from_capture(capture) if capture else load_spec(kind or "")
+    names = [name if count == 1 or name is None else f"{name}-{number}" for number in range(1, count + 1)]
+    started = [machine.up(spec, name=chosen) for chosen in names]
+    if json_:
+        print_json({"machines": [asdict(one) for one in started]})
+        return
+    for one in started:
+        say(f"{one.name}: {spec.title}, with a real kernel, x86_64, root")
+        typer.echo(one.address)
+
+
 def register(app: typer.Typer) -> None:
     """Add the command group."""
     sim = typer.Typer(name="sim", help="Virtual boards: start, list, disturb and end them.", no_args_is_help=True)
@@ -51,6 +68,9 @@ def register(app: typer.Typer) -> None:
         abi: Annotated[str | None, typer.Option("--abi", help="arm64-v8a (through qemu) or x86_64.")] = None,
         seed: Annotated[int, typer.Option("--seed", help="Of noise and chance; the next board's is one higher.")] = 0,
         boot_s: Annotated[float, typer.Option("--boot-s", min=0, help="How long a reboot takes, seconds.")] = 1.0,
+        kernel: Annotated[
+            bool, typer.Option("--kernel", help="With a real Linux kernel, in QEMU and over ssh, instead of adb.")
+        ] = False,
         json_: JsonOption = False,
     ) -> None:
         """Start virtual boards, attach them to the adb server and print their serials."""
@@ -62,6 +82,9 @@ def register(app: typer.Typer) -> None:
 
         if (kind is None) == (capture is None):
             raise ConfigError("give a kind of board or --from ARCHIVE, one of them", hint="devicelab sim kinds")
+        if kernel:
+            _up_machines(kind, capture, name, count, json_=json_)
+            return
         started = lifecycle.up(
             kind or "",
             name=name,
@@ -83,13 +106,17 @@ def register(app: typer.Typer) -> None:
     @sim.command("list", epilog="Example: devicelab sim list --json")
     def list_(json_: JsonOption = False) -> None:
         """List the virtual boards that run."""
-        from devicelab.sim import lifecycle
+        from dataclasses import asdict
 
-        running = lifecycle.boards()
+        from devicelab.sim import lifecycle
+        from devicelab.sim.qemu import machine
+
+        running, machines = lifecycle.boards(), machine.machines()
         if json_:
-            print_json({"boards": [item.as_dict() for item in running]})
+            print_json({"boards": [item.as_dict() for item in running], "machines": [asdict(one) for one in machines]})
             return
         rows = [(item.name, item.kind, item.serial, item.abi, item.su, str(item.pid)) for item in running]
+        rows += [(one.name, one.kind, one.address, "x86_64", "self", str(one.pid)) for one in machines]
         print_table(("name", "kind", "serial", "ABI", "root", "pid"), rows)
 
     @sim.command(epilog="Example: devicelab sim kinds")
@@ -116,7 +143,16 @@ def register(app: typer.Typer) -> None:
 
         if bool(names) == all_:
             raise ConfigError("name the boards to end, or give --all", hint="devicelab sim list")
-        for name in lifecycle.down(names or (), everything=all_):
+        from devicelab.sim.qemu import machine
+
+        ours = [one for one in machine.machines() if all_ or one.name in (names or ()) or one.address in (names or ())]
+        for one in ours:
+            machine.down(one)
+            say(f"{one.name}: down")
+        others = [name for name in names or () if not any(name in {one.name, one.address} for one in ours)]
+        if not (all_ or others):
+            return
+        for name in lifecycle.down(others, everything=all_):
             say(f"{name}: down")
 
     @sim.command(epilog="Example: devicelab sim fault note10 drop --at-bytes 1000000")
