@@ -79,7 +79,7 @@ def _device(device: Device) -> Iterator[Checked]:
     yield Checked(name, True, f"{facts.board.title}{simulated}, {facts.abi}, kernel {facts.kernel}")
     for program in build.programs():
         try:
-            built = build.build(program, facts.abi)
+            built = build.build_for(program, facts)
             yield Checked(f"build {program}", True, f"{built.toolchain}: {built.size_bytes // 1024} KiB", built.note)
         except LabError as error:
             first = error.message.splitlines()[0]

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import Literal
 
 from devicelab import boards, evidence, gauge, knobs, transports
 from devicelab.build import Built, build
@@ -41,7 +42,8 @@ sudo) command -v sudo >/dev/null 2>&1 && is0 $t sudo -n id -u && root=sudo && br
 esac; done; fi
 echo "machine=$(uname -m)"; echo "kernel=$(uname -r)"; echo "root=$root"; echo "dir=$dir"
 echo "boot_id=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
-echo '--- props'; command -v getprop >/dev/null 2>&1 && getprop
+echo '--- props'; command -v getprop >/dev/null 2>&1 && getprop && command -v settings >/dev/null 2>&1 &&
+echo "[settings.global.airplane_mode_on]: [$($t settings get global airplane_mode_on 2>/dev/null </dev/null)]"
 echo '--- os'; cat /etc/os-release 2>/dev/null
 echo '--- sums'; cd "$dir/bin" 2>/dev/null && for f in *; do [ -f "$f" ] && sha256sum "$f" 2>/dev/null; done
 exit 0
@@ -181,7 +183,8 @@ def _open(entry: DeviceEntry, transport: Transport, patterns: tuple[str, ...]) -
     basics = probe(entry, transport)
     if basics.root == "none" and entry.root == "adb-root":
         basics = _restart_as_root(entry, transport)
-    agent = build("agent", basics.abi)
+    os: Literal["android", "linux"] = "android" if basics.android else "linux"
+    agent = build("agent", basics.abi, place="local" if entry.address.startswith("local:") else os)
     if basics.sums.get("agent") != agent.sha256:
         transport.push(agent.path, f"{basics.dir}/bin/agent", mode=0o755)
     tree = _snapshot(entry, transport, basics, (*node_patterns(), *patterns))
@@ -191,7 +194,7 @@ def _open(entry: DeviceEntry, transport: Transport, patterns: tuple[str, ...]) -
         address=entry.address,
         board=board,
         abi=basics.abi,
-        os="android" if basics.android else "linux",
+        os=os,
         kernel=basics.kernel,
         boot_id=basics.boot_id,
         root=basics.root,

@@ -13,7 +13,7 @@ from typing import Any
 import stamina
 
 from devicelab import registry
-from devicelab.build import Built, build
+from devicelab.build import Built, build_for
 from devicelab.errors import (
     ConfigError,
     DeviceBusyError,
@@ -197,7 +197,7 @@ def deploy(
     Raises:
         BuildError: a program does not compile for this device.
     """
-    built = tuple(build(name, device.facts.abi) for name in programs)
+    built = tuple(build_for(name, device.facts) for name in programs)
     pairs = [
         (item.path, f"{device.facts.dir}/bin/{item.program}", 0o755)
         for item in built

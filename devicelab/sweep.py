@@ -328,6 +328,8 @@ def judge(
     if experiment.tenants:
         measurements, found = tenancy.judge(record, cell, experiment)
         flags += found
+    if experiment.thermal is not None and experiment.thermal.max_c is not None:
+        flags += knobs.prove("thermal", experiment.thermal.max_c, facts, record)
     for word in knobs.words():
         if word in cell.levels:
             flags += knobs.prove(word, cell.levels[word], knobs.assume(cell.levels, facts), record)
