@@ -67,6 +67,7 @@ class JsonParser {
         open[depth - 1]->end = ++at_;
         --depth;
       } else {
+        if (++values_ > kMaxValues) return fail("too many values");
         JsonValue* value = arena_->make<JsonValue>();
         if (depth > 0) {
           JsonValue* parent = open[depth - 1];
@@ -247,9 +248,11 @@ class JsonParser {
 
   static constexpr size_t kMaxKeys = 256;  // looking for duplicates is quadratic
 
+  static constexpr size_t kMaxValues = 1 << 20;  // each needs about a hundred bytes
+
   Text source_;
   Arena* arena_;
-  size_t at_ = 0;
+  size_t at_ = 0, values_ = 0;
   const char* reason_ = nullptr;
 };
 

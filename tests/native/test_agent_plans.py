@@ -176,6 +176,7 @@ def test_two_runs_of_one_name_are_refused(plain_bench: Bench) -> None:
         (b"[" * 1_000_000, "deep"),
         (b'{"runs":[' + b"[" * 1_000_000 + b"]}", "line 1"),
         (b'{"a":' * 100_000, "deep"),
+        (b"[" + b"1," * 2_000_000 + b"1]", "too many values"),
         (b"\x00", "expected a value"),
         (b"\xef\xbb\xbf{}", "expected a value"),
         (b"NaN", "expected a value"),
