@@ -40,8 +40,11 @@ def checklist(data: KloData) -> tuple[Finding, ...]:
     """Four findings, then the same for each load where there are several.
 
     The answer for all loads together is the notable one (K differs, the speed-up drops, is not kept, is not the same)
-    if any single load shows it, the other one if every load shows that, else not enough data.
+    if any single load shows it, the other one if every load shows that, else not enough data. An experiment without
+    loads is not asked.
     """
+    if not data.loaded:
+        return ()
     overall, single = [], []
     for question in _QUESTIONS:
         answers = _adjusted(question, [question.answer(loaded, idle) for loaded, idle in data.pairs()])

@@ -33,7 +33,8 @@ def _frequencies(results: Results, data: KloData) -> Iterator[Finding]:
                 for words, metric in figures.items():
                     values = _frames.metric(results, metric)
                     if len(values):
-                        yield _frequency(words, base, condition, word, values, predicted)
+                        where = data.rest(condition, [word])
+                        yield _frequency(words, where, base, condition, word, values, predicted)
 
 
 def _fastest(group: tuple[Condition, ...], word: str, results: Results) -> Condition:
@@ -62,6 +63,7 @@ def _clock_ratio(results: Results, base: Condition, slow: Condition, word: str) 
 
 def _frequency(
     words: str,
+    where: str,
     base: Condition,
     slow: Condition,
     word: str,
@@ -70,8 +72,6 @@ def _frequency(
 ) -> Finding:
     effect = compared(_by_cell(base, values), _by_cell(slow, values))
     name, level, top = _frames.WORDS[word], slow.levels[word], base.levels[word]
-    rest = {key: text for key, text in slow.levels.items() if key != word}
-    where = f" ({_frames.label(rest)})" if any(text != "-" for text in rest.values()) else ""
     reasons = []
     if predicted is not None:
         low, high = predicted
@@ -102,7 +102,7 @@ def cross_table(data: KloData) -> pd.DataFrame:
         if not any(factor in condition.levels for condition in data.conditions):
             continue
         for group in data.along(words):
-            fixed = {key: text for key, text in group[0].levels.items() if key not in words}
+            where = data.rest(group[0], words)
             for found in group:
                 for place in group:
                     if found.chosen_k is None or place.manual.empty or place.curve.shape[1] < 2:
@@ -111,7 +111,7 @@ def cross_table(data: KloData) -> pd.DataFrame:
                     rows.append(
                         {
                             "factor": factor,
-                            "where": _frames.label(fixed) if fixed else "",
+                            "where": where.strip(" ()"),
                             "found_at": _frames.label({word: found.levels.get(word, "-") for word in words}),
                             "used_at": _frames.label({word: place.levels.get(word, "-") for word in words}),
                             "k": used(place, found),
@@ -138,10 +138,10 @@ def _crossed(data: KloData) -> Iterator[Finding]:
         if not any(word in condition.levels for condition in data.conditions):
             continue
         for group in data.along([word]):
-            yield from _same_k(group, word)
+            yield from _same_k(group, word, data.rest(group[0], [word]))
 
 
-def _same_k(group: tuple[Condition, ...], word: str) -> Iterator[Finding]:
+def _same_k(group: tuple[Condition, ...], word: str, where: str) -> Iterator[Finding]:
     sets = {condition.levels[word]: condition.near for condition in group}
     known = {level: near for level, near in sets.items() if near is not None}
     if len(known) < 2:
@@ -149,8 +149,6 @@ def _same_k(group: tuple[Condition, ...], word: str) -> Iterator[Finding]:
     shared = sorted(set.intersection(*(set(near.k) for near in known.values())))
     conclusive = all(near.conclusive for near in known.values())
     verdict: Verdict = "insufficient n" if not conclusive else "yes" if shared else "no"
-    rest = {key: text for key, text in group[0].levels.items() if key != word}
-    where = f" ({_frames.label(rest)})" if rest else ""
     reasons = [
         f"{_frames.WORDS[word]} {level}: fastest K = {near.best}, within noise {listed(near.k)}"
         for level, near in known.items()

@@ -121,11 +121,29 @@ class Condition:
 
 @dataclass(frozen=True, eq=False)
 class KloData:
-    """A campaign's conditions and, if there are kernel timestamps, the table of ``quantities`` of the valid runs."""
+    """A campaign by condition.
+
+    Attributes:
+        conditions: in order of their levels.
+        kernels: the table of ``quantities`` of the valid runs; empty without kernel timestamps.
+        simulated: an emulated part or a virtual board had a share in it.
+        varying: factors with more than one level, the only ones worth naming.
+        loaded: whether the experiment has cells with a background load.
+    """
 
     conditions: tuple[Condition, ...]
     kernels: pd.DataFrame
     simulated: bool
+    varying: frozenset[str]
+    loaded: bool
+
+    def rest(self, condition: Condition, words: Iterable[str]) -> str:
+        """The levels of a condition besides those of ``words``, in brackets for the end of a claim; empty if none."""
+        left = self.varying - {*words}
+        if "load" in words:
+            left -= {"placement"}
+        text = _frames.label(condition.levels, only=left) if left & condition.levels.keys() else ""
+        return "" if text in {"", "all runs"} else f" ({text})"
 
     def idle_of(self, condition: Condition) -> Condition | None:
         """The condition that differs only in having no load."""
@@ -164,8 +182,8 @@ def _load(results: Results) -> KloData:
     kernels = raw[raw["run_id"].isin(set(runs["run_id"]))] if len(raw) else raw
     table = quantities(kernels) if len(kernels) else kernels
     by_run = profiles(table) if len(kernels) else {}
-    n_kernels = _n_kernels(by_run, results)
-    runs = runs.assign(k_flushed=_flushed_k(runs, results, n_kernels), policy=_policy(runs, results))
+    kernels_of = _n_kernels(runs, by_run, results)
+    runs = runs.assign(k_flushed=_flushed_k(runs, results, kernels_of), policy=_policy(runs, results))
     totals = _frames.metric(results, "total_ns")
     if totals.empty:
         totals = _frames.metric(results, "total_profiled_ns")
@@ -178,34 +196,46 @@ def _load(results: Results) -> KloData:
             Condition(
                 levels=levels,
                 label=_frames.label(levels, only=[name for name in names if name in shown]),
-                n_kernels=n_kernels,
+                n_kernels=_only(kernels_of.loc[part.index]),
                 curve=_curve(part, totals),
                 policies=_policies(part, totals),
                 runs=part,
                 profile=condition_profile([by_run[run] for run in part["run_id"] if run in by_run]),
             )
         )
-    return KloData(tuple(conditions), table, _frames.simulated(results))
+    loads = results.experiment.factors.get("load", (results.experiment.set.get("load", "none"),))
+    return KloData(
+        conditions=tuple(conditions),
+        kernels=table,
+        simulated=_frames.simulated(results),
+        varying=shown,
+        loaded=any(_frames.level_text(level) not in {"none", "-"} for level in loads),
+    )
 
 
-def _n_kernels(by_run: dict[str, RunProfile], results: Results) -> int | None:
-    sizes = {profile.t_ker_ns.size for profile in by_run.values()}
-    if len(sizes) == 1:
-        return sizes.pop()
-    said = {info.get("kernels") for info in results.info.get("programs", {}).values() if isinstance(info, dict)}
-    numbers = {int(number) for number in said if isinstance(number, int) and number > 0}
-    return numbers.pop() if len(numbers) == 1 and not sizes else None
+def _n_kernels(runs: pd.DataFrame, by_run: dict[str, RunProfile], results: Results) -> "pd.Series[float]":
+    """N of every run: from its timestamps, else that of all the others or what the program said; NaN if unknown."""
+    sizes = runs["run_id"].map({run: profile.t_ker_ns.size for run, profile in by_run.items()}).astype("float64")
+    known = _only(sizes)
+    if known is None and sizes.isna().all():
+        said = {info.get("kernels") for info in results.info.get("programs", {}).values() if isinstance(info, dict)}
+        numbers = {number for number in said if isinstance(number, int) and number > 0}
+        known = numbers.pop() if len(numbers) == 1 else None
+    return sizes if known is None else sizes.fillna(known)
 
 
-def _flushed_k(runs: pd.DataFrame, results: Results, n: int | None) -> "pd.Series[int]":
+def _only(sizes: "pd.Series[float]") -> int | None:
+    found = set(sizes.dropna())
+    return int(found.pop()) if len(found) == 1 else None
+
+
+def _flushed_k(runs: pd.DataFrame, results: Results, n: "pd.Series[float]") -> "pd.Series[int]":
     """K of every run; one flush for everything (K = 0, or K beyond N) counts as N, or as 0 if N is not known."""
     measure = results.experiment.measure
     default = measure.params.get("k", 0) if measure is not None else 0
     column = runs["k"] if "k" in runs.columns else pd.Series(default, index=runs.index)
-    k = pd.to_numeric(column, errors="coerce").fillna(0).astype("int64")
-    if n is not None:
-        k = k.where((k > 0) & (k < n), n)
-    return k.clip(lower=0)
+    k = pd.to_numeric(column, errors="coerce").fillna(0).clip(lower=0)
+    return k.where(n.isna() | ((k > 0) & (k < n)), n).astype("int64")
 
 
 def _policy(runs: pd.DataFrame, results: Results) -> "pd.Series[str]":

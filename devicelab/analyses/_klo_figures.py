@@ -75,9 +75,8 @@ def _model(condition: Condition) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _draw_curves(figure: "MplFigure", conditions: Sequence[Condition]) -> None:
-    for index, (axes, condition) in enumerate(
-        zip(_plot.panels(figure, len(conditions), share_y=False), conditions, strict=True)
-    ):
+    axes_list = _plot.panels(figure, len(conditions), share_y=False)
+    for axes, condition in zip(axes_list, conditions, strict=True):
         rows = _curve_rows(condition)
         line = rows[rows["series"] == "measured"]
         k, middle = line["k"].to_numpy(dtype=float), line["estimate_ms"].to_numpy(dtype=float)
@@ -95,8 +94,7 @@ def _draw_curves(figure: "MplFigure", conditions: Sequence[Condition]) -> None:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_title(condition.label, fontsize=8, loc="left")
         _plot.clean(axes)
-        if index == 0:
-            axes.legend(frameon=False, fontsize=7)
+    _plot.legend(figure)
     figure.supxlabel("flush period K, kernels", fontsize=9)
     figure.supylabel("time of an inference, ms", fontsize=9)
 
@@ -113,11 +111,10 @@ def _production(data: KloData) -> Iterator[Figure]:
     for condition, values, runs in samples_by_condition(data, "t_prod_ns"):
         levels = condition.levels
         load = _frames.label({name: levels[name] for name in ("load", "placement") if name in levels})
-        rest = {name: text for name, text in levels.items() if name not in {"load", "placement"}}
         rows.append(
             pd.DataFrame(
                 {
-                    "panel": _frames.label(rest) if rest else "",
+                    "panel": data.rest(condition, ["load"]).strip(" ()"),
                     "series": load,
                     "share": _QUANTILES,
                     "t_prod_us": np.quantile(values, _QUANTILES) / 1e3,
@@ -160,7 +157,7 @@ def _draw_ecdf(figure: "MplFigure", table: pd.DataFrame) -> None:
         if len(shown) and shown.max() > 20 * shown.min():
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter("{x:g}")
-    axes_list[0].legend(frameon=False, fontsize=7, loc="lower right")
+    _plot.legend(figure)
     figure.supxlabel("T_prod, µs", fontsize=9)
     figure.supylabel("share of samples", fontsize=9)
 
@@ -234,7 +231,7 @@ def _draw_parts(figure: "MplFigure", table: pd.DataFrame) -> None:
         axes.set_xticks(place, [f"{k:g}" for k in rows["k"]], fontsize=7)
         axes.set_title(str(label), fontsize=8, loc="left")
         _plot.clean(axes)
-    axes_list[0].legend(frameon=False, fontsize=7)
+    _plot.legend(figure)
     figure.supxlabel("flush period K, kernels", fontsize=9)
     figure.supylabel("time of a profiled inference, ms", fontsize=9)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -44,13 +45,22 @@ def panels(
     return list(grid[:count])
 
 
+def legend(figure: "Figure") -> None:
+    """One legend for all axes, above them, so that it covers no data; every name once."""
+    named: dict[str, Artist] = {}
+    for axes in figure.axes:
+        handles, names = axes.get_legend_handles_labels()
+        named |= {name: named.get(name, handle) for handle, name in zip(handles, names, strict=True)}
+    figure.legend(list(named.values()), list(named), loc="outside upper left", ncols=4, frameon=False, fontsize=8)
+
+
 def dots(axes: "Axes", frame: pd.DataFrame, *, value: str = "estimate", labels: str = "label") -> None:
     """Estimates with their intervals, one line of the frame a row from top to bottom; columns ``low`` and ``high``."""
     y = np.arange(len(frame))[::-1]
     low, high = frame["low"].to_numpy(dtype=float), frame["high"].to_numpy(dtype=float)
     known = np.isfinite(low) & np.isfinite(high)
     axes.hlines(y[known], low[known], high[known], color=PALETTE[0], linewidth=1.6)
-    axes.plot(frame[value], y, "o", color=PALETTE[0], markersize=5)
+    axes.plot(frame[value], y, "o", color=PALETTE[0], markersize=5, clip_on=False)
     axes.plot(frame[value].to_numpy()[~known], y[~known], "o", color="white", markeredgecolor=PALETTE[0], markersize=5)
     axes.set_yticks(y, list(frame[labels]), fontsize=8)
     axes.set_ylim(-0.7, len(frame) - 0.3)

@@ -122,16 +122,14 @@ def _moves(data: KloData) -> Iterator[Finding]:
             base = next((one for one in group if one.levels[word] in {"max", "none"}), group[-1])
             for other in group:
                 if other is not base:
-                    yield from _moved(base, other, words)
+                    yield from _moved(base, other, words, data.rest(other, words))
 
 
-def _moved(base: Condition, other: Condition, words: tuple[str, ...]) -> Iterator[Finding]:
+def _moved(base: Condition, other: Condition, words: tuple[str, ...], where: str) -> Iterator[Finding]:
     if base.profile is None or other.profile is None:
         return
     before, after = base.profile.fit, other.profile.fit
     here, there = (_frames.label({w: one.levels.get(w, "-") for w in words}) for one in (other, base))
-    rest = {name: text for name, text in other.levels.items() if name not in words and text != "-"}
-    where = f" ({_frames.label(rest)})" if rest else ""
     for index, name in enumerate(NAMES):
         first, second = getattr(before.costs, name), getattr(after.costs, name)
         if not (before.identified[name] and after.identified[name]) or first <= 0:

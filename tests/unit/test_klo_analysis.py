@@ -1,7 +1,6 @@
 """What the klo analysis concludes from campaigns with known truth."""
 
 import io
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,18 +75,45 @@ def test_few_repetitions_are_not_enough_data() -> None:
     assert found[1].low is None
 
 
-@pytest.mark.parametrize(
-    ("factors", "reason"),
-    [
-        ({"k": (1, 4)}, "no cell with a load"),
-        ({"load": ("none", LOADED), "k": (2, 4)}, "K = 1 was not measured"),
-    ],
-)
-def test_a_checklist_that_cannot_be_answered_says_why(factors: dict[str, Any], reason: str) -> None:
+def test_a_checklist_that_cannot_be_answered_says_why() -> None:
+    factors = {"load": ("none", LOADED), "k": (2, 4)}
     found = klo.analyse(campaign(TRUTH, factors, repetitions=6, inferences=3))
     assert found[1].verdict == "insufficient n"
-    assert any(reason in text for text in found[1].reasons)
+    assert "K = 1 was not measured, so there is no speed-up" in found[1].reasons
     assert found[3].verdict == "insufficient n"
+    assert "dynamic K was not run both idle and under load" in found[3].reasons
+
+
+def test_loads_without_an_idle_cell_leave_the_checklist_open() -> None:
+    found = klo.analyse(campaign(TRUTH, {"load": (LOADED,), "k": (1, 4)}, repetitions=6, inferences=3))
+    assert [finding.verdict for finding in found[:4]] == ["insufficient n"] * 4
+    assert found[0].reasons == ("no cell with a load and the same cell without one",)
+
+
+def test_an_experiment_without_loads_is_not_asked_about_them() -> None:
+    found = klo.analyse(campaign(TRUTH, {"k": (1, 4)}, repetitions=6, inferences=3))
+    assert not {finding.claim for finding in found} & set(CHECKLIST)
+
+
+def test_each_network_has_its_own_number_of_kernels() -> None:
+    small = Truth(TRUTH.p[:10], TRUTH.g[:10], TRUTH.costs)
+    parts = [
+        campaign(truth, {"network": (name,), "k": (1, 4, 0)}, repetitions=2, inferences=2)
+        for name, truth in (("big", TRUTH), ("small", small))
+    ]
+    for number, part in enumerate(parts):
+        for frame in (part.run_rows, part.metric_rows, part.sample_tables["kernels"]):
+            frame["run_id"] = f"{number}-" + frame["run_id"]
+    both = FrameResults(
+        parts[0].experiment,
+        pd.concat([part.run_rows for part in parts], ignore_index=True),
+        pd.concat([part.metric_rows for part in parts]),
+        {"kernels": pd.concat([part.sample_tables["kernels"] for part in parts])},
+    )
+    found = {one.label: one for one in _klo_data.load(both).conditions}
+    assert list(found["network big"].curve.columns) == [1, 4, 24]
+    assert list(found["network small"].curve.columns) == [1, 4, 10]
+    assert (found["network big"].n_kernels, found["network small"].n_kernels) == (24, 10)
 
 
 def test_one_load_that_moves_k_is_enough_and_every_load_is_listed() -> None:
