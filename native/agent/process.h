@@ -18,7 +18,10 @@ struct ProcStat {
 
 inline bool proc_stat(pid_t pid, ProcStat* into) {
   char path[40], text[1024];
-  snprintf(path, sizeof path, "/proc/%d/stat", static_cast<int>(pid));
+  // Of its own /proc/PID/stat a program under qemu is shown a made-up one with another start time; its main thread's
+  // is the kernel's, and every other process reads the same there.
+  const char* shape = pid == getpid() ? "/proc/self/task/%d/stat" : "/proc/%d/stat";
+  snprintf(path, sizeof path, shape, static_cast<int>(pid));
   Fd fd(open(path, O_RDONLY | O_CLOEXEC));
   if (!fd.ok()) return false;
   ssize_t got = read(fd.get(), text, sizeof text - 1);
