@@ -221,7 +221,8 @@ class Mount:
                 allow_other=True,
                 direct_io=True,
                 attr_timeout=0,
-                entry_timeout=0,
+                # Names may be remembered: whatever is done to one comes here by its path and fails if it is gone.
+                entry_timeout=1.0,
                 negative_timeout=0,
                 fsname="devicelab",
             )

@@ -37,8 +37,8 @@ from devicelab.sim.kernel.thermal import Heat
 
 _STEP_NS = 100_000_000
 _MAX_STEPS = 64
-# Closer looks than this share one account of CPU time: its source counts in ticks of 10 ms.
-_MIN_STEP_NS = 2_000_000
+# Closer looks than this share one account of CPU time: its source counts in ticks of 10 ms. Writes do not wait.
+_MIN_STEP_NS = 10_000_000
 
 
 class Stat(NamedTuple):
@@ -197,7 +197,7 @@ class Kernel:
             OSError: as for ``read_node``.
         """
         with self.lock:
-            self.advance()
+            self.advance(shortest_ns=0)
             if node.gone:
                 raise fail(errno.ENODEV, node.path)
             if node.write is None:
@@ -257,12 +257,12 @@ class Kernel:
 
     # Time.
 
-    def advance(self) -> None:
-        """Work off the time that has passed since the last access."""
+    def advance(self, *, shortest_ns: int = _MIN_STEP_NS) -> None:
+        """Work off the time that has passed since the last access, if it was at least ``shortest_ns``."""
         with self.lock:
             now = self.clock()
             dt = now - self.at_ns
-            if dt < _MIN_STEP_NS:
+            if dt < max(shortest_ns, 1):
                 return
             usage = self._usage()
             self.cpu_time.charge(usage, dt)

@@ -3,10 +3,10 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 _PROC = "/proc"
+_PAGE = 16384
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
@@ -116,9 +116,9 @@ class HostProcesses:
         threads: dict[int, int] = {}
         total = 0
         for pid in self._pids():
-            total += _tree_ns(pid)
-            for tid in _tids(pid):
-                threads[tid] = _thread_ns(pid, tid)
+            used_ns, by_thread = _look(pid)
+            total += used_ns
+            threads |= by_thread
         used = {tid: max(0, ns - self._thread_ns.get(tid, 0)) for tid, ns in threads.items()}
         self._thread_ns = threads
         # Totals are in ticks, threads in nanoseconds: only the whole since the beginning may be compared, since
@@ -132,10 +132,18 @@ class HostProcesses:
 
 
 def _read(path: str) -> str:
-    # A process may end at any moment.
-    with contextlib.suppress(OSError):
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    return ""
+    # Done thousands of times a minute: the bare calls take a third of what a file object does. A process may end at
+    # any moment.
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(fd, _PAGE).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
 
 
 def _tids(pid: int) -> list[int]:
@@ -149,10 +157,15 @@ def _status(pid: int) -> dict[str, str]:
     return {name: value.strip() for name, _, value in lines}
 
 
-def _tree_ns(pid: int) -> int:
-    # utime, stime, cutime, cstime: fields 14 to 17; the name (field 2) may hold blanks and brackets.
+def _look(pid: int) -> tuple[int, dict[int, int]]:
+    """CPU time (ns) of a process with its ended children, and of each of its threads."""
+    # utime, stime, cutime, cstime: fields 14 to 17, number of threads: 20; the name (field 2) may hold anything.
     fields = _read(f"{_PROC}/{pid}/stat").rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) * _TICK_NS if len(fields) > 14 else 0
+    if len(fields) < 18:
+        return 0, {}
+    total = sum(map(int, fields[11:15])) * _TICK_NS
+    tids = [pid] if fields[17] == "1" else _tids(pid)
+    return total, {tid: _thread_ns(pid, tid) for tid in tids}
 
 
 def _thread_ns(pid: int, tid: int) -> int:
