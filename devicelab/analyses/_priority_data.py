@@ -1,19 +1,24 @@
 """Per tenant and leg: latencies, throughput, starvation, fairness, from raw requests of valid runs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from devicelab import gauge
 from devicelab.analyses import _frames, _stats
-from devicelab.model.experiment import STANDALONE, Tenant
+from devicelab.model.experiment import STANDALONE, Level, Tenant
 from devicelab.model.results import Results
 
 NS_PER_MS = 1e6
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
-_SECOND_NS = 10**9
+
+Times = Literal["response", "service"]
+Key = tuple[str, str, str]
+Leg = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,12 @@ class Service:
     Attributes:
         leg: level of ``scheduler`` (``standalone``, ``native``, ``xsched:HPF`` ...).
         pressure: level of ``pressure``, "" if there is none or it says nothing about this cell.
-        response_ns: end minus scheduled of every request, all repetitions; ``service_ns`` end minus start.
-        by_run: one row a repetition: ``p50_ns p99_ns throughput_per_s dropped missed longest_gap_ns empty_seconds``.
+        response_ns: end minus scheduled of every request, all repetitions. A request that still waited when the window
+            ended counts with what it had waited by then, a lower bound: leaving it out would make an overloaded tenant
+            look fast. (Where a full queue drops requests, those have no response; they are counted as dropped.)
+        service_ns: end minus start of those that were served.
+        by_run: one row a repetition: ``throughput_per_s dropped missed longest_gap_ms empty_seconds gpu_use_pct`` and
+            ``response q0.5`` ... ``service q0.999`` in ns.
     """
 
     tenant: str
@@ -39,16 +48,17 @@ class Service:
         """Number of valid runs."""
         return len(self.by_run)
 
-    def quantile_ms(self, q: float) -> _stats.Interval:
-        """A quantile of the response in ms.
+    def quantile_ms(self, q: float, of: Times = "response") -> _stats.Interval:
+        """A quantile of the response (or service) in ms.
 
         Requests of a run are not independent, so the order-statistic interval of the pooled requests is widened to
         the range of the repetitions' own quantiles: with few repetitions that is the honest width.
         """
-        got = _stats.quantile_interval(self.response_ns / NS_PER_MS, q)
-        if not got.known or got.low is None or got.high is None:
+        values = self.response_ns if of == "response" else self.service_ns
+        got = _stats.quantile_interval(values / NS_PER_MS, q)
+        if got.low is None or got.high is None:
             return got
-        own = [float(v) for v in self.by_run.get(f"q{q}", pd.Series(dtype=float)).dropna() / NS_PER_MS]
+        own = [float(v) for v in self.by_run[f"{of} q{q}"].dropna() / NS_PER_MS]
         return _stats.Interval(got.estimate, min([got.low, *own]), max([got.high, *own]), got.n)
 
     def range_of(self, column: str) -> _stats.Interval:
@@ -65,67 +75,91 @@ class Service:
         )
 
 
-Key = tuple[str, str, str]
-
-
 def load(results: Results) -> dict[Key, Service]:
-    """All services by (tenant, leg, pressure)."""
+    """All services by (tenant, leg, pressure), from valid runs."""
     runs = _frames.valid_runs(results)
-    requests, dropped, metrics = results.samples("requests"), results.samples("dropped"), results.metrics()
+    requests = results.samples("requests")
     if runs.empty or requests.empty:
         return {}
     tenants = {tenant.name: tenant for tenant in results.experiment.tenants}
-    found: dict[Key, list[tuple[pd.DataFrame, pd.Series]]] = {}
-    lost = dropped.groupby(["run_id", "program"]).size() if len(dropped) else pd.Series(dtype=int)
-    wide = metrics.pivot_table(index=["run_id", "program"], columns="metric", values="value")
-    parts = {
-        (str(run_id), str(program)): part
-        for (run_id, program), part in requests.groupby(["run_id", "program"], sort=False)
-    }
+    done, lost = _by_program(requests), _by_program(results.samples("dropped"))
+    wide = results.metrics().pivot_table(index=["run_id", "program"], columns="metric", values="value")
+    window_ns = round(results.experiment.duration_s * 1e9)
+    found: dict[Key, list[_OneRun]] = {}
     for run in runs.to_dict("records"):
-        programs = [program for run_id, program in parts if run_id == run["run_id"]]
-        for name in {program.partition("#")[0] for program in programs}:
-            if name not in tenants:
+        run_id = str(run["run_id"])
+        for name, tenant in tenants.items():
+            programs = [p for owner, p in done if owner == run_id and p.partition("#")[0] == name]
+            if not programs:
                 continue
-            copies = [p for p in programs if p.partition("#")[0] == name]
-            part = pd.concat([parts[run["run_id"], p] for p in copies])
-            row = _of_run(part, [(run["run_id"], p) for p in copies], wide, lost, tenants[name])
-            pressure = run.get("pressure")
-            key = (name, str(run.get("scheduler", "native")), "" if _absent(pressure) else str(pressure))
-            found.setdefault(key, []).append((part, row))
-    return {key: _service(key, rows) for key, rows in found.items()}
+            one = _one_run(
+                tenant,
+                pd.concat([done[run_id, program] for program in programs]),
+                [lost[run_id, program] for program in programs if (run_id, program) in lost],
+                wide.reindex([(run_id, program) for program in programs]),
+                window_ns,
+            )
+            one.row["gpu_use_pct"] = _gpu_use(wide, run_id)
+            found.setdefault((name, *leg_of(run)), []).append(one)
+    return {key: _service(key, every) for key, every in found.items()}
 
 
-def _absent(value: object) -> bool:
-    return value is None or (isinstance(value, float) and np.isnan(value))
+def leg_of(run: Mapping[Any, Any]) -> Leg:
+    """(scheduler, pressure) of a row of ``Results.runs``; a pressure the cell does not have is ""."""
+    pressure = run.get("pressure")
+    missing = pressure is None or (isinstance(pressure, float) and np.isnan(pressure))
+    return str(run.get("scheduler", "native")), "" if missing else str(pressure)
 
 
-def _of_run(
-    part: pd.DataFrame,
-    programs: list[tuple[str, str]],
-    wide: pd.DataFrame,
-    lost: "pd.Series[int]",
-    tenant: Tenant,
-) -> pd.Series:
-    response = (part["end_ns"] - part["scheduled_ns"]).to_numpy()
-    own = wide.reindex(programs)
-    row = {f"q{q}": float(np.quantile(response, q)) if response.size else np.nan for q in QUANTILES.values()}
-    row["throughput_per_s"] = float(own["throughput_per_s"].sum())
-    row["dropped"] = float(sum(lost.get(key, 0) for key in programs))
+@dataclass(frozen=True)
+class _OneRun:
+    response_ns: NDArray[np.int64]
+    service_ns: NDArray[np.int64]
+    row: dict[str, float]
+
+
+def _by_program(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    groups = frame.groupby(["run_id", "program"], sort=False)
+    return {(str(run_id), str(program)): part for (run_id, program), part in groups}
+
+
+def _one_run(
+    tenant: Tenant, done: pd.DataFrame, lost: list[pd.DataFrame], own: pd.DataFrame, window_ns: int
+) -> _OneRun:
+    dropped = np.concatenate([part["scheduled_ns"].to_numpy(np.int64) for part in lost]) if lost else np.empty(0)
+    served = (done["end_ns"] - done["scheduled_ns"]).to_numpy(np.int64)
+    waited = window_ns - dropped if not tenant.params.get("queue") else np.empty(0)
+    response = np.concatenate([served, waited[waited > 0].astype(np.int64)])
+    service = (done["end_ns"] - done["start_ns"]).to_numpy(np.int64)
+    row = {
+        f"{name} q{q}": float(np.quantile(values, q)) if values.size else np.nan
+        for name, values in (("response", response), ("service", service))
+        for q in QUANTILES.values()
+    }
     limit = np.inf if tenant.deadline_ms is None else tenant.deadline_ms * NS_PER_MS
-    row["missed"] = float((response > limit).sum()) + row["dropped"]
-    row["longest_gap_ms"] = float(own["longest_gap_ns"].max()) / NS_PER_MS
-    row["empty_seconds"] = float(own["empty_seconds"].min())
-    return pd.Series(row)
+    row |= {
+        "throughput_per_s": float(own["throughput_per_s"].sum()),
+        "dropped": float(dropped.size),
+        "missed": float((served > limit).sum() + dropped.size),
+        "longest_gap_ms": float(own["longest_gap_ns"].max()) / NS_PER_MS,
+        "empty_seconds": float(own["empty_seconds"].max()),
+    }
+    return _OneRun(response, service, row)
 
 
-def _service(key: Key, rows: list[tuple[pd.DataFrame, pd.Series]]) -> Service:
-    requests = pd.concat([part for part, _ in rows])
+def _gpu_use(wide: pd.DataFrame, run_id: str) -> float:
+    if "gpu_use_pct" not in wide.columns:
+        return np.nan
+    return float(wide["gpu_use_pct"].to_dict().get((run_id, gauge.PROGRAM), np.nan))
+
+
+def _service(key: Key, every: Iterable[_OneRun]) -> Service:
+    runs = list(every)
     return Service(
         *key,
-        response_ns=(requests["end_ns"] - requests["scheduled_ns"]).to_numpy(np.int64),
-        service_ns=(requests["end_ns"] - requests["start_ns"]).to_numpy(np.int64),
-        by_run=pd.DataFrame([row for _, row in rows]),
+        response_ns=np.concatenate([one.response_ns for one in runs]),
+        service_ns=np.concatenate([one.service_ns for one in runs]),
+        by_run=pd.DataFrame([one.row for one in runs]),
     )
 
 
@@ -136,10 +170,29 @@ def standalone_of(services: Mapping[Key, Service], service: Service) -> Service 
     )
 
 
-def legs(services: Mapping[Key, Service]) -> Iterator[tuple[str, str]]:
-    """(leg, pressure) of the legs in which tenants ran together, natives first."""
-    together = {(s.leg, s.pressure) for s in services.values() if not s.leg.startswith(STANDALONE)}
-    yield from sorted(together, key=lambda key: (key[0] != "native", key))
+def legs(results: Results) -> tuple[Leg, ...]:
+    """(leg, pressure) of everything that was run, valid or not: native first, then as the experiment lists them."""
+    factors = results.experiment.factors
+    order = {name: [str(level) for level in factors.get(name, ())] for name in ("scheduler", "pressure")}
+
+    def rank(leg: Leg) -> tuple[int, bool, int, Leg]:
+        return _place(leg[1], order["pressure"]), leg[0] != "native", _place(leg[0], order["scheduler"]), leg
+
+    return tuple(sorted({leg_of(run) for run in results.runs().to_dict("records")}, key=rank))
+
+
+def _place(level: Level, order: list[str]) -> int:
+    return order.index(str(level)) if level in order else len(order)
+
+
+def shared(leg: Leg) -> bool:
+    """Whether tenants ran together in a leg."""
+    return not is_alone(leg[0])
+
+
+def is_alone(scheduler: str) -> bool:
+    """Whether a level of ``scheduler`` has every tenant alone."""
+    return scheduler == STANDALONE or scheduler.startswith(f"{STANDALONE}+")
 
 
 def jain(shares: NDArray[np.float64]) -> float:
