@@ -5,6 +5,7 @@
 #include "run.h"
 #include "state.h"
 #include "version.h"
+#include "wake.h"
 
 namespace agent {
 
@@ -71,7 +72,9 @@ class Execution {
 
  private:
   void give_up_lease() {
-    if (leased_ && !had_lease_) Lease::drop(state_, head_.holder, &arena_);
+    if (!leased_) return;
+    may_sleep();
+    if (!had_lease_) Lease::drop(state_, head_.holder, &arena_);
   }
 
   int begin() {
@@ -86,7 +89,7 @@ class Execution {
     if (error != 0) return complain("cannot lock", state_.data, error);
     Lease found = Lease::read(state_, &arena_);
     had_lease_ = found.valid(boot_) && found.holder == head_.holder && found.agent.pid == 0;
-    error = renew(&found);
+    error = renew(&arena_, &found);
     if (error == EBUSY) {
       fprintf(stderr, "agent: busy: %s holds the lease for %lld s more\n", found.holder.data,
               static_cast<long long>(found.expires - boot_s()));
@@ -137,20 +140,21 @@ class Execution {
     return error == 0 ? kDone : complain("cannot write", path.data, error);
   }
 
-  int renew(Lease* found) {
-    int error = Lease::take(state_, head_.holder, head_.lease_ttl_s, self_, boot_, &arena_, found);
-    if (error == 0) lease_until_ = boot_s() + head_.lease_ttl_s;
-    return error;
+  int renew(Arena* arena, Lease* found) {
+    int error = Lease::take(state_, head_.holder, head_.lease_ttl_s, self_, boot_, arena, found);
+    if (error != 0) return error;
+    lease_until_ = boot_s() + head_.lease_ttl_s;
+    stay_awake(head_.lease_ttl_s);
+    return 0;
   }
 
   // Prolongs the lease well before it ends; a lease that another holder took by force ends the plan.
   void heartbeat() {
     int64_t left = lease_until_ - boot_s();
-    if (left > head_.lease_ttl_s / 3) return;
+    if (left > head_.lease_ttl_s / 3 || lease_lost_) return;
     Arena scratch;
     Lease found;
-    if (Lease::take(state_, head_.holder, head_.lease_ttl_s, self_, boot_, &scratch, &found) == EBUSY) lease_lost_ = true;
-    lease_until_ = boot_s() + head_.lease_ttl_s;
+    lease_lost_ = renew(&scratch, &found) == EBUSY;  // with the disk full it is tried again
   }
 
   bool take_setup(Scope* setup) {

@@ -242,6 +242,7 @@ inline int restore(Text state, bool force, bool forget) {
   Lease lease = Lease::read(state, &arena);
   bool orphaned = lease.agent.pid > 0 && !lease.agent.alive();
   if (orphaned) Lease::drop(state, lease.holder, &arena);
+  may_sleep();
   return kDone;
 }
 

@@ -13,8 +13,8 @@ struct CpuTicks {
 
 class Sampler {
  public:
-  static constexpr size_t kMaxText = size_t{64} << 20;  // of node texts in one run
-  static constexpr size_t kMaxRows = size_t{1} << 21;
+  static constexpr size_t kMaxText = size_t{64} << 20;   // bytes of node texts in one run
+  static constexpr size_t kMaxTicks = size_t{1} << 23;   // pairs of counters: 128 MiB, twelve days at 1 Hz on 8 CPUs
 
   explicit Sampler(const List<Text>& nodes) : paths_(nodes) {
     Buf present;
@@ -44,7 +44,7 @@ class Sampler {
 
   // Takes one sample; false if the tables are full.
   bool take() {
-    if (times_.size >= kMaxRows || texts_.size >= kMaxText) return false;
+    if (rows_.size >= kMaxTicks || cells_.size >= kMaxTicks || texts_.size >= kMaxText) return false;
     int64_t time = mono_ns();
     for (CpuTicks& ticks : now_) ticks = {};
     read_stat([&](int cpu, CpuTicks ticks) {

@@ -416,3 +416,21 @@ def test_sampling_can_be_turned_off(bench: Bench) -> None:
     record = bench.run(plan(one_run(shell("sleep 0.1"), sampling=Sampling(period_ms=0)))).record
     assert record.samples.t_ns == ()
     assert codes(record) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a mount namespace needs root")
+def test_the_device_is_kept_awake_while_a_plan_is_executed(bench: Bench) -> None:
+    power = Path("/sys/power")
+    if not power.is_dir():
+        pytest.skip("this kernel has no power management")
+    see = bench.root / "seen"
+    wanted = plan(one_run(shell(f"cp {power}/wake_lock {see}")), lease_ttl_s=60)
+    words = bench.argv(*bench.words(wanted))
+    nodes = f"mount -t tmpfs none {power} && touch {power}/wake_lock {power}/wake_unlock"
+    script = f'{nodes} && "$@" && cat {power}/wake_unlock'
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", *words], capture_output=True, check=False)
+    if b"unshare" in done.stderr or b"mount" in done.stderr:
+        pytest.skip(done.stderr.decode())
+    assert done.returncode == 0, done.stderr
+    assert see.read_text() == "devicelab 60000000000\n"
+    assert done.stdout == b"devicelab\n"
