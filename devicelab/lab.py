@@ -21,10 +21,10 @@ class DeviceEntry(Noun):
 
     Attributes:
         address: ``adb:SERIAL``, ``adb:SERIAL@host:port``, ``ssh:user@host[:port]`` or ``local:``.
-        board: board kind; ``None`` to recognise it.
+        board: board kind; recognised if left out.
         tags: words for selecting devices in farm jobs.
-        root: how root is reached; ``None`` to find out.
-        dir: directory on the device; ``None`` for the usual one.
+        root: how root is reached; found out if left out.
+        dir: directory on the device for devicelab's files; the usual one if left out.
         abi: of a machine that only gets bundles (others are asked).
         python: interpreter for tenants that are Python scripts.
         prefixes: installed software a scheduler needs, by name (``xsched = "/opt/xsched"``).

@@ -28,8 +28,12 @@ class Recognise(Noun):
 class Cluster(Noun):
     """One CPU cluster as the board's documentation names it; frequencies are always read from the device.
 
-    ``dishonest_khz`` are table entries whose real clock differs from the label (SD855's lowest big points run at half
-    of it); ``honest-min`` skips them.
+    Attributes:
+        name: for people and for levels ("big").
+        cpus: their numbers.
+        big: one of the fast ones; ``big`` in an experiment means all of these.
+        dishonest_khz: table entries whose real clock differs from the label (SD855's lowest big points run at half of
+            it); ``honest-min`` skips them.
     """
 
     name: str
@@ -44,11 +48,13 @@ class Board(Noun):
     Attributes:
         kind: the file's name without ``.toml``.
         title: for people ("Galaxy Note10, Exynos 9825").
+        recognise: how a device is known to be of this kind; a kind without it is taken only if lab.toml names it.
         clusters: optional; where absent, the device's cpufreq policies serve.
-        gpu: knob family of the GPU (a module in ``devicelab/knobs``), ``None`` if found by looking.
+        gpu: knob family of the GPU (a module in ``devicelab/knobs``); found by looking if left out.
         thermal_zones: zone *types* (shell patterns) that stand for the silicon's temperature.
         daemons: vendor services that rewrite limits; stopped only if the experiment asks.
         reference: figures the labs noted, to compare with, never to compute with.
+        notes: what one should know about this kind of board.
     """
 
     kind: str

@@ -13,6 +13,12 @@ class Measure(Noun):
     """The measurement: a workload (a module in ``devicelab/workloads``) and its parameters.
 
     Parameters that are also factors are overridden by the cell's level.
+
+    Attributes:
+        workload: the module's name ("klo", "command", ...).
+        params: its parameters; see each workload.
+        cores: pin the measured program to these ("big", "4-7", "0x30"); left to the kernel if not given.
+        timeout_s: a program that takes longer is killed, and its run flagged ``timeout``.
     """
 
     workload: str
@@ -32,6 +38,7 @@ class Tenant(Noun):
         deadline_ms: counted as missed beyond it (from the scheduled time).
         targets: figure → bound, such as ``p99_ms = "< 50"`` or ``share_pct = "> 30"``.
         copies: how many processes of it run (a level of the factor ``pressure`` may set it).
+        cores: pin its processes to these ("big", "4-7", "0"); left to the kernel if not given.
     """
 
     name: str
@@ -50,7 +57,15 @@ STANDALONE = "standalone"
 
 
 class Thermal(Noun):
-    """Wait before every run until the zones are at most ``max_c``, not below ``min_c`` and flat."""
+    """Wait before every run until the board's thermal zones are within bounds and flat.
+
+    Attributes:
+        max_c: hottest allowed, degrees Celsius.
+        min_c: coolest allowed, so that no run starts on a colder phone than the others.
+        flat_within_c: temperature may change by so much within the window; not awaited if not given.
+        window_s: length of that window.
+        timeout_s: after so long the run is performed all the same, and flagged ``gate-timeout``.
+    """
 
     max_c: float | None = None
     min_c: float | None = None
@@ -62,7 +77,14 @@ class Thermal(Noun):
 class Check(Noun):
     """A claim that must hold, for CI and nights: ``metric`` over the runs of the cells that match ``where``.
 
-    ``bound`` is a comparison such as ``"< 5 %"``; ``against`` names another cell selection to take the ratio to.
+    Attributes:
+        name: shown in reports and JUnit.
+        metric: a figure of the runs ("total_ns", "PROGRAM.metric" if several programs have it), or ``cpu_use_pct``, the
+            CPU use of the whole device.
+        where: factor → level; cells that match all of them. Empty: all cells.
+        against: another selection of cells; the figure is then the ratio of ``where`` to it.
+        bound: a comparison with a unit, such as "< 30 ms"; with ``against`` a ratio ("< 1.2") or its difference from 1
+            ("< 5 %").
     """
 
     name: str
@@ -78,16 +100,24 @@ class Experiment(Noun):
     Attributes:
         name: the file's name without ``.toml``.
         question: what it answers, one sentence.
-        factors: factor → levels. ``load`` ("none", "1000 5000 20", "util 45"), ``placement`` ("free", "one-big",
+        factors: factor → levels. ``load`` ("none", "1000 5000 20"), ``placement`` ("free", "one-big",
             "one-per-core", "two-per-core", "n:4", or cores such as "4-7"), knob words (``cpu``, ``gpu``, ...),
             ``scheduler``, ``pressure``, or any parameter of the measurement's workload.
         set: factors held at one level in every cell (the same words).
         exclude: partial cells that are left out.
         repetitions: runs of every cell, each a fresh process.
         seed: of the shuffle; blocks of one repetition of every cell are shuffled each, so repetitions spread in time.
-        hold_s: observed time of runs that only load.
+        measure: what is measured; without it (and without tenants) a run only loads for ``hold_s``.
+        tenants: several programs at once, instead of ``measure``.
+        duration_s: how long tenants work, seconds.
+        settle_s: between "all loads were seen to run" and the start of the measurement, seconds.
+        hold_s: observed time of runs that only load, seconds.
+        cooldown_s: idle time after each run, seconds.
+        sample_hz: how often clocks, temperatures and CPU use are sampled during a run; 0 turns it off.
+        thermal: wait before every run; see below.
         require: knob words that must be possible on the device; without them the sweep stops with exit code 4.
         analyses: modules in ``devicelab/analyses`` that turn the runs into findings.
+        checks: bounds on figures; a failed one makes the exit code 7.
     """
 
     name: str = ""
