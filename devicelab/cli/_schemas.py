@@ -43,7 +43,7 @@ def explanations(model: type[BaseModel]) -> dict[str, str]:
                 elif line.strip():
                     break
     for keys, text in shared.items():
-        # "first, second: meaning of one; of the other."
+        # Several keys may share an entry, with one meaning for all or one for each, between semicolons.
         each = text.split("; ") if len(keys) > 1 else ()
         found.update(zip(keys, each, strict=True) if len(each) == len(keys) else dict.fromkeys(keys, text))
     return {key: f"{text.replace('``', '`').rstrip('.')}." for key, text in found.items()}
@@ -178,8 +178,8 @@ def experiments() -> str:
         )
         yield "## Analyses\n\nNames for `analyses`; `checks` is run whenever there are checks.\n\n" + _names("analyses")
         yield (
-            "## Workloads and their parameters\n\nParameters stand in `[measure.params]` or `[tenants.params]`; each of "
-            "them may be a factor instead."
+            "## Workloads and their parameters\n\nParameters stand in `[measure.params]` or `[tenants.params]`; each "
+            "of them may be a factor instead."
         )
         for name in registry.names("workloads"):
             workload = registry.module("workloads", name)
@@ -247,13 +247,14 @@ def exit_codes() -> str:
 
     rows = []
     found = [
-        thing for thing in vars(errors).values() if isinstance(thing, type) and thing.__module__ == errors.__name__
+        thing
+        for thing in vars(errors).values()
+        if isinstance(thing, type) and issubclass(thing, errors.LabError) and thing is not errors.LabError
     ]
     for thing in found:
-        if thing is not errors.LabError:
-            says = " ".join(inspect.cleandoc(thing.__doc__ or "").split("\n\n")[0].split())
-            says = re.sub(r" \(exit code \d\)", "", says)
-            rows.append((thing.exit_code, thing.__name__, says, "yes" if thing.transient else "no"))
+        says = " ".join(inspect.cleandoc(thing.__doc__ or "").split("\n\n")[0].split())
+        says = re.sub(r" \(exit code \d\)", "", says)
+        rows.append((thing.exit_code, thing.__name__, says, "yes" if thing.transient else "no"))
     lines = [
         "| 0 | | Done; every check passed. | |",
         "| 1 | | A bug in devicelab: please report the traceback. | no |",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("build")(build)
+    app.command("build", epilog="Example: devicelab build klo --abi arm64-v8a")(build)
 
 
 def build(
