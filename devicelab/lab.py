@@ -123,7 +123,7 @@ def attached(lab: Lab, *, ask_kind: bool = True) -> tuple[Seen, ...]:
     by_address = {entry.address: entry for entry in lab.devices.values()}
     for address, found in states.items():
         scheme, _, rest = address.partition(":")
-        if scheme == "local":
+        if scheme == "local" or not rest:  # this computer comes last; a transport that cannot look names no device
             continue
         entry = by_address.get(address) or DeviceEntry(name=rest, address=address)
         seen[entry.name] = Seen(entry, found.state)

@@ -1,0 +1,157 @@
+"""The main job on this computer: load and sweep from the command line to stored runs, a report and a clean machine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from devicelab.store import Store
+
+pytestmark = pytest.mark.slow
+
+SHORT = (
+    "--set", "repetitions=2", "--set", "k=[1, 8]", "--set", "measure.params.inferences=4",
+    "--set", "measure.params.plain=6",
+)  # fmt: skip
+Command = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """A working directory whose lab.toml gives this computer a device directory of its own."""
+    (tmp_path / "lab.toml").write_text(f'[devices.local]\naddress = "local:"\ndir = "{tmp_path}/device"\n')
+    return tmp_path
+
+
+@pytest.fixture
+def start(lab: Path) -> Command:
+    """Starts the command line in the lab's directory."""
+
+    def run(*words: str) -> "subprocess.Popen[str]":
+        environment = {**os.environ, "DEVICELAB_LAB": str(lab / "lab.toml"), "DEVICELAB_STORE": str(lab / "s.sqlite")}
+        argv = [sys.executable, "-c", "from devicelab.cli import main; main()", *words]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, cwd=lab, env=environment)
+
+    return run
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def of_the_lab(lab: Path) -> list[str]:
+    """Processes that run a program from the lab's device directory."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.exe().startswith(f"{lab}/device/"):
+                found.append(" ".join(process.cmdline()))
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def wait_for_runs(process: "subprocess.Popen[str]", count: int) -> None:
+    """Until so many runs are stored, by the progress lines."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(f"[{count}/"):
+            return
+    raise AssertionError("the sweep ended before it was to be disturbed")
+
+
+def test_a_load_says_what_it_did_and_leaves_nothing(start: Command, lab: Path) -> None:
+    code, out, err = finish(start("load", "1000", "5000", "20", "--board", "local", "--seconds", "1", "--json"))
+    assert code == 0, err
+    said = json.loads(out)
+    assert said["device"] == "local"
+    assert said["args"] == [1000, 5000, 20]
+    assert said["duration_s"] >= 1
+    assert 0 < said["cpu_pct"] <= 100
+    assert set(said["cpu_pct_by_core"]) == {str(cpu) for cpu in os.sched_getaffinity(0)}
+    assert said["left_behind"] == 0
+    assert of_the_lab(lab) == []
+
+
+def test_a_load_that_is_interrupted_leaves_nothing(start: Command, lab: Path) -> None:
+    process = start("load", "1000", "5000", "20", "--board", "local", "--cores", "all", "--seconds", "600")
+    while not any("overhead" in line for line in of_the_lab(lab)):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 130, err
+    assert of_the_lab(lab) == []
+
+
+def test_a_sweep_ends_in_stored_runs_and_a_report(start: Command, lab: Path) -> None:
+    code, out, err = finish(start("sweep", "quick", "--board", "local", *SHORT, "--json"))
+    assert code == 0, err
+    said = json.loads(out)
+    assert said["runs"] == said["planned"] == 8
+    assert {"campaign", "device", "invalid", "report", "findings"} <= set(said)
+    assert all(finding["simulated"] for finding in said["findings"] if finding["analysis"] == "klo")
+    page = Path(lab, said["report"]).read_text()
+    assert "simulated" in page.lower() or "emulated" in page.lower()
+    with Store.open(lab / "s.sqlite") as store:
+        results = store.results(said["campaign"])
+        assert len(results.runs()) == 8
+        assert len(results.samples("kernels")) > 0
+        assert store.check().ok
+    assert of_the_lab(lab) == []
+    assert not list((lab / "device/plans").iterdir())
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_keeps_what_is_done_and_goes_on(start: Command, lab: Path, ending: int) -> None:
+    process = start("sweep", "quick", "--board", "local", *SHORT)
+    wait_for_runs(process, 2)
+    process.send_signal(ending)
+    code, _, err = finish(process)
+    assert code == 130, err
+    assert of_the_lab(lab) == []
+    code, out, err = finish(start("sweep", "quick", "--board", "local", "--resume", "--json"))
+    assert code == 0, err
+    assert json.loads(out)["runs"] == 8
+
+
+def test_a_killed_host_loses_nothing_and_the_board_goes_on_alone(start: Command, lab: Path) -> None:
+    process = start("sweep", "quick", "--board", "local", *SHORT)
+    wait_for_runs(process, 1)
+    process.kill()
+    finish(process)
+    code, out, err = finish(start("sweep", "quick", "--board", "local", "--resume", "--json"))
+    assert code == 0, err
+    said = json.loads(out)
+    assert said["runs"] == 8
+    with Store.open(lab / "s.sqlite") as store:
+        runs = store.results(said["campaign"]).runs()
+        assert runs["run_id"].is_unique
+        assert len(store.campaigns()) == 1
+    assert of_the_lab(lab) == []
+
+
+def test_a_sweep_is_kept_out_while_somebody_else_works(start: Command, lab: Path) -> None:
+    first = start("load", "1000", "5000", "20", "--board", "local", "--seconds", "600")
+    while not any("overhead" in line for line in of_the_lab(lab)):
+        assert first.poll() is None
+    code, _, err = finish(start("sweep", "quick", "--board", "local", *SHORT))
+    first.send_signal(signal.SIGINT)
+    finish(first)
+    assert code == 3, err
+    assert "held by" in err
+
+
+def test_a_dry_run_starts_nothing(start: Command, lab: Path) -> None:
+    code, out, err = finish(start("sweep", "quick", "--board", "local", "--dry-run"))
+    assert code == 0, err
+    assert "overhead 1000 5000 20" in out
+    assert not (lab / "device/plans").exists()
+    assert not (lab / "s.sqlite").exists()
