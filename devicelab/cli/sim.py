@@ -115,6 +115,9 @@ def register(app: typer.Typer) -> None:
         if json_:
             print_json({"boards": [item.as_dict() for item in running], "machines": [asdict(one) for one in machines]})
             return
+        if not running:
+            say("no virtual board is up (devicelab sim up KIND starts one)")
+            return
         rows = [(item.name, item.kind, item.serial, item.abi, item.su, str(item.pid)) for item in running]
         rows += [(one.name, one.kind, one.address, "x86_64", "self", str(one.pid)) for one in machines]
         print_table(("name", "kind", "serial", "ABI", "root", "pid"), rows)

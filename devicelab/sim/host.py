@@ -32,6 +32,8 @@ from devicelab.sim.loop import Loop
 from devicelab.sim.sandbox import Programs, Sandbox
 
 STATE = "board.json"
+PID = "pid"
+"""Pid and start time of the host process, from its first moment on; ``STATE`` follows when the board answers."""
 LOG = "log"
 _ARM64 = "arm64-v8a"
 
@@ -75,6 +77,7 @@ def _board_process(request: Request, programs: Programs) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     log = os.open(directory / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     report = os.dup(1)
+    (directory / PID).write_text(f"{os.getpid()} {start_time(os.getpid())}\n", encoding="ascii")
     for fd, target in ((null, 0), (log, 1), (log, 2)):
         os.dup2(fd, target)
     code = 1

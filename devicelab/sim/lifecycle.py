@@ -26,7 +26,7 @@ from devicelab import registry
 from devicelab.errors import ConfigError, DeviceRefusedError, DeviceUnreachableError
 from devicelab.sim import control
 from devicelab.sim.faults import Fault
-from devicelab.sim.host import LOG, STATE, Request, pack, start_time
+from devicelab.sim.host import LOG, PID, STATE, Request, pack, start_time
 from devicelab.sim.interface import SU_FLAVOURS, Su
 from devicelab.sim.kernel import load_spec, spec_from_capture
 from devicelab.sim.sandbox import find_programs
@@ -374,16 +374,15 @@ def _end(directory: Path) -> None:
     if item is not None:
         with contextlib.suppress(OSError, ValueError, TypeError):
             AdbServer(**json.loads(directory.joinpath(_SERVER).read_text(encoding="utf-8"))).detach(item.serial)
-        if item.alive():
-            _end_process(item)
+    with contextlib.suppress(OSError, ValueError):
+        pid, started = (int(word) for word in directory.joinpath(PID).read_text(encoding="ascii").split())
+        if start_time(pid) == started:
+            _end_process(pid, directory.name)
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _end_process(item: VirtualBoard) -> None:
-    try:
-        pidfd = os.pidfd_open(item.pid)
-    except ProcessLookupError:
-        return
+def _end_process(pid: int, name: str) -> None:
+    pidfd = os.pidfd_open(pid)
     try:
         # Asked for by signal: a board that is busy or stuck in a fault hears it as well.
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -393,7 +392,7 @@ def _end_process(item: VirtualBoard) -> None:
                 return
     finally:
         os.close(pidfd)
-    raise DeviceUnreachableError(f"its process {item.pid} does not end", device=item.name)
+    raise DeviceUnreachableError(f"its process {pid} does not end", device=name)
 
 
 def _clear_stale() -> None:
