@@ -17,7 +17,7 @@ from typing import Any
 from devicelab import knobs, registry, runner, tenancy
 from devicelab import plan as planning
 from devicelab.build import Built
-from devicelab.errors import ConfigError, LabError, MeasurementError
+from devicelab.errors import ConfigError, DeviceBusyError, LabError, MeasurementError, RestoreError
 from devicelab.facts import Device, open_device
 from devicelab.lab import DeviceEntry
 from devicelab.model.campaign import BinaryInfo, CampaignInfo
@@ -259,6 +259,11 @@ class _Conductor:
 
     def _fetch(self) -> None:
         """After a loss of this host: attach to the agent if it still works, take what it journalled, undo if dead."""
+        found = runner.status(self.device)
+        if found.alive and not (found.plan_id or "").startswith(self.campaign):
+            raise DeviceBusyError(
+                f"held by {found.holder or 'another agent'}", device=self.device.facts.name, hint="try again later"
+            )
         for plan_id in runner.plans_there(self.device, self.campaign):
             self.current = self.plans[0].model_copy(update={"plan_id": plan_id, "runs": tuple(self.runs.values())})
             with contextlib.suppress(runner.AgentLostError):
@@ -376,8 +381,6 @@ def _check_end(end: PlanEnd, device: str) -> None:
 
 
 def _raise_for(flags: Sequence[Flag], device: str) -> None:
-    from devicelab.errors import DeviceBusyError, RestoreError
-
     for flag in flags:
         if flag.code == "restore-failed":
             raise RestoreError(f"could not be put back as it was found: {flag.detail}", device=device)
