@@ -3,7 +3,7 @@
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ValidationError
 
@@ -248,7 +248,8 @@ def judge(record: RunRecord, cell: Cell, experiment: Experiment) -> tuple[dict[s
             said = result.stderr_tail.strip().splitlines()[-1:] or [""]
             flags.append(Flag(code="output-unusable", detail=f"{result.name}: {error}; it said: {said[0][:200]}"))
             continue
-        measurements[result.name] = measured
+        # A copy says the same of itself as the first one.
+        measurements[result.name] = measured if result.name in by_name else replace(measured, info={})
         flags += measured.flags
     if (gauged := gauge.read(record)) is not None:
         measurements[gauge.PROGRAM] = gauged

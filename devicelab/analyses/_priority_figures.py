@@ -16,6 +16,7 @@ from devicelab.model.experiment import Tenant
 from devicelab.model.results import Results
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as MplFigure
 
 _TONES = {"pass": "#00703c", "yes": "#00703c", "fail": "#b3261e", "no": "#b3261e", "invalid": "#b3261e"}
@@ -70,6 +71,7 @@ def _target_table(results: Results, services: Mapping[Key, Service]) -> Iterator
 def _draw_targets(figure: "MplFigure", *, data: pd.DataFrame) -> None:
     rows, columns = list(dict.fromkeys(data["target"])), list(dict.fromkeys(data["leg"]))
     figure.set_size_inches(1.9 + 1.35 * len(columns), 0.5 + 0.46 * len(rows))
+    figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set_xlim(-1.4, len(columns))
@@ -121,6 +123,8 @@ def _ecdf(results: Results, services: Mapping[Key, Service], tenant: Tenant) -> 
 
 
 def _draw_ecdf(figure: "MplFigure", *, data: pd.DataFrame, deadline_ms: float | None) -> None:
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
     figure.set_size_inches(6.5, 3.4)
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
@@ -131,6 +135,9 @@ def _draw_ecdf(figure: "MplFigure", *, data: pd.DataFrame, deadline_ms: float | 
     if deadline_ms is not None:
         axes.axvline(deadline_ms, color=_plot.GREY, linewidth=0.8)
     axes.set_xscale("log")
+    # The page's figures know no mathematical text, so powers are written out.
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("response, ms (log)", fontsize=8)
     axes.set_ylabel("share of requests", fontsize=8)
     axes.set_ylim(0, 1.005)
@@ -159,8 +166,8 @@ def _strip(results: Results) -> Iterator[Figure]:
     yield Figure(
         name="requests-strip",
         title=f"Requests of {important} against the neighbours' work",
-        caption="One run a leg (the one with the median P99), around its slowest request. Light: waiting since the "
-        "scheduled time; dark: being served. Copies of a tenant lie on top of each other.",
+        caption="One run a leg (the one with the median P99), around its slowest request. Bars: being served, a row "
+        "a process; pale, below them: waiting since the scheduled time, darker the more wait.",
         data=data,
         draw=partial(_draw_strip, data=data, tenants=[tenant.name for tenant in results.experiment.tenants]),
     )
@@ -207,18 +214,27 @@ def _draw_strip(figure: "MplFigure", *, data: pd.DataFrame, tenants: Sequence[st
     for axes, leg in zip(grid, names, strict=True):
         for lane, tenant in enumerate(lanes[leg]):
             part = data[(data["leg"] == leg) & (data["tenant"] == tenant)]
-            ink = _plot.colour(tenants.index(tenant))
-            waits = part["start_ms"] - part["scheduled_ms"]
-            spans = list(zip(part["scheduled_ms"], waits, strict=True))
-            axes.broken_barh(spans, (lane - 0.36, 0.72), color=ink, alpha=0.25, linewidth=0)
-            work = list(zip(part["start_ms"], part["end_ms"] - part["start_ms"], strict=True))
-            axes.broken_barh(work, (lane - 0.36, 0.72), color=ink, edgecolor="white", linewidth=0.3)
+            _draw_lane(axes, part, lane, _plot.colour(tenants.index(tenant)))
         axes.set_yticks(range(len(lanes[leg])), lanes[leg])
         axes.set_ylim(len(lanes[leg]) - 0.4, -0.6)
         axes.set_xlim(0, longest)
         axes.set_title(leg, fontsize=8, loc="left", pad=2)
         _plot.clean(axes, grid="x")
     grid[-1].set_xlabel("ms", fontsize=8)
+
+
+def _draw_lane(axes: "Axes", part: pd.DataFrame, lane: int, ink: str) -> None:
+    """A tenant's lane: its processes one under the other, and below them what waits, darker the more waits."""
+    waits = part[part["start_ms"] > part["scheduled_ms"]]
+    spans = list(zip(waits["scheduled_ms"], waits["start_ms"] - waits["scheduled_ms"], strict=True))
+    axes.broken_barh(spans, (lane + 0.22, 0.18), color=ink, alpha=0.2, linewidth=0)
+    programs = list(dict.fromkeys(part["program"]))
+    height = 0.6 / len(programs)
+    for row, program in enumerate(programs):
+        own = part[part["program"] == program]
+        work = list(zip(own["start_ms"], own["end_ms"] - own["start_ms"], strict=True))
+        thin = 0.3 if len(programs) < 8 else 0.1
+        axes.broken_barh(work, (lane - 0.4 + row * height, height), facecolor=ink, edgecolor="white", linewidth=thin)
 
 
 # --- shares ------------------------------------------------------------------------------------------------------
