@@ -35,9 +35,15 @@ struct Arguments {
   bool parse(int argc, char** argv) {
     for (int i = 2; i < argc; ++i) {
       Text word(argv[i]);
-      const char** value = word == Text("--state") ? &state : word == Text("--out") ? &out : word == Text("--holder") ? &holder : nullptr;
+      const char** value = word == Text("--state")    ? &state
+                           : word == Text("--out")    ? &out
+                           : word == Text("--holder") ? &holder
+                                                      : nullptr;
       int64_t* number = word == Text("--ttl") ? &ttl_s : word == Text("--timeout-ms") ? &timeout_ms : nullptr;
-      bool* flag = word == Text("--force") ? &force : word == Text("--forget") ? &forget : word == Text("--lines") ? &lines : nullptr;
+      bool* flag = word == Text("--force")    ? &force
+                   : word == Text("--forget") ? &forget
+                   : word == Text("--lines")  ? &lines
+                                              : nullptr;
       if (flag != nullptr) {
         *flag = true;
       } else if (value != nullptr || number != nullptr) {
@@ -56,7 +62,12 @@ struct Arguments {
 
 static int version() {
   Sink out(1);
-  Json(&out).open('{').member("agent_version", kVersion).member("plan_version", kPlanVersion).member("abi", kAbi).close('}');
+  Json(&out)
+      .open('{')
+      .member("agent_version", kVersion)
+      .member("plan_version", kPlanVersion)
+      .member("abi", kAbi)
+      .close('}');
   out.add('\n');
   return out.flush() == 0 ? kDone : kRefused;
 }
@@ -109,7 +120,8 @@ static int dispatch(int argc, char** argv) {
   int64_t offset = 0;
   if (command == Text("follow") && given.count == 2 && parse_number(given.words[1], &offset) && offset >= 0) {
     signal(SIGPIPE, SIG_IGN);
-    return Follow(given.words[0], static_cast<uint64_t>(offset), given.lines, given.state != nullptr ? given.state : "").run();
+    return Follow(given.words[0], static_cast<uint64_t>(offset), given.lines, given.state != nullptr ? given.state : "")
+        .run();
   }
   if (command == Text("status") && alone) return status(given.state);
   bool leasing = command == Text("lease") && given.count == 1 && given.state != nullptr && given.holder != nullptr;

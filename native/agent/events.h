@@ -30,7 +30,7 @@ inline void on_signal(int number) {
 inline void watch_signals() {
   sigset_t block;
   sigemptyset(&block);
-  struct sigaction action {};
+  struct sigaction action{};
   for (int number : kWatched) {
     bool ignored = number == SIGHUP || number == SIGPIPE || number == SIGXFSZ;
     action.sa_handler = ignored ? SIG_IGN : on_signal;
@@ -46,7 +46,7 @@ inline bool stopping() { return signals().stop != 0; }
 
 // In a new child: what a program expects.
 inline void forget_signals() {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = SIG_DFL;
   for (int number : kWatched) sigaction(number, &action, nullptr);
   sigprocmask(SIG_SETMASK, &signals().original, nullptr);

@@ -17,10 +17,12 @@ inline int complain(const char* what, const char* name, int error) {
 inline Text random_token(Arena* arena) {
   unsigned char bytes[16] = {};
   Buf read;
-  if (read_file("/dev/urandom", &read, sizeof bytes) == 0 && read.size == sizeof bytes) memcpy(bytes, read.data, sizeof bytes);
+  if (read_file("/dev/urandom", &read, sizeof bytes) == 0 && read.size == sizeof bytes)
+    memcpy(bytes, read.data, sizeof bytes);
   char text[64];
   int length = snprintf(text, sizeof text, "DEVICELAB_TOKEN=%llx", static_cast<unsigned long long>(mono_ns()));
-  for (unsigned char byte : bytes) length += snprintf(text + length, sizeof text - static_cast<size_t>(length), "%02x", byte);
+  for (unsigned char byte : bytes)
+    length += snprintf(text + length, sizeof text - static_cast<size_t>(length), "%02x", byte);
   return arena->copy(text);
 }
 
@@ -47,7 +49,8 @@ inline void close_on_exec() {
 
 class Execution {
  public:
-  Execution(const Plan& plan, Text state, Text out) : plan_(plan), head_(plan.head()), state_(state), out_(out), flags_(&arena_) {
+  Execution(const Plan& plan, Text state, Text out)
+      : plan_(plan), head_(plan.head()), state_(state), out_(out), flags_(&arena_) {
     boot_ = boot_id(&arena_);
     token_ = random_token(&arena_);
     dir_ = own_dir(&arena_);
@@ -129,7 +132,8 @@ class Execution {
     replay.run(due.entries, boot_, &results);
     recovered_ = static_cast<int64_t>(results.size);
     if (replay.failed() > 0 || left.damaged > 0) {
-      fprintf(stderr, "agent: what an earlier agent changed cannot be undone; see `agent restore --state %s`\n", state_.data);
+      fprintf(stderr, "agent: what an earlier agent changed cannot be undone; see `agent restore --state %s`\n",
+              state_.data);
       return kRestoreFailed;
     }
     error = undo_.open_at(state_, keep);
@@ -241,7 +245,8 @@ class Execution {
     for (const StepResult& result : restored) {
       if (result.held) continue;
       const char* name = result.is_command ? result.command[0].data : result.path.data;
-      flags.add("restore-failed", "%s: %s", name, result.error != 0 ? strerror(result.error) : "it does not show its old value");
+      flags.add("restore-failed", "%s: %s", name,
+                result.error != 0 ? strerror(result.error) : "it does not show its old value");
     }
     if (journal_error_ != 0) flags.add("interrupted", "the journal cannot be written: %s", strerror(journal_error_));
     Json json = journal_.begin("plan-end");

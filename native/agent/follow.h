@@ -12,7 +12,8 @@ namespace agent {
 class Follow {
  public:
   // ``state``: empty, or a state directory: then it also ends when the agent there has ended.
-  Follow(const char* path, uint64_t offset, bool lines, Text state) : path_(path), at_(offset), lines_(lines), state_(state) {
+  Follow(const char* path, uint64_t offset, bool lines, Text state)
+      : path_(path), at_(offset), lines_(lines), state_(state) {
     boot_ = boot_id(&arena_);
   }
 
@@ -37,7 +38,7 @@ class Follow {
       if (!file_.ok()) return errno == ENOENT ? -1 : fail("cannot read", errno);
       watch_file();
     }
-    struct stat info {};
+    struct stat info{};
     if (fstat(file_.get(), &info) != 0) return fail("cannot read", errno);
     if (static_cast<uint64_t>(info.st_size) < at_ && info.st_size > 0) {
       fprintf(stderr, "agent: %s has become shorter than %llu bytes\n", path_, static_cast<unsigned long long>(at_));
@@ -75,7 +76,7 @@ class Follow {
 
   // On FUSE and network file systems a change made elsewhere tells nobody.
   bool tells_changes() const {
-    struct statfs info {};
+    struct statfs info{};
     if (fstatfs(file_.get(), &info) != 0) return false;
     const unsigned long quiet[] = {0x65735546, 0x6969, 0x517b, 0xff534d42, 0x01021997};  // FUSE NFS SMB CIFS 9P
     for (unsigned long type : quiet) {

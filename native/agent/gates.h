@@ -47,7 +47,9 @@ class GateWait {
  private:
   static constexpr int64_t kUnreadable = 5 * kSecond;  // then it will not become readable by waiting
 
-  static int64_t clamp(int64_t value, int64_t low, int64_t high) { return value < low ? low : value > high ? high : value; }
+  static int64_t clamp(int64_t value, int64_t low, int64_t high) {
+    return value < low ? low : value > high ? high : value;
+  }
 
   bool in_band() const {
     return !(gate_.has_max && result_.value > gate_.max_value) && !(gate_.has_min && result_.value < gate_.min_value);

@@ -38,7 +38,8 @@ inline bool is_prey(pid_t pid, const ProcStat& stat, const Vec<UndoEntry>& entri
 inline HuntResult hunt(const Vec<UndoEntry>& entries) {
   HuntResult result;
   bool any = false;
-  for (const UndoEntry& entry : entries) any = any || entry.kind == UndoEntry::kProgram || entry.kind == UndoEntry::kKeeper;
+  for (const UndoEntry& entry : entries)
+    any = any || entry.kind == UndoEntry::kProgram || entry.kind == UndoEntry::kKeeper;
   if (!any) return result;
   Exe agent_exe = Exe::of_file("/proc/self/exe");
   Vec<Identity> known;

@@ -112,7 +112,8 @@ class Journal {
       at += static_cast<uint64_t>(got);
     }
     hash.finish(hex);
-    if (pread(fd_.get(), seal, sizeof seal, static_cast<off_t>(body)) != static_cast<ssize_t>(sizeof seal)) return false;
+    if (pread(fd_.get(), seal, sizeof seal, static_cast<off_t>(body)) != static_cast<ssize_t>(sizeof seal))
+      return false;
     Text text(seal, sizeof seal), mark(",\"line_sha256\":\"");
     return text.starts_with(mark) && text.from(mark.size).first(64) == Text(hex);
   }

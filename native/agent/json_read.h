@@ -187,7 +187,10 @@ class JsonParser {
     uint32_t value = 0;
     for (int i = 0; i < 4; ++i) {
       char c = source_.data[at_++];
-      int digit = is_digit(c) ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+      int digit = is_digit(c)            ? c - '0'
+                  : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                  : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                         : -1;
       if (digit < 0) return fail("expected four hex digits");
       value = value * 16 + static_cast<uint32_t>(digit);
     }

@@ -164,9 +164,7 @@ class Json {
       case '\n': out_->add(Text("\\n")); break;
       case '\t': out_->add(Text("\\t")); break;
       case '\r': out_->add(Text("\\r")); break;
-      default:
-        snprintf(code, sizeof code, "\\u%04x", c);
-        out_->add(Text(code));
+      default: snprintf(code, sizeof code, "\\u%04x", c); out_->add(Text(code));
     }
   }
 

@@ -9,12 +9,8 @@ namespace agent {
 inline Text describe(const UndoEntry& entry, Arena* arena) {
   Buf text;
   switch (entry.kind) {
-    case UndoEntry::kNode:
-      text.add(entry.path), text.add(Text(" = ")), text.add(trim(entry.write).first(200));
-      break;
-    case UndoEntry::kHold:
-      text.add(entry.path), text.add(Text(" (held open)"));
-      break;
+    case UndoEntry::kNode: text.add(entry.path), text.add(Text(" = ")), text.add(trim(entry.write).first(200)); break;
+    case UndoEntry::kHold: text.add(entry.path), text.add(Text(" (held open)")); break;
     case UndoEntry::kCommand:
       for (Text word : entry.argv) {
         if (text.size > 0) text.add(' ');
@@ -31,7 +27,9 @@ inline Text describe(const UndoEntry& entry, Arena* arena) {
   return arena->copy(text.text());
 }
 
-inline bool is_effect(const UndoEntry& entry) { return entry.kind != UndoEntry::kOpen && entry.kind != UndoEntry::kKept; }
+inline bool is_effect(const UndoEntry& entry) {
+  return entry.kind != UndoEntry::kOpen && entry.kind != UndoEntry::kKept;
+}
 
 // `agent status --state DIR`
 inline int status(Text state) {
@@ -91,12 +89,13 @@ inline bool await_lock(Lock* lock, Text state, int64_t timeout_ms) {
 // The plan-end line of the journal as it stands there, without its newline; empty if it is not the last one.
 inline Text last_line(Text out, Arena* arena) {
   Fd fd(open(in_dir(out, "journal.jsonl", arena).data, O_RDONLY | O_CLOEXEC));
-  struct stat info {};
+  struct stat info{};
   if (!fd.ok() || fstat(fd.get(), &info) != 0) return {};
   const off_t most = 1 << 20;
   Buf tail;
   if (lseek(fd.get(), info.st_size > most ? info.st_size - most : 0, SEEK_SET) < 0) return {};
-  if (read_fd(fd.get(), &tail, static_cast<size_t>(most)) != 0 || tail.size == 0 || tail[tail.size - 1] != '\n') return {};
+  if (read_fd(fd.get(), &tail, static_cast<size_t>(most)) != 0 || tail.size == 0 || tail[tail.size - 1] != '\n')
+    return {};
   size_t begin = --tail.size;
   while (begin > 0 && tail[begin - 1] != '\n') --begin;
   Text line = tail.text().from(begin);
@@ -209,8 +208,8 @@ inline int restore(Text state, bool force, bool forget) {
   if (error == EWOULDBLOCK) {
     AgentInfo info = AgentInfo::read(state, &arena);
     if (!force) {
-      fprintf(stderr, "agent: busy: an agent (pid %d) executes plan %s; --force ends it\n", static_cast<int>(info.id.pid),
-              info.plan_id.data);
+      fprintf(stderr, "agent: busy: an agent (pid %d) executes plan %s; --force ends it\n",
+              static_cast<int>(info.id.pid), info.plan_id.data);
       return kBusy;
     }
     bool known = info.alive(answer.boot);

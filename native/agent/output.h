@@ -9,7 +9,7 @@ class Output {
  public:
   // Looks at the file once: length, checksum, and whether it is UTF-8. ``limit`` cuts.
   Output(int fd, int64_t limit) : fd_(fd) {
-    struct stat info {};
+    struct stat info{};
     if (fd_ < 0 || fstat(fd_, &info) != 0) return;
     size_ = info.st_size < limit ? info.st_size : limit;
     Sha256 hash;
@@ -75,7 +75,7 @@ class Output {
 
 // The last 4 KiB of what a program said on stderr.
 inline Text tail_of(int fd, Arena* arena, size_t limit = 4096) {
-  struct stat info {};
+  struct stat info{};
   if (fd < 0 || fstat(fd, &info) != 0) return {};
   off_t begin = info.st_size > static_cast<off_t>(limit) ? info.st_size - static_cast<off_t>(limit) : 0;
   char* bytes = static_cast<char*>(arena->take(limit));

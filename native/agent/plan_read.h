@@ -16,7 +16,8 @@ struct PlanHead {
 
 namespace plan_parts {
 
-inline bool choice(Fields* fields, const char* name, const char* const* words, size_t count, bool needed, size_t* into) {
+inline bool choice(Fields* fields, const char* name, const char* const* words, size_t count, bool needed,
+                   size_t* into) {
   const JsonValue* value = fields->member(name, needed);
   if (value == nullptr) return fields->good();
   for (size_t i = 0; i < count; ++i) {

@@ -70,7 +70,7 @@ struct Exe {
   bool operator==(const Exe& other) const { return device == other.device && inode == other.inode; }
 
   static Exe of_file(const char* path) {
-    struct stat info {};
+    struct stat info{};
     if (stat(path, &info) != 0) return {};
     return {static_cast<uint64_t>(info.st_dev), static_cast<uint64_t>(info.st_ino)};
   }

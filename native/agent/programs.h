@@ -25,7 +25,8 @@ struct Started {
   Watched watched;
   Child child;
   int out = -1, err = -1, ready_fd = -1, go_fd = -1;
-  bool released = false, placed = false, ready = false, timed_out = false, cut = false, widened = false, reported = false;
+  bool released = false, placed = false, ready = false, timed_out = false, cut = false, widened = false,
+       reported = false;
   int64_t start_ns = 0, deadline_ns = 0;
   int64_t cpu_at_start = 0, cpu_before_window = 0, window_cpu_ns = 0;
   char announced[64] = "";  // what a barrier program has said so far
@@ -153,9 +154,11 @@ class Programs {
       Started* one = find(info.si_pid);
       if (one != nullptr) get_affinity(info.si_pid, &one->granted_end);  // a zombie still has it
       int status = 0;
-      struct rusage usage {};
+      struct rusage usage{};
       if (wait4(info.si_pid, &status, WNOHANG, &usage) != info.si_pid) return any;
-      Watched* watched = one != nullptr ? &one->watched : extra != nullptr && extra->pid == info.si_pid ? extra : nullptr;
+      Watched* watched = one != nullptr                                  ? &one->watched
+                         : extra != nullptr && extra->pid == info.si_pid ? extra
+                                                                         : nullptr;
       if (watched == nullptr) continue;
       watched->ended = true;
       watched->status = status;
@@ -172,7 +175,8 @@ class Programs {
       if (one.watched.signal() != 0) {
         flags_->add("load-died", "%s was ended by signal %d", one.program->name.data, one.watched.signal());
       } else {
-        flags_->add("load-died", "%s ended by itself with exit code %d", one.program->name.data, one.watched.exit_code());
+        flags_->add("load-died", "%s ended by itself with exit code %d", one.program->name.data,
+                    one.watched.exit_code());
       }
     }
   }
@@ -194,7 +198,7 @@ class Programs {
   // Keeps outputs within their limits while the programs run; output is appended, so cutting the end is safe.
   void cut_outputs() {
     for (Started& one : list_) {
-      struct stat info {};
+      struct stat info{};
       if (one.out >= 0 && fstat(one.out, &info) == 0 && info.st_size > one.limit()) {
         if (ftruncate(one.out, static_cast<off_t>(one.limit())) != 0) continue;
         if (!one.cut && one.program->role == Role::kMeasure) {
@@ -204,7 +208,8 @@ class Programs {
         one.cut = true;
       }
       // Of the messages the newest count.
-      if (one.err >= 0 && fstat(one.err, &info) == 0 && info.st_size > kMessages && ftruncate(one.err, 0) != 0) continue;
+      if (one.err >= 0 && fstat(one.err, &info) == 0 && info.st_size > kMessages && ftruncate(one.err, 0) != 0)
+        continue;
     }
   }
 
@@ -246,7 +251,9 @@ class Programs {
  private:
   static constexpr int64_t kMessages = 65536;  // bytes of stderr before it starts anew
 
-  static int64_t to_ns(const timeval& time) { return static_cast<int64_t>(time.tv_sec) * kSecond + time.tv_usec * 1000; }
+  static int64_t to_ns(const timeval& time) {
+    return static_cast<int64_t>(time.tv_sec) * kSecond + time.tv_usec * 1000;
+  }
 
   Started* find(pid_t pid) {
     for (Started& one : list_) {

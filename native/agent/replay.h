@@ -1,4 +1,5 @@
-// Undoing: entries in reverse, several times over, since some nodes take their old value only after another has its own.
+// Undoing: entries in reverse, several times over, since some nodes take their old value only after another has its
+// own.
 #pragma once
 
 #include "hunt.h"
@@ -30,7 +31,8 @@ inline bool shows(Verify verify, Text wanted, Text read) {
 // The text that puts back what was read: the selected word or the number where the node shows more than it takes.
 inline Text text_to_restore(Verify verify, Text read, Arena* arena) {
   Text found;
-  if ((verify == Verify::kFirstInt || verify == Verify::kAtMost) && first_number(read, &found)) return arena->copy(found);
+  if ((verify == Verify::kFirstInt || verify == Verify::kAtMost) && first_number(read, &found))
+    return arena->copy(found);
   Text rest = read, word;
   while (verify == Verify::kWord && next_word(&rest, &word)) {
     if (word.size > 2 && *word.data == '[' && word.data[word.size - 1] == ']') {

@@ -9,13 +9,13 @@
 namespace agent {
 
 struct StepResult {
-  Text path;            // of a node; no data where the step was a command
+  Text path;  // of a node; no data where the step was a command
   List<Text> command;
-  Text before, after;   // no data where not read
+  Text before, after;  // no data where not read
   bool held = false;
   int error = 0;
   bool is_command = false;
-  int exit_code = -1;   // of a command; -1: none
+  int exit_code = -1;  // of a command; -1: none
   Text output;
 
   StepResult() { path.data = before.data = after.data = output.data = nullptr; }

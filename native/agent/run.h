@@ -17,7 +17,7 @@ struct Surroundings {
 };
 
 struct RunOutcome {
-  bool done = false;            // else it could not be performed
+  bool done = false;  // else it could not be performed
   bool restored = true;
   int journal_error = 0;
 };
@@ -27,11 +27,17 @@ class RunTask {
   // ``heartbeat()`` is called now and then, at harmless moments: it renews the lease.
   template <class Heartbeat>
   RunTask(const Surroundings& around, const Run& run, int64_t seq, Arena* arena, Heartbeat* heartbeat)
-      : around_(around), run_(run), seq_(seq), arena_(arena), flags_(arena),
+      : around_(around),
+        run_(run),
+        seq_(seq),
+        arena_(arena),
+        flags_(arena),
         scope_(around.undo, around.boot_id, around.token, around.dir, around.out),
         programs_(&scope_, &flags_, around.dir, around.out, around.token),
-        witnesses_(run.witnesses, around.dir, around.out, around.token, arena), sampler_(run.sampling.nodes),
-        heartbeat_([](void* context) { (*static_cast<Heartbeat*>(context))(); }), context_(heartbeat) {}
+        witnesses_(run.witnesses, around.dir, around.out, around.token, arena),
+        sampler_(run.sampling.nodes),
+        heartbeat_([](void* context) { (*static_cast<Heartbeat*>(context))(); }),
+        context_(heartbeat) {}
 
   RunOutcome perform() {
     RunOutcome outcome;
@@ -294,7 +300,8 @@ class RunTask {
     for (const Started& one : programs_.list()) {
       if (one.program->role != Role::kMeasure || !one.watched.ended || one.timed_out) continue;
       const char* name = one.program->name.data;
-      if (one.watched.signal() != 0) flags_.add("program-failed", "%s was ended by signal %d", name, one.watched.signal());
+      if (one.watched.signal() != 0)
+        flags_.add("program-failed", "%s was ended by signal %d", name, one.watched.signal());
       if (one.watched.exit_code() > 0) flags_.add("program-failed", "%s: exit code %d", name, one.watched.exit_code());
     }
   }
@@ -303,7 +310,8 @@ class RunTask {
     for (const StepResult& result : restored_) {
       if (result.held) continue;
       const char* name = result.is_command ? result.command[0].data : result.path.data;
-      flags_.add("restore-failed", "%s: %s", name, result.error != 0 ? strerror(result.error) : "it does not show its old value");
+      flags_.add("restore-failed", "%s: %s", name,
+                 result.error != 0 ? strerror(result.error) : "it does not show its old value");
     }
   }
 

@@ -13,8 +13,8 @@ struct CpuTicks {
 
 class Sampler {
  public:
-  static constexpr size_t kMaxText = size_t{64} << 20;   // bytes of node texts in one run
-  static constexpr size_t kMaxTicks = size_t{1} << 23;   // pairs of counters: 128 MiB, twelve days at 1 Hz on 8 CPUs
+  static constexpr size_t kMaxText = size_t{64} << 20;  // bytes of node texts in one run
+  static constexpr size_t kMaxTicks = size_t{1} << 23;  // pairs of counters: 128 MiB, twelve days at 1 Hz on 8 CPUs
 
   explicit Sampler(const List<Text>& nodes) : paths_(nodes) {
     Buf present;
@@ -25,7 +25,9 @@ class Sampler {
     stat_.set(open("/proc/stat", O_RDONLY | O_CLOEXEC));
     buffer_.reserve(16384);
     // A kernel that hides /sys/.../present still lists its CPUs.
-    read_stat([&](int cpu, CpuTicks) { width_ = static_cast<size_t>(cpu) >= width_ ? static_cast<size_t>(cpu) + 1 : width_; });
+    read_stat([&](int cpu, CpuTicks) {
+      width_ = static_cast<size_t>(cpu) >= width_ ? static_cast<size_t>(cpu) + 1 : width_;
+    });
     now_.reserve(width_);
     now_.size = width_;
     seen_.reserve(width_);
@@ -184,7 +186,7 @@ class Sampler {
     }
   }
 
-  void print_ticks(Json* json, Text name, int64_t CpuTicks::*which) const {
+  void print_ticks(Json* json, Text name, int64_t CpuTicks::* which) const {
     json->key(name).open('{');
     for (size_t cpu = 0; cpu < width_; ++cpu) {
       if (!seen_[cpu]) continue;

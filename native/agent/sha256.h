@@ -27,7 +27,8 @@ class Sha256 {
     uint64_t bits = total_ * 8;
     unsigned char end[72] = {0x80};
     size_t padding = (filled_ < 56 ? 56 : 120) - filled_;
-    for (int i = 0; i < 8; ++i) end[padding + static_cast<size_t>(i)] = static_cast<unsigned char>(bits >> (56 - 8 * i));
+    for (int i = 0; i < 8; ++i)
+      end[padding + static_cast<size_t>(i)] = static_cast<unsigned char>(bits >> (56 - 8 * i));
     add(Text(reinterpret_cast<char*>(end), padding + 8));
     for (int i = 0; i < 8; ++i) snprintf(hex + 8 * i, 9, "%08x", static_cast<unsigned>(state_[i]));
   }

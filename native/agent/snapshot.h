@@ -62,7 +62,7 @@ class Snapshot {
       subtree(path, 0);
     } else if (!has_wildcard(part)) {
       path->add('/'), path->add(part);
-      struct stat info {};
+      struct stat info{};
       if (lstat(path->zero_ended(), &info) == 0) descend(path, behind);
     } else {
       Arena arena;
@@ -88,7 +88,7 @@ class Snapshot {
     names(length > 0 ? path->zero_ended() : "/", &arena, &found);
     for (Text name : found) {
       path->add('/'), path->add(name);
-      struct stat info {};
+      struct stat info{};
       if (lstat(path->zero_ended(), &info) == 0) {
         node(path->zero_ended());
         if (S_ISDIR(info.st_mode)) subtree(path, depth + 1);
@@ -98,7 +98,7 @@ class Snapshot {
   }
 
   void node(const char* path) {
-    struct stat info {};
+    struct stat info{};
     if (count_ >= kMaxNodes || lstat(path, &info) != 0 || !seen_.add(path)) return;
     ++count_;
     Json json(&out_);
@@ -134,7 +134,8 @@ class Snapshot {
 // `agent snapshot FILE|-`
 inline int snapshot(const char* patterns) {
   Buf text;
-  int error = Text(patterns) == Text("-") ? read_fd(0, &text, size_t{16} << 20) : read_file(patterns, &text, size_t{16} << 20);
+  int error =
+      Text(patterns) == Text("-") ? read_fd(0, &text, size_t{16} << 20) : read_file(patterns, &text, size_t{16} << 20);
   if (error != 0) {
     fprintf(stderr, "agent: cannot read %s: %s\n", patterns, strerror(error));
     return 2;

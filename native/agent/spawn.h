@@ -60,7 +60,8 @@ inline List<Text> expand_all(const List<Text>& words, Text dir, Arena* arena) {
 inline Text resolve(Text program, Arena* arena) {
   if (memchr(program.data, '/', program.size) != nullptr) return program;
   const char* path = getenv("PATH");
-  Text rest(path != nullptr ? path : "/system/bin:/system/xbin:/vendor/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
+  Text rest(path != nullptr ? path
+                            : "/system/bin:/system/xbin:/vendor/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
   while (rest.size > 0) {
     size_t end = 0;
     while (end < rest.size && rest.data[end] != ':') ++end;
@@ -120,8 +121,8 @@ inline char** environment(const Launch& launch, Arena* arena) {
 }
 
 // Every program is a session of its own, and with autogroups the kernel weighs sessions, not processes: without this a
-// niceness says nothing about programs beside each other (sched(7)). A kernel without autogroups has no such file; users
-// other than root may write only every 100 ms.
+// niceness says nothing about programs beside each other (sched(7)). A kernel without autogroups has no such file;
+// users other than root may write only every 100 ms.
 inline void nice_autogroup(int nice) {
   char text[8];
   snprintf(text, sizeof text, "%d", nice);

@@ -161,7 +161,8 @@ class Scope {
     return copied;
   }
 
-  static void complain(const Step& step, const StepResult& result, const char* problem, const char* code, Flags* flags) {
+  static void complain(const Step& step, const StepResult& result, const char* problem, const char* code,
+                       Flags* flags) {
     const char* name = step.is_write ? step.write.path.data : result.command[0].data;
     auto length = [](Text text) { return static_cast<int>(text.size < 200 ? text.size : 200); };
     if (problem != nullptr) {

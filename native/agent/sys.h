@@ -11,7 +11,7 @@
 
 namespace agent {
 
-constexpr int64_t kMs = 1000000;      // nanoseconds
+constexpr int64_t kMs = 1000000;  // nanoseconds
 constexpr int64_t kSecond = 1000000000;
 constexpr size_t kNodeLimit = 65536;  // bytes of a node that are looked at
 
@@ -80,8 +80,8 @@ inline int read_file(const char* path, Buf* into, size_t limit) {
   return fd.ok() ? read_fd(fd.get(), into, limit) : errno;
 }
 
-// One write call of the whole text, as sysfs wants it, with a newline unless it is to be put back byte by byte. The file
-// is never created. Returns 0 or errno.
+// One write call of the whole text, as sysfs wants it, with a newline unless it is to be put back byte by byte. The
+// file is never created. Returns 0 or errno.
 inline int write_node_fd(int fd, Text text, bool as_it_is = false) {
   Buf line;
   line.add(text);
@@ -94,9 +94,7 @@ inline int write_node_fd(int fd, Text text, bool as_it_is = false) {
   return static_cast<size_t>(wrote) == line.size ? 0 : EIO;
 }
 
-inline int open_node(const char* path) {
-  return open(path, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-}
+inline int open_node(const char* path) { return open(path, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); }
 
 inline int write_node(const char* path, Text text, bool as_it_is = false) {
   Fd fd(open_node(path));
@@ -137,14 +135,14 @@ inline int make_dirs(const char* path) {
   for (const char* c = path;; ++c) {
     if ((*c == '/' || *c == '\0') && part.size > 0) {
       if (mkdir(part.zero_ended(), 0700) != 0 && errno != EEXIST) {
-        struct stat info {};
+        struct stat info{};
         if (stat(part.zero_ended(), &info) != 0 || !S_ISDIR(info.st_mode)) return errno != 0 ? errno : ENOTDIR;
       }
     }
     if (*c == '\0') break;
     part.add(*c);
   }
-  struct stat info {};
+  struct stat info{};
   if (stat(path, &info) != 0) return errno;
   return S_ISDIR(info.st_mode) ? 0 : ENOTDIR;
 }

@@ -128,7 +128,8 @@ inline bool parse(const JsonValue* object, Arena* arena, UndoEntry* entry) {
   entry->by_exe = bool_of(object, "by_exe");
   if (const JsonValue* argv = object->find("argv")) {
     entry->argv = {arena->make<Text>(argv->count), 0};
-    for (const JsonValue* word = argv->first; word != nullptr; word = word->next) entry->argv[entry->argv.size++] = word->text;
+    for (const JsonValue* word = argv->first; word != nullptr; word = word->next)
+      entry->argv[entry->argv.size++] = word->text;
   }
   if (const JsonValue* env = object->find("env")) {
     entry->env = {arena->make<Pair>(env->count), 0};

@@ -9,7 +9,9 @@ namespace agent {
 inline size_t utf8_length(Text text) {
   if (text.size == 0) return 0;
   auto byte = [&](size_t i) { return static_cast<unsigned char>(text.data[i]); };
-  auto follows = [&](size_t i, unsigned low, unsigned high) { return i < text.size && byte(i) >= low && byte(i) <= high; };
+  auto follows = [&](size_t i, unsigned low, unsigned high) {
+    return i < text.size && byte(i) >= low && byte(i) <= high;
+  };
   unsigned lead = byte(0);
   if (lead < 0x80) return 1;
   if (lead >= 0xc2 && lead <= 0xdf) return follows(1, 0x80, 0xbf) ? 2 : 0;
