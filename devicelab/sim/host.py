@@ -28,7 +28,7 @@ from devicelab.sim.board import Board
 from devicelab.sim.interface import BoardSpec
 from devicelab.sim.kernel import Kernel, fuse
 from devicelab.sim.kernel.seccomp import AffinitySupervisor, install_filter
-from devicelab.sim.loop import Loop
+from devicelab.sim.loop import READ, Loop
 from devicelab.sim.sandbox import Programs, Sandbox
 
 STATE = "board.json"
@@ -135,6 +135,7 @@ def _run(request: Request, programs: Programs, directory: Path, report: int) -> 
     kernel.attach_processes(board.children.pids)
     board.adbd.listen()
     control.Control(loop, listener, board.handle)
+    _end_with(loop, directory)
     signal.signal(signal.SIGTERM, lambda *_: loop.call_soon(loop.stop))
     state = {
         "name": request.name,
@@ -160,6 +161,18 @@ def _run(request: Request, programs: Programs, directory: Path, report: int) -> 
         mount.close()
         kernel.stop()
     return 0
+
+
+def _end_with(loop: Loop, directory: Path) -> None:
+    """End the board when its directory is removed: nobody could find it again to end it."""
+    watch = linux.watch_removals(directory)
+
+    def look(_events: int) -> None:
+        os.read(watch, 65536)
+        if not (directory / control.NAME).exists():
+            loop.stop()
+
+    loop.watch(watch, READ, look)
 
 
 def pack(spec: object) -> str:

@@ -28,6 +28,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _SYS_PIDFD_GETFD = 438
 """Same number on every architecture (Linux 5.6)."""
 
+_IN_DELETE, _IN_DELETE_SELF, _IN_MOVE_SELF = 0x200, 0x400, 0x800
 _IDS = 65536
 _KEPT = MS_NOSUID | MS_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -86,6 +87,13 @@ def adopt_orphans() -> None:
 def descriptor_of(pidfd: int, fd: int) -> int:
     """A duplicate of another process's descriptor, close-on-exec. Raises ``OSError``."""
     return _check(_libc.syscall(_SYS_PIDFD_GETFD, pidfd, fd, 0), "pidfd_getfd")
+
+
+def watch_removals(directory: Path) -> int:
+    """A descriptor that becomes readable when something is removed from ``directory``, or it itself is (inotify)."""
+    fd = _check(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), "inotify_init1")
+    _check(_libc.inotify_add_watch(fd, os.fsencode(directory), _IN_DELETE | _IN_DELETE_SELF | _IN_MOVE_SELF), "inotify")
+    return fd
 
 
 def enter_user_namespace(extra: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -100,6 +101,15 @@ def test_when_the_boards_init_is_killed_the_board_is_over(virtual_board: StartBo
     os.kill(init, signal.SIGKILL)
     _wait_for(pidfds)
     assert lifecycle.boards() == ()
+
+
+def test_when_its_directory_is_removed_a_board_ends(virtual_board: StartBoard, adb_server: AdbServer) -> None:
+    board = virtual_board("note10")
+    pidfds = [os.pidfd_open(pid) for pid in tree_of(board.pid)]
+    shutil.rmtree(board.directory, ignore_errors=True)
+    _wait_for(pidfds)
+    # Which server knew it stood in the directory, so only whoever removed that can take it off the list.
+    adb_server.detach(board.serial)
 
 
 def test_the_runtime_directory_is_the_users_alone_and_only_loopback_listens(virtual_board: StartBoard) -> None:
