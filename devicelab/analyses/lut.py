@@ -105,7 +105,7 @@ def _costs(data: KloData) -> Iterator[Finding]:
             reasons.insert(0, "the runs cannot tell it: an upper bound; run more K")
         yield _findings.make(
             "lut",
-            f"{row['cost'].capitalize()} ({row['label']})",
+            f"{row['cost'][0].upper()}{row['cost'][1:]} ({row['label']})",
             "info" if row["identified"] else "inconclusive",
             _findings.interval(row),
             unit="µs",
