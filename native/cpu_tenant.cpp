@@ -74,6 +74,13 @@ bool parse_number(const char* text, double low, double high, double& value) {
   return end != text && *end == '\0' && errno == 0 && value >= low && value <= high;
 }
 
+bool parse_integer(const char* text, double high, int64_t& value) {
+  double number = 0;
+  if (!parse_number(text, 0, high, number) || number != floor(number)) return false;
+  value = static_cast<int64_t>(number);
+  return true;
+}
+
 // SplitMix64 (Steele, Lea, Flood 2014): the same sequence as the Python tenant's.
 double uniform(uint64_t& state) {
   state += 0x9E3779B97F4A7C15ULL;
@@ -237,7 +244,6 @@ int main(int argc, char** argv) {
     const char* name = argv[i];
     if (i + 1 >= argc) return usage("an option has no value");
     const char* text = argv[i + 1];
-    double value = 0;
     if (strcmp(name, "--work-us") == 0) {
       if (!parse_number(text, 0.1, 1e8, options.work_us)) return usage("--work-us: a number from 0.1 is expected");
     } else if (strcmp(name, "--arrivals") == 0) {
@@ -245,11 +251,9 @@ int main(int argc, char** argv) {
     } else if (strcmp(name, "--duration-s") == 0) {
       if (!parse_number(text, 0.001, 1e6, options.duration_s)) return usage("--duration-s: seconds are expected");
     } else if (strcmp(name, "--seed") == 0) {
-      if (!parse_number(text, 0, 9e15, value)) return usage("--seed: an integer from 0 is expected");
-      options.seed = static_cast<int64_t>(value);
+      if (!parse_integer(text, 9e15, options.seed)) return usage("--seed: an integer from 0 is expected");
     } else if (strcmp(name, "--queue") == 0) {
-      if (!parse_number(text, 0, 1e9, value)) return usage("--queue: an integer from 0 is expected");
-      options.queue = static_cast<int64_t>(value);
+      if (!parse_integer(text, 1e9, options.queue)) return usage("--queue: an integer from 0 is expected");
     } else {
       return usage("unknown option");
     }

@@ -1,0 +1,16 @@
+"""The torch tenant's script as a module: it is no part of the package, since it runs under another Python."""
+
+import importlib.util
+from types import ModuleType
+
+from devicelab import registry
+
+
+def load() -> ModuleType:
+    """A fresh module; importing it needs nothing but the standard library."""
+    spec = importlib.util.spec_from_file_location("torch_tenant", registry.script("torch_tenant.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,195 @@
+"""The torch tenant's script: arrivals, the open loop and its output, without torch; one real model where torch is."""
+
+import argparse
+import importlib.util
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devicelab import registry
+from devicelab.workloads import torch_model
+from devicelab.workloads._requests import parse_requests
+from devicelab.workloads.base import Context
+from tests import tenant_script
+
+MS = 1_000_000
+SECOND = 1_000 * MS
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    return tenant_script.load()
+
+
+class Clock:
+    """Time that passes only by sleeping and working."""
+
+    def __init__(self, script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_000 * SECOND
+        monkeypatch.setattr(script, "now_ns", lambda: self.now)
+        monkeypatch.setattr(script, "wait_until", self.sleep_until)
+
+    def sleep_until(self, at_ns: int) -> None:
+        self.now = max(self.now, at_ns)
+
+    def work(self, *lengths_ns: int) -> Callable[[], None]:
+        left = list(lengths_ns)
+
+        def step() -> None:
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+
+        return step
+
+
+@pytest.fixture
+def clock(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(script, monkeypatch)
+
+
+def test_fixed_arrivals_keep_their_rate_and_end_with_the_window(script: ModuleType) -> None:
+    assert script.arrivals("fixed:4", 1, SECOND) == [0, 250 * MS, 500 * MS, 750 * MS]
+    assert script.arrivals("every:0.4", 1, SECOND) == [0, 400 * MS, 800 * MS]
+    assert script.arrivals("continuous", 1, SECOND) is None
+
+
+@given(seed=st.integers(0, 2**31), rate=st.floats(0.5, 2000))
+def test_poisson_arrivals_are_sorted_inside_the_window_and_repeat_with_their_seed(seed: int, rate: float) -> None:
+    script = tenant_script.load()
+    found = script.arrivals(f"poisson:{rate}", seed, SECOND)
+    assert found == sorted(found)
+    assert all(0 <= at < SECOND for at in found)
+    assert found == script.arrivals(f"poisson:{rate}", seed, SECOND)
+
+
+def test_poisson_arrivals_have_the_rate_and_the_spread_of_a_poisson_process(script: ModuleType) -> None:
+    counts = [len(script.arrivals("poisson:100", seed, SECOND)) for seed in range(400)]
+    mean = sum(counts) / len(counts)
+    variance = sum((count - mean) ** 2 for count in counts) / len(counts)
+    assert mean == pytest.approx(100, abs=2.5)  # 5 standard errors
+    assert variance == pytest.approx(100, rel=0.35)
+
+
+@pytest.mark.parametrize("text", ["fixed:0", "poisson:-1", "every:0", "fixed:x", "sometimes:3", "fixed"])
+def test_arrivals_that_make_no_sense_are_refused(script: ModuleType, text: str) -> None:
+    with pytest.raises((ValueError, KeyError)):
+        script.arrivals(text, 1, SECOND)
+
+
+def test_a_slow_request_delays_those_behind_it_and_their_wait_is_seen(script: ModuleType, clock: Clock) -> None:
+    schedule = [0, 100 * MS, 200 * MS, 300 * MS]
+    done, dropped = script.serve(clock.work(250 * MS, 10 * MS), schedule, clock.now, SECOND, 0)
+    assert done == [
+        (0, 0, 250 * MS),
+        (100 * MS, 250 * MS, 260 * MS),
+        (200 * MS, 260 * MS, 270 * MS),
+        (300 * MS, 300 * MS, 310 * MS),
+    ]
+    assert dropped == []
+
+
+def test_a_full_queue_drops_the_oldest_waiting_request(script: ModuleType, clock: Clock) -> None:
+    schedule = [0, 100 * MS, 200 * MS, 300 * MS, 400 * MS]
+    done, dropped = script.serve(clock.work(350 * MS, 10 * MS), schedule, clock.now, SECOND, 1)
+    assert [scheduled for scheduled, _, _ in done] == [0, 300 * MS, 400 * MS]
+    assert dropped == [100 * MS, 200 * MS]
+
+
+def test_requests_that_never_began_before_the_end_are_dropped(script: ModuleType, clock: Clock) -> None:
+    done, dropped = script.serve(clock.work(700 * MS), [0, 100 * MS, 200 * MS, 300 * MS], clock.now, SECOND, 0)
+    assert len(done) == 2
+    assert dropped == [200 * MS, 300 * MS]
+
+
+def test_a_continuous_tenant_works_without_a_pause_to_the_end(script: ModuleType, clock: Clock) -> None:
+    done, dropped = script.serve(clock.work(300 * MS), None, clock.now, SECOND, 0)
+    assert [start for _, start, _ in done] == [0, 300 * MS, 600 * MS, 900 * MS]
+    assert all(scheduled == start for scheduled, start, _ in done)
+    assert dropped == []
+
+
+@given(lengths=st.lists(st.integers(1, 400 * MS), min_size=1, max_size=30), queue=st.integers(0, 3))
+def test_every_scheduled_request_is_served_once_or_dropped_once(lengths: list[int], queue: int) -> None:
+    script = tenant_script.load()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        clock = Clock(script, monkeypatch)
+        schedule = script.arrivals("poisson:20", 3, SECOND)
+        done, dropped = script.serve(clock.work(*lengths), schedule, clock.now, SECOND, queue)
+    assert sorted([*(scheduled for scheduled, _, _ in done), *dropped]) == schedule
+    assert all(scheduled <= start < end for scheduled, start, end in done)
+    assert all(later[1] >= earlier[2] for earlier, later in itertools.pairwise(done))
+
+
+def test_what_it_prints_is_what_the_workload_reads(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    done = [(k * MS, k * MS + 5, k * MS + 900) for k in range(4500)]
+    args = argparse.Namespace(model="resnet18", arrivals="fixed:1000", duration_s=5.0, stream_priority=-1, threads=1)
+    script.report(args, {"torch": "2.11", "driver": "nvidia 580"}, done, [4600 * MS], 17)
+    output = capsys.readouterr().out
+    got = torch_model.parse(output.encode(), torch_model.Params(model="resnet18"))
+    assert got.flags == ()
+    assert got.metrics["requests"].value == 4500
+    assert got.metrics["dropped"].value == 1
+    assert got.info["driver"] == "nvidia 580"
+    assert '"stream_priority":-1,' in output.splitlines()[0]  # the proof of the leg `stream_priority` reads this
+
+
+def test_the_gate_says_ready_and_waits_for_the_common_start(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready_read, ready_write = os.pipe()
+    go_read, go_write = os.pipe()
+    monkeypatch.setenv("DEVICELAB_READY_FD", str(ready_write))
+    monkeypatch.setenv("DEVICELAB_GO_FD", str(go_read))
+    os.write(go_write, b"123456789\n")
+    assert script.gate() == 123456789
+    assert os.read(ready_read, 16) == b"READY\n"
+    os.close(go_write)
+    with pytest.raises(SystemExit, match="went away"):
+        script.gate()
+    for end in (ready_read, ready_write, go_read):
+        os.close(end)
+
+
+def test_every_model_of_the_workload_is_one_the_script_knows(script: ModuleType) -> None:
+    known = torch_model.Params.model_fields["model"].annotation.__args__  # type: ignore[union-attr]
+    assert set(known) == set(script.MODELS)
+
+
+def test_the_command_line_is_one_the_script_accepts() -> None:
+    params = torch_model.Params(model="resnet50", batch=8, queue=2)
+    line = torch_model.command(params, Context(dir="/lab", python="/opt/env/bin/python", arrivals="every:3", seed=9))
+    assert line.barrier
+    assert line.argv[:2] == ("/opt/env/bin/python", "/lab/torch_tenant.py")
+    # Without torch it gets as far as importing it; a word it does not know would end it before, with exit code 2.
+    argv = [sys.executable, str(registry.script("torch_tenant.py")), *line.argv[2:], "--warmup", "x"]
+    refused = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "--warmup" in refused.stderr
+
+
+def test_wrong_arrivals_end_it_with_a_usage_error_before_torch_is_loaded() -> None:
+    argv = [sys.executable, str(registry.script("torch_tenant.py")), "--model", "resnet18", "--arrivals", "fixed:-1"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--arrivals fixed:-1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed here")
+@pytest.mark.slow
+def test_a_real_product_on_the_cpu_is_served_open_loop() -> None:
+    argv = [
+        sys.executable, str(registry.script("torch_tenant.py")), "--model", "matmul", "--batch", "64", "--device",
+        "cpu", "--warmup", "5", "--arrivals", "fixed:50", "--duration-s", "0.5",
+    ]  # fmt: skip
+    done = subprocess.run(argv, capture_output=True, check=True)
+    got = parse_requests(done.stdout, "torch_tenant")
+    assert got.metrics["requests"].value + got.metrics["dropped"].value == 25
+    assert json.loads(done.stdout.splitlines()[0])["device_name"] == "cpu"
