@@ -281,6 +281,7 @@ def test_many_conditions_go_to_several_figures() -> None:
     assert [name for name in names if name.startswith("k-curves")] == ["k-curves-1", "k-curves-2"]
 
 
+@pytest.mark.slow
 def test_a_million_samples_are_analysed_in_one_go() -> None:
     results = campaign(TRUTH, {"load": ("none", LOADED), "k": (1, 2, 4, 8)}, repetitions=8, inferences=3)
     table = results.sample_tables["kernels"]
