@@ -44,11 +44,11 @@ inline void watch_signals() {
 
 inline bool stopping() { return signals().stop != 0; }
 
-// In a new child: what a program expects.
+// In a new child: what a program expects, whatever we (or a shell that started us in the background) ignore.
 inline void forget_signals() {
   struct sigaction action{};
   action.sa_handler = SIG_DFL;
-  for (int number : kWatched) sigaction(number, &action, nullptr);
+  for (int number = 1; number < 32; ++number) sigaction(number, &action, nullptr);
   sigprocmask(SIG_SETMASK, &signals().original, nullptr);
 }
 
