@@ -1,0 +1,84 @@
+"""Whatever ends the work on a board, it is given back as it was found, and no run is lost or stored twice.
+
+A short selection by default; ``DEVICELAB_ENDINGS=100`` does as many random trials over every kind of board.
+"""
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.integration import endings
+from tests.integration.endings import Bench, Commands, Host, Trial, draw, finished, perform, wait_for
+from tests.sim_fixtures import StartBoard
+
+pytestmark = [pytest.mark.sim, pytest.mark.slow]
+
+_MANY = int(os.environ.get("DEVICELAB_ENDINGS", "0"))
+_SEED = int(os.environ.get("DEVICELAB_ENDINGS_SEED", "1"))
+_KINDS = endings.KINDS if _MANY else ("note10", "qualcomm")
+
+
+def _trials(kind: str) -> list[Trial]:
+    count = _MANY or len(endings.ENDINGS)
+    return [trial for trial in draw(_SEED, count, _KINDS) if trial.kind == kind]
+
+
+@pytest.mark.timeout(4 * 3600 if _MANY else 300)
+@pytest.mark.parametrize("kind", _KINDS)
+def test_a_board_is_given_back_as_it_was_found(kind: str, virtual_board: StartBoard, tmp_path: Path) -> None:
+    bench = Bench(virtual_board(kind, name=kind, abi="x86_64", su=endings.ROOT.get(kind)), tmp_path)
+    outcomes = [perform(bench, trial, tmp_path / f"trial{trial.number}.sqlite") for trial in _trials(kind)]
+    bad = [outcome for outcome in outcomes if outcome.violations]
+    assert not bad, "\n".join(map(str, bad))
+
+
+def test_a_sweep_whose_host_was_killed_is_finished_by_resume_on_a_board(
+    virtual_board: StartBoard, tmp_path: Path
+) -> None:
+    bench = Bench(virtual_board("pixel", name="pixel", abi="x86_64"), tmp_path)
+    _resumed(bench, tmp_path)
+    assert endings.left_behind(bench, bench.fresh) == []
+
+
+def test_a_sweep_whose_host_was_killed_is_finished_by_resume_on_this_machine(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    _resumed(Commands("here", f'address = "local:"\ndir = "{there}"', tmp_path, {}), tmp_path)
+    assert not list((there / "plans").iterdir())
+    assert (there / "state" / "undo.jsonl").read_bytes() == b""
+
+
+def _resumed(commands: Commands, place: Path) -> None:
+    """Kill the host while the second run goes on, come back twice: all runs are stored, each once."""
+    experiment, store = place / "resumed.toml", place / "resumed.sqlite"
+    experiment.write_text(
+        'question = "Is every run stored once?"\nrepetitions = 6\nhold_s = 0.5\nsettle_s = 0.1\n'
+        '[factors]\nload = ["none", "1000 5000 20"]\n',
+        encoding="utf-8",
+    )
+    words = ("sweep", str(experiment), "--store", str(store), "--report", str(place / "report.html"))
+    host = commands.start(*words)
+    assert wait_for(lambda: _runs(store) >= 1 or not host.is_alive())
+    _kill(host)
+    before = _runs(store)
+    assert 1 <= before < 12, commands.said()
+    assert commands.run(*words, "--resume") == 0, commands.said()
+    runs, planned = endings.stored(store)
+    assert (len(runs), len(set(runs)), planned) == (12, 12, 12)
+    assert commands.run(*words, "--resume") == 2, "nothing is left to resume"
+
+
+def _kill(host: Host) -> None:
+    assert host.pid is not None
+    os.kill(host.pid, signal.SIGKILL)
+    assert finished(host) == -signal.SIGKILL
+
+
+def _runs(store: Path) -> int:
+    if store.exists():
+        # Not there yet, or being made at this moment.
+        with contextlib.suppress(Exception):
+            return len(endings.stored(store)[0])
+    return 0
