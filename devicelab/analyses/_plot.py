@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 # M. Okabe and K. Ito, "Color Universal Design"; ordered so that neighbours differ in lightness too.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#8a8a8a"
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from devicelab.model.experiment import Verdict
@@ -204,11 +203,6 @@ def nested_mean(values: ArrayLike, repetition: ArrayLike, *, resamples: int = 20
     return bootstrap(
         (sums, np.bincount(index)), lambda s, n: s.sum(axis=-1) / n.sum(axis=-1), resamples=resamples, seed=seed
     )
-
-
-def per_repetition(frame: pd.DataFrame, value: str, q: float = 0.5) -> "pd.Series[float]":
-    """One figure a run: the quantile of a column of samples within each ``run_id`` (NaN samples left out)."""
-    return frame[["run_id", value]].dropna().groupby("run_id", sort=False)[value].quantile(q)
 
 
 def benjamini_hochberg(p: ArrayLike) -> Floats:

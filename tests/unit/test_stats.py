@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,11 +100,6 @@ def test_samples_that_nest_in_repetitions_widen_the_interval() -> None:
     assert nested.high is not None
     assert nested.high - nested.low > 20 * 0.1 / math.sqrt(4000)
     assert nested.low < 10 < nested.high
-
-
-def test_one_figure_a_repetition_ignores_missing_samples() -> None:
-    frame = pd.DataFrame({"run_id": ["a", "a", "a", "b"], "x": [1.0, np.nan, 3.0, 7.0]})
-    assert s.per_repetition(frame, "x").to_dict() == {"a": 2.0, "b": 7.0}
 
 
 @given(st.lists(st.floats(0, 1), max_size=20))
