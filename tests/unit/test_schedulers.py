@@ -1,0 +1,234 @@
+"""Every scheduler: what it gives the tenants, what it refuses, and when its leg is not to be believed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from devicelab import registry
+from devicelab.errors import ConfigError, DeviceRefusedError
+from devicelab.model.experiment import Tenant
+from devicelab.model.journal import Flag, RunRecord
+from devicelab.schedulers.base import Place, Treatment
+from tests.tenantdata import place, record
+
+THREE = (
+    Tenant(name="A", priority=3, workload="torch_model", params={"model": "vit_b_16"}, deadline_ms=100),
+    Tenant(name="B", priority=2, workload="torch_model", params={"model": "mobilenet_v2"}),
+    Tenant(name="C", priority=1, workload="torch_model", params={"model": "resnet50"}, copies=2),
+)
+PIDS = {"A": 11, "B": 12, "C": 13, "C#2": 14}
+GPU = place("nvidia-server", {"xsched": "/opt/xsched"})
+MIG = [f"MIG-{n}0000000-0000-0000-0000-000000000000" for n in (1, 2, 3)]
+
+CUS = (("A", "0-9"), ("B", "10-19"), ("C", "20-79"), ("C#2", "20-79"))
+
+# A variant that makes sense, for each scheduler, and what its witnesses say when all is well.
+GOOD: dict[str, tuple[str, dict[str, str]]] = {
+    "native": ("", {f"maps {name}": "looked\n" for name in PIDS}),
+    "nice": (
+        "",
+        {f"nice {n}": f"nice {v}\n" for n, v in (("A", 0), ("B", 10), ("C", 19), ("C#2", 19))}
+        | {f"session {n}": f"/autogroup-7 nice {v}\n" for n, v in (("A", 0), ("B", 10), ("C", 19), ("C#2", 19))},
+    ),
+    "mps": ("", {"mps clients": "server 5\n" + "".join(f"client {pid}\n" for pid in PIDS.values())}),
+    "stream_priority": ("", {}),
+    "xsched": (
+        "HPF",
+        {"xserver": "server alive\n" + "".join(f"XQueue (0x{p:x}) from process {p} created\n" for p in PIDS.values())},
+    ),
+    "mig": (
+        ",".join(MIG),
+        {"gpus": "".join(f"  MIG 1g.10gb Device 0: (UUID: {one})\n" for one in MIG)}
+        | {f"environ {n}": f"CUDA_VISIBLE_DEVICES={MIG[i]}\n" for n, i in (("A", 0), ("B", 1), ("C", 2), ("C#2", 2))},
+    ),
+    "cu_mask": (
+        "0-9,10-19,20-79",
+        {f"environ {n}": f"HSA_CU_MASK=0:{part}\n" for n, part in CUS},
+    ),
+}  # fmt: skip
+STREAMS = {
+    name: f'{{"tool":"torch_tenant","stream_priority":{-1 if name == "A" else 0},"threads":1}}\n' for name in PIDS
+}
+
+
+def treat(name: str, variant: str, tenants: Sequence[Tenant] = THREE, where: Place = GPU) -> Treatment:
+    treatment: Treatment = registry.module("schedulers", name).treat(variant, tenants, where)
+    return treatment
+
+
+def verify(name: str, variant: str, seen: RunRecord, tenants: Sequence[Tenant] = THREE) -> tuple[Flag, ...]:
+    flags: tuple[Flag, ...] = registry.module("schedulers", name).verify(variant, tenants, seen)
+    return flags
+
+
+def good(name: str, **changes: Any) -> RunRecord:
+    return record(PIDS, {**GOOD[name][1], **changes.pop("witnesses", {})}, stdout=STREAMS, **changes)
+
+
+def test_every_scheduler_is_tested_here() -> None:
+    assert set(GOOD) == set(registry.names("schedulers"))
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_treatment_that_was_seen_raises_no_flag(name: str) -> None:
+    assert verify(name, GOOD[name][0], good(name)) == ()
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_tenant_is_treated_and_nothing_else_is_switched_on(name: str) -> None:
+    treatment = treat(name, GOOD[name][0])
+    assert set(treatment.tenants) == {"A", "B", "C"}
+    for given in treatment.tenants.values():
+        assert {"LD_PRELOAD", "XSCHED_*", "CUDA_MPS_*", "HSA_CU_MASK"} <= set(given.env_scrub)
+    names = [witness.name for witness in treatment.witnesses]
+    assert len(names) == len(set(names))
+    if name != "stream_priority":  # which its tenants prove themselves
+        assert set(GOOD[name][1]) <= set(names)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_step_can_be_undone(name: str) -> None:
+    for step in treat(name, GOOD[name][0]).steps:
+        assert step.kind == "command"
+        assert step.undo is not None
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if name != "stream_priority"])
+def test_a_treatment_that_nobody_saw_makes_the_leg_invalid(name: str) -> None:
+    for witnesses in ({}, dict.fromkeys(GOOD[name][1])):
+        (flag,) = verify(name, GOOD[name][0], record(PIDS, witnesses, stdout=STREAMS))
+        assert flag.code == "scheduler-not-seen"
+        assert flag.detail.startswith(name)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_one_copy_without_the_treatment_makes_the_leg_invalid(name: str) -> None:
+    """The record of a run in which the second copy of C is the one that nobody treated."""
+    said = dict(GOOD[name][1])
+    said = {key: text for key, text in said.items() if not key.endswith("C#2")}
+    said = {key: "\n".join(line for line in text.split("\n") if "14" not in line) for key, text in said.items()}
+    streams = {**STREAMS, "C#2": STREAMS["A"]}
+    (flag,) = verify(name, GOOD[name][0], record(PIDS, said, stdout=streams))
+    assert "C#2" in flag.detail
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_tenant_alone_is_judged_by_itself(name: str) -> None:
+    seen = record({"B": 12}, GOOD[name][1], stdout=STREAMS)
+    assert verify(name, GOOD[name][0], seen) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        ("native", "fast"),
+        ("nice", "0"), ("nice", "20"), ("nice", "-5"), ("nice", "low"), ("nice", "²"),
+        ("mps", "0"), ("mps", "101"), ("mps", "half"), ("mps", "$(reboot)"),
+        ("stream_priority", "-5"),
+        ("xsched", "GBL"), ("xsched", "hpf"), ("xsched", "HPF; reboot"),
+        ("mig", ""), ("mig", "0"), ("mig", "GPU-1"), ("mig", ",".join(MIG[:2])), ("mig", MIG[0] + ";reboot"),
+        ("cu_mask", ""), ("cu_mask", "0-9"), ("cu_mask", "0-9,10-19,x"), ("cu_mask", "0-9,10-19,20-79,80-99"),
+    ],
+)  # fmt: skip
+def test_a_variant_that_makes_no_sense_is_refused(name: str, variant: str) -> None:
+    with pytest.raises(ConfigError):
+        treat(name, variant)
+
+
+def test_native_finds_a_foreign_scheduler_in_a_tenant() -> None:
+    maps = "7f0000 r-xp 00000000 08:01 9 /opt/xsched/lib/libshimcuda.so\nlooked\n"
+    (flag,) = verify("native", "", good("native", witnesses={"maps B": maps}))
+    assert "B has libshimcuda.so loaded" in flag.detail
+
+
+def test_niceness_is_spread_evenly_over_the_ranks() -> None:
+    given = {name: one.nice for name, one in treat("nice", "").tenants.items()}
+    assert given == {"A": 0, "B": 10, "C": 19}
+    assert {name: one.nice for name, one in treat("nice", "6").tenants.items()} == {"A": 0, "B": 3, "C": 6}
+    equals = (THREE[0], THREE[1].model_copy(update={"priority": 3}))
+    assert {one.nice for one in treat("nice", "", equals).tenants.values()} == {0}
+
+
+def test_a_niceness_the_session_does_not_share_is_no_niceness() -> None:
+    seen = good("nice", witnesses={"session C": "/autogroup-9 nice 0\n"})
+    (flag,) = verify("nice", "", seen)
+    assert "session of C had niceness 0 instead of 19" in flag.detail
+
+
+def test_a_kernel_without_autogroups_is_judged_by_the_process() -> None:
+    quiet = {key: ("" if key.startswith("session") else text) for key, text in GOOD["nice"][1].items()}
+    assert verify("nice", "", record(PIDS, quiet)) == ()
+
+
+def test_an_inherited_niceness_is_named_as_the_likely_cause() -> None:
+    (flag,) = verify("nice", "", good("nice", witnesses={"nice A": "nice 5\n"}))
+    assert "A ran at niceness 5 instead of 0; was devicelab itself started with it?" in flag.detail
+
+
+def test_mps_gives_the_less_important_a_share_or_a_lower_priority() -> None:
+    def extra(variant: str) -> dict[str, dict[str, str]]:
+        given = treat("mps", variant).tenants
+        return {n: {k: v for k, v in one.env.items() if not k.endswith("DIRECTORY")} for n, one in given.items()}
+
+    assert extra("") == {"A": {}, "B": {}, "C": {}}
+    share = {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": "40"}
+    assert extra("40") == {"A": {}, "B": share, "C": share}
+    below = {"CUDA_MPS_CLIENT_PRIORITY": "1"}
+    assert extra("priority") == {"A": {}, "B": below, "C": below}
+    assert treat("mps", "stream").tenants["A"].params == {"stream_priority": -1}
+    where = {one.env["CUDA_MPS_PIPE_DIRECTORY"] for one in treat("mps", "").tenants.values()}
+    assert where == {"/var/tmp/devicelab-1000/mps/pipe"}
+
+
+def test_a_daemon_or_server_that_ended_early_makes_the_leg_invalid() -> None:
+    (flag,) = verify("mps", "", good("mps", restored=("the daemon had ended before\n",)))
+    assert "ended before the tenants did" in flag.detail
+    (flag,) = verify("xsched", "HPF", good("xsched", restored=("", "the server had ended before\n")))
+    assert "ended before the tenants did" in flag.detail
+
+
+def test_xsched_in_front_of_cuda_by_library_path_and_of_hip_by_preload() -> None:
+    env = treat("xsched", "").tenants["A"].env
+    assert env["LD_LIBRARY_PATH"] == "/opt/xsched/lib"
+    assert "LD_PRELOAD" not in env
+    assert env["XSCHED_SCHEDULER"] == "GLB"  # preloading alone schedules nothing
+    assert env["XSCHED_AUTO_XQUEUE"] == "ON"
+    assert int(env["XSCHED_AUTO_XQUEUE_BATCH_SIZE"]) <= int(env["XSCHED_AUTO_XQUEUE_THRESHOLD"])
+    amd = treat("xsched", "LAX", where=place("amd-server", {"xsched": "/opt/xsched"})).tenants["A"].env
+    assert amd["LD_PRELOAD"] == "/opt/xsched/lib/libshimhip.so"
+    assert "LD_LIBRARY_PATH" not in amd
+    priorities = [one.env["XSCHED_AUTO_XQUEUE_PRIORITY"] for one in treat("xsched", "").tenants.values()]
+    assert priorities == ["3", "2", "1"]
+    assert "XSCHED_AUTO_XQUEUE_DEADLINE" in env
+    assert "XSCHED_AUTO_XQUEUE_DEADLINE" not in treat("xsched", "").tenants["B"].env
+
+
+def test_xsched_needs_a_prefix_and_a_gpu() -> None:
+    with pytest.raises(ConfigError, match="where is XSched installed") as caught:
+        treat("xsched", "", where=place("nvidia-server"))
+    assert "prefixes" in str(caught.value)
+    with pytest.raises(DeviceRefusedError, match="NVIDIA or AMD"):
+        treat("xsched", "", where=place("linux", {"xsched": "/opt/xsched"}))
+
+
+def test_xsched_is_not_seen_when_the_server_is_dead_or_a_pid_has_no_queue() -> None:
+    log = GOOD["xsched"][1]["xserver"]
+    (flag,) = verify("xsched", "HPF", good("xsched", witnesses={"xserver": log.replace("server alive\n", "")}))
+    assert "not alive" in flag.detail
+    (flag,) = verify("xsched", "HPF", good("xsched", witnesses={"xserver": log.replace("process 12 ", "process 99 ")}))
+    assert "no XQueue for B (pid 12)" in flag.detail
+
+
+def test_a_mig_device_that_is_not_there_is_named() -> None:
+    (flag,) = verify("mig", ",".join(MIG), good("mig", witnesses={"gpus": "GPU 0: H100\n"}))
+    assert MIG[0] in flag.detail
+    one = treat("mig", MIG[0]).tenants
+    assert {given.env["CUDA_VISIBLE_DEVICES"] for given in one.values()} == {MIG[0]}
+
+
+def test_stream_priorities_are_for_tenants_that_have_streams() -> None:
+    with pytest.raises(DeviceRefusedError, match="torch_model"):
+        treat("stream_priority", "", (Tenant(name="x", workload="cpu_tenant"),))
+    given = {name: one.params["stream_priority"] for name, one in treat("stream_priority", "").tenants.items()}
+    assert given == {"A": -1, "B": 0, "C": 0}

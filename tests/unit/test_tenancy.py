@@ -1,0 +1,260 @@
+"""From tenants and legs to the programs of a run."""
+
+from typing import Any
+
+import pytest
+
+from devicelab import gauge, plan, tenancy
+from devicelab.errors import ConfigError
+from devicelab.model.experiment import Tenant
+from devicelab.model.journal import Samples
+from devicelab.model.tree import Node
+from tests.tenantdata import cell, experiment, place, record, tenants
+
+
+@pytest.mark.parametrize(
+    ("level", "leg"),
+    [
+        ("native", tenancy.Leg("native", "", alone=False)),
+        ("xsched:HPF", tenancy.Leg("xsched", "HPF", alone=False)),
+        ("standalone", tenancy.Leg("native", "", alone=True)),
+        ("standalone+mps", tenancy.Leg("mps", "", alone=True)),
+        ("standalone+xsched:LAX", tenancy.Leg("xsched", "LAX", alone=True)),
+        ("mig:MIG-1,MIG-2", tenancy.Leg("mig", "MIG-1,MIG-2", alone=False)),
+    ],
+)
+def test_a_level_of_scheduler_is_a_leg(level: str, leg: tenancy.Leg) -> None:
+    assert tenancy.parse_leg(level) == leg
+
+
+@pytest.mark.parametrize("level", ["xshed", "standalone+mpss", "base", "_shared", "3", "standalonely"])
+def test_an_unknown_scheduler_is_named_with_those_that_exist(level: str) -> None:
+    with pytest.raises(ConfigError, match="no scheduler named") as caught:
+        tenancy.parse_leg(level)
+    assert "xsched" in str(caught.value)
+
+
+def levels_of(found: tuple[Any, ...]) -> list[dict[str, Any]]:
+    return [dict(one.levels) for one in found]
+
+
+def test_standalone_is_a_cell_for_each_tenant_and_only_the_pressed_one_keeps_the_pressure() -> None:
+    of = experiment(factors={"scheduler": ("standalone", "native"), "pressure": ("copies:2", "copies:4")})
+    assert levels_of(plan.cells(of)) == [
+        {"scheduler": "standalone", "tenant": "high"},
+        {"scheduler": "standalone", "pressure": "copies:2", "tenant": "low"},
+        {"scheduler": "standalone", "pressure": "copies:4", "tenant": "low"},
+        {"scheduler": "native", "pressure": "copies:2"},
+        {"scheduler": "native", "pressure": "copies:4"},
+    ]
+
+
+def test_without_a_scheduler_tenants_share_natively() -> None:
+    assert levels_of(plan.cells(experiment(factors={"pressure": ("copies:2",)}))) == [
+        {"scheduler": "native", "pressure": "copies:2"}
+    ]
+
+
+def test_the_least_important_tenant_is_pressed() -> None:
+    assert tenancy.pressed(tenants()).name == "low"
+    equal = (Tenant(name="a", workload="cpu_tenant"), Tenant(name="b", workload="cpu_tenant"))
+    assert tenancy.pressed(equal).name == "b"
+
+
+@pytest.mark.parametrize(
+    ("pressure", "copies", "params"),
+    [("copies:3", 3, {}), ("4", 4, {}), (5, 5, {}), ("batch:64", 1, {"batch": 64}), (None, 1, {})],
+)
+def test_pressure_is_copies_or_batch_of_the_pressed_tenant(pressure: Any, copies: int, params: dict[str, Any]) -> None:
+    levels = {} if pressure is None else {"pressure": pressure}
+    high, low = tenancy.everyone(cell(**levels), experiment())
+    assert (low.copies, low.params) == (copies, params)
+    assert (high.copies, high.params) == (1, {})
+
+
+@pytest.mark.parametrize(
+    "pressure", ["copies:0", "copies:9999", "batch:x", "batch:99999999999", "speed:2", "", "-1", "1.5"]
+)
+def test_pressure_that_makes_no_sense_is_refused(pressure: str) -> None:
+    with pytest.raises(ConfigError, match="pressure"):
+        tenancy.everyone(cell(pressure=pressure), experiment())
+
+
+def crowd(of: Any = None, repetition: int = 0, kind: str = "linux", **levels: Any) -> tenancy.Crowd:
+    return tenancy.crowd(cell(**levels), repetition, of or experiment(), place(kind))
+
+
+def test_copies_are_programs_of_their_own() -> None:
+    found = crowd(scheduler="native", pressure="copies:3")
+    assert [program.name for program in found.programs] == ["high", "low", "low#2", "low#3"]
+    assert len({program.argv for program in found.programs}) == 4  # each has arrivals of its own
+
+
+def seeds(found: tenancy.Crowd) -> dict[str, str]:
+    return {program.name: program.argv[program.argv.index("--seed") + 1] for program in found.programs}
+
+
+def test_arrivals_are_the_same_in_every_leg_of_a_repetition_and_new_in_the_next() -> None:
+    native = seeds(crowd(scheduler="native", pressure="copies:2"))
+    assert seeds(crowd(scheduler="nice", pressure="copies:2")) == native
+    assert seeds(crowd(scheduler="nice:5", pressure="copies:4"))["high"] == native["high"]
+    alone = seeds(crowd(scheduler="standalone", tenant="high"))
+    assert alone == {"high": native["high"]}
+    later = seeds(crowd(scheduler="native", pressure="copies:2", repetition=1))
+    assert not set(later.values()) & set(native.values())
+    assert len(set(native.values())) == 3
+    other = experiment(seed=2)
+    assert seeds(crowd(other, scheduler="native", pressure="copies:2")) != native
+
+
+def test_a_tenant_alone_is_treated_as_it_is_beside_the_others() -> None:
+    beside = {p.name: p.nice for p in crowd(scheduler="nice", pressure="copies:2").programs}
+    alone = {p.name: p.nice for p in crowd(scheduler="standalone+nice", pressure="copies:2", tenant="low").programs}
+    assert beside == {"high": 0, "low": 19, "low#2": 19}
+    assert alone == {"low": 19, "low#2": 19}
+
+
+def test_witnesses_of_tenants_that_do_not_run_are_left_out() -> None:
+    found = crowd(scheduler="standalone", tenant="high")
+    assert [witness.name for witness in found.witnesses] == ["maps high"]
+    together = crowd(scheduler="native", pressure="copies:2")
+    assert [witness.name for witness in together.witnesses] == ["maps high", "maps low", "maps low#2"]
+
+
+def test_tenants_wait_at_the_barrier_with_patience_and_on_their_cores() -> None:
+    of = experiment(tenants=tenants(cores="2-3"))
+    high, low = crowd(of, scheduler="native").programs
+    assert high.cpus == (2, 3)
+    assert low.cpus is None
+    assert high.barrier
+    assert high.ready_timeout_ms >= 120_000
+    assert high.timeout_ms > of.duration_s * 1000
+
+
+def test_what_would_switch_a_scheduler_on_is_scrubbed_in_every_leg() -> None:
+    for leg in ("native", "nice"):
+        for program in crowd(scheduler=leg).programs:
+            assert {"LD_PRELOAD", "XSCHED_*", "CUDA_MPS_*"} <= set(program.env_scrub)
+
+
+@pytest.mark.parametrize(
+    ("params", "place_of_mistake"),
+    [
+        ({"work_us": -1}, "work_us"),
+        ({"speed": 3}, "speed"),
+        ({"work_us": "fast"}, "work_us"),
+        ({"queue": 1.5}, "queue"),
+    ],
+)
+def test_a_wrong_parameter_is_told_with_the_tenants_name(params: dict[str, Any], place_of_mistake: str) -> None:
+    with pytest.raises(ConfigError, match=f"tenant high: {place_of_mistake}"):
+        crowd(experiment(tenants=tenants(params=params)), scheduler="native")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "low"},
+        {"name": "a#2"},
+        {"name": "a b"},
+        {"name": ""},
+        {"name": "../x"},
+        {"arrivals": "often"},
+        {"arrivals": "fixed:0"},
+        {"arrivals": "fixed:-3"},
+        {"arrivals": "poisson:1e99"},
+        {"arrivals": "every:99999999999999999999"},
+        {"copies": 0},
+        {"copies": 5000},
+        {"targets": {"p98_ms": "< 5"}},
+        {"targets": {"p99_ms": "about 5"}},
+        {"targets": {"p99_ms": "< 5 ms"}},
+    ],
+)
+def test_mistakes_in_tenants_are_told_before_a_device_is_touched(change: dict[str, Any]) -> None:
+    of = experiment(tenants=tenants(**change))
+    with pytest.raises(ConfigError):
+        plan.make(of, place(), campaign="c", holder="h")
+
+
+def test_a_good_experiment_is_planned() -> None:
+    planned = plan.make(experiment(), place(), campaign="c", holder="h")
+    assert planned.runs == 4 * 3
+    assert set(planned.programs) == {"agent", "cpu_tenant"}
+    assert planned.files == ()
+
+
+GOOD = (
+    '{"tool":"cpu_tenant","duration_s":4.0}\n{"requests":{"scheduled_ns":[0],"start_ns":[1],"end_ns":[9]}}\n'
+    '{"end":true,"requests":1,"dropped_scheduled_ns":[]}\n'
+)
+
+
+def test_a_tenant_whose_output_is_unusable_flags_the_run_with_its_last_words() -> None:
+    seen = record({"high": 5, "low": 6}, {"maps high": "looked\n", "maps low": "looked\n"}, stdout={"low": GOOD})
+    programs = (
+        seen.programs[0].model_copy(update={"stderr_tail": "Traceback\nOutOfMemoryError: 80 GiB\n"}),
+        seen.programs[1],
+    )
+    measured, flags = tenancy.judge(
+        seen.model_copy(update={"programs": programs}), cell(scheduler="native"), experiment()
+    )
+    assert set(measured) == {"low"}
+    assert [flag.code for flag in flags] == ["output-unusable"]
+    assert "high" in flags[0].detail
+    assert "OutOfMemoryError: 80 GiB" in flags[0].detail
+
+
+def test_copies_are_measured_each_and_say_only_once_what_they_are() -> None:
+    names = ("high", "low", "low#2")
+    seen = record(dict.fromkeys(names, 7), {f"maps {n}": "looked\n" for n in names}, stdout=dict.fromkeys(names, GOOD))
+    measured, flags = tenancy.judge(seen, cell(scheduler="native", pressure="copies:2"), experiment())
+    assert flags == ()
+    assert set(measured) == set(names)
+    assert measured["low"].info
+    assert not measured["low#2"].info
+
+
+def test_nvidia_servers_are_gauged_within_the_window_and_others_by_their_nodes() -> None:
+    (witness,) = gauge.witnesses(place("nvidia-server").facts, 60)
+    assert witness.argv[:3] == ("timeout", "57", "nvidia-smi")
+    found = crowd(scheduler="native", kind="nvidia-server")
+    assert found.witnesses[-1].name == gauge.PROGRAM
+    node = Node(path="/sys/class/drm/card1/device/gpu_busy_percent", text="3\n")
+    amd = tenancy.crowd(cell(scheduler="native"), 0, experiment(), place("amd-server", nodes=(node,)))
+    assert amd.sample == (node.path,)
+    assert gauge.PROGRAM not in [witness.name for witness in amd.witnesses]
+
+
+def test_the_busiest_card_is_the_one_the_tenants_share() -> None:
+    text = "0, 2, 345, 30, 70.1\n1, 90, 1980, 60, 400.5\n0, 0, 345, 30, 70\n1, 100, 1980, 62, [N/A]\nnoise\n1, 5\n"
+    got = gauge.parse(text)
+    assert got is not None
+    assert got.info == {"gpu_index": 1}
+    assert got.metrics["gpu_use_pct"].value == 95
+    assert got.metrics["gpu_power_w"].value == 400.5
+
+
+@pytest.mark.parametrize("text", ["", "No devices were found\n", "0, [N/A], [N/A], [N/A], [N/A]\n", ",,,,\n" * 3])
+def test_a_gauge_that_says_nothing_gives_no_figure(text: str) -> None:
+    assert gauge.parse(text) is None
+
+
+def test_sampled_gauges_are_read_from_the_evidence() -> None:
+    seen = record({"high": 5})
+    nodes = {
+        "/sys/class/drm/card0/device/gpu_busy_percent": ("1", "3"),
+        "/sys/class/drm/card1/device/gpu_busy_percent": ("80 %", None),
+        "/sys/class/drm/card1/device/other": ("100", "100"),
+    }
+    got = gauge.read(seen.model_copy(update={"samples": Samples(nodes=nodes)}))
+    assert got is not None
+    assert got.metrics["gpu_use_pct"].value == 80
+    assert gauge.read(seen) is None
+
+
+def test_what_the_tenants_need_on_the_device() -> None:
+    assert tenancy.native_programs(experiment()) == ("cpu_tenant",)
+    assert tenancy.files(experiment()) == ()
+    torch = experiment(tenants=(Tenant(name="m", workload="torch_model", params={"model": "resnet18"}),))
+    assert tenancy.files(torch) == ("torch_tenant.py",)
