@@ -81,7 +81,7 @@ class Execution {
   }
 
   int begin() {
-    int error = lock_.take(state_, "lock", false);
+    int error = lock_state(&lock_, state_, boot_);
     if (error == EWOULDBLOCK) {
       AgentInfo other = AgentInfo::read(state_, &arena_);
       Lease theirs = Lease::read(state_, &arena_);

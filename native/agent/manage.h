@@ -204,7 +204,7 @@ inline int restore(Text state, bool force, bool forget) {
   RestoreAnswer answer;
   answer.boot = boot_id(&arena);
   Lock lock;
-  int error = lock.take(state, "lock", false);
+  int error = lock_state(&lock, state, answer.boot);
   if (error == EWOULDBLOCK) {
     AgentInfo info = AgentInfo::read(state, &arena);
     if (!force) {

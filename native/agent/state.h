@@ -145,4 +145,16 @@ struct AgentInfo {
   }
 };
 
+// Takes the lock of the agents. One that has just died may have left a fork behind that had not yet become a program:
+// it has the lock too and ends at once. Returns 0, EWOULDBLOCK if an agent is at work, or another errno.
+inline int lock_state(Lock* lock, Text dir, Text boot_id) {
+  int64_t deadline = mono_ns() + 2 * kSecond;
+  for (;;) {
+    int error = lock->take(dir, "lock", false);
+    Arena scratch;
+    if (error != EWOULDBLOCK || AgentInfo::read(dir, &scratch).alive(boot_id) || mono_ns() >= deadline) return error;
+    sleep_ns(5 * kMs);
+  }
+}
+
 }  // namespace agent
