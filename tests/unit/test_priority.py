@@ -1,0 +1,319 @@
+"""What the priority analysis concludes from campaigns with known truth."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from devicelab import targets
+from devicelab.analyses import _stats, priority
+from devicelab.analyses._priority_data import jain, load
+from devicelab.analyses._priority_figure_of import figure_of
+from devicelab.analyses._priority_verdicts import judge
+from devicelab.errors import ConfigError
+from devicelab.model.experiment import Finding, Verdict
+from devicelab.model.journal import Flag
+from tests.klodata import FrameResults
+from tests.tenantdata import campaign, experiment, tenants
+
+# Times of the important tenant over standalone, by leg.
+SLOWER = {"standalone": 1.0, "native": 8.0, "nice": 1.2, "standalone+nice": 1.05}
+
+
+def response(scheduler: str, tenant: str, rng: np.random.Generator, n: int) -> np.ndarray:
+    return SLOWER[scheduler] * rng.normal(5, 0.1, n) if tenant == "high" else rng.normal(9, 0.2, n)
+
+
+def throughput(scheduler: str, tenant: str) -> float:
+    return {"native": 50.0, "nice": 40.0}.get(scheduler, 100.0) if tenant == "low" else 100.0
+
+
+def by_claim(findings: tuple[Finding, ...]) -> dict[str, Finding]:
+    found = {finding.claim: finding for finding in findings}
+    assert len(found) == len(findings)
+    return found
+
+
+def concluded(results: FrameResults) -> dict[str, Finding]:
+    return by_claim(priority.analyse(results))
+
+
+HURTS = "does native sharing hurt high (P99 over standalone) at pressure copies:2?"
+NATIVE = "native at pressure copies:2: high p99_ratio < 2"
+NICE = "nice at pressure copies:2: high p99_ratio < 2"
+
+
+@pytest.fixture(scope="module")
+def results() -> FrameResults:
+    return campaign(experiment(), response, throughput=throughput)
+
+
+def test_a_scheduler_that_keeps_its_target_where_native_hurts_passes(results: FrameResults) -> None:
+    got = concluded(results)
+    assert got[HURTS].verdict == "yes"
+    assert got[HURTS].estimate == pytest.approx(8, rel=0.05)
+    assert got[NATIVE].verdict == "no"
+    assert got[NICE].verdict == "pass"
+    assert got[NICE].estimate == pytest.approx(1.2, rel=0.05)
+    assert got["nice at pressure copies:2: low share_pct > 30"].verdict == "pass"
+    assert got["nice at pressure copies:2: low share_pct > 30"].estimate == pytest.approx(40, abs=0.5)
+
+
+def test_native_sharing_answers_and_never_fails(results: FrameResults) -> None:
+    verdicts = {f.verdict for f in priority.analyse(results) if f.claim.startswith("native")}
+    assert not verdicts & {"pass", "fail"}
+
+
+def test_a_scheduler_that_breaks_its_target_fails() -> None:
+    got = concluded(campaign(experiment(), lambda s, t, rng, n: response("native" if s == "nice" else s, t, rng, n)))
+    assert got[NICE].verdict == "fail"
+
+
+def test_where_native_does_not_hurt_a_kept_target_says_nothing() -> None:
+    got = concluded(campaign(experiment(), lambda _, t, rng, n: response("standalone", t, rng, n)))
+    assert got[HURTS].verdict == "no"
+    assert got[NICE].verdict == "cannot tell here"
+    assert any("does not visibly hurt" in reason for reason in got[NICE].reasons)
+
+
+def test_a_broken_target_is_a_failure_even_where_native_does_not_hurt() -> None:
+    def odd(scheduler: str, tenant: str, rng: np.random.Generator, n: int) -> np.ndarray:
+        return response({"nice": "native", "native": "standalone"}.get(scheduler, scheduler), tenant, rng, n)
+
+    assert concluded(campaign(experiment(), odd))[NICE].verdict == "fail"
+
+
+def test_without_a_native_leg_a_kept_target_says_nothing() -> None:
+    of = experiment(factors={"scheduler": ("standalone", "nice"), "pressure": ("copies:2",)})
+    assert concluded(campaign(of, response))[NICE].verdict == "cannot tell here"
+
+
+def test_a_bound_inside_the_interval_is_inconclusive() -> None:
+    of = experiment(tenants=tenants(targets={"p99_ratio": "< 1.2"}))
+    got = concluded(campaign(of, response))
+    assert got["nice at pressure copies:2: high p99_ratio < 1.2"].verdict == "inconclusive"
+
+
+def test_few_requests_give_no_bounds_for_a_p99() -> None:
+    got = concluded(campaign(experiment(repetitions=3), response, requests=100))
+    assert got[HURTS].verdict == "insufficient n"
+    assert got[NICE].verdict == "insufficient n"
+    assert got[NICE].low is None
+    assert got[NICE].n == 300
+
+
+def test_two_repetitions_give_no_bounds_for_a_throughput() -> None:
+    got = concluded(campaign(experiment(repetitions=2), response))
+    assert got["nice at pressure copies:2: low share_pct > 30"].verdict == "insufficient n"
+
+
+def test_a_repetition_that_differs_widens_the_interval_of_a_quantile() -> None:
+    calm = load(campaign(experiment(), response))["high", "nice", "copies:2"].quantile_ms(0.99)
+    count = iter(range(1000))
+
+    def restless(scheduler: str, tenant: str, rng: np.random.Generator, n: int) -> np.ndarray:
+        times = response(scheduler, tenant, rng, n)
+        return times * (3 if scheduler == "nice" and tenant == "high" and next(count) == 0 else 1)
+
+    wide = load(campaign(experiment(), restless))["high", "nice", "copies:2"].quantile_ms(0.99)
+    assert calm.high is not None
+    assert wide.low is not None
+    assert wide.high is not None
+    assert wide.low < calm.high < 10 < wide.high
+
+
+def test_a_ratio_has_the_bounds_of_the_worst_corners(results: FrameResults) -> None:
+    services = load(results)
+    alone, shared = services["high", "standalone", ""], services["high", "nice", "copies:2"]
+    got = figure_of(shared, "p99_ratio", services)
+    above, below = shared.quantile_ms(0.99), alone.quantile_ms(0.99)
+    assert got.low == pytest.approx(above.low / below.high)
+    assert got.high == pytest.approx(above.high / below.low)
+
+
+def test_a_leg_whose_treatment_was_not_seen_is_invalid_with_the_reason() -> None:
+    def not_seen(scheduler: str, _repetition: int) -> tuple[Flag, ...]:
+        return (Flag(code="scheduler-not-seen", detail="nice: odd"),) if scheduler == "nice" else ()
+
+    got = concluded(campaign(experiment(), response, flags=not_seen))
+    assert got[NICE].verdict == "invalid"
+    assert got[NICE].estimate is None
+    assert got[NICE].reasons == ("3 of 3 runs are invalid", "scheduler-not-seen: nice: odd")
+    assert got["nice at pressure copies:2: low share_pct > 30"].verdict == "invalid"
+    assert got[NATIVE].verdict == "no"  # the other legs go on
+
+
+def test_an_invalid_run_is_left_out_and_said() -> None:
+    def once(scheduler: str, repetition: int) -> tuple[Flag, ...]:
+        return (Flag(code="timeout", detail="low"),) if scheduler == "nice" and repetition == 1 else ()
+
+    got = concluded(campaign(experiment(repetitions=4), response, flags=once))[NICE]
+    assert got.verdict == "pass"
+    assert got.n == 3 * 400
+    assert "1 of 4 runs are invalid" in got.reasons
+
+
+def test_without_any_valid_run_every_target_is_invalid() -> None:
+    got = priority.analyse(campaign(experiment(), response, flags=lambda *_: (Flag(code="x", detail="y"),)))
+    assert {finding.verdict for finding in got} == {"insufficient n", "invalid"}
+    assert priority.figures(campaign(experiment(), response, flags=lambda *_: (Flag(code="x", detail="y"),))) == ()
+
+
+def test_an_experiment_without_tenants_has_nothing_to_say(results: FrameResults) -> None:
+    none = experiment(tenants=(), factors={})
+    assert priority.analyse(FrameResults(none, results.run_rows, results.metric_rows)) == ()
+
+
+def test_starvation_is_seconds_without_a_completion_beyond_those_alone() -> None:
+    claim = "{} at pressure copies:2: is low, the least important, starved (whole seconds without a completion)?"
+
+    def empty(scheduler: str, tenant: str) -> float:
+        return 3.0 if scheduler == "nice" and tenant == "low" else 0.0
+
+    got = concluded(campaign(experiment(), response, empty=empty))
+    assert got[claim.format("nice")].verdict == "yes"
+    assert got[claim.format("nice")].estimate == 3
+    assert got[claim.format("native")].verdict == "no"
+    rare = concluded(campaign(experiment(), response, empty=lambda _, tenant: 3.0 * (tenant == "low")))
+    assert rare[claim.format("nice")].verdict == "no"
+    assert any("alone it has up to 3" in reason for reason in rare[claim.format("nice")].reasons)
+
+
+def test_fairness_is_jains_index_over_shares_of_standalone(results: FrameResults) -> None:
+    got = concluded(results)[
+        "native at pressure copies:2: fairness (Jain's index over shares of standalone throughput)"
+    ]
+    assert got.estimate == pytest.approx(1.5**2 / (2 * 1.25), rel=1e-3)
+    assert "low: 50% of its standalone throughput" in got.reasons
+
+
+@pytest.mark.parametrize(("shares", "index"), [([1, 1, 1], 1), ([1, 0, 0, 0], 0.25), ([5], 1), ([2, 1], 0.9)])
+def test_jains_index(shares: list[float], index: float) -> None:
+    assert jain(np.array(shares, float)) == pytest.approx(index)
+
+
+def test_jains_index_of_nothing_is_unknown() -> None:
+    assert np.isnan(jain(np.zeros(3)))
+
+
+def test_dropped_and_missed_requests_are_counted_per_run() -> None:
+    of = experiment(tenants=tenants(targets={"dropped": "<= 0", "missed": "<= 2"}, params={"queue": 1}))
+    got = concluded(campaign(of, response, dropped=lambda scheduler, _: 2 if scheduler == "nice" else 0))
+    assert got["nice at pressure copies:2: high dropped <= 0"].verdict == "fail"
+    assert got["nice at pressure copies:2: high dropped <= 0"].estimate == 2
+    assert got["nice at pressure copies:2: high missed <= 2"].verdict == "pass"
+    assert got["native at pressure copies:2: high missed <= 2"].estimate == 400  # all beyond the deadline of 20 ms
+
+
+def test_a_request_that_still_waits_at_the_end_counts_with_what_it_had_waited() -> None:
+    services = load(campaign(experiment(), response, dropped=lambda *_: 50))
+    waiting = services["high", "nice", "copies:2"]
+    assert waiting.response_ns.size == 3 * 450
+    assert waiting.quantile_ms(0.99).estimate > 3000  # the window is 4 s, the first of them were due at its beginning
+    assert waiting.service_ns.size == 3 * 400
+    queued = experiment(tenants=tenants(params={"queue": 1}))
+    dropped = load(campaign(queued, response, dropped=lambda *_: 50))["high", "nice", "copies:2"]
+    assert dropped.response_ns.size == 3 * 400  # a full queue drops; those never have a response
+
+
+def test_preemption_is_service_time_less_its_standalone_median(results: FrameResults) -> None:
+    services = load(results)
+    got = figure_of(services["high", "native", "copies:2"], "preemption_p50_ms", services)
+    assert got.estimate == pytest.approx((8 - 1) * 5 / 2, rel=0.02)  # half of the response is service
+    assert got.low is not None
+    tail = figure_of(services["high", "native", "copies:2"], "preemption_p99_ms", services)
+    assert tail.estimate > got.estimate
+    own = figure_of(services["high", "standalone", ""], "preemption_p50_ms", services)
+    assert own.estimate == pytest.approx(0, abs=1e-9)
+
+
+def test_gpu_use_is_a_target_of_the_leg() -> None:
+    low = tenants()[1].model_copy(update={"targets": {"gpu_use_pct": "> 90"}})
+    of = experiment(tenants=(tenants()[0], low))
+    got = concluded(
+        campaign(of, response, gpu_use=lambda scheduler: {"nice": 95.0, "native": 60.0}.get(scheduler, 30.0))
+    )
+    assert got["nice at pressure copies:2: low gpu_use_pct > 90"].verdict == "pass"
+    assert got["nice at pressure copies:2: low gpu_use_pct > 90"].unit == "%"
+    assert got["native at pressure copies:2: low gpu_use_pct > 90"].verdict == "no"
+    unknown = concluded(campaign(of, response))
+    assert unknown["nice at pressure copies:2: low gpu_use_pct > 90"].verdict == "insufficient n"
+
+
+def test_a_schedulers_own_cost_is_told_from_a_tenant_alone_under_it() -> None:
+    of = experiment(factors={"scheduler": ("standalone", "standalone+nice", "native"), "pressure": ("copies:2",)})
+    got = concluded(campaign(of, response, throughput=lambda s, _: 97.0 if s == "standalone+nice" else 100.0))
+    latency = got["standalone+nice: own cost of the scheduler, P50 of high over standalone"]
+    assert latency.estimate == pytest.approx(1.05, rel=0.01)
+    rate = got["standalone+nice at pressure copies:2: own cost of the scheduler, throughput of low over standalone"]
+    assert rate.estimate == pytest.approx(97, abs=0.1)
+
+
+def test_the_least_pressure_that_hurts_is_found_in_the_experiments_order() -> None:
+    pressures = ("batch:8", "batch:32", "batch:128")
+    of = experiment(factors={"scheduler": ("standalone", "native"), "pressure": pressures})
+    slow = {"batch:8": 1.0, "batch:32": 1.5, "batch:128": 4.0}
+    results = campaign(of, lambda _, t, rng, n: response("standalone", t, rng, n))
+    table = results.sample_tables["requests"]
+    for pressure, factor in slow.items():
+        rows = table["run_id"].str.contains(f"native/{pressure}/") & (table["program"] == "high")
+        took = table.loc[rows, "end_ns"] - table.loc[rows, "scheduled_ns"]
+        table.loc[rows, "end_ns"] = table.loc[rows, "scheduled_ns"] + (took * factor).astype(int)
+    got = concluded(results)
+    least = got["least pressure at which native sharing visibly hurts: at batch:32"]
+    assert [reason.split(":")[1] for reason in least.reasons] == ["8", "32", "128"]
+
+
+def test_simulated_results_say_so(results: FrameResults) -> None:
+    simulated = FrameResults(
+        results.experiment, results.run_rows, results.metric_rows, results.sample_tables, {"simulated": True}
+    )
+    assert all(finding.simulated for finding in priority.analyse(simulated))
+
+
+def interval(low: float | None, high: float | None) -> _stats.Interval:
+    return _stats.Interval(1.0, low, high, 9)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text", "verdict"),
+    [
+        (1, 2, "< 3", "pass"), (1, 2, "< 1.5", "inconclusive"), (1, 2, "< 1", "fail"),
+        (1, 2, "<= 2", "pass"), (1, 2, "> 0.5", "pass"), (1, 2, ">= 2", "inconclusive"), (1, 2, "> 2", "fail"),
+        (None, None, "< 3", "insufficient n"), (1, None, "< 3", "insufficient n"),
+    ],
+)  # fmt: skip
+def test_the_whole_interval_has_to_keep_a_bound(low: Any, high: Any, text: str, verdict: Verdict) -> None:
+    (target,) = targets.of(tenants(targets={"p99_ms": text})[0])
+    assert judge(interval(low, high), target) == verdict
+
+
+def test_an_unknown_figure_is_named_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="p98_ms"):
+        targets.of(tenants(targets={"p98_ms": "< 3"})[0])
+
+
+def test_the_table_has_every_figure_of_every_tenant_and_leg(results: FrameResults) -> None:
+    table = priority.table(results)
+    assert len(table) == 6
+    assert set(targets.FIGURES) <= set(table.columns)
+    assert (table["repetitions"] == 3).all()
+
+
+def test_the_figures_are_drawn_and_carry_their_data(results: FrameResults) -> None:
+    figures = priority.figures(results)
+    assert [one.name for one in figures] == [
+        "targets", "latency-high", "latency-low", "requests-strip", "throughput-shares",
+    ]  # fmt: skip
+    for one in figures:
+        drawn = Figure()
+        one.draw(drawn)
+        page = io.BytesIO()
+        drawn.savefig(page, format="png", dpi=60)
+        assert one.caption
+        assert len(one.data)
+    strip = figures[3].data
+    assert set(strip["leg"]) == {"standalone", "native", "nice"}
+    assert strip.groupby("leg")["run_id"].nunique().eq(1).all()
