@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-_WIDTH, _HEIGHT, _GAP = 860, 1000, 16
+_WIDTH, _HEIGHT, _GAP = 900, 1000, 16
 
 
 def picture(page: Path, to: Path) -> None:
@@ -28,9 +28,9 @@ def picture(page: Path, to: Path) -> None:
         # May run as root in a container, where Chromium's own sandbox cannot start.
         browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--hide-scrollbars"])
         tab = browser.new_page(viewport={"width": _WIDTH, "height": _HEIGHT})
-        for place in ("", "#figures"):
-            tab.goto("about:blank")
-            tab.goto(page.resolve().as_uri() + place)
+        tab.goto(page.resolve().as_uri())
+        for heading in ("body", "#figures"):
+            tab.locator(heading).evaluate("it => it.scrollIntoView({behavior: 'instant', block: 'start'})")
             shots.append(Image.open(io.BytesIO(tab.screenshot())).convert("RGB"))
         browser.close()
     both = Image.new("RGB", (2 * _WIDTH + _GAP, _HEIGHT), "#c8ccd6")
