@@ -179,6 +179,18 @@ def open_device(entry: DeviceEntry, *, patterns: tuple[str, ...] = ()) -> Device
         raise
 
 
+def read_again(device: Device) -> Device:
+    """The same device with what it is now: after an undo or a reboot its nodes are not what they were.
+
+    What a step gives back is fixed when the facts are read (``devicelab.knobs._limits``), so plans made from facts that
+    have become void would "restore" what was never found.
+
+    Raises:
+        DeviceUnreachableError, DeviceRefusedError, BuildError: as ``open_device``.
+    """
+    return _open(device.entry, device.transport, ())
+
+
 def _open(entry: DeviceEntry, transport: Transport, patterns: tuple[str, ...]) -> Device:
     basics = probe(entry, transport)
     if basics.root == "none" and entry.root == "adb-root":
@@ -206,12 +218,22 @@ def _open(entry: DeviceEntry, transport: Transport, patterns: tuple[str, ...]) -
     return Device(entry, transport, facts, agent, {**basics.sums, "agent": agent.sha256})
 
 
+def regain_root(device: Device) -> None:
+    """After a loss of the device: adbd runs as root only until the next reboot, where root is had that way."""
+    if device.entry.root == "adb-root":
+        _become_root(device.entry, device.transport)
+
+
 def _restart_as_root(entry: DeviceEntry, transport: Transport) -> Basics:
+    _become_root(entry, transport)
+    return probe(entry, transport)
+
+
+def _become_root(entry: DeviceEntry, transport: Transport) -> None:
     become_root = getattr(transport, "become_root", None)
     if become_root is None:
         raise DeviceRefusedError('`root = "adb-root"` needs an adb address', device=entry.name)
     become_root()
-    return probe(entry, transport)
 
 
 def _snapshot(entry: DeviceEntry, transport: Transport, basics: Basics, patterns: tuple[str, ...]) -> Tree:

@@ -5,7 +5,7 @@ from typing import Any
 
 from devicelab import knobs, runner
 from devicelab.errors import DeviceRefusedError, LabError
-from devicelab.facts import Device, open_device
+from devicelab.facts import Device, open_device, read_again
 from devicelab.knobs.base import Setting
 from devicelab.lab import DeviceEntry
 from devicelab.model.device import Facts
@@ -57,6 +57,10 @@ def pin(entry: DeviceEntry, wants: dict[str, Level], *, dry_run: bool = False) -
             reasons = "; ".join(reason for setting in chosen.values() for reason in setting.unmet)
             raise DeviceRefusedError(f"nothing to set: {reasons or 'all is as wanted'}", device=device.facts.name)
         undone = runner.make_ready(device, holder())
+        if undone:
+            device = read_again(device)
+            chosen = settings_for(wants, device.facts)
+            steps = tuple(step for setting in chosen.values() for step in setting.steps)
         campaign = new_campaign_id()
         plan = Plan(
             plan_id=f"{campaign}-pin",

@@ -22,7 +22,7 @@ from devicelab.errors import (
     LabError,
     RestoreError,
 )
-from devicelab.facts import Device
+from devicelab.facts import Device, regain_root
 from devicelab.model.journal import Event, PlanEnd, PlanStart, RunRecord, RunStart, parse_line
 from devicelab.model.plan import Plan, Run
 from devicelab.transports._root import wrap as as_root
@@ -294,6 +294,7 @@ def _after_silence(device: Device, patience_s: float) -> Status:
         on=DeviceUnreachableError, attempts=None, timeout=patience_s, wait_initial=0.5, wait_max=10.0
     ):
         with attempt:
+            regain_root(device)
             return status(device)
     raise AssertionError("unreachable: the last attempt returns or raises")
 

@@ -18,7 +18,7 @@ from devicelab import knobs, registry, runner, tenancy
 from devicelab import plan as planning
 from devicelab.build import Built
 from devicelab.errors import ConfigError, DeviceBusyError, LabError, MeasurementError, RestoreError
-from devicelab.facts import Device, open_device
+from devicelab.facts import Device, open_device, read_again
 from devicelab.lab import DeviceEntry
 from devicelab.model.campaign import BinaryInfo, CampaignInfo
 from devicelab.model.device import Facts
@@ -145,8 +145,10 @@ def _conductor(
         programs = planning.programs(experiment, cells.values())
         return _Conductor(device, store, experiment, info.campaign, cells, plans, programs, resumed=True)
     campaign = new_campaign_id()
+    undone = runner.make_ready(device, holder())
+    if undone:
+        device = read_again(device)
     planned = planning.make(experiment, place_of(device), campaign=campaign, holder=holder())
-    undone = runner.make_ready(device, planned.plans[0].holder)
     built = runner.deploy(device, planned.programs, files=planned.files)
     store.begin_campaign(
         campaign=campaign,
@@ -240,7 +242,7 @@ class _Conductor:
                 restarts += 1
                 if restarts > MAX_RESTARTS:
                     raise
-                runner.make_ready(self.device, plan.holder)
+                self._plan_again()
                 blocks = list(self._blocks(again=True))
                 continue
             _check_end(end, self.device.facts.name)
@@ -269,7 +271,17 @@ class _Conductor:
             with contextlib.suppress(runner.AgentLostError):
                 runner.attend(self.device, self.current, self._see)
             runner.clean(self.device, self.current)
-        runner.make_ready(self.device, holder())
+        self._plan_again()
+
+    def _plan_again(self) -> None:
+        """Undo what a dead agent left; plan the same runs for what the device is now, maybe after a reboot."""
+        self.device = read_again(self.device)
+        if runner.make_ready(self.device, holder()):
+            self.device = read_again(self.device)
+        self.plans = planning.make(
+            self.experiment, place_of(self.device), campaign=self.campaign, holder=holder()
+        ).plans
+        self.runs |= {run.run_id: run for plan in self.plans for run in plan.runs if run.run_id in self.runs}
 
     def _interrupted(self) -> None:
         runner.stop(self.device)

@@ -47,7 +47,7 @@ _WARM = (load, pinning, sweep, report)
 _FORK = multiprocessing.get_context("fork")
 Host = ForkProcess
 
-ENDINGS = ("normal", "ctrl-c", "sigterm", "host-killed", "agent-killed", "drop", "reboot")
+ENDINGS = ("normal", "ctrl-c", "sigterm", "host-killed", "agent-killed", "both-killed", "drop", "reboot")
 # Without root there is nothing to give back.
 ROOT: dict[str, Su] = {"oddball": "su-0"}
 KINDS = ("note10", "note10-sd855", "oddball", "pixel", "qualcomm", "qualcomm-865")
@@ -118,6 +118,8 @@ def draw(seed: int, count: int, kinds: Sequence[str] = KINDS, endings: Sequence[
 
 def _draw_one(number: int, kind: str, ending: str, chance: random.Random) -> Trial:
     job = chance.choice(("sweep", "sweep", "pin"))
+    if kind == "oddball":
+        job = "sweep"  # there is nothing to pin, but loads run
     words = {
         "cpu": ("max", "min", "honest-min"),
         "gpu": ("max", "min"),
@@ -351,9 +353,10 @@ def _end(bench: Bench, trial: Trial, host: Host) -> None:
     if trial.ending in _SIGNALS:
         if host.pid is not None and host.is_alive():
             os.kill(host.pid, _SIGNALS[trial.ending])
-    elif trial.ending == "agent-killed":
+    elif trial.ending in {"agent-killed", "both-killed"}:
         wait_for(lambda: bench.agents() or not host.is_alive())
-        for pid in bench.agents():
+        host_too = [host.pid] if trial.ending == "both-killed" and host.pid is not None and host.is_alive() else []
+        for pid in (*host_too, *bench.agents()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     elif trial.ending == "drop":
@@ -365,11 +368,18 @@ def _end(bench: Bench, trial: Trial, host: Host) -> None:
 def _come_back(bench: Bench, trial: Trial, store: Path, code: int, outcome: Outcome) -> None:
     """The next visitor: ``restore``, or the next command, which undoes first. A working agent is waited for."""
     again = trial.afterwards == "next command"
-    if again and trial.job == "sweep" and code not in (0, 6) and _unfinished(store, trial):
+    resumable = trial.job == "sweep" and code not in (0, 6) and trial.ending != "both-killed"
+    if again and resumable and _unfinished(store, trial):
         after = bench.run("sweep", str(store.with_suffix(".toml")), "--store", str(store), "--resume")
         outcome.stored = _stored_once(store, outcome)
         if after not in (0, 6):
             outcome.violations.append(f"sweep --resume: exit code {after}: {bench.said()}")
+        return
+    if again and trial.job == "sweep" and trial.ending == "both-killed":
+        # New work instead of the old: it plans for the board as it is after the undo, not as it was found.
+        after = bench.run(*_command(trial, store))
+        if after not in (0, 6):
+            outcome.violations.append(f"a new sweep: exit code {after}: {bench.said()}")
         return
     if again:
         # A short load is the next piece of work; it refuses while the board's own agent goes on alone.
