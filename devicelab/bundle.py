@@ -1,19 +1,15 @@
 """Bundles: a plan with its binaries and scripts as one archive for a machine that devicelab cannot reach.
 
-``sh run.sh`` there needs a POSIX shell and the tenants' Python, and leaves ``result.tar``; ``import_result`` brings
-its journals into the store, idempotently.
+``sh run.sh`` there needs a POSIX shell and the tenants' Python, and leaves ``result.tar``, which
+``devicelab.bundle_result`` brings into the store.
 """
 
 import io
-import json
 import tarfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from devicelab import plan as planning
 from devicelab import registry, sweep
@@ -21,21 +17,14 @@ from devicelab.boards import load as load_board
 from devicelab.build import build
 from devicelab.errors import ConfigError
 from devicelab.facts import node_patterns
-from devicelab.lab import DeviceEntry, explain
+from devicelab.lab import DeviceEntry
 from devicelab.model.campaign import BinaryInfo
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment
-from devicelab.model.journal import RunRecord
 from devicelab.model.plan import Noun, Plan
-from devicelab.model.tree import parse_snapshot
-from devicelab.runner import JournalReader
 from devicelab.schedulers.base import Place
-from devicelab.store import Store
 
 MANIFEST = "bundle.json"
-RESULT = "result.tar"
-_MAX_MEMBER = 1 << 30
-_MAX_MEMBERS = 10_000
 
 _RUN = """#!/bin/sh
 # Runs the plans of this bundle on this machine and leaves result.tar beside this script. Needs nothing but a shell
@@ -52,6 +41,7 @@ code=0
 for plan in plans/*.json; do
   name=$(basename "$plan" .json)
   ./bin/agent run "$plan" --state state --out "out/$name" || code=$?
+  [ $code -ge 128 ] && break # ended by a signal: the agent has put everything back
 done
 tar -cf result.tar bundle.json out
 echo "result.tar is ready (exit code $code)"
@@ -71,16 +61,6 @@ class Manifest(Noun):
     binaries: tuple[BinaryInfo, ...] = ()
     command: str = ""
     made_unix_ns: int = Field(default_factory=time.time_ns)
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What an import did: runs new to the store, runs that were there already, damaged journal lines."""
-
-    campaign: str
-    new: int
-    known: int
-    damaged: int
 
 
 def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manifest:
@@ -135,97 +115,3 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) ->
     info = tarfile.TarInfo(name)
     info.size, info.mode, info.mtime = len(data), mode, int(time.time())
     archive.addfile(info, io.BytesIO(data))
-
-
-def import_result(path: Path, store: Store) -> Imported:
-    """Bring a result's journals into the store; importing it again adds nothing.
-
-    Nothing is unpacked to disk: members are read one by one, with bounded sizes, and only those a bundle has.
-
-    Raises:
-        ConfigError: not a result of a bundle, or damaged.
-    """
-    members = dict(_members(path))
-    if MANIFEST not in members:
-        raise ConfigError(f"{path} is no result of a bundle: it has no {MANIFEST}")
-    try:
-        manifest = Manifest.model_validate_json(members[MANIFEST])
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {MANIFEST}: {explain(error)}") from error
-    facts = _facts(manifest.facts, members)
-    known = {info.campaign for info in store.campaigns()}
-    if manifest.campaign not in known:
-        store.begin_campaign(
-            campaign=manifest.campaign,
-            experiment=manifest.experiment,
-            facts=facts,
-            cells=manifest.cells,
-            command=manifest.command,
-            binaries=manifest.binaries,
-            plan_json=json.dumps([plan.model_dump(mode="json") for plan in manifest.plans]),
-        )
-    imported = _commit(manifest, facts, members, store)
-    planned = sum(len(plan.runs) for plan in manifest.plans)
-    complete = len(store.done_runs(manifest.campaign)) >= planned
-    store.finish_campaign(manifest.campaign, "complete" if complete else "interrupted", "" if complete else "imported")
-    return imported
-
-
-def _commit(manifest: Manifest, facts: Facts, members: Mapping[str, bytes], store: Store) -> Imported:
-    cells = {cell.cell_id: cell for cell in manifest.cells}
-    runs = {run.run_id: run for plan in manifest.plans for run in plan.runs}
-    new = known = damaged = 0
-    for name, data in sorted(members.items()):
-        if not name.endswith("/journal.jsonl"):
-            continue
-        reader = JournalReader()
-        for event in reader.feed(data):
-            if not isinstance(event, RunRecord) or event.run_id not in runs:
-                continue
-            if any(flag.code == "interrupted" for flag in event.flags):
-                continue
-            run = runs[event.run_id]
-            cell = cells[run.cell_id]
-            measurements, flags = sweep.judge(event, cell, manifest.experiment, facts)
-            stored = store.commit_run(
-                manifest.campaign,
-                cell,
-                event,
-                repetition=run.repetition,
-                measurements=measurements,
-                flags=flags,
-            )
-            new, known = new + stored, known + (not stored)
-        damaged += len(reader.damaged)
-    return Imported(manifest.campaign, new, known, damaged)
-
-
-def _facts(facts: Facts, members: Mapping[str, bytes]) -> Facts:
-    """The facts as the machine told them when it ran."""
-    text = members.get("out/machine.txt", b"").decode("utf-8", "replace")
-    told = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
-    props: dict[str, str] = {k: v[:200] for k, v in told.items()}
-    try:
-        nodes: tuple[Any, ...] = tuple(parse_snapshot(members.get("out/snapshot.jsonl", b"")).values())
-    except ValueError:
-        nodes = ()
-    update = {"kernel": told.get("kernel", "")[:200], "boot_id": told.get("boot_id", "")[:64], "props": props}
-    return facts.model_copy(update={**update, "nodes": nodes})
-
-
-def _members(path: Path) -> Iterator[tuple[str, bytes]]:
-    try:
-        with tarfile.open(path, "r:*") as archive:
-            for count, member in enumerate(archive):
-                if count >= _MAX_MEMBERS:
-                    raise ConfigError(f"{path} has more than {_MAX_MEMBERS} members")
-                name = member.name.removeprefix("./")
-                if not member.isreg() or not (name == MANIFEST or name.startswith("out/")):
-                    continue
-                if member.size > _MAX_MEMBER:
-                    raise ConfigError(f"{path}: {name} is larger than {_MAX_MEMBER >> 20} MiB")
-                file = archive.extractfile(member)
-                if file is not None:
-                    yield name, file.read(_MAX_MEMBER)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error

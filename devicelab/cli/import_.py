@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
         """Bring a bundle's result into the store and write its report; importing it twice adds nothing."""
         from dataclasses import asdict
 
-        from devicelab.bundle import import_result
+        from devicelab.bundle_result import import_result
         from devicelab.store import Store
         from devicelab.sweep import conclude
 

@@ -23,9 +23,11 @@ def ranks(tenants: Iterable[Tenant]) -> dict[str, int]:
     return {tenant.name: levels.index(tenant.priority) for tenant in found}
 
 
-def pids(record: RunRecord) -> dict[str, int]:
-    """Pids of the tenants' processes, by program name."""
-    return {result.name: result.pid for result in record.programs if result.role == "measure"}
+def pids(record: RunRecord, tenants: Iterable[Tenant]) -> dict[str, int]:
+    """Pids of the tenants' processes that ran, by program name."""
+    known = {tenant.name for tenant in tenants}
+    measured = (result for result in record.programs if result.role == "measure")
+    return {result.name: result.pid for result in measured if tenant_of(result.name) in known}
 
 
 def tenant_of(program: str) -> str:

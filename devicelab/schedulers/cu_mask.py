@@ -20,22 +20,26 @@ def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:  
     Raises:
         ConfigError: not one range for each tenant.
     """
-    ranges = variant.split(",") if variant else []
-    if len(ranges) != len(tenants) or not all(re.fullmatch(r"\d{1,4}-\d{1,4}", part) for part in ranges):
-        raise ConfigError(f"cu_mask:{variant}: one range of CUs for each tenant is expected, such as 0-39,40-79")
     return Treatment(
         tenants={
-            tenant.name: TenantTreatment(env={"HSA_CU_MASK": f"0:{part}"}, env_scrub=SCRUBBED)
-            for tenant, part in zip(tenants, ranges, strict=True)
+            name: TenantTreatment(env={"HSA_CU_MASK": f"0:{part}"}, env_scrub=SCRUBBED)
+            for name, part in _ranges(variant, tenants).items()
         },
         witnesses=environ_witnesses("HSA_CU_MASK", tenants),
     )
 
 
+def _ranges(variant: str, tenants: Sequence[Tenant]) -> dict[str, str]:
+    ranges = variant.split(",") if variant else []
+    if len(ranges) != len(tenants) or not all(re.fullmatch(r"[0-9]{1,4}-[0-9]{1,4}", part) for part in ranges):
+        raise ConfigError(f"cu_mask:{variant}: one range of CUs for each tenant is expected, such as 0-39,40-79")
+    return {tenant.name: part for tenant, part in zip(tenants, ranges, strict=True)}
+
+
 def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[Flag, ...]:
     """The live processes carry the mask (that the runtime obeys it is not to be seen from outside)."""
-    masks = {tenant.name: part for tenant, part in zip(tenants, variant.split(","), strict=True)}
-    for name in pids(record):
+    masks = _ranges(variant, tenants)
+    for name in pids(record, tenants):
         if (said(record, f"environ {name}") or "").strip() != f"HSA_CU_MASK=0:{masks[tenant_of(name)]}":
             return not_seen("cu_mask", f"{name} does not have its mask")
     return ()

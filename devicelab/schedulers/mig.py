@@ -51,7 +51,7 @@ def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[
     missing = sorted({device for device in given.values() if device not in listed})
     if missing:
         return not_seen("mig", f"no such MIG device: {', '.join(missing)}")
-    for name in pids(record):
+    for name in pids(record, tenants):
         if (said(record, f"environ {name}") or "").strip() != f"CUDA_VISIBLE_DEVICES={given[tenant_of(name)]}":
             return not_seen("mig", f"{name} was not given its device")
     return ()

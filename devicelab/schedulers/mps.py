@@ -90,7 +90,7 @@ def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[
     if text is None:
         return not_seen("mps", "the control daemon did not answer")
     clients = {int(pid) for pid in re.findall(r"^client (\d+)", text, re.MULTILINE)}
-    missing = [f"{name} (pid {pid})" for name, pid in pids(record).items() if pid not in clients]
+    missing = [f"{name} (pid {pid})" for name, pid in pids(record, tenants).items() if pid not in clients]
     if missing:
         return not_seen("mps", f"not in the client list: {', '.join(missing)}")
     if any(_GONE in (result.output or "") for result in record.restore):

@@ -23,7 +23,7 @@ def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:  
 
 def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[Flag, ...]:  # noqa: ARG001 - protocol
     """A foreign scheduler's library in a tenant makes the leg invalid."""
-    for name in pids(record):
+    for name in pids(record, tenants):
         maps = said(record, f"maps {name}")
         if maps is None or "looked" not in maps:
             return not_seen("native", f"what {name} has loaded could not be looked at")

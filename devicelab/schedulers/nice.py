@@ -54,7 +54,7 @@ def _lowest(variant: str) -> int:
 def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[Flag, ...]:
     """The kernel's own word for the niceness of every tenant's processes, and of their sessions."""
     wanted = niceness(tenants, _lowest(variant))
-    for name in pids(record):
+    for name in pids(record, tenants):
         expected = wanted[tenant_of(name)]
         own = _number(said(record, f"nice {name}"))
         if own is None:

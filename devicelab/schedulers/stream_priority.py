@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from devicelab.errors import ConfigError, DeviceRefusedError
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, RunRecord
-from devicelab.schedulers._shared import SCRUBBED, not_seen, ranks, tenant_of
+from devicelab.schedulers._shared import SCRUBBED, not_seen, pids, ranks, tenant_of
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
 
 
@@ -35,7 +35,7 @@ def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[
     """What every tenant says of its own stream."""
     wanted = prioritised(tenants)
     for result in record.programs:
-        if result.role == "measure":
+        if result.name in pids(record, tenants):
             text = f'"stream_priority":{wanted[tenant_of(result.name)].params["stream_priority"]},'
             head = result.output()[:4096].decode("utf-8", "replace")
             if text not in head.replace(" ", ""):

@@ -160,7 +160,7 @@ def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[
     if text is None or not text.startswith("server alive"):
         return not_seen("xsched", "the server was not alive while the tenants ran")
     seen = {int(pid) for pid in re.findall(r"XQueue \(0x[0-9a-fA-F]+\) from process (\d{1,10}) created", text)}
-    missing = [f"{name} (pid {pid})" for name, pid in pids(record).items() if pid not in seen]
+    missing = [f"{name} (pid {pid})" for name, pid in pids(record, tenants).items() if pid not in seen]
     if missing:
         return not_seen("xsched", f"no XQueue for {', '.join(missing)}")
     if any(_GONE in (result.output or "") for result in record.restore):
