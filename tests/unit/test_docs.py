@@ -208,6 +208,18 @@ def test_paths_named_in_the_documents_exist() -> None:
                 assert (ROOT / path).exists(), f"{page.name} names {path}"
 
 
+def test_every_flag_that_is_explained_can_be_set() -> None:
+    sources = [*(ROOT / "devicelab").rglob("*.py"), *(ROOT / "native").rglob("*.h")]
+    code = "".join(path.read_text(encoding="utf-8") for path in sources)
+    page = (ROOT / "docs/howto/when-a-board-misbehaves.md").read_text(encoding="utf-8")
+    table = page.partition("## Flags\n")[2].partition("\n## ")[0]
+    flags = [
+        flag for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for flag in re.findall(r"`([a-z-]+)`", row)
+    ]
+    assert len(flags) > 10
+    assert not [flag for flag in flags if f'"{flag}"' not in code]
+
+
 def test_the_picture_is_small() -> None:
     assert (ROOT / "docs/pictures/report.png").stat().st_size <= 300_000
 
