@@ -235,7 +235,8 @@ class _Job:
             return tuple(word.replace("{target}", target).replace("{api}", api) for word in words)
 
         head = fill(tuple(word for word in chain.command if word != "{compiler}"))
-        steps = (*head, *COMMON_FLAGS, *fill(chain.flags)), (*head, *fill(chain.link_flags)), fill(chain.libs)
+        linked = ("-DDEVICELAB_STATIC",) if chain.link == "static" else ()
+        steps = (*head, *COMMON_FLAGS, *linked, *fill(chain.flags)), (*head, *fill(chain.link_flags)), fill(chain.libs)
         digest = hashlib.sha256(
             "\x1e".join("\x1f".join(words) for words in ((choice.compiler.version,), *steps)).encode()
         )

@@ -9,7 +9,7 @@
 namespace klo {
 
 struct ClLibrary {
-  const char* path = nullptr;
+  const char* path = "";
 #define KLO_CL_MEMBER(name, result, parameters) result(*name) parameters = nullptr;
   KLO_CL_FUNCTIONS(KLO_CL_MEMBER)
 #undef KLO_CL_MEMBER
@@ -40,7 +40,7 @@ constexpr const char* kClPaths[] = {
 };
 
 // Looks up the functions; false if the file is not a (whole) OpenCL library.
-inline bool look_up(void* handle, ClLibrary& cl) {
+[[maybe_unused]] inline bool look_up(void* handle, ClLibrary& cl) {
   bool whole = true;
   const auto find = [&](const char* name, auto& function) {
     void* address = dlsym(handle, name);
@@ -59,6 +59,13 @@ inline bool load_cl(ClLibrary& cl, Array<char>& why) {
   const auto tell = [&](const char* text) {
     for (; *text != '\0'; ++text) why.push(*text);
   };
+#ifdef DEVICELAB_STATIC
+  // A static C library's dlopen refuses (musl) or crashes in a library made for another one (glibc).
+  tell("\n  this build of klo is statically linked and loads no libraries");
+  why.push('\0');
+  (void)cl;
+  return false;
+#else
   const auto try_path = [&](const char* path) {
     void* handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (handle != nullptr && look_up(handle, cl)) {
@@ -83,6 +90,7 @@ inline bool load_cl(ClLibrary& cl, Array<char>& why) {
   }
   why.push('\0');
   return found;
+#endif
 }
 
 [[noreturn]] inline void cl_failed(const char* what, cl_int code) {

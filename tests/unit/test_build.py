@@ -295,3 +295,13 @@ def test_the_compiler_named_by_cxx_is_used(native: Path, monkeypatch: pytest.Mon
     compiler = shutil.which("g++") or shutil.which("clang++")
     monkeypatch.setenv("CXX", os.path.realpath(str(compiler)))
     assert builder.build("hello", HOST, toolchain="host").compiler_version
+
+
+def test_a_static_build_says_that_it_loads_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEVICELAB_CACHE", str(tmp_path))
+    built = builder.build("klo", HOST, place="linux", toolchain="host-static")
+    argv = [built.path, "--backend", "auto", "--network", "squeezenet", "--k", "4", "--inferences", "1", "--plain", "1"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "loads no libraries" in done.stderr
+    assert '"simulated":true' in done.stdout
