@@ -59,8 +59,11 @@ struct Lease {
   int64_t expires = 0;  // CLOCK_BOOTTIME seconds
   Identity agent;       // who renewed it, if that was an agent
 
-  // The lease of a boot that is over, or one that ran out, binds nobody.
-  bool valid(Text boot_id) const { return holder.size > 0 && boot == boot_id && expires > boot_s(); }
+  // The lease of a boot that is over, of an agent that died, or one that ran out, binds nobody.
+  bool valid(Text boot_id) const {
+    bool orphaned = agent.pid != 0 && !agent.alive();
+    return holder.size > 0 && boot == boot_id && expires > boot_s() && !orphaned;
+  }
 
   static Lease read(Text dir, Arena* arena) {
     Lease lease;

@@ -92,9 +92,18 @@ def test_restoring_after_a_dead_agent_frees_its_lease(bench: Bench) -> None:
     process.kill()
     process.wait()
     said = bench.ask("status")
-    assert (said["lease"]["expired"], said["agent"]["alive"]) == (False, False)
+    assert (said["lease"]["expired"], said["agent"]["alive"]) == (True, False)
     bench.ask("restore")
     assert bench.ask("status")["lease"] is None
+    assert bench.loads() == []
+
+
+def test_the_lease_of_a_dead_agent_keeps_nobody_out(bench: Bench) -> None:
+    process = bench.start(plan(one_run(load(), hold_ms=60_000), holder="alice"))
+    until(bench.loads, "the load")
+    process.kill()
+    process.wait()
+    bench.run(plan(one_run(hold_ms=1), plan_id="p2", holder="bob"))
     assert bench.loads() == []
 
 
