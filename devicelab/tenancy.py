@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from devicelab import gauge, knobs, registry, targets
 from devicelab.errors import ConfigError, MeasurementError
 from devicelab.model.experiment import STANDALONE, Cell, Experiment, Level, Tenant
-from devicelab.model.journal import Flag, RunRecord
+from devicelab.model.journal import Flag, ProgramResult, RunRecord
 from devicelab.model.measurement import Measurement
 from devicelab.model.plan import Program, Step, Witness
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
@@ -232,7 +232,13 @@ def _program(
 
 
 def judge(record: RunRecord, cell: Cell, experiment: Experiment) -> tuple[dict[str, Measurement], tuple[Flag, ...]]:
-    """Every tenant's measurement, and why the leg is not to be believed: output, or a treatment that was not seen."""
+    """Every tenant's measurement, and why the leg is not to be believed: output, or a treatment that was not seen.
+
+    Of a run that could not be performed (its flags say why) only the tenants' last words are added.
+    """
+    if record.status == "failed":
+        said = [(result.name, words) for result in record.programs if (words := _last_words(result))]
+        return {}, tuple(Flag(code="output-unusable", detail=f"{name} said: {words}") for name, words in said)
     tenants = tenants_of(cell, experiment)
     by_name = {tenant.name: tenant for tenant in tenants}
     measurements: dict[str, Measurement] = {}
@@ -245,8 +251,9 @@ def judge(record: RunRecord, cell: Cell, experiment: Experiment) -> tuple[dict[s
         try:
             measured: Measurement = workload.parse(result.output(), params_of(tenant, TenantTreatment()))
         except (MeasurementError, ValueError) as error:
-            said = result.stderr_tail.strip().splitlines()[-1:] or [""]
-            flags.append(Flag(code="output-unusable", detail=f"{result.name}: {error}; it said: {said[0][:200]}"))
+            words = _last_words(result)
+            also = f"; it said: {words}" if words else ""
+            flags.append(Flag(code="output-unusable", detail=f"{result.name}: {error}{also}"))
             continue
         # A copy says the same of itself as the first one.
         measurements[result.name] = measured if result.name in by_name else replace(measured, info={})
@@ -256,6 +263,10 @@ def judge(record: RunRecord, cell: Cell, experiment: Experiment) -> tuple[dict[s
     leg = parse_leg(cell.levels.get("scheduler", "native"))
     flags += registry.module("schedulers", leg.scheduler).verify(leg.variant, everyone(cell, experiment), record)
     return measurements, tuple(flags)
+
+
+def _last_words(result: ProgramResult) -> str:
+    return "".join(result.stderr_tail.strip().splitlines()[-1:])[:200]
 
 
 def native_programs(experiment: Experiment) -> tuple[str, ...]:

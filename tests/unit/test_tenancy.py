@@ -7,7 +7,7 @@ import pytest
 from devicelab import gauge, plan, tenancy
 from devicelab.errors import ConfigError
 from devicelab.model.experiment import Tenant
-from devicelab.model.journal import Samples
+from devicelab.model.journal import Flag, Samples
 from devicelab.model.tree import Node
 from tests.tenantdata import cell, experiment, place, record, tenants
 
@@ -203,6 +203,13 @@ def test_a_tenant_whose_output_is_unusable_flags_the_run_with_its_last_words() -
     assert [flag.code for flag in flags] == ["output-unusable"]
     assert "high" in flags[0].detail
     assert "OutOfMemoryError: 80 GiB" in flags[0].detail
+
+
+def test_of_a_run_that_could_not_be_performed_the_tenants_last_words_are_kept() -> None:
+    seen = record({"high": 5, "low": 6}).model_copy(update={"status": "failed"})
+    programs = (seen.programs[0], seen.programs[1].model_copy(update={"stderr_tail": "ImportError: no torch\n"}))
+    got = tenancy.judge(seen.model_copy(update={"programs": programs}), cell(scheduler="native"), experiment())
+    assert got == ({}, (Flag(code="output-unusable", detail="low said: ImportError: no torch"),))
 
 
 def test_copies_are_measured_each_and_say_only_once_what_they_are() -> None:
