@@ -1,4 +1,4 @@
-"""Tenants that crash, hang, run out of memory or never get ready invalidate their leg, with the reason, and no other."""
+"""Tenants that crash, hang, run out of memory or never get ready invalidate their leg, with the reason, no other."""
 
 from collections.abc import Iterator
 from pathlib import Path
