@@ -21,11 +21,16 @@ from devicelab.cli._out import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from devicelab.lab import DeviceEntry
     from devicelab.model.device import Facts
-    from devicelab.model.experiment import Experiment
+    from devicelab.model.experiment import Experiment, Finding
     from devicelab.plan import Planned
     from devicelab.sweep import SweepResult
+
+
+_SCREENFUL = 24
 
 
 def register(app: typer.Typer) -> None:
@@ -134,23 +139,27 @@ def _show_result(result: "SweepResult") -> None:
         say(f"undone first, left by an earlier agent: {what}")
     for word, reasons in result.unmet.items():
         say(f"not possible here: {word}: {'; '.join(reasons)}")
-    rows = [(_verdict(f), f.claim, _estimate(f), f.n) for f in result.findings]
+    shown = _most_telling(result.findings)
+    rows = [(_verdict(f), f.claim, _estimate(f), f.n) for f in shown]
     if rows:
         print_table(("verdict", "finding", "estimate [95 % interval]", "n"), rows)
+    if len(shown) < len(result.findings):
+        typer.echo(f"{len(result.findings) - len(shown)} more findings are in the report")
     typer.echo(f"report: {result.report}")
 
 
-def _verdict(finding: object) -> str:
-    from devicelab.model.experiment import Finding
+def _most_telling(findings: "Sequence[Finding]") -> "list[Finding]":
+    """A screenful in their own order: what failed first, then verdicts, then figures, then what has too few runs."""
+    ranks = {"fail": 0, "invalid": 0, "insufficient n": 3, "info": 2}
+    best = sorted(findings, key=lambda finding: ranks.get(finding.verdict, 1))[:_SCREENFUL]
+    return [finding for finding in findings if any(finding is one for one in best)]
 
-    assert isinstance(finding, Finding)  # noqa: S101 - narrows the type
+
+def _verdict(finding: "Finding") -> str:
     return f"{finding.verdict}{' (simulated)' if finding.simulated else ''}"
 
 
-def _estimate(finding: object) -> str:
-    from devicelab.model.experiment import Finding
-
-    assert isinstance(finding, Finding)  # noqa: S101 - narrows the type
+def _estimate(finding: "Finding") -> str:
     if finding.estimate is None:
         return ""
     interval = (
