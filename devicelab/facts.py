@@ -75,13 +75,19 @@ class Basics:
 
 @dataclass(frozen=True)
 class Device:
-    """A device in hand: how to reach it, what it is, and how to call the agent there."""
+    """A device in hand: how to reach it, what it is, and how to call the agent there.
+
+    Attributes:
+        idle: when it was read, no agent was at work there, nobody held a lease and nothing was to be undone. Not asking
+            again saves a command; the agent looks once more, under its lock, before it does anything.
+    """
 
     entry: DeviceEntry
     transport: Transport
     facts: Facts
     agent: Built
     sums: dict[str, str]
+    idle: bool = False
 
     def argv(self, *words: str) -> list[str]:
         """The agent's argv on the device, as root where there is a way to it."""
@@ -199,7 +205,8 @@ def _open(entry: DeviceEntry, transport: Transport, patterns: tuple[str, ...]) -
     agent = build("agent", basics.abi, place="local" if entry.address.startswith("local:") else os)
     if basics.sums.get("agent") != agent.sha256:
         transport.push(agent.path, f"{basics.dir}/bin/agent", mode=0o755)
-    tree = _snapshot(entry, transport, basics, (*node_patterns(), *patterns))
+    state = f"{basics.dir}/state"
+    tree = _snapshot(entry, transport, basics, (*node_patterns(), *patterns, state, f"{state}/*"))
     board = boards.recognise(basics.props, tree, named=entry.board)
     facts = Facts(
         name=entry.name,
@@ -213,9 +220,19 @@ def _open(entry: DeviceEntry, transport: Transport, patterns: tuple[str, ...]) -
         simulated=basics.props.get("ro.devicelab.simulated") == "1",
         props=basics.props,
         dir=basics.dir,
-        nodes=tuple(tree.values()),
+        nodes=tuple(node for node in tree.values() if node.path != state and not node.path.startswith(f"{state}/")),
     )
-    return Device(entry, transport, facts, agent, {**basics.sums, "agent": agent.sha256})
+    sums = {**basics.sums, "agent": agent.sha256}
+    return Device(entry, transport, facts, agent, sums, idle=_is_idle(tree, state))
+
+
+def _is_idle(tree: Tree, state: str) -> bool:
+    """What the agent's files say, as docs/reference/agent.md describes them; in doubt it is not idle."""
+    if state not in tree:
+        return True
+    lease, undo, agent = (tree.get(f"{state}/{name}") for name in ("lease.json", "undo.jsonl", "agent.json"))
+    ended = agent is not None and re.search(r'"state":"ended"', agent.text or "") is not None
+    return lease is None and undo is not None and undo.text == "" and ended
 
 
 def regain_root(device: Device) -> None:

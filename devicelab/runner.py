@@ -174,6 +174,8 @@ def make_ready(device: Device, holder: str) -> tuple[str, ...]:
         DeviceBusyError: somebody else holds it.
         RestoreError: the undo did not work.
     """
+    if device.idle:
+        return ()
     found = status(device)
     if found.alive or (found.holder is not None and found.holder != holder):
         left = f" for {found.remaining_s:.0f} s more" if found.remaining_s else ""
@@ -187,6 +189,15 @@ def make_ready(device: Device, holder: str) -> tuple[str, ...]:
     return found.pending
 
 
+def compiled(device: Device, programs: tuple[str, ...]) -> tuple[Built, ...]:
+    """The programs for this device, built where they are missing.
+
+    Raises:
+        BuildError: one does not compile for it.
+    """
+    return tuple(build_for(name, device.facts) for name in programs)
+
+
 def deploy(
     device: Device, programs: tuple[str, ...], plan: Plan | None = None, files: tuple[str, ...] = ()
 ) -> tuple[Built, ...]:
@@ -197,7 +208,7 @@ def deploy(
     Raises:
         BuildError: a program does not compile for this device.
     """
-    built = tuple(build_for(name, device.facts) for name in programs)
+    built = compiled(device, programs)
     pairs = [
         (item.path, f"{device.facts.dir}/bin/{item.program}", 0o755)
         for item in built

@@ -149,7 +149,7 @@ def _conductor(
     if undone:
         device = read_again(device)
     planned = planning.make(experiment, place_of(device), campaign=campaign, holder=holder())
-    built = runner.deploy(device, planned.programs, files=planned.files)
+    built = runner.compiled(device, planned.programs)
     store.begin_campaign(
         campaign=campaign,
         experiment=experiment,
@@ -197,6 +197,7 @@ class _Conductor:
         self.cells = cells
         self.plans = plans
         self.programs = programs
+        self.files = tenancy.files(experiment)
         self.resumed = resumed
         self.unmet = unmet or {}
         self.undone = undone
@@ -233,7 +234,7 @@ class _Conductor:
         blocks = list(self._blocks())
         while blocks:
             plan = blocks.pop(0)
-            runner.deploy(self.device, self.programs, plan)
+            runner.deploy(self.device, self.programs, plan, self.files)
             self.current = plan
             runner.start(self.device, plan)
             try:
