@@ -23,9 +23,17 @@ PORT = 50000
 _THRESHOLD, _BATCH = "16", "8"
 _SHIMS = {"nvidia-server": "libshimcuda.so", "amd-server": "libshimhip.so"}
 
+# Is there such a process, and not just its remains that nobody has waited for? Linux: proc_pid_status(5).
+_ALIVE = r"""
+alive() { grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status" 2>/dev/null; }
+ours() { alive "$1" && [ "$(cut -d' ' -f22 "/proc/$1/stat" 2>/dev/null)" = "$(cat "$2/start")" ]; }
+"""
+
 # $1: directory, then port and the server's argv. It is up when a socket of its own listens on the port, seen in its own
 # network namespace. SysV queues that are there before are noted: only later ones can be its own.
-_START = r"""
+_START = (
+    _ALIVE
+    + r"""
 d=$1; port=$(printf '%04X' "$2"); shift 2; mkdir -p "$d" || exit 1
 queues() { awk 'NR > 1 {print $2}' /proc/sysvipc/msg 2>/dev/null | sort; }
 queues >"$d/queues"
@@ -44,46 +52,48 @@ listens() {
 n=0
 until listens; do
   n=$((n + 1))
-  if [ $n -ge 100 ] || ! grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$p/status" 2>/dev/null
-  then tail -c 500 "$d/log" >&2; echo "the server does not listen" >&2; exit 1; fi
+  if [ $n -ge 100 ] || ! alive "$p"; then
+    tail -c 500 "$d/log" >&2; echo "the server does not listen" >&2; exit 1
+  fi
   sleep 0.1
 done
 """
+)
 
 _GONE = "the server had ended before"
 
 # $1: directory. Ends only the process that was started: pid and start time have to be the same. A server that was
 # killed leaves its SysV queue (and one that finds a queue asks on stdin): of the new queues those go that are ours and
 # whose last sender and receiver are no more.
-_STOP = rf"""
+_STOP = (
+    _ALIVE
+    + rf"""
 d=$1; [ -d "$d" ] || exit 0
 p=$(cat "$d/pid" 2>/dev/null)
 if [ -n "$p" ]; then
-  if [ "$(cut -d' ' -f22 "/proc/$p/stat" 2>/dev/null)" = "$(cat "$d/start")" ] &&
-    grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$p/status"; then
-    kill "$p" 2>/dev/null; n=0
-    while [ -d "/proc/$p" ] && [ $n -lt 30 ]; do n=$((n + 1)); sleep 0.1; done
-    kill -9 "$p" 2>/dev/null; n=0
-    while [ -d "/proc/$p" ] && [ $n -lt 30 ]; do n=$((n + 1)); sleep 0.1; done
-  else echo "{_GONE}"; fi
+  ours "$p" "$d" || echo "{_GONE}"
+  for signal in TERM KILL; do
+    n=0; ours "$p" "$d" && kill -$signal "$p"
+    while ours "$p" "$d" && [ $n -lt 30 ]; do n=$((n + 1)); sleep 0.1; done
+  done
   awk -v me="$(id -u)" 'NR > 1 && ($8 == me || $10 == me) {{print $2, $6, $7}}' /proc/sysvipc/msg 2>/dev/null |
   while read -r q sender receiver; do
-    grep -qx "$q" "$d/queues" && continue
-    [ "$sender" != 0 ] && [ -d "/proc/$sender" ] && continue
-    [ "$receiver" != 0 ] && [ -d "/proc/$receiver" ] && continue
-    ipcrm -q "$q"
+    grep -qx "$q" "$d/queues" || alive "$sender" || alive "$receiver" || ipcrm -q "$q"
   done
 fi
 rm -rf "$d"
 """
+)
 
 # $1: directory. What the log says of queues, headed by a word on the server itself.
-_LOOK = r"""
+_LOOK = (
+    _ALIVE
+    + r"""
 d=$1; p=$(cat "$d/pid") || exit 1
-[ "$(cut -d' ' -f22 "/proc/$p/stat" 2>/dev/null)" = "$(cat "$d/start")" ] &&
-  grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$p/status" && echo "server alive"
+ours "$p" "$d" && echo "server alive"
 grep -aE 'XQueue|client process' "$d/log"; :
 """
+)
 
 
 def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:
