@@ -5,6 +5,7 @@
 """
 
 import io
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -97,6 +98,7 @@ def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manife
         cells=tuple(planned.cells.values()),
         plans=planned.plans,
         binaries=tuple(sweep.binary_info(item) for item in built),
+        command=" ".join(sys.argv),
     )
     with tarfile.open(to, "w") as archive:
         _add(archive, MANIFEST, manifest.model_dump_json().encode())
