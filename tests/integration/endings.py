@@ -369,7 +369,7 @@ def _come_back(bench: Bench, trial: Trial, store: Path, code: int, outcome: Outc
     """The next visitor: ``restore``, or the next command, which undoes first. A working agent is waited for."""
     again = trial.afterwards == "next command"
     resumable = trial.job == "sweep" and code not in (0, 6) and trial.ending != "both-killed"
-    if again and resumable and _unfinished(store, trial):
+    if again and resumable and _unfinished(store, bench.name):
         after = bench.run("sweep", str(store.with_suffix(".toml")), "--store", str(store), "--resume")
         outcome.stored = _stored_once(store, outcome)
         if after not in (0, 6):
@@ -403,11 +403,11 @@ def _working(bench: Bench) -> bool:
         return runner.status(device).alive
 
 
-def _unfinished(store: Path, trial: Trial) -> bool:
+def _unfinished(store: Path, device: str) -> bool:
     if not store.exists():
         return False
     with Store.open(str(store)) as opened:
-        return bool(opened.unfinished(device=trial.kind, experiment=store.stem))
+        return bool(opened.unfinished(device=device, experiment=store.stem))
 
 
 def _stored_once(store: Path, outcome: Outcome) -> str:
@@ -481,7 +481,7 @@ def _on_one_board(work: tuple[str, list[Trial], str, int, AdbServer]) -> list[Ou
     kind, trials, abi, seed, server = work
     if not trials:
         return []
-    board = lifecycle.up(kind, name=kind, abi=abi, su=ROOT.get(kind), seed=seed, server=server)[0]
+    board = lifecycle.up(kind, name=f"endings-{kind}", abi=abi, su=ROOT.get(kind), seed=seed, server=server)[0]
     outcomes = []
     try:
         with tempfile.TemporaryDirectory(prefix="endings-") as place:
@@ -491,7 +491,7 @@ def _on_one_board(work: tuple[str, list[Trial], str, int, AdbServer]) -> list[Ou
                 outcomes.append(outcome)
                 print(outcome, flush=True)
     finally:
-        lifecycle.down([kind])
+        lifecycle.down([board.name])
     return outcomes
 
 
@@ -512,6 +512,7 @@ def main() -> int:
     work = [(kind, [t for t in trials if t.kind == kind], args.abi, args.seed, server) for kind in kinds]
     with ProcessPoolExecutor(args.jobs, mp_context=_FORK) as pool:
         outcomes = [outcome for done in pool.map(_on_one_board, work) for outcome in done]
+    print(f"seed {args.seed}, {len(outcomes)} trials, programs for {args.abi}")
     print(table(outcomes))
     return 1 if any(outcome.violations for outcome in outcomes) else 0
 

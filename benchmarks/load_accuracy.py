@@ -1,0 +1,145 @@
+"""How near does ``devicelab load --util U`` come to U, beside ``stress-ng --cpu 0 --cpu-load U`` on this machine?
+
+    python benchmarks/load_accuracy.py [--tries 5] [--seconds 5] [--utils 10,25,45,70,90]
+
+Both load every CPU of this machine and both are measured in the same way: busy share of /proc/stat over all CPUs
+between the first and the last moment of a window in which the load runs. The tries of the two take turns, so that other
+work on the machine hits both. devicelab searches its arguments before each try, as the command does (that is part of
+what is judged: a search that other work has misled shows here).
+
+How to read the table: "off" is the median over the tries of |measured - wanted| in percentage points; the ratio is
+devicelab's off by stress-ng's (below 1: devicelab is nearer). The target is 1 point. "others" is what the machine used
+with no load of ours just before each try: what other work takes is seen by both, and no load can use less CPU than what
+is already used; a search corrects for it, ``--cpu-load`` does not. Exit code 1 if the target is missed anywhere.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from devicelab.errors import LabError
+from devicelab.lab import DeviceEntry
+from devicelab.load import Loader, loading
+
+_LEAD_S = 1.0
+"""From the start of a load to the start of its window: programs start, the agent settles."""
+
+
+def ticks() -> tuple[int, int]:
+    """Busy and all ticks of all CPUs since boot (proc(5): user nice system idle iowait irq softirq steal)."""
+    words = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
+    numbers = [int(word) for word in words]
+    return sum(numbers) - numbers[3] - numbers[4], sum(numbers)
+
+
+def use_pct(seconds: float) -> float:
+    """CPU use of the whole machine over the next seconds."""
+    busy, total = ticks()
+    time.sleep(seconds)
+    busy_after, total_after = ticks()
+    return 100 * (busy_after - busy) / max(1, total_after - total)
+
+
+@dataclass
+class Row:
+    """One wanted use: what each gave, in percent."""
+
+    wanted: float
+    ours: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
+    failed: int = 0
+
+    def off(self, got: list[float]) -> float:
+        """Median distance from what was wanted, points; infinite if nothing was got."""
+        return statistics.median(abs(pct - self.wanted) for pct in got) if got else float("inf")
+
+
+def ours(loader: Loader, wanted: float, seconds: float) -> float:
+    """A searched load of ours, measured from outside."""
+    params, _ = loader.search(wanted)
+    got: list[float] = []
+
+    def measure() -> None:
+        time.sleep(_LEAD_S)
+        got.append(use_pct(seconds))
+
+    outside = threading.Thread(target=measure)
+    outside.start()
+    # Longer than the window, which lies inside it.
+    loader.run(params, cores="all", seconds=seconds + 2 * _LEAD_S)
+    outside.join()
+    return got[0]
+
+
+def theirs(wanted: float, seconds: float) -> float:
+    """stress-ng, measured in the same way."""
+    argv = [
+        "stress-ng",
+        "--quiet",
+        "--cpu",
+        "0",
+        "--cpu-load",
+        f"{wanted:g}",
+        "--timeout",
+        f"{seconds + 3 * _LEAD_S:g}s",
+    ]
+    with subprocess.Popen(argv) as stress:
+        time.sleep(_LEAD_S)
+        got = use_pct(seconds)
+        stress.terminate()
+    return got
+
+
+def main() -> int:
+    """All tries and one table."""
+    parser = argparse.ArgumentParser(description="How near a wanted CPU use comes, beside stress-ng.")
+    parser.add_argument("--tries", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--utils", default="10,25,45,70,90")
+    args = parser.parse_args()
+    if shutil.which("stress-ng") is None:
+        sys.exit("stress-ng is not installed (Debian: apt-get install stress-ng)")
+    rows = [Row(float(word)) for word in args.utils.split(",")]
+    began = os.getloadavg()[0]
+    with loading(DeviceEntry(name="local", address="local:")) as loader:
+        for _ in range(args.tries):
+            for row in rows:
+                row.others.append(use_pct(1.0))
+                try:
+                    row.ours.append(ours(loader, row.wanted, args.seconds))
+                except LabError as error:
+                    row.failed += 1
+                    print(f"{row.wanted:g} %: {error.message}", file=sys.stderr)
+                with contextlib.suppress(OSError):
+                    row.theirs.append(theirs(row.wanted, args.seconds))
+    print(
+        f"{os.cpu_count()} CPUs, load average {began:.1f} at the start; {args.tries} tries of {args.seconds:g} s each"
+    )
+    heads = ("devicelab %", "off"), ("stress-ng %", "off")
+    print(f"{'wanted %':>9}" + "".join(f"{got:>13}{off:>7}" for got, off in heads), end="")
+    print(f"{'ratio':>7}{'others %':>10}{'failed':>8}")
+    for row in rows:
+        we, they = row.off(row.ours), row.off(row.theirs)
+        got = [f"{statistics.median(pct):.2f}" if pct else "-" for pct in (row.ours, row.theirs)]
+        print(
+            f"{row.wanted:>9g}{got[0]:>13}{we:>7.2f}{got[1]:>13}{they:>7.2f}{we / they if they else 0:>7.2f}"
+            f"{statistics.median(row.others):>10.1f}{row.failed:>8}"
+        )
+    missed = [row.wanted for row in rows if row.off(row.ours) > 1]
+    print("target (1 point): met" if not missed else f"target (1 point) missed at {missed}")
+    return bool(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
