@@ -92,10 +92,11 @@ def _execute(device: Device, plan: Plan) -> tuple[StepResult, ...]:
     return tuple(steps)
 
 
-def give_back(entry: DeviceEntry) -> dict[str, Any]:
+def give_back(entry: DeviceEntry, *, force: bool = False) -> dict[str, Any]:
     """Undo what a pin or a dead agent left on the device; what was put back, as the agent says it.
 
-    A live agent that only holds a pin is ended first.
+    A live agent that only holds a pin is ended first, with ``force`` also one that measures (its host may be gone, and
+    it would go on alone to the end of its plan).
 
     Raises:
         DeviceBusyError: an agent is measuring there. RestoreError: something could not be put back.
@@ -103,7 +104,7 @@ def give_back(entry: DeviceEntry) -> dict[str, Any]:
     device = open_device(entry)
     try:
         found = runner.status(device)
-        if found.alive and found.plan_id and found.plan_id.endswith("-pin"):
+        if found.alive and (force or (found.plan_id or "").endswith("-pin")):
             runner.stop(device)
         return runner.restore(device)
     finally:

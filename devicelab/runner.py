@@ -158,7 +158,11 @@ def restore(device: Device) -> dict[str, Any]:
             hint="a reboot resets sysfs; then run `devicelab restore` again",
         )
     if code == DeviceUnreachableError.exit_code:
-        raise DeviceBusyError(said or "an agent is at work there", device=device.facts.name)
+        raise DeviceBusyError(
+            said or "an agent is at work there",
+            device=device.facts.name,
+            hint="wait until it is done, or end its work: devicelab restore --force",
+        )
     if code != 0:
         raise DeviceRefusedError(f"restore failed (exit code {code}): {said}", device=device.facts.name)
     return answer

@@ -56,13 +56,17 @@ def register(app: typer.Typer) -> None:
             _show(done, dry_run=dry_run)
 
     @app.command(epilog="Example: devicelab restore --board note10")
-    def restore(board: BoardOption = None, json_: JsonOption = False) -> None:
+    def restore(
+        board: BoardOption = None,
+        force: Annotated[bool, typer.Option("--force", help="End an agent that still measures there first.")] = False,
+        json_: JsonOption = False,
+    ) -> None:
         """Undo a pin, or what an agent that died has left on a device."""
         from devicelab import lab
         from devicelab.pinning import give_back
 
         entry = lab.choose(board)
-        answer = give_back(entry)
+        answer = give_back(entry, force=force)
         if json_:
             print_json({"device": entry.name, **answer})
             return

@@ -50,6 +50,23 @@ def test_a_sweep_whose_host_was_killed_is_finished_by_resume_on_this_machine(tmp
     assert (there / "state" / "undo.jsonl").read_bytes() == b""
 
 
+def test_restore_by_force_ends_an_agent_whose_host_is_gone(virtual_board: StartBoard, tmp_path: Path) -> None:
+    bench = Bench(virtual_board("pixel", name="pixel", abi="x86_64"), tmp_path)
+    experiment = tmp_path / "long.toml"
+    experiment.write_text(
+        'question = "Who ends it?"\nrepetitions = 1\nhold_s = 600.0\n[factors]\nload = ["1000 5000 20"]\n'
+        '[set]\ncpu = "min"\n',
+        encoding="utf-8",
+    )
+    host = bench.start("sweep", str(experiment), "--store", str(tmp_path / "long.sqlite"))
+    assert wait_for(lambda: bench.programs("overhead") or not host.is_alive())
+    _kill(host)
+    assert bench.run("restore") == 3
+    assert "restore --force" in bench.said()
+    assert bench.run("restore", "--force") == 0, bench.said()
+    assert endings.left_behind(bench, bench.fresh) == []
+
+
 def _resumed(commands: Commands, place: Path) -> None:
     """Kill the host while the second run goes on, come back twice: all runs are stored, each once."""
     experiment, store = place / "resumed.toml", place / "resumed.sqlite"
