@@ -12,7 +12,7 @@ from typing import Any
 
 from devicelab.errors import ConfigError
 
-_NOT_PLUGINS = frozenset({"base", "evidence", "klo_model"})  # contracts, and what analyses share
+_NOT_PLUGINS = frozenset({"base", "compare", "evidence", "klo_model"})  # contracts, and what analyses share
 
 
 @cache

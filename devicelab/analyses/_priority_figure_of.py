@@ -24,13 +24,14 @@ def figure_of(service: Service, figure: str, services: Mapping[Key, Service]) ->
         own = service.quantile_ms(QUANTILES[name])
         if kind == "ms":
             return own
-        return _quotient(own, None if alone is None else alone.quantile_ms(QUANTILES[name]))
+        return quotient(own, None if alone is None else alone.quantile_ms(QUANTILES[name]))
     if figure == "share_pct":
         below = None if alone is None else alone.range_of("throughput_per_s")
-        return _quotient(service.range_of("throughput_per_s"), below).map(lambda share: 100 * share)
+        return quotient(service.range_of("throughput_per_s"), below).map(lambda share: 100 * share)
     if figure.startswith("preemption_"):
         quantile = QUANTILES[name.removeprefix("preemption_")]
-        return _above(service.quantile_ms(quantile, "service"), alone)
+        base = _stats.NOTHING if alone is None else alone.quantile_ms(0.5, "service")
+        return difference(service.quantile_ms(quantile, "service"), base)
     return service.range_of(figure)
 
 
@@ -49,7 +50,7 @@ def basis(figure: str, service: Service) -> str:
     return f"bounds: range over {many}" if service.repetitions >= 3 else f"{many}: three are the least for bounds"
 
 
-def _quotient(above: _stats.Interval, below: _stats.Interval | None) -> _stats.Interval:
+def quotient(above: _stats.Interval, below: _stats.Interval | None) -> _stats.Interval:
     """A ratio whose bounds are those of the worst corners: conservative."""
     if below is None or not below.estimate > 0:
         return _stats.NOTHING
@@ -60,13 +61,10 @@ def _quotient(above: _stats.Interval, below: _stats.Interval | None) -> _stats.I
     return _stats.Interval(estimate, above.low / below.high, above.high / below.low, n)
 
 
-def _above(service: _stats.Interval, alone: Service | None) -> _stats.Interval:
-    """By how much a service time exceeds the standalone median, worst corners."""
-    if alone is None:
-        return _stats.NOTHING
-    base = alone.quantile_ms(0.5, "service")
-    n = min(service.n, base.n)
-    estimate = service.estimate - base.estimate
-    if service.low is None or service.high is None or base.low is None or base.high is None:
+def difference(above: _stats.Interval, below: _stats.Interval) -> _stats.Interval:
+    """A difference whose bounds are those of the worst corners: conservative."""
+    n = min(above.n, below.n)
+    estimate = above.estimate - below.estimate
+    if above.low is None or above.high is None or below.low is None or below.high is None:
         return _stats.Interval(estimate, None, None, n)
-    return _stats.Interval(estimate, service.low - base.high, service.high - base.low, n)
+    return _stats.Interval(estimate, above.low - below.high, above.high - below.low, n)
