@@ -11,7 +11,7 @@ from devicelab.analyses._priority_figure_of import basis, figure_of
 from devicelab.model.experiment import Tenant, Verdict
 from devicelab.model.results import Results
 
-# Native has to raise the important tenant's P99 by so much over standalone before a scheduler can be told from none.
+# Native has to raise the important tenant's latency by so much before a scheduler can be told from none.
 HURT = 1.10
 
 NATIVE = "native"
@@ -40,14 +40,14 @@ def important_of(tenants: tuple[Tenant, ...]) -> Tenant:
     return max(tenants, key=lambda tenant: tenant.priority)
 
 
-def hurts(results: Results, services: Mapping[Key, Service]) -> dict[str, _stats.Interval]:
-    """By pressure: the important tenant's P99 under native sharing over its P99 alone."""
+def hurts(results: Results, services: Mapping[Key, Service], figure: str = "p99_ratio") -> dict[str, _stats.Interval]:
+    """By pressure: a latency of the important tenant under native sharing over the same alone."""
     important = important_of(results.experiment.tenants).name
     found = {}
     for scheduler, pressure in legs(results):
         if scheduler == NATIVE:
             service = services.get((important, NATIVE, pressure))
-            found[pressure] = _stats.NOTHING if service is None else figure_of(service, "p99_ratio", services)
+            found[pressure] = _stats.NOTHING if service is None else figure_of(service, figure, services)
     return found
 
 
@@ -58,7 +58,7 @@ def discriminates(hurt: _stats.Interval | None) -> bool:
 
 def judged(results: Results, services: Mapping[Key, Service]) -> Iterator[Judged]:
     """The targets of every tenant in every leg in which tenants ran together."""
-    hurt = hurts(results, services)
+    hurt = {figure: hurts(results, services, figure) for figure in ("p50_ratio", "p99_ratio")}
     left_out = _left_out(results)
     for leg in legs(results):
         if not shared(leg):
@@ -75,10 +75,16 @@ def judged(results: Results, services: Mapping[Key, Service]) -> Iterator[Judged
                 if leg[0] == NATIVE:
                     answers: dict[Verdict, Verdict] = {"pass": "yes", "fail": "no"}
                     verdict = answers.get(verdict, verdict)
-                elif verdict == "pass" and not discriminates(hurt.get(leg[1])):
+                elif verdict == "pass" and not discriminates(hurt[moved := _moved(target.figure)].get(leg[1])):
                     verdict = "cannot tell here"
-                    reasons.insert(0, "native sharing does not visibly hurt the important tenant at this pressure")
+                    what = moved.partition("_")[0].upper()
+                    reasons.insert(0, f"native sharing does not visibly hurt the important tenant's {what} here")
                 yield Judged(tenant.name, leg, target, got, verdict, (*reasons, *why))
+
+
+def _moved(figure: str) -> str:
+    """Which latency native sharing has to move before a target can tell a scheduler from none: a median its own."""
+    return "p50_ratio" if "p50" in figure else "p99_ratio"
 
 
 def judge(got: _stats.Interval, target: targets.Target) -> Verdict:

@@ -29,7 +29,11 @@ def analyse(results: Results) -> tuple[Finding, ...]:
         return ()
     services = load(results)
     hurt = hurts(results, services)
-    found = [_discrimination(got, important_of(tenants), pressure) for pressure, got in hurt.items()]
+    found = [
+        _discrimination(what, got, important_of(tenants), pressure)
+        for what, by_pressure in (("P99", hurt), ("P50", hurts(results, services, "p50_ratio")))
+        for pressure, got in by_pressure.items()
+    ]
     found += _least_pressure(hurt)
     found += [_target(one) for one in judged(results, services)]
     for leg in legs(results):
@@ -58,10 +62,10 @@ def figures(results: Results) -> tuple[Figure, ...]:
     return tuple(_priority_figures.figures(results, load(results)))
 
 
-def _discrimination(hurt: _stats.Interval, important: Tenant, pressure: str) -> Finding:
+def _discrimination(what: str, hurt: _stats.Interval, important: Tenant, pressure: str) -> Finding:
     verdict: Verdict = "insufficient n" if not hurt.known else "yes" if discriminates(hurt) else "no"
     return _finding(
-        f"does native sharing hurt {important.name} (P99 over standalone){_at(pressure)}?",
+        f"does native sharing hurt {important.name} ({what} over standalone){_at(pressure)}?",
         verdict,
         hurt,
         "x",

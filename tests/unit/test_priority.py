@@ -85,6 +85,21 @@ def test_a_broken_target_is_a_failure_even_where_native_does_not_hurt() -> None:
     assert concluded(campaign(experiment(), odd))[NICE].verdict == "fail"
 
 
+def test_a_median_is_judged_by_what_native_sharing_does_to_the_median() -> None:
+    """Native sharing that hurts the median alone, as a fast card's does."""
+
+    def tail(scheduler: str, tenant: str, rng: np.random.Generator, n: int) -> np.ndarray:
+        times = rng.normal(5, 0.1, n) * (1.5 if scheduler == "native" and tenant == "high" else 1.0)
+        return np.where(np.arange(n) < n // 20, 40.0, times)
+
+    of = experiment(tenants=tenants(targets={"p50_ratio": "< 1.2", "p99_ratio": "< 1.2"}))
+    got = concluded(campaign(of, tail))
+    assert got["does native sharing hurt high (P50 over standalone) at pressure copies:2?"].verdict == "yes"
+    assert got[HURTS].verdict == "no"
+    assert got["nice at pressure copies:2: high p50_ratio < 1.2"].verdict == "pass"
+    assert got["nice at pressure copies:2: high p99_ratio < 1.2"].verdict == "cannot tell here"
+
+
 def test_without_a_native_leg_a_kept_target_says_nothing() -> None:
     of = experiment(factors={"scheduler": ("standalone", "nice"), "pressure": ("copies:2",)})
     assert concluded(campaign(of, response))[NICE].verdict == "cannot tell here"
