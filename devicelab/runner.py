@@ -260,6 +260,7 @@ def attend(
     """
     reader = JournalReader()
     watch = _Watch(plan)
+    end: PlanEnd | None = None
     while True:
         try:
             for chunk in _follow(device, plan, reader.reopen()):
@@ -267,12 +268,15 @@ def attend(
                     watch.see(event)
                     on_event(event)
                     if isinstance(event, PlanEnd):
-                        _complain_about_damage(device, reader)
-                        return event
-                if watch.overdue():
+                        end = event
+                # The follower ends when the agent has let go of the device; the next plan would find it busy before.
+                if watch.overdue() or (end is not None and (plan.keep or not chunk)):
                     break
         except DeviceUnreachableError:
             pass
+        if end is not None:
+            _complain_about_damage(device, reader)
+            return end
         found = _after_silence(device, patience_s)
         if found.alive:
             watch.breathe()
