@@ -7,19 +7,22 @@ between the first and the last moment of a window in which the load runs. The tr
 work on the machine hits both. devicelab searches its arguments before each try, as the command does (that is part of
 what is judged: a search that other work has misled shows here).
 
+A try counts only if the rest of the machine used at most --max-others percent right before it, between the two and
+right after it; else both are dropped, whatever they gave, and the try is made again (until --patience seconds are over).
+
 How to read the table: "off" is the median over the tries of |measured - wanted| in percentage points; the ratio is
 devicelab's off by stress-ng's (below 1: devicelab is nearer). The target is 1 point. "others" is what the machine used
-with no load of ours just before each try: what other work takes is seen by both, and no load can use less CPU than what
-is already used; a search corrects for it, ``--cpu-load`` does not. Exit code 1 if the target is missed anywhere.
+with no load of ours around the tries that count (both see it: a search corrects for it, ``--cpu-load`` does not),
+"dropped" how many tries did not count, "failed" searches that gave no arguments within 1 point. Exit code 1 if the target is missed anywhere.
 """
 
 import argparse
-import contextlib
 import os
 import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
@@ -58,6 +61,7 @@ class Row:
     ours: list[float] = field(default_factory=list)
     theirs: list[float] = field(default_factory=list)
     others: list[float] = field(default_factory=list)
+    dropped: int = 0
     failed: int = 0
 
     def off(self, got: list[float]) -> float:
@@ -101,40 +105,66 @@ def theirs(wanted: float, seconds: float) -> float:
     return got
 
 
+def attempt(loader: Loader, row: Row, seconds: float, max_others: float) -> None:
+    """One try of each, kept if nobody else was busy meanwhile."""
+    others = [use_pct(1.0)]
+    if others[0] > max_others:
+        return
+    try:
+        got = ours(loader, row.wanted, seconds)
+    except LabError as error:
+        got = None
+        said = error.message
+    others.append(use_pct(1.0))
+    beside = theirs(row.wanted, seconds)
+    others.append(use_pct(1.0))
+    if max(others) > max_others:
+        row.dropped += 1
+        return
+    row.others += others
+    row.theirs.append(beside)
+    if got is None:
+        row.failed += 1
+        print(f"{row.wanted:g} %: {said}", file=sys.stderr)
+    else:
+        row.ours.append(got)
+        print(f"{row.wanted:g} %: devicelab {got:.2f}, stress-ng {beside:.2f}", file=sys.stderr)
+
+
 def main() -> int:
     """All tries and one table."""
     parser = argparse.ArgumentParser(description="How near a wanted CPU use comes, beside stress-ng.")
     parser.add_argument("--tries", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--max-others", type=float, default=3.0, help="use by others that a try may have, percent")
+    parser.add_argument("--patience", type=float, default=3600.0, help="seconds after which no try begins")
     parser.add_argument("--utils", default="10,25,45,70,90")
     args = parser.parse_args()
     if shutil.which("stress-ng") is None:
         sys.exit("stress-ng is not installed (Debian: apt-get install stress-ng)")
     rows = [Row(float(word)) for word in args.utils.split(",")]
-    began = os.getloadavg()[0]
-    with loading(DeviceEntry(name="local", address="local:")) as loader:
-        for _ in range(args.tries):
+    began, deadline = os.getloadavg()[0], time.monotonic() + args.patience
+    # A folder of its own: somebody else's agent on this machine does not keep this one out.
+    with (
+        tempfile.TemporaryDirectory() as place,
+        loading(DeviceEntry(name="local", address="local:", dir=place)) as loader,
+    ):
+        for number in range(args.tries):
             for row in rows:
-                row.others.append(use_pct(1.0))
-                try:
-                    row.ours.append(ours(loader, row.wanted, args.seconds))
-                except LabError as error:
-                    row.failed += 1
-                    print(f"{row.wanted:g} %: {error.message}", file=sys.stderr)
-                with contextlib.suppress(OSError):
-                    row.theirs.append(theirs(row.wanted, args.seconds))
+                while len(row.theirs) <= number and time.monotonic() < deadline:
+                    attempt(loader, row, args.seconds, args.max_others)
     print(
         f"{os.cpu_count()} CPUs, load average {began:.1f} at the start; {args.tries} tries of {args.seconds:g} s each"
     )
     heads = ("devicelab %", "off"), ("stress-ng %", "off")
     print(f"{'wanted %':>9}" + "".join(f"{got:>13}{off:>7}" for got, off in heads), end="")
-    print(f"{'ratio':>7}{'others %':>10}{'failed':>8}")
+    print(f"{'ratio':>7}{'others %':>10}{'dropped':>9}{'failed':>8}")
     for row in rows:
         we, they = row.off(row.ours), row.off(row.theirs)
-        got = [f"{statistics.median(pct):.2f}" if pct else "-" for pct in (row.ours, row.theirs)]
+        shown = [f"{statistics.median(pct):.2f}" if pct else "-" for pct in (row.ours, row.theirs)]
         print(
-            f"{row.wanted:>9g}{got[0]:>13}{we:>7.2f}{got[1]:>13}{they:>7.2f}{we / they if they else 0:>7.2f}"
-            f"{statistics.median(row.others):>10.1f}{row.failed:>8}"
+            f"{row.wanted:>9g}{shown[0]:>13}{we:>7.2f}{shown[1]:>13}{they:>7.2f}{we / they if they else 0:>7.2f}"
+            f"{statistics.median(row.others or [0]):>10.1f}{row.dropped:>9}{row.failed:>8}"
         )
     missed = [row.wanted for row in rows if row.off(row.ours) > 1]
     print("target (1 point): met" if not missed else f"target (1 point) missed at {missed}")
