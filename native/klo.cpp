@@ -32,7 +32,7 @@ class Session {
   void run() {
     find_costs();
     if (options_.policy == Policy::fixed) read_schedule(options_.schedule, net_.count(), schedule_);
-    print_header();
+    if (!options_.serving) print_header();
     if (options_.policy == Policy::dynamic) {
       run_dynamic();
     } else {
@@ -40,7 +40,7 @@ class Session {
                                                      : Pacer::constant(options_.k, net_.count());
       measure(pacer);
     }
-    print_results();
+    if (!options_.serving) print_results();
   }
 
  private:
@@ -57,10 +57,39 @@ class Session {
   }
 
   void measure(Pacer& pacer) {
+    if (options_.serving) {
+      serve(pacer);
+      return;
+    }
     if (options_.inferences > 0) repeat(Phase::warmup, options_.warmup, pacer);
     repeat(Phase::profiled, options_.inferences, pacer);
     if (options_.plain > 0) repeat(Phase::plain_warmup, options_.warmup, pacer);
     repeat(Phase::plain, options_.plain, pacer);
+  }
+
+  // As a tenant: every inference is a request.
+  void serve(Pacer& pacer) {
+    tenant::OpenLoop loop(options_.requests);
+    if (!loop.prepare()) fail(kExitUsage, "--serve %.60s: not such arrivals", options_.requests.arrivals);
+    repeat(Phase::plain_warmup, options_.warmup, pacer);
+    const bool started = loop.run([&] {
+      Inference one;
+      one.phase = Phase::plain;
+      one.reserve(net_.count());
+      gpu_.begin(one);
+      infer(one, pacer);
+      gpu_.collect(one);
+    });
+    if (!started) fail(kExitFailed, "the agent went away before the start");
+    printf("{\"tool\":\"klo\",\"version\":%d,\"backend\":\"%s\"", kFormatVersion, backend_);
+    gpu_.print_header();
+    fputs(",\"network\":", stdout);
+    print_json_string(net_.name);
+    printf(",\"kernels\":%d,\"policy\":\"%s\",\"work\":\"%016" PRIx64 "\"", net_.count(), policy_name(options_.policy),
+           gpu_.hash());
+    loop.print_settings();
+    fputs("}\n", stdout);
+    loop.print_requests();
   }
 
   void repeat(Phase phase, int64_t times, Pacer& pacer) {

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "klo/base.h"
+#include "tenant/open_loop.h"
 
 namespace klo {
 
@@ -35,6 +36,9 @@ struct Options {
   int64_t costs[3] = {0, 0, 0};
   int64_t work_pct = 100;
   int64_t seed = 1;
+  bool serving = false;  // requests of a tenant instead of a measurement
+  bool requests_given = false;
+  tenant::Settings requests;
   bool list_networks = false;
   bool list_devices = false;
 };
@@ -44,12 +48,15 @@ constexpr const char* kUsage =
     "           [--warmup W] [--inferences N] [--plain M] [--profile P] [--platform P] [--device D]\n"
     "           [--emulation FILE] [--flush-ns NS] [--start-idle-ns NS] [--gap-ns NS]\n"
     "           [--costs FLUSH,START_IDLE,GAP | --lut FILE] [--work-pct PCT] [--seed S]\n"
+    "       klo --serve continuous|fixed:R|poisson:R|every:S [--duration-s D] [--queue Q] [--arrival-seed S]\n"
+    "           --network NAME|FILE --k K | --schedule FILE|CSV | --dynamic [the options above]\n"
     "       klo --list-networks\n"
     "       klo --list-devices\n"
     "\n"
     "One process is one repetition: W warm-up inferences, then N with every kernel's timestamps, then M without a\n"
     "profiling queue. The command queue is flushed every K kernels (0: once), after the batches of a schedule, or as\n"
-    "planned at each flush (--dynamic: P inferences are profiled first; the planner uses the given launch costs).\n";
+    "planned at each flush (--dynamic: P inferences are profiled first; the planner uses the given launch costs).\n"
+    "With --serve an inference is a request of a tenant: open loop, every one recorded from its scheduled time.\n";
 
 [[noreturn]] inline void usage(const char* format, const char* detail) {
   fflush(stdout);
@@ -80,6 +87,24 @@ inline void costs_option(const char* text, int64_t costs[3]) {
 inline void set_policy(Options& options, Policy policy) {
   if (options.policy != Policy::none) usage("%s", "only one of --k, --schedule and --dynamic");
   options.policy = policy;
+}
+
+// True: `name` belongs to --serve and its value was taken.
+inline bool serve_option(const char* name, const char* value, Options& o) {
+  const char* word = name;
+  if (strcmp(name, "--serve") == 0) {
+    o.serving = true;
+    word = "--arrivals";
+  } else if (strcmp(name, "--arrival-seed") == 0) {
+    word = "--seed";
+  } else if (strcmp(name, "--duration-s") != 0 && strcmp(name, "--queue") != 0) {
+    return false;
+  }
+  const char* why = nullptr;
+  tenant::take_option(word, value, o.requests, why);
+  if (why != nullptr) fail(kExitUsage, "%s: %.40s is not such a number", name, value);
+  o.requests_given = true;
+  return true;
 }
 
 inline Options parse_options(int argc, char** argv) {
@@ -125,7 +150,7 @@ inline Options parse_options(int argc, char** argv) {
     }
     if (i + 1 == argc) usage("%.60s: unknown, or its value is missing", name);
     const char* value = argv[++i];
-    bool known = false;
+    bool known = serve_option(name, value, o);
     for (const Number& one : numbers) {
       if (strcmp(one.name, name) != 0) continue;
       *one.value = number_option(name, value, one.low, one.high);
@@ -163,7 +188,8 @@ inline Options parse_options(int argc, char** argv) {
   if (o.list_networks || o.list_devices) return o;
   if (o.network == nullptr) usage("%s", "--network is missing");
   if (o.policy == Policy::none) usage("%s", "one of --k, --schedule and --dynamic is missing");
-  if (o.inferences + o.plain == 0) usage("%s", "nothing to measure: --inferences and --plain are both 0");
+  if (o.requests_given && !o.serving) usage("%s", "--duration-s, --queue and --arrival-seed belong to --serve");
+  if (!o.serving && o.inferences + o.plain == 0) usage("%s", "nothing to measure: --inferences and --plain are both 0");
   if (o.costs_given && o.lut != nullptr) usage("%s", "only one of --costs and --lut");
   return o;
 }
