@@ -1,6 +1,6 @@
 """How near does ``devicelab load --util U`` come to U, beside ``stress-ng --cpu 0 --cpu-load U`` on this machine?
 
-    python benchmarks/load_accuracy.py [--tries 5] [--seconds 5] [--utils 10,25,45,70,90]
+    python benchmarks/load_accuracy.py [--tries 5] [--seconds 10] [--utils 10,25,45,70,90]
 
 Both load every CPU of this machine and both are measured in the same way: busy share of /proc/stat over all CPUs
 between the first and the last moment of a window in which the load runs. The tries of the two take turns, so that other
@@ -8,12 +8,14 @@ work on the machine hits both. devicelab searches its arguments before each try,
 what is judged: a search that other work has misled shows here).
 
 A try counts only if the rest of the machine used at most --max-others percent right before it, between the two and
-right after it; else both are dropped, whatever they gave, and the try is made again (until --patience seconds are over).
+right after it; else both are dropped, whatever they gave, and the try is made again (until --patience
+seconds are over).
 
 How to read the table: "off" is the median over the tries of |measured - wanted| in percentage points; the ratio is
 devicelab's off by stress-ng's (below 1: devicelab is nearer). The target is 1 point. "others" is what the machine used
 with no load of ours around the tries that count (both see it: a search corrects for it, ``--cpu-load`` does not),
-"dropped" how many tries did not count, "failed" searches that gave no arguments within 1 point. Exit code 1 if the target is missed anywhere.
+"dropped" how many tries did not count, "failed" searches that gave no arguments within 1 point. Exit code 1 if the
+target is missed anywhere.
 """
 
 import argparse
@@ -135,7 +137,7 @@ def main() -> int:
     """All tries and one table."""
     parser = argparse.ArgumentParser(description="How near a wanted CPU use comes, beside stress-ng.")
     parser.add_argument("--tries", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--max-others", type=float, default=3.0, help="use by others that a try may have, percent")
     parser.add_argument("--patience", type=float, default=3600.0, help="seconds after which no try begins")
     parser.add_argument("--utils", default="10,25,45,70,90")

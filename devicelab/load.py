@@ -22,7 +22,10 @@ from devicelab.workloads.base import Context
 # slack (50 us and more on phones) is a small part, short enough that a scheduler tick sees many of them.
 _SEARCH_SLEEP_US = 2000
 _SEARCH_RUN_S = 2.0
-_SEARCH_MAX_RUNS = 12
+# Tries count towards the answer when they came so near to the goal (points), and so many are wanted.
+_SEARCH_NEAR_PCT = 6.0
+_SEARCH_NEAR = 5
+_SEARCH_MAX_RUNS = 16
 _MAX_INNER = 2_000_000_000
 
 
@@ -143,39 +146,42 @@ class Loader:
     ) -> tuple[overhead.Params, LoadResult]:
         """Find arguments whose use of the chosen cores is ``util_pct``, by measuring and correcting.
 
-        A load that works w for each sleep s uses u = w / (w + s); so s/w = (1 - u)/u is measured at one setting and
-        gives the next. What remains of the difference (timer slack, other processes) shrinks with every try.
+        A load that works w for each sleep s uses u = w / (w + s), so the odds u / (1 - u) are proportional to the work.
+        The factor between them is measured by every try; the median over the tries near the goal decides, because
+        single ones scatter: processes on sibling hardware threads fall in and out of step, clocks move, other work
+        comes and goes. Taking the try that happened to hit the goal would choose by luck. The arguments are then run
+        once more, and that run is what is returned.
 
         Raises:
             ConfigError: not a use that a load with sleeps can have. MeasurementError: it did not come within 1 point.
         """
         if not 1 <= util_pct <= 99:
             raise ConfigError(f"--util {util_pct:g}: give a CPU use from 1 to 99 (percent)")
-        inner, sleep_us = 20_000, _SEARCH_SLEEP_US
-        tries: list[tuple[float, overhead.Params, LoadResult]] = []
+        inner = 20_000
+        factors: list[float] = []
+        got: list[float] = []
         for _ in range(_SEARCH_MAX_RUNS):
-            params = overhead.Params(sleep_us=sleep_us, inner_iter=inner, log2_outer_iter=40)
+            params = overhead.Params(sleep_us=_SEARCH_SLEEP_US, inner_iter=inner, log2_outer_iter=40)
             result = self.run(params, cores=cores, per_core=per_core, seconds=_SEARCH_RUN_S)
             if on_try is not None:
                 on_try(result)
             if result.interrupted:
                 raise KeyboardInterrupt
-            got = min(max(result.cores_pct, 0.05), 99.95)
-            tries.append((abs(got - util_pct), params, result))
-            close = [t for t in tries if t[0] <= 0.5]
-            if len(close) >= 2:
-                break
-            ratio = (util_pct / (100 - util_pct)) / (got / (100 - got))
-            inner = min(max(round(inner * min(max(ratio, 0.02), 50.0)), 1), _MAX_INNER)
-        best = min(tries, key=lambda t: t[0])
-        if best[0] > 1.0:
-            spread = statistics.pstdev(t[2].cores_pct for t in tries[-4:])
-            raise MeasurementError(
-                f"no arguments give {util_pct:g} % here; the nearest gave {best[2].cores_pct:.1f} %",
-                device=self._device.facts.name,
-                hint=f"the last tries spread by {spread:.1f} points: is something else busy on the device?",
-            )
-        return best[1], best[2]
+            got.append(result.cores_pct)
+            if len(factors) >= _SEARCH_NEAR and abs(result.cores_pct - util_pct) <= 1:
+                return params, result
+            factor = _odds(result.cores_pct) / inner
+            if abs(result.cores_pct - util_pct) <= _SEARCH_NEAR_PCT:
+                factors.append(factor)
+            wanted = _odds(util_pct) / (statistics.median(factors) if factors else factor)
+            inner = round(min(max(wanted, inner / 50, 1), inner * 50, _MAX_INNER))
+        nearest = min(got, key=lambda pct: abs(pct - util_pct))
+        raise MeasurementError(
+            f"no arguments give {util_pct:g} % here; the nearest gave {nearest:.1f} %",
+            device=self._device.facts.name,
+            hint=f"the last tries spread by {statistics.pstdev(got[-4:]):.1f} points: is something else busy on the "
+            "device?",
+        )
 
     def _plan(self, params: overhead.Params, cores: str | None, per_core: int, seconds: float, *, live: bool) -> Plan:
         facts = self._device.facts
@@ -247,3 +253,9 @@ class _LiveUse:
             total={cpu: (last.total.get(cpu), now) for cpu, now in sample.total.items()},
         )
         self._on_live(Live(cpu_use_pct(pair), time.monotonic() - self._start))
+
+
+def _odds(pct: float) -> float:
+    """Busy to idle time of a use in percent, kept finite."""
+    pct = min(max(pct, 0.05), 99.95)
+    return pct / (100 - pct)
