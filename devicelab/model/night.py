@@ -87,6 +87,7 @@ class Farm(Noun):
         budget_s: the night ends after so long; ``None``: when everything is done.
         deadline: local clock time ``HH:MM`` by which the night ends; with a budget, whichever comes first.
         wait_busy_s: how long a busy device is waited for.
+        patience_s: how long a device that went away is waited for, before it is rebooted or given up.
         max_reboots: of one device in one night, to get it back.
         attempts: how often a task is tried (on the same or an equal device) before it counts as failed.
         baseline_nights: how many earlier complete nights the new one is compared with.
@@ -99,6 +100,7 @@ class Farm(Noun):
     budget_s: float | None = Field(default=None, gt=0)
     deadline: str | None = Field(default=None, pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
     wait_busy_s: float = Field(default=900, ge=0)
+    patience_s: float = Field(default=300, ge=0)
     max_reboots: int = Field(default=1, ge=0, le=5)
     attempts: int = Field(default=2, ge=1, le=5)
     baseline_nights: int = Field(default=7, ge=1)
@@ -132,6 +134,8 @@ class Task(Noun):
         attempts: so far.
         priority: of the job.
         confirms: the task whose suspicious cells this one measures again, if it does.
+        cells: ids of the cells that are measured; empty: all of the experiment's.
+        exit_code: what a sweep with this end would have exited with; 0 while the task waits or runs.
     """
 
     task_id: str
@@ -145,6 +149,8 @@ class Task(Noun):
     attempts: int = 0
     priority: int = 0
     confirms: str | None = None
+    cells: tuple[str, ...] = ()
+    exit_code: int = 0
 
 
 class NightInfo(Noun):
