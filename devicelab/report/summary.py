@@ -1,13 +1,12 @@
 """A campaign's outcome for machines (JUnit XML) and for a chat (Markdown)."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
-from devicelab.report.clean import printable
+from devicelab.report.clean import markdown_text, printable
 from devicelab.report.page import written
 from devicelab.report.tables import finding_views
 
@@ -19,7 +18,6 @@ _TAGS = {
     "inconclusive": "skipped",
     "cannot tell here": "skipped",
 }
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>#|~])")
 
 
 def junit(results: Results, findings: Sequence[Finding]) -> bytes:
@@ -54,16 +52,16 @@ def markdown(results: Results, findings: Sequence[Finding]) -> str:
     runs = results.runs()
     info = results.info
     simulated = " **(simulated)**" if info.get("simulated") else ""
-    title = f"## {_plain(results.experiment.name)} on {_plain(str(info.get('device', '')))}{simulated}"
-    lines = [title, "", _plain(results.experiment.question), ""]
+    title = f"## {markdown_text(results.experiment.name)} on {markdown_text(str(info.get('device', '')))}{simulated}"
+    lines = [title, "", markdown_text(results.experiment.question), ""]
     invalid = int((~runs["valid"]).sum())
-    counts = f"{len(runs)} runs, {invalid} invalid, campaign {_plain(results.campaign)}"
+    counts = f"{len(runs)} runs, {invalid} invalid, campaign {markdown_text(results.campaign)}"
     status = str(info.get("status", "complete"))
-    lines += [counts + (f", **{_plain(status)}**" if status != "complete" else ""), ""]
+    lines += [counts + (f", **{markdown_text(status)}**" if status != "complete" else ""), ""]
     if findings:
         lines += ["| Verdict | Claim | Estimate | 95 % interval | n |", "|---|---|---|---|---|"]
     lines += [
-        f"| **{one.verdict}** | {_plain(one.claim)} | {_plain(one.estimate)} | {_plain(one.interval)} | {one.n} |"
+        " | ".join((f"| **{one.verdict}**", *map(markdown_text, (one.claim, one.estimate, one.interval)), f"{one.n} |"))
         for one in finding_views(findings)
     ]
     return "\n".join(lines).rstrip() + "\n"
@@ -115,8 +113,3 @@ def _cells(suite: ET.Element, results: Results) -> None:
             failure.text = printable("\n".join(reasons))
         elif reasons:
             ET.SubElement(case, "system-out").text = printable("\n".join(reasons))
-
-
-def _plain(text: str) -> str:
-    """One line without markup."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(printable(text).split()))
