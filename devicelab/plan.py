@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from devicelab import evidence, knobs, registry, tenancy
@@ -244,15 +244,19 @@ def plan_id(campaign: str, runs: Iterable[Run]) -> str:
     return f"{campaign}-{content_id(*(run.run_id for run in runs), length=8)}"
 
 
-def make(experiment: Experiment, place: Place, *, campaign: str, holder: str) -> Planned:
+def make(experiment: Experiment, place: Place, *, campaign: str, holder: str, only: Collection[str] = ()) -> Planned:
     """All runs of an experiment on one device, as plans of at most ``BLOCK`` runs.
+
+    ``only`` are ids of the cells that are wanted; empty: all.
 
     Raises:
         ConfigError, DeviceRefusedError: see the functions above; raised before anything is changed.
     """
     facts = place.facts
     tenancy.check(experiment)
-    chosen = cells(experiment)
+    chosen = tuple(cell for cell in cells(experiment) if not only or cell.cell_id in only)
+    if not chosen:
+        raise ConfigError(f"{experiment.name} has none of the cells that are wanted any more")
     runs = [
         run_of(cell, repetition, experiment, place, campaign)
         for cell, repetition in order(chosen, experiment.repetitions, experiment.seed)

@@ -30,11 +30,21 @@ from devicelab.transports._root import wrap as as_root
 # How long a device that went away is waited for before the host gives up (the board goes on alone meanwhile).
 PATIENCE_S = 300.0
 
+# How often the host looks up while the journal says nothing: for an overdue run, and whether it shall stop.
+_IDLE_S = 5.0
+_STOP_S = 1.0
+# One try to get a lost connection back.
+_RECONNECT_S = 10.0
+
 # A run that is overdue by so much makes the host ask whether the agent is still alive.
 _OVERDUE_S = 60.0
 
 # The longest line believed: a run's output is bounded by the agent, this bounds what a broken device can send.
 _MAX_LINE = 256 << 20
+
+
+class StopRequestedError(Exception):
+    """Somebody asked that the work on this device ends early; the agent still works when this is raised."""
 
 
 class AgentLostError(LabError):
@@ -249,12 +259,15 @@ def attend(
     on_event: Callable[[Event], None],
     *,
     patience_s: float = PATIENCE_S,
+    stop: Callable[[], bool] | None = None,
 ) -> PlanEnd:
     """Follow a plan's journal from its beginning to its end, through lost connections.
 
     Every event is handed over once, in order. Nothing is asked of the device while a run lasts no longer than it may.
+    ``stop`` is asked every second; signals reach the main thread alone, so other threads are ended that way.
 
     Raises:
+        StopRequestedError: ``stop`` said so; the agent still works.
         AgentLostError: the agent ended without the plan's end (the events it journalled were handed over).
         DeviceUnreachableError: the device did not come back within ``patience_s``; the board goes on alone.
     """
@@ -263,7 +276,9 @@ def attend(
     end: PlanEnd | None = None
     while True:
         try:
-            for chunk in _follow(device, plan, reader.reopen()):
+            for chunk in _follow(device, plan, reader.reopen(), _IDLE_S if stop is None else _STOP_S):
+                if stop is not None and stop():
+                    raise StopRequestedError
                 for event in reader.feed(chunk):
                     watch.see(event)
                     on_event(event)
@@ -277,7 +292,7 @@ def attend(
         if end is not None:
             _complain_about_damage(device, reader)
             return end
-        found = _after_silence(device, patience_s)
+        found = _after_silence(device, patience_s, stop)
         if found.alive:
             watch.breathe()
             continue
@@ -302,17 +317,20 @@ def clean(device: Device, plan: Plan) -> None:
     device.transport.run(argv)
 
 
-def _follow(device: Device, plan: Plan, offset: int) -> Iterator[bytes]:
+def _follow(device: Device, plan: Plan, offset: int, idle_s: float = _IDLE_S) -> Iterator[bytes]:
     journal = f"{plan_dir(device, plan.plan_id)}/journal.jsonl"
     follower = device.argv("follow", journal, str(offset), "--state", state_dir(device))
-    return device.transport.follow(journal, offset=offset, idle_s=5.0, follower=follower)
+    return device.transport.follow(journal, offset=offset, idle_s=idle_s, follower=follower)
 
 
-def _after_silence(device: Device, patience_s: float) -> Status:
-    for attempt in stamina.retry_context(
-        on=DeviceUnreachableError, attempts=None, timeout=patience_s, wait_initial=0.5, wait_max=10.0
-    ):
+def _after_silence(device: Device, patience_s: float, stop: Callable[[], bool] | None) -> Status:
+    def again(error: Exception) -> bool:
+        return isinstance(error, DeviceUnreachableError) and not (stop is not None and stop())
+
+    for attempt in stamina.retry_context(on=again, attempts=None, timeout=patience_s, wait_initial=0.5, wait_max=10.0):
         with attempt:
+            if attempt.num > 1:
+                device.transport.reconnect(timeout_s=_RECONNECT_S)
             regain_root(device)
             return status(device)
     raise AssertionError("unreachable: the last attempt returns or raises")

@@ -9,7 +9,7 @@ import socket
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,8 @@ class SweepResult:
 
     Attributes:
         runs: stored runs of the campaign, ``invalid`` those of them that are flagged.
-        interrupted: ended by Ctrl-C or a signal; ``--resume`` goes on.
+        interrupted: ended early by Ctrl-C, a signal or whoever was asked; ``--resume`` goes on.
+        report, findings: nothing if it was not concluded yet.
         unmet: what the device could not be brought to do though the cells name it (not required).
         undone: what an earlier agent had left pending and was undone first.
     """
@@ -63,8 +64,8 @@ class SweepResult:
     planned: int
     invalid: int
     invalid_cells: tuple[str, ...]
-    report: Path | None
-    findings: tuple[Finding, ...]
+    report: Path | None = None
+    findings: tuple[Finding, ...] = ()
     unmet: dict[str, tuple[str, ...]] = field(default_factory=dict)
     undone: tuple[str, ...] = ()
     interrupted: bool = False
@@ -125,30 +126,68 @@ def sweep(
     """
     device = open_device(entry)
     try:
-        conductor = _conductor(experiment, device, store, resume=resume, night=night)
-        conductor.on_progress = on_progress
-        interrupted = conductor.run_to_end()
+        campaign = _to_resume(store, device.facts.name, experiment.name).campaign if resume else None
+        done = perform(experiment, device, store, campaign=campaign, night=night, on_progress=on_progress)
     finally:
         device.transport.close()
-    return _conclude(conductor, report_to, interrupted=interrupted)
+    findings, report = conclude(store, done.campaign, report_to)
+    return replace(done, findings=findings, report=report)
 
 
-def _conductor(
-    experiment: Experiment, device: Device, store: Store, *, resume: bool, night: str | None
+def perform(
+    experiment: Experiment,
+    device: Device,
+    store: Store,
+    *,
+    campaign: str | None = None,
+    only: Collection[str] = (),
+    night: str | None = None,
+    stop: Callable[[], bool] | None = None,
+    patience_s: float = runner.PATIENCE_S,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> SweepResult:
+    """Run an experiment on an open device, every run stored once; nothing is concluded.
+
+    Args:
+        experiment: what to run; a campaign that goes on keeps its own.
+        device: not closed at the end.
+        store: where the runs go.
+        campaign: the id to use. One that is stored and not complete goes on: what the board finished meanwhile is
+            fetched, what a dead agent left is undone, the rest is done. ``None`` draws a new one.
+        only: ids of the cells to run; empty: all.
+        night: the farm's night it belongs to.
+        stop: asked every second; True ends the agent, gives the device back and keeps what is done (``interrupted``).
+        patience_s: how long a device that went away is waited for.
+        on_progress: told after every run.
+
+    Raises:
+        LabError: any of ``devicelab.errors``; what was measured before is stored.
+    """
+    open_ones = store.unfinished(device=device.facts.name)
+    if any(info.campaign == campaign for info in open_ones):
+        conductor = _resumed(device, store, str(campaign))
+    else:
+        conductor = _begun(experiment, device, store, campaign or new_campaign_id(), only, night)
+    conductor.on_progress, conductor.stop, conductor.patience_s = on_progress, stop, patience_s
+    interrupted = conductor.run_to_end()
+    return _result(conductor, interrupted=interrupted)
+
+
+def _resumed(device: Device, store: Store, campaign: str) -> "_Conductor":
+    experiment = store.experiment(campaign)
+    cells = {cell.cell_id: cell for cell in store.cells(campaign)}
+    plans = tuple(Plan.model_validate(data) for data in json.loads(store.plan_json(campaign) or "[]"))
+    programs = planning.programs(experiment, cells.values())
+    return _Conductor(device, store, experiment, campaign, cells, plans, programs, resumed=True)
+
+
+def _begun(
+    experiment: Experiment, device: Device, store: Store, campaign: str, only: Collection[str], night: str | None
 ) -> "_Conductor":
-    if resume:
-        info = _to_resume(store, device.facts.name, experiment.name)
-        stored = store.plan_json(info.campaign)
-        experiment = store.experiment(info.campaign)
-        cells = {cell.cell_id: cell for cell in store.cells(info.campaign)}
-        plans = tuple(Plan.model_validate(data) for data in json.loads(stored or "[]"))
-        programs = planning.programs(experiment, cells.values())
-        return _Conductor(device, store, experiment, info.campaign, cells, plans, programs, resumed=True)
-    campaign = new_campaign_id()
     undone = runner.make_ready(device, holder())
     if undone:
         device = read_again(device)
-    planned = planning.make(experiment, place_of(device), campaign=campaign, holder=holder())
+    planned = planning.make(experiment, place_of(device), campaign=campaign, holder=holder(), only=only)
     built = runner.compiled(device, planned.programs)
     store.begin_campaign(
         campaign=campaign,
@@ -203,6 +242,8 @@ class _Conductor:
         self.undone = undone
         self.current: Plan = plans[0]
         self.on_progress: Callable[[Progress], None] | None = None
+        self.stop: Callable[[], bool] | None = None
+        self.patience_s = runner.PATIENCE_S
         self.runs: dict[str, Run] = {run.run_id: run for plan in plans for run in plan.runs}
         self.done = set(store.done_runs(campaign))
         self.invalid = 0
@@ -215,7 +256,7 @@ class _Conductor:
             if self.resumed:
                 self._fetch()
             self._execute()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, runner.StopRequestedError):
             self._interrupted()
             return True
         except LabError as error:
@@ -238,7 +279,7 @@ class _Conductor:
             self.current = plan
             runner.start(self.device, plan)
             try:
-                end = runner.attend(self.device, plan, self._see)
+                end = self._attend(plan)
             except runner.AgentLostError:
                 restarts += 1
                 if restarts > MAX_RESTARTS:
@@ -248,6 +289,9 @@ class _Conductor:
                 continue
             _check_end(end, self.device.facts.name)
             runner.clean(self.device, plan)
+
+    def _attend(self, plan: Plan) -> PlanEnd:
+        return runner.attend(self.device, plan, self._see, patience_s=self.patience_s, stop=self.stop)
 
     def _blocks(self, *, again: bool = False) -> Iterator[Plan]:
         """The missing runs as plans; planned anew (with new ids) where some of a plan are done already."""
@@ -270,7 +314,7 @@ class _Conductor:
         for plan_id in runner.plans_there(self.device, self.campaign):
             self.current = self.plans[0].model_copy(update={"plan_id": plan_id, "runs": tuple(self.runs.values())})
             with contextlib.suppress(runner.AgentLostError):
-                runner.attend(self.device, self.current, self._see)
+                self._attend(self.current)
             runner.clean(self.device, self.current)
         self._plan_again()
 
@@ -288,7 +332,7 @@ class _Conductor:
         runner.stop(self.device)
         with contextlib.suppress(LabError):
             runner.attend(self.device, self.current, self._see, patience_s=20)
-        self.store.finish_campaign(self.campaign, "interrupted", "stopped by the user")
+        self.store.finish_campaign(self.campaign, "interrupted", "stopped early")
 
     def _see(self, event: Event) -> None:
         if isinstance(event, RunStart):
@@ -365,9 +409,8 @@ def conclude(store: Store, campaign: str, report_to: Path | None = None) -> tupl
     return findings, build_report(store, campaign, report_to)
 
 
-def _conclude(conductor: _Conductor, report_to: Path | None, *, interrupted: bool) -> SweepResult:
+def _result(conductor: _Conductor, *, interrupted: bool) -> SweepResult:
     store, campaign, facts = conductor.store, conductor.campaign, conductor.device.facts
-    findings, report = conclude(store, campaign, report_to)
     runs = store.results(campaign).runs()
     valid = set(runs.loc[runs["valid"], "cell_id"]) if len(runs) else set()
     return SweepResult(
@@ -379,8 +422,6 @@ def _conclude(conductor: _Conductor, report_to: Path | None, *, interrupted: boo
         planned=len(conductor.runs),
         invalid=int((~runs["valid"]).sum()) if len(runs) else 0,
         invalid_cells=tuple(c.label() for i, c in conductor.cells.items() if i not in valid),
-        report=report,
-        findings=findings,
         unmet=conductor.unmet,
         undone=conductor.undone,
         interrupted=interrupted,
