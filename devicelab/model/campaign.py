@@ -44,6 +44,7 @@ class CampaignInfo(Noun):
         command: as typed.
         version: of devicelab.
         seed: of the shuffle.
+        thinned_rows: rows of raw samples that were dropped later, on request; figures and evidence stay.
     """
 
     campaign: str
@@ -65,3 +66,4 @@ class CampaignInfo(Noun):
     command: str = ""
     version: str = ""
     seed: int = 1
+    thinned_rows: int = 0

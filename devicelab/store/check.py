@@ -1,14 +1,17 @@
 """Integrity of the results database: what ``devicelab store check`` looks at."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, case, func, select
+from sqlalchemy import Connection, Engine, Table, case, func, select
 from sqlalchemy.exc import DatabaseError
 
+from devicelab.model.night import CellVerdict, Health, NightInfo, Quarantine, Task
+from devicelab.model.plan import Noun
 from devicelab.store import schema as s
 from devicelab.store.codec import decode_table, digest, unpack
+from devicelab.store.nights import from_row
 
 _CHUNK = 256
 _MOST = 100
@@ -19,12 +22,13 @@ class CheckReport:
     """What a check of the database found.
 
     Attributes:
-        campaigns, runs, blobs: how many were looked at.
+        campaigns, runs, nights, blobs: how many were looked at.
         problems: one sentence each (at most 100, the last one says that there are more); empty if all is well.
     """
 
     campaigns: int
     runs: int
+    nights: int
     blobs: int
     problems: tuple[str, ...] = ()
 
@@ -36,7 +40,7 @@ class CheckReport:
 
 def check(engine: Engine) -> CheckReport:
     """Structure, references, checksums of all blobs, and the counters in the list of campaigns."""
-    counted = {"campaigns": 0, "runs": 0, "blobs": 0}
+    counted = {"campaigns": 0, "runs": 0, "nights": 0, "blobs": 0}
     problems: list[str] = []
     with engine.connect() as connection:
         try:
@@ -58,10 +62,12 @@ def _problems(connection: Connection, counted: dict[str, int]) -> Iterator[str]:
                 yield f"file structure: {line}"
         for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
             yield f"row {row} of {table} refers to a row of {parent} that does not exist"
-    for table in (s.campaigns, s.runs):
+    for table in (s.campaigns, s.runs, s.nights):
         counted[table.name] = connection.execute(select(func.count()).select_from(table)).scalar_one()
     yield from _blobs(connection, counted)
     yield from _counters(connection)
+    yield from _thinned(connection)
+    yield from _nights(connection)
 
 
 def _blobs(connection: Connection, counted: dict[str, int]) -> Iterator[str]:
@@ -115,5 +121,50 @@ def _counters(connection: Connection) -> Iterator[str]:
             yield f"campaign {name}: counts {done} runs ({wrong} invalid) but holds {held} ({bad} invalid)"
 
 
-def _stream(connection: Connection, query: Any) -> Iterable[Any]:
+def _thinned(connection: Connection) -> Iterator[str]:
+    c, r, t = s.campaigns.c, s.runs.c, s.thinned_samples.c
+    query = (
+        select(c.campaign, c.thinned_rows, func.coalesce(func.sum(t.rows), 0))
+        .select_from(s.campaigns.outerjoin(s.runs, r.campaign == c.id).outerjoin(s.thinned_samples, t.run == r.id))
+        .group_by(c.id)
+    )
+    for name, said, noted in connection.execute(query):
+        if said != noted:
+            yield f"campaign {name}: counts {said} rows of dropped samples but notes {noted}"
+    both = select(r.run_id, t.name).select_from(s.thinned_samples).join(s.runs, r.id == t.run)
+    held = s.samples.c
+    same = (held.run == t.run) & (held.program == t.program) & (held.name == t.name)
+    for run_id, name in connection.execute(both.join(s.samples, same)):
+        yield f"samples of run {run_id} ({name}): there, but noted as dropped"
+
+
+def _nights(connection: Connection) -> Iterator[str]:
+    """Rows that cannot be read, and tasks whose campaign is missing or of another night."""
+    nouns: tuple[tuple[Table, type[Noun], str], ...] = (
+        (s.nights, NightInfo, "night"),
+        (s.tasks, Task, "task_id"),
+        (s.health, Health, "id"),
+        (s.quarantines, Quarantine, "id"),
+        (s.cell_verdicts, CellVerdict, "position"),
+    )
+    for table, noun, key in nouns:
+        for row in _stream(connection, select(table)).mappings():
+            try:
+                from_row(noun, row)
+            except ValueError:
+                yield f"{table.name}: row {row[key]} (night {row['night']}) cannot be read"
+    t, c = s.tasks.c, s.campaigns.c
+    query = (
+        select(t.night, t.task_id, t.campaign, c.night)
+        .select_from(s.tasks.outerjoin(s.campaigns, c.campaign == t.campaign))
+        .where(t.campaign.is_not(None), t.status == "complete")
+    )
+    for night, task, campaign, of_night in connection.execute(query):
+        if of_night is None:
+            yield f"task {task} of night {night} was measured in campaign {campaign}, which is not stored"
+        elif of_night != night:
+            yield f"task {task} of night {night} was measured in campaign {campaign} of night {of_night}"
+
+
+def _stream(connection: Connection, query: Any) -> Any:
     return connection.execute(query).yield_per(_CHUNK)

@@ -25,12 +25,14 @@ from devicelab.model.tree import Node
 from devicelab.store import engine as places
 from devicelab.store import schema as s
 from devicelab.store.codec import digest, pack
+from devicelab.store.deleting import Deleter
 from devicelab.store.migrate import migrate
+from devicelab.store.nights_writer import NightWriter
 from devicelab.store.reading import StoreReader
 from devicelab.store.records import MetricKey, Row, RunRows, clean, run_rows
 
 
-class Store(StoreReader):
+class Store(StoreReader, NightWriter, Deleter):
     """The results database: SQLite in one file, or PostgreSQL through the same code.
 
     Safe to use from several threads, and from several processes that each open it. Every method raises ``StoreError``

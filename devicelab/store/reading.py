@@ -19,11 +19,12 @@ from devicelab.store import schema as s
 from devicelab.store.check import CheckReport, check
 from devicelab.store.codec import digest, unpack
 from devicelab.store.frames import StoredResults
+from devicelab.store.nights import NightReader
 
 _INFO = tuple(s.campaigns.c[name] for name in CampaignInfo.model_fields)
 
 
-class StoreReader:
+class StoreReader(NightReader):
     """What can be asked of the results database; ``Store`` adds opening and writing.
 
     Args:

@@ -3,7 +3,8 @@
 Shape: a campaign has planned cells and binaries; a run belongs to a campaign and a cell; flags, metrics, samples,
 evidence, program facts and raw outputs belong to a run. Everything that may be large is a compressed blob in a table of
 its own, so that lists and statistics over millions of runs read only narrow rows. Figures refer to a dictionary of
-names (``metric_names``) for the same reason.
+names (``metric_names``) for the same reason. Tasks, looks at devices and verdicts belong to a night; a campaign names
+its night, and outlives it if it was not deleted with it.
 """
 
 from sqlalchemy import (
@@ -19,9 +20,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest schema revision this version of devicelab knows (checked against the migrations by a test)."""
 
 metadata = MetaData(
@@ -44,6 +46,11 @@ def _run(*, primary_key: bool = True) -> Column[int]:
 def _campaign(*, primary_key: bool = True) -> Column[int]:
     key = ForeignKey("campaigns.id", ondelete="CASCADE")
     return Column("campaign", _Id, key, primary_key=primary_key, nullable=False, autoincrement=False)
+
+
+def _night(*, primary_key: bool = False, nullable: bool = False) -> Column[str]:
+    key = ForeignKey("nights.night", ondelete="CASCADE")
+    return Column("night", Text, key, primary_key=primary_key, nullable=nullable)
 
 
 documents = Table(
@@ -81,6 +88,7 @@ campaigns = Table(
     Column("facts_json", Text, nullable=False),
     Column("nodes_sha256", Text, ForeignKey("documents.sha256")),
     Column("plan_sha256", Text, ForeignKey("documents.sha256")),
+    Column("thinned_rows", BigInteger, nullable=False, server_default="0"),
     Index(None, "device", "experiment", "started_unix_ns"),
     Index(None, "night"),
 )
@@ -189,6 +197,17 @@ samples = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
+# What is left of samples that were dropped on request: that they were there, how many, and which.
+thinned_samples = Table(
+    "thinned_samples",
+    metadata,
+    _run(),
+    Column("program", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+)
+
 evidence = Table(
     "evidence",
     metadata,
@@ -222,4 +241,104 @@ findings = Table(
     Column("n", Integer, nullable=False),
     Column("reasons_json", Text, nullable=False),
     Column("simulated", Boolean, nullable=False),
+)
+
+# Fields of a noun without a column of their own stand in ``more_json``: nothing is asked for by them.
+nights = Table(
+    "nights",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("night", Text, nullable=False, unique=True),
+    Column("farm", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("started_unix_ns", BigInteger, nullable=False),
+    Column("ended_unix_ns", BigInteger),
+    Column("exit_code", Integer),
+    Column("host", Text, nullable=False),
+    Column("more_json", Text, nullable=False),
+    Index(None, "farm", "started_unix_ns"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    _night(primary_key=True),
+    Column("task_id", Text, primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("job", Integer, nullable=False),
+    Column("experiment", Text, nullable=False),
+    Column("selector", Text, nullable=False),
+    Column("device", Text),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("campaign", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("confirms", Text),
+    Column("more_json", Text, nullable=False),
+    Index(None, "campaign"),
+)
+
+health = Table(
+    "health",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("device", Text, nullable=False),
+    _night(nullable=True),
+    Column("task_id", Text),
+    Column("phase", Text, nullable=False),
+    Column("ok", Boolean, nullable=False),
+    Column("at_unix_ns", BigInteger, nullable=False),
+    Column("more_json", Text, nullable=False),
+    Index(None, "device", "at_unix_ns"),
+    Index(None, "night"),
+)
+
+# A device's history: it outlives the nights.
+quarantines = Table(
+    "quarantines",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("device", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("night", Text),
+    Column("since_unix_ns", BigInteger, nullable=False),
+    Column("released_unix_ns", BigInteger),
+    Column("note", Text, nullable=False),
+    Column("more_json", Text, nullable=False),
+    Index(None, "device", "since_unix_ns"),
+    Index(
+        "uq_quarantines_device_active",
+        "device",
+        unique=True,
+        sqlite_where=text("released_unix_ns IS NULL"),
+        postgresql_where=text("released_unix_ns IS NULL"),
+    ),
+)
+
+cell_verdicts = Table(
+    "cell_verdicts",
+    metadata,
+    _night(primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("experiment", Text, nullable=False),
+    Column("cell_id", Text, nullable=False),
+    Column("cell", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("program", Text, nullable=False),
+    Column("metric", Text, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("shift_pct", Float(53)),
+    Column("low_pct", Float(53)),
+    Column("high_pct", Float(53)),
+    Column("p_value", Float(53)),
+    Column("q_value", Float(53)),
+    Column("threshold_pct", Float(53)),
+    Column("n", Integer, nullable=False),
+    Column("n_baseline", Integer, nullable=False),
+    Column("since", Text),
+    Column("confirmed", Boolean),
+    Column("more_json", Text, nullable=False),
+    Index(None, "experiment", "device"),
 )

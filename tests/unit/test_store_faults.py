@@ -142,8 +142,11 @@ def test_a_torn_file_is_reported_and_not_believed(tmp_path: Path) -> None:
     with Store.open(path) as store:
         labdata.fill(store, labdata.experiment(repetitions=2))
         store.vacuum()
+    with sqlite3.connect(path) as raw:
+        (page,) = raw.execute("SELECT rootpage FROM sqlite_master WHERE name = 'samples'").fetchone()
+    raw.close()
     data = bytearray(path.read_bytes())
-    data[-40 * 4096 : -38 * 4096] = b"\xff" * 8192
+    data[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
     path.write_bytes(data)
     with Store.open(path) as store:
         assert not store.check().ok

@@ -1,12 +1,7 @@
 """The same store on a real PostgreSQL server, started for these tests."""
 
-import os
-import pwd
-import shutil
-import socket
-import subprocess
+import secrets
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,49 +9,14 @@ import pytest
 from devicelab.errors import StoreError
 from devicelab.store import Store
 from tests import labdata
+from tests.postgres import TOOLS, free_port, new_database
 
-
-def _tools() -> Path | None:
-    """Folder of the server's programs; Debian keeps them out of the PATH."""
-    found = shutil.which("initdb")
-    if found is not None:
-        return Path(found).resolve().parent
-    return max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
-
-
-TOOLS = _tools()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(TOOLS is None, reason="no PostgreSQL server is installed")]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of an empty server; PostgreSQL refuses to run as root, so root lends it another user."""
-    folder = tmp_path_factory.mktemp("postgres")
-    identity: dict[str, object] = {}
-    if os.getuid() == 0:
-        user = pwd.getpwnam("postgres")
-        identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-        os.chown(folder, user.pw_uid, user.pw_gid)
-        for parent in folder.parents[:2]:
-            parent.chmod(0o755)
-    port = _free_port()
-    data = folder / "data"
-    initdb = [f"{TOOLS}/initdb", "-D", str(data), "-U", "lab", "-A", "trust", "-E", "UTF8", "--no-sync"]
-    subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **identity)
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    control = [f"{TOOLS}/pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log")]
-    subprocess.run([*control, "-o", options, "start"], check=True, cwd=folder, stdout=subprocess.DEVNULL, **identity)
-    try:
-        yield f"postgresql://lab@127.0.0.1:{port}/postgres"
-    finally:
-        stop = [*control, "-m", "immediate", "stop"]
-        subprocess.run(stop, check=True, cwd=folder, stdout=subprocess.DEVNULL, **identity)
+@pytest.fixture
+def server(postgres_server: str) -> str:
+    return new_database(postgres_server, f"lab-{secrets.token_hex(4)}")
 
 
 def test_a_campaign_comes_back_as_from_sqlite(server: str, tmp_path: Path) -> None:
@@ -117,5 +77,5 @@ def test_workers_open_and_store_every_run_exactly_once(server: str) -> None:
 
 def test_a_server_that_does_not_answer_is_named_without_the_password() -> None:
     with pytest.raises(StoreError, match="does not answer") as caught:
-        Store.open(f"postgresql://lab:secret@127.0.0.1:{_free_port()}/lab")
+        Store.open(f"postgresql://lab:secret@127.0.0.1:{free_port()}/lab")
     assert "secret" not in str(caught.value)

@@ -1,0 +1,182 @@
+"""Many nights at a glance: counts, what changed since, and each cell's figure night after night, from narrow columns."""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sqlalchemy import Engine, Select, cast, func, or_, select
+from sqlalchemy import Integer as SqlInteger
+from sqlalchemy.engine import URL
+
+from devicelab.store import engine as places
+from devicelab.store import schema as s
+
+_CONFIDENCE = 0.95
+_VERDICT_COLUMNS = (
+    "night",
+    "device",
+    "cell_id",
+    "cell",
+    "program",
+    "metric",
+    "unit",
+    "verdict",
+    "shift_pct",
+    "low_pct",
+    "high_pct",
+    "since",
+    "confirmed",
+)
+
+
+@dataclass(frozen=True)
+class NightCounts:
+    """A night in a line.
+
+    Attributes:
+        tasks: by status.
+        verdicts: by verdict.
+        devices: that had a campaign or a task.
+        simulated: a campaign of the night was, wholly or in part.
+        mark: changes when anything of the night does: its row, tasks, campaigns, looks at devices, verdicts.
+    """
+
+    tasks: Mapping[str, int]
+    verdicts: Mapping[str, int]
+    devices: tuple[str, ...]
+    simulated: bool
+    mark: str
+
+
+class NightOverview:
+    """A part of ``StoreReader``; what it answers about hundreds of nights takes a second or two."""
+
+    _engine: Engine
+    _place: URL | Path
+
+    def simulated_campaigns(self, night: str | None = None) -> frozenset[str]:
+        """Ids of campaigns (of a night, or of all nights) on a virtual board or with a run that was emulated in part."""
+        c, r = s.campaigns.c, s.runs.c
+        emulated = select(r.id).where(r.campaign == c.id, r.simulated).exists()
+        query = select(c.campaign).where(c.night.is_not(None), or_(c.simulated, emulated))
+        return frozenset(str(row[0]) for row in self._tuples(query if night is None else query.where(c.night == night)))
+
+    def night_counts(self) -> Mapping[str, NightCounts]:
+        """All nights by id."""
+        nights = self._tuples(select(s.nights))
+        counts: dict[str, tuple[Counter[str], Counter[str], set[str]]] = {
+            row.night: (Counter(), Counter(), set()) for row in nights
+        }
+        simulated = self.simulated_campaigns()
+        virtual: set[str] = set()
+        marks: dict[str, list[str]] = defaultdict(list)
+        for row in nights:
+            marks[row.night].append(_text(row))
+        for row in self._tuples(select(s.tasks).order_by(s.tasks.c.night, s.tasks.c.position)):
+            statuses, _, devices = counts[row.night]
+            statuses[row.status] += 1
+            devices.update([row.device] if row.device else [])
+            marks[row.night].append(_text(row))
+        for row in self._tuples(_campaigns()):
+            if row.night in counts:
+                counts[row.night][2].add(row.device)
+                marks[row.night].append(_text([*row, row.campaign in simulated]))
+                if row.campaign in simulated:
+                    virtual.add(row.night)
+        for row in self._tuples(_verdict_sums()):
+            counts[row.night][1][row.verdict] += row.count
+            marks[row.night].append(_text(row))
+        for row in self._tuples(_health_sums()):
+            marks[row.night].append(_text(row))
+        return {
+            night: NightCounts(
+                tasks=statuses,
+                verdicts=verdicts,
+                devices=tuple(sorted(devices)),
+                simulated=night in virtual,
+                mark=hashlib.sha256("\n".join(marks[night]).encode("utf-8", "replace")).hexdigest(),
+            )
+            for night, (statuses, verdicts, devices) in counts.items()
+        }
+
+    def night_experiments(self) -> tuple[str, ...]:
+        """Experiments that nights ran, by name."""
+        c = s.campaigns.c
+        query = select(c.experiment).where(c.night.is_not(None)).distinct().order_by(c.experiment)
+        return tuple(str(row[0]) for row in self._tuples(query))
+
+    def verdict_frame(self, experiment: str) -> pd.DataFrame:
+        """The experiment's verdicts of all nights, a row a cell and figure, oldest night first.
+
+        Columns ``night device cell_id cell program metric unit verdict shift_pct low_pct high_pct since confirmed``.
+        """
+        t = s.cell_verdicts.c
+        query = (
+            select(*(t[name] for name in _VERDICT_COLUMNS))
+            .select_from(s.cell_verdicts.join(s.nights))
+            .where(t.experiment == experiment)
+            .order_by(s.nights.c.started_unix_ns, s.nights.c.night, t.position)
+        )
+        return pd.DataFrame([tuple(row) for row in self._tuples(query)], columns=list(_VERDICT_COLUMNS))
+
+    def night_medians(self, experiment: str) -> pd.DataFrame:
+        """Each figure of each cell, a row a night and device, oldest night first.
+
+        Columns ``night device cell_id cell program metric unit n median low high``. Valid runs alone, those of a
+        night's several campaigns together. ``low`` and ``high`` bound the median with 95 % confidence (order
+        statistics; W. J. Conover, Practical Nonparametric Statistics, section 3.2), which takes six runs; with fewer
+        they are the lowest and the highest run, which bound it with less (94 % for five, 75 % for three).
+        """
+        c, n = s.campaigns.c, s.nights.c
+        campaigns = (
+            select(c.id, c.night, c.device)
+            .select_from(s.campaigns.join(s.nights, n.night == c.night))
+            .where(c.experiment == experiment)
+            .order_by(n.started_unix_ns, n.night)
+        )
+        groups: dict[tuple[str, str], int] = {}
+        group_of = {
+            int(number): groups.setdefault((night, device), len(groups))
+            for number, night, device in self._tuples(campaigns)
+        }
+        names = {row.id: row for row in self._tuples(select(s.metric_names))}
+        cells = {row.id: row for row in self._tuples(select(s.cells.c.id, s.cells.c.cell_id, s.cells.c.label))}
+        found = self._values(experiment)
+        keys = np.asarray([group_of[number] for number in found["campaign"].unique()]) if len(found) else []
+        mapped = dict(zip(found["campaign"].unique(), keys, strict=True)) if len(found) else {}
+        grouped = _medians(found.assign(group=found["campaign"].map(mapped)))
+        at = list(groups)
+        return pd.DataFrame(
+            {
+                "night": [at[i][0] for i in grouped["group"]],
+                "device": [at[i][1] for i in grouped["group"]],
+                "cell_id": [cells[i].cell_id for i in grouped["cell"]],
+                "cell": [cells[i].label for i in grouped["cell"]],
+                "program": [names[i].program for i in grouped["name"]],
+                "metric": [names[i].metric for i in grouped["name"]],
+                "unit": [names[i].unit for i in grouped["name"]],
+                **{name: grouped[name] for name in ("n", "median", "low", "high")},
+            }
+        )
+
+    def _values(self, experiment: str) -> pd.DataFrame:
+        """``campaign cell name value`` as the database numbers them: no text is read a hundred thousand times."""
+        c, r, m = s.campaigns.c, s.runs.c, s.metrics.c
+        query = (
+            select(r.campaign, r.cell, m.name, m.value)
+            .select_from(s.campaigns.join(s.runs, r.campaign == c.id).join(s.metrics, m.run == r.id))
+            .where(c.experiment == experiment, c.night.is_not(None), r.valid, m.value.is_not(None))
+        )
+        return pd.DataFrame([tuple(row) for row in self._tuples(query)], columns=["campaign", "cell", "name", "value"])
+
+    def _tuples(self, query: Select[Any]) -> Sequence[Any]:
+        with places.guarded(self._place), self._engine.connect() as connection:
+            return connection.execute(query).all()
