@@ -120,7 +120,7 @@ def from_row(noun: type[_N], row: Mapping[str, Any]) -> _N:
 
 
 def _cleaned(value: Any) -> Any:
-    """The same value with every text in it as databases take it; a float without a finite value is ``None``, or left out."""
+    """The same value with every text in it as databases take it; no float that is not finite."""
     if isinstance(value, str):
         return clean(value)
     if _endless(value):
