@@ -1,9 +1,9 @@
-"""Many nights at a glance: counts, what changed since, and each cell's figure night after night, from narrow columns."""
+"""Many nights at a glance: counts, what changed since, and each cell's figure night after night."""
 
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sqlalchemy import Engine, Select, cast, func, or_, select
-from sqlalchemy import Integer as SqlInteger
+from sqlalchemy import Engine, Integer, Numeric, Select, cast, func, or_, select
 from sqlalchemy.engine import URL
 
 from devicelab.store import engine as places
@@ -63,7 +62,7 @@ class NightOverview:
     _place: URL | Path
 
     def simulated_campaigns(self, night: str | None = None) -> frozenset[str]:
-        """Ids of campaigns (of a night, or of all nights) on a virtual board or with a run that was emulated in part."""
+        """Ids of the campaigns (of a night, or of all) on a virtual board or with a run that was emulated in part."""
         c, r = s.campaigns.c, s.runs.c
         emulated = select(r.id).where(r.campaign == c.id, r.simulated).exists()
         query = select(c.campaign).where(c.night.is_not(None), or_(c.simulated, emulated))
@@ -127,8 +126,8 @@ class NightOverview:
         )
         return pd.DataFrame([tuple(row) for row in self._tuples(query)], columns=list(_VERDICT_COLUMNS))
 
-    def night_medians(self, experiment: str) -> pd.DataFrame:
-        """Each figure of each cell, a row a night and device, oldest night first.
+    def night_medians(self, experiment: str, figures: Collection[tuple[str, str]] | None = None) -> pd.DataFrame:
+        """Figures (program and metric; ``None``: all) of each cell, a row a night and device, oldest night first.
 
         Columns ``night device cell_id cell program metric unit n median low high``. Valid runs alone, those of a
         night's several campaigns together. ``low`` and ``high`` bound the median with 95 % confidence (order
@@ -147,36 +146,100 @@ class NightOverview:
             int(number): groups.setdefault((night, device), len(groups))
             for number, night, device in self._tuples(campaigns)
         }
-        names = {row.id: row for row in self._tuples(select(s.metric_names))}
+        every = self._tuples(select(s.metric_names).order_by(s.metric_names.c.id))
+        names = {row.id: row for row in every if figures is None or (row.program, row.metric) in figures}
         cells = {row.id: row for row in self._tuples(select(s.cells.c.id, s.cells.c.cell_id, s.cells.c.label))}
-        found = self._values(experiment)
-        keys = np.asarray([group_of[number] for number in found["campaign"].unique()]) if len(found) else []
-        mapped = dict(zip(found["campaign"].unique(), keys, strict=True)) if len(found) else {}
-        grouped = _medians(found.assign(group=found["campaign"].map(mapped)))
-        at = list(groups)
+        found = self._values(experiment, list(names))
+        campaign_ids, position = np.unique(found["campaign"], return_inverse=True)
+        group = np.asarray([group_of[number] for number in campaign_ids.tolist()], dtype=np.int64)[position]
+        of, cell, name, statistics = _medians(group, found["cell"], found["name"], found["value"])
+        nights, devices = [night for night, _ in groups], [device for _, device in groups]
         return pd.DataFrame(
             {
-                "night": [at[i][0] for i in grouped["group"]],
-                "device": [at[i][1] for i in grouped["group"]],
-                "cell_id": [cells[i].cell_id for i in grouped["cell"]],
-                "cell": [cells[i].label for i in grouped["cell"]],
-                "program": [names[i].program for i in grouped["name"]],
-                "metric": [names[i].metric for i in grouped["name"]],
-                "unit": [names[i].unit for i in grouped["name"]],
-                **{name: grouped[name] for name in ("n", "median", "low", "high")},
+                "night": [nights[i] for i in of],
+                "device": [devices[i] for i in of],
+                "cell_id": [cells[i].cell_id for i in cell],
+                "cell": [cells[i].label for i in cell],
+                "program": [names[i].program for i in name],
+                "metric": [names[i].metric for i in name],
+                "unit": [names[i].unit for i in name],
+                **statistics,
             }
         )
 
-    def _values(self, experiment: str) -> pd.DataFrame:
+    def _values(self, experiment: str, names: Sequence[int]) -> Mapping[str, npt.NDArray[Any]]:
         """``campaign cell name value`` as the database numbers them: no text is read a hundred thousand times."""
         c, r, m = s.campaigns.c, s.runs.c, s.metrics.c
         query = (
             select(r.campaign, r.cell, m.name, m.value)
             .select_from(s.campaigns.join(s.runs, r.campaign == c.id).join(s.metrics, m.run == r.id))
-            .where(c.experiment == experiment, c.night.is_not(None), r.valid, m.value.is_not(None))
+            .where(c.experiment == experiment, c.night.in_(select(s.nights.c.night)), r.valid, m.value.is_not(None))
+            # The sum keeps SQLite from walking through the figures of all runs for the sake of the names' order.
+            .where((m.name + 0).in_(names))
         )
-        return pd.DataFrame([tuple(row) for row in self._tuples(query)], columns=["campaign", "cell", "name", "value"])
+        rows = self._tuples(query)
+        columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
+        types = {"campaign": np.int64, "cell": np.int64, "name": np.int64, "value": np.float64}
+        return {name: np.asarray(column, dtype=types[name]) for name, column in zip(types, columns, strict=True)}
 
     def _tuples(self, query: Select[Any]) -> Sequence[Any]:
         with places.guarded(self._place), self._engine.connect() as connection:
             return connection.execute(query).all()
+
+
+def _campaigns() -> Select[Any]:
+    c = s.campaigns.c
+    columns = (c.night, c.campaign, c.device, c.status, c.reason, c.runs_done, c.runs_invalid, c.thinned_rows)
+    return select(*columns).where(c.night.is_not(None)).order_by(c.night, c.campaign)
+
+
+def _verdict_sums() -> Select[Any]:
+    """Sums tell another judgement from the one before; its texts are told apart by their lengths."""
+    t = s.cell_verdicts.c
+    sums = [func.round(cast(func.sum(column) * 1000, Numeric)) for column in (t.shift_pct, t.low_pct, t.high_pct)]
+    sums += [func.sum(column) for column in (t.n, t.n_baseline, cast(t.confirmed, Integer))]
+    sums += [func.sum(func.length(column)) for column in (t.more_json, t.since)]
+    query = select(t.night, t.verdict, func.count().label("count"), *sums)
+    return query.group_by(t.night, t.verdict).order_by(t.night, t.verdict)
+
+
+def _health_sums() -> Select[Any]:
+    """Looks at devices are only ever added."""
+    t = s.health.c
+    return select(t.night, func.count(), func.max(t.id)).where(t.night.is_not(None)).group_by(t.night)
+
+
+def _text(values: Iterable[object]) -> str:
+    return json.dumps([str(value) for value in values])
+
+
+def _medians(
+    group: npt.NDArray[np.int64],
+    cell: npt.NDArray[np.int64],
+    name: npt.NDArray[np.int64],
+    value: npt.NDArray[np.float64],
+) -> tuple[list[int], list[int], list[int], dict[str, npt.NDArray[Any]]]:
+    """Keys of each (group, cell, name), in that order, and n, median and its bounds."""
+    order = np.lexsort((value, name, cell, group))
+    keys = np.stack((group, cell, name))[:, order]
+    ordered = value[order]
+    starts = np.flatnonzero(np.append(True, np.any(np.diff(keys, axis=1) != 0, axis=0))) if len(ordered) else order
+    n = np.diff(np.append(starts, len(ordered)))
+    ranks = np.asarray([_ranks(int(count)) for count in n], dtype=np.int64).reshape(-1, 2)
+    statistics: dict[str, npt.NDArray[Any]] = {
+        "n": n,
+        "median": (ordered[starts + (n - 1) // 2] + ordered[starts + n // 2]) / 2,
+        "low": ordered[starts + ranks[:, 0]],
+        "high": ordered[starts + ranks[:, 1]],
+    }
+    of, cells, names = keys[:, starts].tolist()
+    return of, cells, names, statistics
+
+
+@cache
+def _ranks(n: int) -> tuple[int, int]:
+    """Places (from 0) of the values that bound the median of so many."""
+    from scipy.stats import binom
+
+    low = int(binom.ppf((1 - _CONFIDENCE) / 2, n, 0.5))
+    return (low - 1, n - low) if low >= 1 else (0, n - 1)

@@ -20,11 +20,12 @@ from devicelab.store.check import CheckReport, check
 from devicelab.store.codec import digest, unpack
 from devicelab.store.frames import StoredResults
 from devicelab.store.nights import NightReader
+from devicelab.store.nights_overview import NightOverview
 
 _INFO = tuple(s.campaigns.c[name] for name in CampaignInfo.model_fields)
 
 
-class StoreReader(NightReader):
+class StoreReader(NightReader, NightOverview):
     """What can be asked of the results database; ``Store`` adds opening and writing.
 
     Args:
