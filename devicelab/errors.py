@@ -85,3 +85,7 @@ class StoreError(LabError):
     """The results database cannot be read or written: locked, full disk, newer schema (exit code 2)."""
 
     exit_code = 2
+
+
+class SamplesDroppedError(StoreError):
+    """The raw samples asked for were measured, but dropped from the database on request (exit code 2)."""

@@ -1,7 +1,8 @@
 """A campaign as files for other tools: Parquet or CSV frames, its facts as JSON, its evidence as JSON lines.
 
-Files: ``campaign.json`` (facts, experiment, binaries), ``runs``, ``flags``, ``metrics``, ``findings``,
-``samples-TABLE`` for every table of raw samples, ``evidence.jsonl`` (one journal record a line).
+Files: ``campaign.json`` (facts, experiment, binaries, which raw samples were dropped since), ``runs``, ``flags``,
+``metrics``, ``findings``, ``samples-TABLE`` for every table of raw samples, ``evidence.jsonl`` (one journal record a
+line).
 """
 
 import contextlib

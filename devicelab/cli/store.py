@@ -1,17 +1,20 @@
 """``devicelab store`` and ``devicelab export``: what is in the results database, and how to get it out."""
 
 import datetime as dt
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devicelab.cli._out import JsonOption, StoreOption, print_json, print_table, say
+from devicelab.cli._out import DryRunOption, JsonOption, StoreOption, print_json, print_table, say
 from devicelab.cli.report import CampaignArgument
 
 if TYPE_CHECKING:
     from devicelab.model.campaign import CampaignInfo
+    from devicelab.store import Store
+    from devicelab.store.retention import Pruned
 
 
 class ExportFormat(StrEnum):
@@ -42,11 +45,16 @@ def register(app: typer.Typer) -> None:
             info = opened.campaign(campaign)
             folder = to or Path("devicelab-export") / info.campaign
             written = opened.export(info.campaign, folder, fmt.value)
+            dropped = opened.results(info.campaign).info["dropped_samples"]
         if json_:
-            print_json({"campaign": info.campaign, "files": [str(path.absolute()) for path in written]})
+            files = [str(path.absolute()) for path in written]
+            print_json({"campaign": info.campaign, "files": files, "dropped_samples": dropped})
         else:
             for path in written:
                 typer.echo(path)
+            if dropped:
+                listed = ", ".join(f"{name} ({rows} rows)" for name, rows in dropped.items())
+                say(f"not written, since they were dropped from the database: raw samples {listed}")
 
     @group.command(name="list", epilog="Example: devicelab store list --board note10 --limit 50")
     def list_(
@@ -118,6 +126,40 @@ def register(app: typer.Typer) -> None:
                 f"{place} has {len(report.problems)} problems", hint="keep a copy; runs not named are intact"
             )
 
+    @group.command(epilog="Example: devicelab store prune --nights 60 --max-gb 20 --dry-run")
+    def prune(
+        farm: Annotated[str | None, typer.Option(help="Only nights of this farm.")] = None,
+        nights: Annotated[int | None, typer.Option(min=1, help="Keep so many nights of each farm.")] = None,
+        max_gb: Annotated[float | None, typer.Option(help="Delete the oldest nights above this size.")] = None,
+        thin_after: Annotated[
+            int | None, typer.Option(min=1, help="Drop raw samples of nights beyond the newest so many.")
+        ] = None,
+        dry_run: DryRunOption = False,
+        store: StoreOption = None,
+        json_: JsonOption = False,
+    ) -> None:
+        """Delete old nights, or their raw samples alone; without limits, what each farm's own file says.
+
+        Never deleted: the nights that the next one is compared with, the newest, and campaigns outside of nights.
+        """
+        from devicelab.store import Store
+
+        with Store.open(store, create=False) as opened:
+            done = _prune(opened, farm, (nights, max_gb, thin_after), dry_run=dry_run)
+        if json_:
+            print_json({"dry_run": dry_run, **asdict(done)})
+            return
+        would = "would go" if dry_run else "deleted"
+        print_table(
+            ("night", "", "why"),
+            [(night, would, why) for night, why in done.deleted.items()]
+            + [(night, "samples " + ("would go" if dry_run else "dropped"), "old") for night in done.thinned],
+        )
+        more = "" if dry_run else "; `devicelab store vacuum` gives free space back to the disk"
+        say(f"{done.bytes / 1e6:.1f} MB {'would be ' if dry_run else ''}freed inside the database{more}")
+        if done.short_bytes:
+            say(f"still {done.short_bytes / 1e9:.2f} GB too large: everything else is protected or outside of nights")
+
     @group.command(epilog="Example: devicelab store vacuum")
     def vacuum(store: StoreOption = None, json_: JsonOption = False) -> None:
         """Give unused space back to the disk."""
@@ -129,6 +171,30 @@ def register(app: typer.Typer) -> None:
             print_json({"freed_bytes": freed})
         else:
             say(f"{freed / 2**20:.1f} MiB freed")
+
+
+def _prune(
+    opened: "Store", farm: str | None, limits: tuple[int | None, float | None, int | None], *, dry_run: bool
+) -> "Pruned":
+    from pydantic import ValidationError
+
+    from devicelab.errors import ConfigError
+    from devicelab.model.night import Retention
+    from devicelab.store.retention import merged, prune
+
+    newest = {info.farm: info.job for info in reversed(opened.nights(farm=farm))}
+    if farm is not None and not newest:
+        raise ConfigError(f"no night of a farm {farm!r} in {opened}", hint="--farm takes the name in its farm file")
+    if any(limit is not None for limit in limits):
+        try:
+            given = Retention(nights=limits[0], max_gb=limits[1], thin_samples_after_nights=limits[2])
+        except ValidationError as error:
+            raise ConfigError("--max-gb has to be above 0") from error
+        baselines = {name: job.baseline_nights for name, job in newest.items()}
+        return prune(opened, given, farms=baselines, dry_run=dry_run)
+    return merged(
+        prune(opened, job.retention, farms={name: job.baseline_nights}, dry_run=dry_run) for name, job in newest.items()
+    )
 
 
 def _facts(info: "CampaignInfo") -> list[tuple[str, str]]:
@@ -143,4 +209,5 @@ def _facts(info: "CampaignInfo") -> list[tuple[str, str]]:
 def _row(info: "CampaignInfo") -> tuple[object, ...]:
     simulated = " (simulated)" if info.simulated else ""
     done = f"{info.runs_done}/{info.runs_planned}"
-    return info.campaign, info.device + simulated, info.experiment, done, info.runs_invalid, info.status
+    status = info.status + (", samples dropped" if info.thinned_rows else "")
+    return info.campaign, info.device + simulated, info.experiment, done, info.runs_invalid, status

@@ -14,7 +14,8 @@ class Results(Protocol):
         campaign: its id.
         info: device name, address, board kind and title, abi, kernel, os build, gpu driver where known, start and end
             (Unix ns), devicelab version, hashes of binaries, seed, ``simulated`` (bool), ``reference`` (figures the
-            labs noted for this board kind: table → name → number), ``programs`` (what each said about itself).
+            labs noted for this board kind: table → name → number), ``programs`` (what each said about itself),
+            ``dropped_samples`` (table → rows that were dropped on request; absent or empty as a rule).
         experiment: as it was run (after ``--set``).
     """
 
@@ -34,7 +35,11 @@ class Results(Protocol):
         ...
 
     def samples(self, table: str) -> pd.DataFrame:
-        """Raw samples of all runs: ``run_id program`` and the table's own columns; empty if there are none."""
+        """Raw samples of all runs: ``run_id program`` and the table's own columns; empty if there are none.
+
+        Raises:
+            SamplesDroppedError: there were some, but they were dropped from the database on request.
+        """
         ...
 
     def evidence(self, run_id: str) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """From a stored campaign to its report."""
 
+import contextlib
 from pathlib import Path
 
 from devicelab import registry
 from devicelab.analyses.base import Figure
-from devicelab.errors import ConfigError
+from devicelab.errors import ConfigError, SamplesDroppedError
 from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.results import Results
 from devicelab.report.page import render
@@ -32,7 +33,11 @@ def build_report(store: Store, campaign: str | None, to: Path | None = None) -> 
 
 
 def conclude(results: Results) -> tuple[Finding, ...]:
-    """What the experiment's analyses find in the results; one that this version does not know is said to be missing."""
+    """What the experiment's analyses find in the results.
+
+    One that this version does not know, and one whose raw samples were dropped from the database, is said to be
+    missing.
+    """
     findings: list[Finding] = []
     for name in _analyses(results.experiment):
         try:
@@ -41,8 +46,14 @@ def conclude(results: Results) -> tuple[Finding, ...]:
             findings.append(
                 Finding(analysis=name, claim=f"Analysis {name!r}", verdict="invalid", reasons=(str(error),))
             )
-        else:
+            continue
+        try:
             findings += module.analyse(results)
+        except SamplesDroppedError as error:
+            reasons = (f"{error.message}: nothing can be concluded any more",)
+            findings.append(
+                Finding(analysis=name, claim=f"Analysis {name!r}", verdict="insufficient n", reasons=reasons)
+            )
     return tuple(findings)
 
 
@@ -57,4 +68,7 @@ def _figures(name: str, results: Results) -> tuple[Figure, ...]:
     except ConfigError:
         return ()
     draw = getattr(module, "figures", None)
-    return tuple(draw(results)) if draw is not None else ()
+    found: list[Figure] = []
+    with contextlib.suppress(SamplesDroppedError):  # the page says that they are missing, and why
+        found += draw(results) if draw is not None else ()
+    return tuple(found)

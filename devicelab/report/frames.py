@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from devicelab.errors import SamplesDroppedError
 from devicelab.model.results import Results
 
 QUANTILES = {"p1": 0.01, "p5": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99}
@@ -85,7 +86,7 @@ def distributions(results: Results) -> tuple[Distribution, ...]:
     runs = results.runs()
     valid = set(runs.loc[runs["valid"], "run_id"])
     found = []
-    inferences = results.samples("inferences")
+    inferences = _samples(results, "inferences")
     if "total_ns" in inferences:
         plain = inferences[inferences["profiled"] == 0] if "profiled" in inferences else inferences
         chosen = plain if len(plain) else inferences
@@ -98,7 +99,7 @@ def distributions(results: Results) -> tuple[Distribution, ...]:
                 "Inferences without profiling." if len(plain) else "Every inference was profiled, which costs time.",
             )
         )
-    kernels = results.samples("kernels")
+    kernels = _samples(results, "kernels")
     if {"queued_ns", "inference"} <= set(kernels.columns):
         found.append(
             Distribution(
@@ -110,7 +111,7 @@ def distributions(results: Results) -> tuple[Distribution, ...]:
                 "left out.",
             )
         )
-    requests = results.samples("requests")
+    requests = _samples(results, "requests")
     if "latency_ns" in requests:
         found.append(
             Distribution(
@@ -142,6 +143,14 @@ def quantiles(values: pd.Series, by: pd.Series) -> pd.DataFrame:
     table.insert(0, "n", grouped.size())
     table["min"], table["max"] = grouped.min(), grouped.max()
     return table
+
+
+def _samples(results: Results, table: str) -> pd.DataFrame:
+    """Nothing where they were dropped on request: the page says so itself."""
+    try:
+        return results.samples(table)
+    except SamplesDroppedError:
+        return pd.DataFrame({"run_id": pd.Series(dtype="str")})
 
 
 def _of(table: pd.DataFrame, column: str, valid: set[str]) -> pd.DataFrame:

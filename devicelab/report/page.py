@@ -156,6 +156,9 @@ def _banners(results: Results) -> list[dict[str, str]]:
         reason = f" ({info['reason']})" if info.get("reason") else ""
         text = f"The campaign is {status}{reason}; the page shows what is stored so far."
         banners.append({"tone": "bad", "head": "Not complete.", "text": text})
+    if dropped := tables.dropped_samples(results):
+        text = f"{dropped} Figures that need them are missing; findings are those made while they were there."
+        banners.append({"tone": "warn", "head": "Raw samples dropped.", "text": text})
     runs = results.runs()
     invalid = int((~runs["valid"]).sum())
     if invalid:

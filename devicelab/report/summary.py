@@ -8,7 +8,7 @@ from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
 from devicelab.report.clean import markdown_text, printable
 from devicelab.report.page import written
-from devicelab.report.tables import finding_views
+from devicelab.report.tables import dropped_samples, finding_views
 
 # JUnit's element for a verdict; every other verdict passes.
 _TAGS = {
@@ -34,6 +34,8 @@ def junit(results: Results, findings: Sequence[Finding]) -> bytes:
     for name in ("campaign", "device", "board", "os_build", "kernel", "version", "simulated"):
         value = results.campaign if name == "campaign" else results.info.get(name, "")
         ET.SubElement(properties, "property", name=name, value=printable(str(value)))
+    if dropped := dropped_samples(results):
+        ET.SubElement(properties, "property", name="dropped_samples", value=printable(dropped))
     for finding in findings:
         _case(suite, finding)
     _cells(suite, results)
@@ -58,6 +60,8 @@ def markdown(results: Results, findings: Sequence[Finding]) -> str:
     counts = f"{len(runs)} runs, {invalid} invalid, campaign {markdown_text(results.campaign)}"
     status = str(info.get("status", "complete"))
     lines += [counts + (f", **{markdown_text(status)}**" if status != "complete" else ""), ""]
+    if dropped := dropped_samples(results):
+        lines += [markdown_text(dropped), ""]
     if findings:
         lines += ["| Verdict | Claim | Estimate | 95 % interval | n |", "|---|---|---|---|---|"]
     lines += [

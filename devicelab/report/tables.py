@@ -130,6 +130,15 @@ def binaries(results: Results) -> TableView:
     return TableView("Programs on the device, by the SHA-256 of the file.", ("Program", "SHA-256"), rows)
 
 
+def dropped_samples(results: Results) -> str:
+    """Which raw samples were dropped from the database on request, a sentence; empty if none were."""
+    dropped = dict(results.info.get("dropped_samples") or {})
+    if not dropped:
+        return ""
+    listed = ", ".join(f"{name} ({rows} rows)" for name, rows in dropped.items())
+    return f"To save space, these raw samples were dropped from the database: {listed}."
+
+
 def condition_views(results: Results, conditions: Mapping[str, RunConditions]) -> list[ConditionView]:
     """A row a cell, from its valid runs; from all its runs where none is valid."""
     runs = results.runs()

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, update
 from sqlalchemy.engine import URL
 
 from devicelab.errors import StoreError
 from devicelab.store import engine as places
 from devicelab.store import schema as s
+from devicelab.store.retention import BYTES_PER_RUN, NightSize
+
+_BLOBS = (s.samples, s.evidence, s.outputs)
 
 
 class Deleter:
@@ -60,6 +63,42 @@ class Deleter:
             connection.execute(update(s.campaigns).where(s.campaigns.c.id == number).values(total))
         return rows
 
+    def night_sizes(self) -> tuple[NightSize, ...]:
+        """What each night takes, newest first: the blobs of its campaigns and an allowance for every run."""
+        c, n = s.campaigns.c, s.nights.c
+        columns = (n.night, n.farm, n.status, n.started_unix_ns)
+        runs = select(c.night, func.count()).select_from(s.runs).join(s.campaigns).group_by(c.night)
+        with places.guarded(self._place), self._engine.connect() as connection:
+            nights = connection.execute(select(*columns).order_by(n.started_unix_ns.desc(), n.night.desc())).all()
+            blobs = [_blob_bytes(connection, table) for table in _BLOBS]
+            counts = {night: count * BYTES_PER_RUN for night, count in connection.execute(runs)}
+        return tuple(
+            NightSize(
+                *night,
+                bytes=counts.get(night.night, 0) + sum(sizes.get(night.night, 0) for sizes in blobs),
+                sample_bytes=blobs[0].get(night.night, 0),
+            )
+            for night in nights
+        )
+
+    def used_bytes(self) -> int:
+        """What the database holds, free space inside it left out.
+
+        Exact for SQLite. PostgreSQL keeps freed space to itself, so there it is the sum of the blobs and an allowance
+        for every run.
+        """
+        with places.guarded(self._place), self._engine.connect() as connection:
+            if connection.dialect.name == "sqlite":
+                pages, free, size = (
+                    int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+                    for name in ("page_count", "freelist_count", "page_size")
+                )
+                return (pages - free) * size
+            runs = int(connection.execute(select(func.count()).select_from(s.runs)).scalar_one())
+            documents = connection.execute(select(func.sum(func.length(s.documents.c.data)))).scalar() or 0
+            blobs = sum(sum(_blob_bytes(connection, table).values()) for table in _BLOBS)
+            return runs * BYTES_PER_RUN + int(documents) + blobs
+
     def _delete_campaigns(self, connection: Connection, numbers: list[int]) -> None:
         for number in numbers:
             name = select(s.campaigns.c.campaign).where(s.campaigns.c.id == number).scalar_subquery()
@@ -74,3 +113,10 @@ class Deleter:
             where = places.describe(self._place)
             raise StoreError(f"no campaign {campaign!r} in {where}", hint="`devicelab store list` shows what is stored")
         return int(number)
+
+
+def _blob_bytes(connection: Connection, table: Table) -> dict[str | None, int]:
+    """Bytes of a table's blobs by night (``None``: of no night)."""
+    night = s.campaigns.c.night
+    query = select(night, func.sum(func.length(table.c.data))).select_from(table).join(s.runs).join(s.campaigns)
+    return {name: int(size) for name, size in connection.execute(query.group_by(night))}

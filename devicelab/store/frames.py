@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Engine, Select, select
+from sqlalchemy import Engine, Select, func, select
 from sqlalchemy.engine import URL
 
-from devicelab.errors import StoreError
+from devicelab.errors import SamplesDroppedError, StoreError
 from devicelab.model.campaign import BinaryInfo, CampaignInfo
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Experiment
@@ -83,6 +83,7 @@ class StoredResults:
             "ended": _utc(self.summary.ended_unix_ns),
             "binaries": {binary.name: binary.sha256 for binary in self.binaries},
             "programs": programs,
+            "dropped_samples": self._dropped(),
         }
 
     def runs(self) -> pd.DataFrame:
@@ -99,6 +100,13 @@ class StoredResults:
     def samples(self, table: str) -> pd.DataFrame:
         """See ``Results.samples``; integer columns stay integer unless a run lacks them."""
         if table not in self._samples:
+            dropped = self.info["dropped_samples"]
+            if table in dropped:
+                raise SamplesDroppedError(
+                    f"the raw samples {table!r} of campaign {self.campaign} ({dropped[table]} rows) were dropped from "
+                    "the database",
+                    hint="figures, findings and evidence are still there; only measuring again brings samples back",
+                )
             self._samples[table] = self._read_samples(table)
         return self._samples[table].copy(deep=False)
 
@@ -225,6 +233,14 @@ class StoredResults:
             first = select(p.info_json).join(s.runs).where(s.runs.c.campaign == self._number, p.program == program)
             programs[program] = json.loads(self._rows(first.order_by(s.runs.c.id).limit(1))[0][0])
         return programs, tuple(sorted({name for name, simulated in found if simulated}))
+
+    def _dropped(self) -> dict[str, int]:
+        """Rows of raw samples that were dropped on request, by table."""
+        if not self.summary.thinned_rows:
+            return {}
+        t = s.thinned_samples.c
+        query = select(t.name, func.sum(t.rows)).join(s.runs).where(s.runs.c.campaign == self._number)
+        return {name: int(rows) for name, rows in self._rows(query.group_by(t.name).order_by(t.name))}
 
     def _rows(self, query: Select[Any]) -> list[tuple[Any, ...]]:
         with guarded(self._place), self._engine.connect() as connection:

@@ -257,6 +257,19 @@ def test_thinned_samples_leave_figures_and_a_note(store: Store) -> None:
         store.thin_samples("nix")
 
 
+def test_nights_say_what_they_take(store: Store) -> None:
+    empty, full = store.begin_night(FARM), store.begin_night(FARM)
+    before = store.used_bytes()
+    campaign = campaign_of(store, full)
+    one, other = store.night_sizes()
+    assert (one.night, other.night, other.bytes, other.sample_bytes) == (full, empty, 0, 0)
+    assert 0 < one.sample_bytes < one.bytes
+    assert store.used_bytes() > before
+    store.thin_samples(campaign)
+    thinned = store.night_sizes()[0]
+    assert (thinned.sample_bytes, thinned.bytes) == (0, one.bytes - one.sample_bytes)
+
+
 def test_what_does_not_fit_together_is_found(place: str) -> None:
     with Store.open(place) as store:
         night = store.begin_night(FARM)
