@@ -237,5 +237,18 @@ class AdbTransport(PosixTransport):
             self._wait_for("disconnect", 3.0)
         self.reconnect(timeout_s=timeout_s)
 
+    def reboot(self) -> None:
+        """Have adbd reboot the board (``adb reboot``), also where its shell hangs; nothing is waited for.
+
+        Raises:
+            DeviceUnreachableError: adbd does not answer.
+        """
+        link = self._service(b"reboot:")
+        with suppress(DeviceUnreachableError), reachable(self.address):  # the answer is that the connection breaks
+            try:
+                link.read_until_close()
+            finally:
+                link.close()
+
     def close(self) -> None:
         """Nothing is held."""

@@ -1,0 +1,76 @@
+"""Where tasks are executed: threads of this process, or workers on other hosts (``engine_dask``)."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+from devicelab.farm.task import Limits, run_task
+from devicelab.lab import DeviceEntry
+from devicelab.model.experiment import Experiment
+from devicelab.model.night import Farm, Task
+from devicelab.store import Store
+from devicelab.sweep import Progress
+
+OnProgress = Callable[[Task, Progress], None]
+"""Told after every run, from the thread that measures."""
+
+
+class Engine(Protocol):
+    """Executes tasks, one at a time on a device; the conductor decides which."""
+
+    def submit(
+        self, task: Task, entry: DeviceEntry, experiment: Experiment, until_unix_s: float | None
+    ) -> Future[Task]:
+        """Begin a task; the future holds what ``run_task`` returns."""
+        ...
+
+    def stop(self) -> None:
+        """Have every task end early: the devices are given back, and the futures end with waiting tasks."""
+        ...
+
+    def close(self) -> None:
+        """Wait for what still runs, and release everything. Harmless when called twice."""
+        ...
+
+
+class LocalThreads:
+    """A thread of this process for each device.
+
+    Args:
+        store: used from all threads.
+        farm: whose tasks come.
+        night: its id.
+        on_progress: see ``OnProgress``.
+    """
+
+    def __init__(self, store: Store, farm: Farm, night: str, on_progress: OnProgress | None = None) -> None:
+        self._store, self._farm, self._night, self._on_progress = store, farm, night, on_progress
+        self._stop = threading.Event()
+        # A thread is started for a task when none is free; idle ones are used again.
+        self._threads = ThreadPoolExecutor(max_workers=1024, thread_name_prefix="device")
+
+    def submit(
+        self, task: Task, entry: DeviceEntry, experiment: Experiment, until_unix_s: float | None
+    ) -> Future[Task]:
+        """See ``Engine.submit``."""
+        limits = Limits(self._stop, until_unix_s)
+        return self._threads.submit(self._run, task, entry, experiment, limits)
+
+    def _run(self, task: Task, entry: DeviceEntry, experiment: Experiment, limits: Limits) -> Task:
+        def report(progress: Progress) -> None:
+            if self._on_progress is not None:
+                self._on_progress(task.model_copy(update={"device": entry.name}), progress)
+
+        return run_task(
+            self._store, self._farm, self._night, task, entry,
+            experiment=experiment, limits=limits, on_progress=report,
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        """See ``Engine.stop``."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """See ``Engine.close``."""
+        self._threads.shutdown(wait=True)

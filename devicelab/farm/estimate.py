@@ -1,0 +1,76 @@
+"""How long a task takes: from what the same experiment took on the same kind of board before, else from its plan."""
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from devicelab import plan as planning
+from devicelab.model.campaign import CampaignInfo
+from devicelab.model.experiment import Experiment
+from devicelab.store import Store
+
+# What a run costs beyond its programmed time, and a task beyond its runs: connecting, probing, pushing, restoring.
+_RUN_OVERHEAD_S = 0.5
+_TASK_OVERHEAD_S = 5.0
+# A measurement's own length is not known from its plan.
+_MEASUREMENT_S = 5.0
+# Campaigns of the past that count.
+_RECENT = 10
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds, and what they rest on: finished campaigns, the plan, or the plan with a guess for the measurement."""
+
+    seconds: float
+    basis: Literal["history", "plan", "guess"]
+
+
+def count_runs(experiment: Experiment, cells: int = 0) -> int:
+    """Runs of a task; ``cells`` are those that are wanted, 0: all."""
+    return (cells or len(planning.cells(experiment))) * experiment.repetitions
+
+
+def from_plan(experiment: Experiment, runs: int) -> Estimate:
+    """What hold, settle, gate and cool-down times add up to."""
+    measured = experiment.measure is not None
+    length_s = _MEASUREMENT_S if measured else experiment.duration_s if experiment.tenants else experiment.hold_s
+    gate_s = experiment.thermal.window_s if experiment.thermal is not None else 0.0
+    run_s = experiment.settle_s + length_s + experiment.cooldown_s + gate_s + _RUN_OVERHEAD_S
+    return Estimate(_TASK_OVERHEAD_S + runs * run_s, "guess" if measured else "plan")
+
+
+def from_history(campaigns: Iterable[CampaignInfo], runs: int) -> Estimate | None:
+    """The median time per run of complete campaigns, times the runs; ``None`` without any."""
+    spans = [
+        (info.ended_unix_ns - info.started_unix_ns) / 1e9 / info.runs_done
+        for info in campaigns
+        if info.status == "complete" and info.ended_unix_ns is not None and info.runs_done
+    ]
+    return Estimate(_TASK_OVERHEAD_S + runs * statistics.median(spans), "history") if spans else None
+
+
+class Estimator:
+    """Estimates of experiments on kinds of boards, each looked up once.
+
+    Args:
+        store: where the past is; ``None``: there is none.
+    """
+
+    def __init__(self, store: Store | None) -> None:
+        self._store = store
+        self._past: dict[tuple[str, str | None], tuple[CampaignInfo, ...]] = {}
+
+    def of(self, experiment: Experiment, kind: str | None, cells: int = 0) -> Estimate:
+        """How long the experiment takes on a board of the kind (``None``: nobody knows which)."""
+        runs = count_runs(experiment, cells)
+        return from_history(self._history(experiment.name, kind), runs) or from_plan(experiment, runs)
+
+    def _history(self, experiment: str, kind: str | None) -> tuple[CampaignInfo, ...]:
+        key = (experiment, kind)
+        if key not in self._past and self._store is not None and kind is not None:
+            found = self._store.campaigns(experiment=experiment, limit=200)
+            same = (info for info in found if info.board == kind and info.status == "complete" and info.runs_done)
+            self._past[key] = tuple(same)[:_RECENT]
+        return self._past.get(key, ())

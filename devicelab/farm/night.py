@@ -1,0 +1,317 @@
+"""Conducts a night: gives every free device its next task, and goes on until nothing is left or time is over.
+
+All decisions are made in one thread, which also gets the signals; tasks run where the engine puts them. What happened
+is in the store before anything follows from it, so that ``resume`` goes on after a crash of this process.
+"""
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Protocol
+
+from devicelab import registry
+from devicelab.errors import ConfigError, DeviceBusyError
+from devicelab.farm import clock, schedule
+from devicelab.farm.engine import Engine, LocalThreads, OnProgress
+from devicelab.farm.estimate import Estimator
+from devicelab.farm.job import Job
+from devicelab.farm.schedule import Schedule
+from devicelab.farm.selectors import Known
+from devicelab.farm.task import give_back
+from devicelab.model.night import NightInfo, Task
+from devicelab.store import Store
+from devicelab.sweep import Progress
+
+# How often the conductor looks up while nothing ends: for the clock, and for people who watch.
+_LOOK_S = 1.0
+
+# Worst first; 0 is fine. A restore that failed is worst, since somebody has to go there; then what the night is for.
+SEVERITY = (8, 7, 1, 2, 5, 4, 3, 6, 0)
+
+
+class Watcher(Protocol):
+    """Is told what happens in a night; ``progress`` is called from the threads that measure."""
+
+    def begun(self, night: str, foretold: Schedule, ends_unix_s: float | None) -> None:
+        """The night begins, or goes on."""
+        ...
+
+    def started(self, task: Task) -> None:
+        """A task begins on ``task.device``."""
+        ...
+
+    def progress(self, task: Task, progress: Progress) -> None:
+        """A run of a task ended."""
+        ...
+
+    def ended(self, task: Task, device: str) -> None:
+        """A try of a task ended on the device."""
+        ...
+
+    def said(self, text: str) -> None:
+        """Something that a person should know."""
+        ...
+
+
+class _Silent:
+    """Nobody watches."""
+
+    def begun(self, night: str, foretold: Schedule, ends_unix_s: float | None) -> None:
+        """Nothing."""
+
+    def started(self, task: Task) -> None:
+        """Nothing."""
+
+    def progress(self, task: Task, progress: Progress) -> None:
+        """Nothing."""
+
+    def ended(self, task: Task, device: str) -> None:
+        """Nothing."""
+
+    def said(self, text: str) -> None:
+        """Nothing."""
+
+
+SILENT: Watcher = _Silent()
+"""For nights that nobody watches (``--json``)."""
+
+
+def worst(codes: Iterable[int]) -> int:
+    """The worst of several exit codes, by ``SEVERITY``."""
+    return min(codes, key=lambda code: SEVERITY.index(code) if code in SEVERITY else 2, default=0)
+
+
+def unfinished(store: Store, farm: str) -> NightInfo:
+    """The farm's newest night, if it can go on.
+
+    Raises:
+        ConfigError: it is complete, or there is none.
+    """
+    newest = store.nights(farm=farm, limit=1)
+    if not newest or newest[0].status in {"complete", "failed"}:
+        raise ConfigError(f"no unfinished night of farm {farm!r}", hint="start one without --resume")
+    return newest[0]
+
+
+@contextlib.contextmanager
+def alone(farm: str) -> Iterator[None]:
+    """One conductor of a farm at a time on this machine; the lock ends with the process, however it ends.
+
+    Raises:
+        DeviceBusyError: another process conducts a night of this farm.
+    """
+    folder = registry.cache_dir() / "farm"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / f"{farm}.lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            who = file.read(64).strip()
+            raise DeviceBusyError(
+                f"a night of farm {farm!r} is going on (pid {who})", hint="wait for its end"
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+class Conductor:
+    """One night.
+
+    Args:
+        job: the farm file, understood.
+        pool: devices by name.
+        store: where everything goes.
+        watcher: is told what happens.
+        engine: where tasks run; ``None``: threads of this process.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        pool: Mapping[str, Known],
+        store: Store,
+        watcher: Watcher,
+        engine: "Callable[[str, OnProgress], Engine] | None" = None,
+    ) -> None:
+        self.job, self.pool, self.store, self.watcher = job, dict(pool), store, watcher
+        self._engine_of = engine or (lambda night, told: LocalThreads(store, job.farm, night, told))
+        self._estimates = Estimator(store)
+        self.night = ""
+        self.tasks: dict[str, Task] = {}
+        self.out: dict[str, str] = {}
+        self.ends_unix_s: float | None = None
+        self.interrupted = False
+        self._tried: dict[str, set[str]] = {}
+
+    def seconds(self, task: Task, device: str) -> float:
+        """How long a task takes on a device, seconds."""
+        known = self.pool.get(device)
+        experiment = self.job.experiments[task.job]
+        found = self._estimates.of(experiment, known.kind if known else None, len(task.cells)).seconds
+        longest = self.job.farm.jobs[task.job].max_s
+        return found if longest is None else min(found, longest)
+
+    def basis(self, task: Task, device: str) -> str:
+        """What the estimate of a task on a device rests on: ``history``, ``plan`` or ``guess``."""
+        known = self.pool.get(device)
+        return self._estimates.of(self.job.experiments[task.job], known.kind if known else None, len(task.cells)).basis
+
+    def fits(self, task: Task, device: str) -> bool:
+        """The device may do the task: it is meant, and did no other of the same ``any N of`` tonight."""
+        if task.device is not None:
+            return task.device == device
+        known = self.pool.get(device)
+        others = (other for other in self.tasks.values() if other.job == task.job and other.task_id != task.task_id)
+        taken = {other.device for other in others if other.confirms is None}
+        fresh = device not in taken and device not in self._tried.get(task.task_id, ())
+        return known is not None and fresh and self.job.selectors[task.job].fits(known)
+
+    def foretell(self, tasks: Iterable[Task] | None = None) -> Schedule:
+        """How the night will go."""
+        waiting = [task for task in (tasks or self.tasks.values()) if task.status == "waiting"]
+        left_s = None if self.ends_unix_s is None else self.ends_unix_s - time.time()
+        working = [name for name in self.pool if name not in self.out]
+        return schedule.foretell(waiting, working, self.fits, self.seconds, left_s)
+
+    def prepare(self) -> tuple[Task, ...]:
+        """The tasks of a new night, and who is out from the beginning; nothing is stored."""
+        ends = clock.ends_at(self.job.farm, clock.local_now())
+        self.ends_unix_s = ends.timestamp() if ends is not None else None
+        self.out = {found.device: f"in quarantine: {found.reason}" for found in self.store.quarantines(active=True)}
+        return schedule.make_tasks(self.job, self.pool)
+
+    def begin(self) -> None:
+        """Store a new night with its tasks."""
+        tasks = self.prepare()
+        self.night = self.store.begin_night(self.job.farm)
+        self.store.put_tasks(self.night, tasks)
+        self.tasks = {task.task_id: task for task in tasks}
+
+    def go_on(self, info: NightInfo) -> None:
+        """Take up a night that a dead process or a signal left."""
+        self.prepare()
+        self.night = info.night
+        self.tasks = {task.task_id: task for task in self.left_of(info)}
+        self.store.finish_night(self.night, "running", None)
+        self.store.put_tasks(self.night, tuple(self.tasks.values()))
+
+    def left_of(self, info: NightInfo) -> tuple[Task, ...]:
+        """The night's tasks as they are taken up: what was running is tried again, where it was if that is possible."""
+        tasks = []
+        for task in self.store.tasks(info.night):
+            again = task
+            if task.status == "running":
+                again = task.model_copy(update={"status": "waiting", "attempts": max(0, task.attempts - 1)})
+            if again.status == "waiting" and again.device in self.out and schedule.movable(again):
+                again = again.model_copy(update={"device": None})
+            tasks.append(again)
+        return tuple(tasks)
+
+    def add(self, tasks: Iterable[Task]) -> None:
+        """Further tasks of the same night (confirmations)."""
+        chosen = tuple(tasks)
+        self.store.put_tasks(self.night, chosen)
+        self.tasks |= {task.task_id: task for task in chosen}
+
+    def conduct(self) -> None:
+        """Until nothing waits that can be done, or the time is over, or a signal came."""
+        engine = self._engine_of(self.night, self.watcher.progress)
+        running: dict[Future[Task], tuple[str, Task]] = {}
+        try:
+            self._drop_the_homeless()
+            while True:
+                try:
+                    self._assign(engine, running)
+                    if not running:
+                        break
+                    for future in wait(running, timeout=_LOOK_S, return_when=FIRST_COMPLETED).done:
+                        self._take(future, *running.pop(future))
+                except KeyboardInterrupt:
+                    left = len(running)
+                    self.watcher.said(f"ending: {left} device{'s' if left != 1 else ''} will be given back first")
+                    self.interrupted = True
+                    engine.stop()
+        finally:
+            engine.stop()
+            engine.close()
+        if not self.interrupted:
+            self._skip_the_rest()
+
+    def give_back(self) -> dict[str, str]:
+        """Visit the devices that were lost once more; those that still cannot be asked, with the reason."""
+        campaigns = [info.campaign for info in self.store.night_campaigns(self.night)]
+        worked = {info.device for info in self.store.night_campaigns(self.night)}
+        left = {}
+        for device in sorted(self.out.keys() & worked & self.pool.keys()):
+            reason = give_back(self.pool[device].entry, campaigns)
+            if reason:
+                left[device] = reason
+        return left
+
+    def _assign(self, engine: Engine, running: "dict[Future[Task], tuple[str, Task]]") -> None:
+        if self.interrupted:
+            return
+        busy = {device for device, _ in running.values()}
+        waiting = [task for task in self.tasks.values() if task.status == "waiting"]
+        idle = [name for name in self.pool if name not in busy and name not in self.out]
+        for device in schedule.eager(idle, waiting, self.seconds):
+            left_s = None if self.ends_unix_s is None else self.ends_unix_s - time.time()
+            task = schedule.pick(waiting, device, self.fits, self.seconds, left_s)
+            if task is None:
+                continue
+            waiting.remove(task)
+            begun = task.model_copy(update={"device": device, "status": "running"})
+            self.tasks[task.task_id] = begun
+            self.watcher.started(begun)
+            experiment = self.job.experiments[task.job]
+            future = engine.submit(task, self.pool[device].entry, experiment, self.ends_unix_s)
+            running[future] = (device, task)
+
+    def _take(self, future: "Future[Task]", device: str, task: Task) -> None:
+        """What came of a task; an error here is the store's or the engine's, and ends the night."""
+        ended = future.result()
+        self.tasks[task.task_id] = ended
+        self._tried.setdefault(task.task_id, set()).add(device)
+        quarantined = self.store.quarantines(device=device, active=True)
+        newest = self.store.health(device=device, night=self.night, limit=1)
+        if quarantined:
+            self.out[device] = f"in quarantine: {quarantined[0].reason}"
+        elif newest and not newest[0].ok:
+            self.out[device] = "; ".join(newest[0].reasons)
+        self.watcher.ended(ended, device)
+        if device in self.out:
+            self.watcher.said(f"{device} gets no more work tonight: {self.out[device]}")
+            self._drop_the_homeless()
+
+    def _drop_the_homeless(self) -> None:
+        """Tasks whose device is out, or that no device of those left fits, are skipped at once, with the reason."""
+        working = [name for name in self.pool if name not in self.out]
+        gone = []
+        for task in self.tasks.values():
+            if task.status != "waiting" or any(self.fits(task, device) for device in working):
+                continue
+            if task.device is not None and schedule.movable(task) and task.device in self.out:
+                gone.append(task.model_copy(update={"device": None}))
+                continue
+            why = f"{task.device}: {self.out.get(task.device, 'not known here')}" if task.device else ""
+            reason = why or f"no device that fits {task.selector!r} is left" + (
+                f"; {task.reason}" if task.reason else ""
+            )
+            gone.append(
+                task.model_copy(update={"status": "skipped", "reason": reason, "exit_code": task.exit_code or 3})
+            )
+        self.add(gone)
+
+    def _skip_the_rest(self) -> None:
+        rest = [task for task in self.tasks.values() if task.status == "waiting"]
+        reasons = {task.task_id: why for task, why in self.foretell().dropped}
+        self.add(
+            task.model_copy(update={"status": "skipped", "reason": reasons.get(task.task_id, "no time was left")})
+            for task in rest
+        )

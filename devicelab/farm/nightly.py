@@ -1,0 +1,188 @@
+"""A whole night: read the farm file, conduct the tasks, conclude, and say how it ended."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devicelab.errors import LabError, RestoreError
+from devicelab.farm import night as conducting
+from devicelab.farm.job import Job, load, understood
+from devicelab.farm.night import Conductor, Watcher, worst
+from devicelab.farm.pool import known_devices
+from devicelab.farm.schedule import Schedule
+from devicelab.farm.selectors import Known
+from devicelab.model.night import CellVerdict, NightStatus, Quarantine, Task
+from devicelab.report.build import conclude
+from devicelab.store import Store
+
+INTERRUPTED = 130
+"""Exit code of a night that a signal ended."""
+_CHECK_FAILED = 7
+
+
+@dataclass(frozen=True)
+class NightResult:
+    """How a night ended.
+
+    Attributes:
+        night: its id.
+        status: ``failed`` if not a single task was completed.
+        exit_code: 0 fine; else the worst of what happened (``devicelab.farm.night.SEVERITY``).
+        tasks: with what became of each.
+        verdicts: of its cells against the baseline nights.
+        quarantined: devices that were taken out in this night.
+        out: device → why it got no more work tonight.
+        not_given_back: device → why nobody could look whether it is as it was found.
+        failed_checks: checks of the experiments that failed.
+    """
+
+    night: str
+    farm: str
+    status: NightStatus
+    exit_code: int
+    tasks: tuple[Task, ...]
+    verdicts: tuple[CellVerdict, ...]
+    quarantined: tuple[Quarantine, ...]
+    out: dict[str, str]
+    not_given_back: dict[str, str]
+    failed_checks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """What a night would do now.
+
+    Attributes:
+        conductor: the one that would do it, with the tasks.
+        schedule: what runs where and when.
+        tasks: all, also those that are done or have no device.
+    """
+
+    conductor: Conductor
+    schedule: Schedule
+    tasks: tuple[Task, ...]
+
+
+def foretell(path: Path, store: Store, *, resume: bool = False) -> Foretold:
+    """What ``nightly`` would do now. Nothing is stored and no task is begun; devices are asked what they are.
+
+    Raises:
+        ConfigError: the farm file is wrong, or there is no night to go on with.
+    """
+    pool = known_devices(store=store)
+    job = load(path, pool)
+    conductor = Conductor(job, pool, store, conducting.SILENT)
+    tasks = conductor.prepare()
+    if resume:
+        info = conducting.unfinished(store, job.farm.name)
+        conductor = Conductor(understood(info.job, path), pool, store, conducting.SILENT)
+        conductor.prepare()
+        tasks = conductor.left_of(info)
+    conductor.tasks = {task.task_id: task for task in tasks}
+    return Foretold(conductor, conductor.foretell(), tasks)
+
+
+def nightly(path: Path, store: Store, watcher: Watcher, *, resume: bool = False) -> NightResult:
+    """Conduct a night of a farm file from beginning to end, or go on with the unfinished one.
+
+    Args:
+        path: of the farm file. A night that goes on does what the file said when it began.
+        store: where everything goes.
+        watcher: is told what happens.
+        resume: go on.
+
+    Raises:
+        ConfigError: the farm file is wrong, or there is no night to go on with.
+        DeviceBusyError: another process of this machine conducts a night of this farm.
+        StoreError: the results database fails; the night can go on later.
+    """
+    pool = known_devices(store=store)
+    job = load(path, pool)
+    with conducting.alone(job.farm.name):
+        conductor = _conductor(job, pool, store, watcher, resume=resume)
+        watcher.begun(conductor.night, conductor.foretell(), conductor.ends_unix_s)
+        try:
+            conductor.conduct()
+            failed_checks = () if conductor.interrupted else _conclude(conductor, watcher)
+        except KeyboardInterrupt:
+            conductor.interrupted, failed_checks = True, ()
+        return _finish(conductor, failed_checks)
+
+
+def _conductor(job: Job, pool: Mapping[str, Known], store: Store, watcher: Watcher, *, resume: bool) -> Conductor:
+    if not resume:
+        for left in store.nights(farm=job.farm.name, limit=1):
+            if left.status in {"running", "interrupted"}:
+                watcher.said(f"night {left.night} was not finished; `--resume` would have gone on with it")
+        conductor = Conductor(job, pool, store, watcher)
+        conductor.begin()
+        return conductor
+    info = conducting.unfinished(store, job.farm.name)
+    if info.job != job.farm:
+        watcher.said(
+            f"going on with {info.night} as {job.path} was when it began; what changed since counts from the next"
+        )
+    conductor = Conductor(understood(info.job, job.path), pool, store, watcher)
+    conductor.go_on(info)
+    return conductor
+
+
+def _conclude(conductor: Conductor, watcher: Watcher) -> tuple[str, ...]:
+    """Findings of the night's campaigns, here and in one thread; what checks failed, one sentence each."""
+    store, failed = conductor.store, []
+    for task in conductor.tasks.values():
+        if task.status != "complete" or task.campaign is None:
+            continue
+        try:
+            findings = store.findings(task.campaign)
+            if not findings:
+                findings = conclude(store.results(task.campaign))
+                store.add_findings(task.campaign, findings)
+        except LabError as error:
+            watcher.said(f"{task.experiment} on {task.device} could not be analysed: {error.message}")
+            continue
+        failed += [f"{task.device}: {finding.claim}" for finding in findings if finding.verdict == "fail"]
+    return tuple(failed)
+
+
+def _finish(conductor: Conductor, failed_checks: tuple[str, ...]) -> NightResult:
+    store, night = conductor.store, conductor.night
+    not_given_back = conductor.give_back()
+    tasks = store.tasks(night)
+    verdicts = store.verdicts(night=night)
+    codes = [task.exit_code for task in tasks]
+    codes += [_CHECK_FAILED] if failed_checks or any(v.verdict == "regression" for v in verdicts) else []
+    status: NightStatus = "complete" if any(task.status == "complete" for task in tasks) else "failed"
+    exit_code = worst(codes)
+    if conductor.interrupted:
+        status, exit_code = "interrupted", RestoreError.exit_code if RestoreError.exit_code in codes else INTERRUPTED
+    store.finish_night(night, status, exit_code)
+    return NightResult(
+        night=night,
+        farm=conductor.job.farm.name,
+        status=status,
+        exit_code=exit_code,
+        tasks=tasks,
+        verdicts=verdicts,
+        quarantined=tuple(q for q in store.quarantines() if q.night == night),
+        out=dict(conductor.out),
+        not_given_back=not_given_back,
+        failed_checks=failed_checks,
+    )
+
+
+def as_json(result: NightResult) -> dict[str, Any]:
+    """The result as plain data, for ``--json``."""
+    return {
+        "night": result.night,
+        "farm": result.farm,
+        "status": result.status,
+        "exit_code": result.exit_code,
+        "tasks": [task.model_dump(mode="json") for task in result.tasks],
+        "verdicts": [verdict.model_dump(mode="json") for verdict in result.verdicts],
+        "quarantined": [quarantine.model_dump(mode="json") for quarantine in result.quarantined],
+        "out": result.out,
+        "not_given_back": result.not_given_back,
+        "failed_checks": list(result.failed_checks),
+    }

@@ -1,0 +1,47 @@
+"""The devices a farm may use: those that lab.toml names, those that are attached, and what their kind is."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from devicelab.errors import LabError
+from devicelab.facts import identify
+from devicelab.farm.selectors import Known
+from devicelab.lab import LOCAL, Lab, Seen, attached, load_lab
+from devicelab.store import Store
+
+# Devices asked for their kind at a time; each is a process on this machine and a command on the device.
+_AT_ONCE = 8
+
+
+def known_devices(lab: Lab | None = None, store: Store | None = None) -> dict[str, Known]:
+    """Devices by name. This computer is among them by its name ``local``, and by kind or tag only if lab.toml has it.
+
+    Kinds come from lab.toml, else the device is asked, else (it does not answer) from its newest stored campaign.
+
+    Raises:
+        ConfigError: lab.toml is wrong.
+    """
+    lab = lab if lab is not None else load_lab()
+    seen = attached(lab, ask_kind=False)
+    shown = [one for one in seen if one.entry.name != LOCAL or LOCAL in lab.devices]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        asked = dict(zip((one.entry.name for one in shown), threads.map(_ask, shown), strict=True))
+    found = {}
+    for one in seen:
+        name = one.entry.name
+        kind = (asked[name] or _remembered(name, store)) if name in asked else None
+        found[name] = Known(one.entry, kind, present=one.state in {"device", "named"})
+    return found
+
+
+def _ask(seen: Seen) -> str | None:
+    if seen.entry.board is not None or seen.state not in {"device", "named"}:
+        return seen.entry.board
+    try:
+        return identify(seen.entry)
+    except LabError:
+        return None  # it is asked again, and its trouble told, when it is its turn
+
+
+def _remembered(device: str, store: Store | None) -> str | None:
+    campaigns = store.campaigns(device=device, limit=1) if store is not None else ()
+    return campaigns[0].board if campaigns else None
