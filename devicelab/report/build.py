@@ -9,10 +9,10 @@ from devicelab.errors import ConfigError, SamplesDroppedError
 from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.results import Results
 from devicelab.report.page import render
-from devicelab.store import Store
+from devicelab.store.reading import StoreReader
 
 
-def build_report(store: Store, campaign: str | None, to: Path | None = None) -> Path:
+def build_report(store: StoreReader, campaign: str | None, to: Path | None = None) -> Path:
     """Write a campaign's page and return its path (``devicelab-report/CAMPAIGN.html`` unless told otherwise).
 
     The stored findings are shown; if there are none, the experiment's analyses are asked.

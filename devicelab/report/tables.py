@@ -1,6 +1,5 @@
 """The tables of a page: facts, conditions, figures of the runs, invalid runs; plain texts, escaped by the template."""
 
-import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from devicelab.analyses.evidence import RunConditions, cpu_order, span
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
 from devicelab.report import frames
-from devicelab.report.units import between, duration, interval, metric_title, number, quantity
+from devicelab.report.units import between, clock, duration, interval, metric_title, quantity
 
 _TONES = {
     "pass": "good",
@@ -266,7 +265,7 @@ def run_table(results: Results) -> TableView:
     rows = tuple(
         (
             run_id,
-            _clock(t_unix_ns),
+            clock(t_unix_ns),
             cell,
             str(repetition),
             quantity(duration_ns, "ns", 3),
@@ -319,15 +318,7 @@ def _labels(results: Results, runs: pd.DataFrame) -> dict[str, str]:
 
 
 def _when(unix_ns: int | None) -> str:
-    return f"{_clock(unix_ns)} UTC" if unix_ns else ""
-
-
-def _clock(unix_ns: int) -> str:
-    """Date and time; a device's clock may be absurd."""
-    try:
-        return dt.datetime.fromtimestamp(unix_ns / 1e9, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError, OSError):
-        return number(unix_ns / 1e9) + " s"
+    return f"{clock(unix_ns)} UTC" if unix_ns else ""
 
 
 def csv_of_runs(results: Results) -> pd.DataFrame:

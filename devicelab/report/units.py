@@ -1,5 +1,6 @@
-"""Numbers for people: units scaled so that figures are short, ranges, counts."""
+"""Numbers and times for people: units scaled so that figures are short, ranges, counts."""
 
+import datetime as dt
 import math
 from collections.abc import Iterable
 
@@ -77,3 +78,11 @@ def duration(seconds: float) -> str:
 def metric_title(metric: str, unit: str) -> str:
     """A figure's name without the unit at its end, where its values are shown in another one: "total" for total_ns."""
     return metric.removesuffix(f"_{unit}") or metric
+
+
+def clock(unix_ns: float) -> str:
+    """Date and time in UTC, "2026-11-22 22:00:00"; a device's clock may be absurd."""
+    try:
+        return dt.datetime.fromtimestamp(unix_ns / 1e9, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return number(unix_ns / 1e9) + " s"

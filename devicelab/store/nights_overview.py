@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class NightOverview:
         """Ids of the campaigns (of a night, or of all) on a virtual board or with a run that was emulated in part."""
         c, r = s.campaigns.c, s.runs.c
         emulated = select(r.id).where(r.campaign == c.id, r.simulated).exists()
-        query = select(c.campaign).where(c.night.is_not(None), or_(c.simulated, emulated))
+        query = select(c.campaign).where(or_(c.simulated, emulated))
         return frozenset(str(row[0]) for row in self._tuples(query if night is None else query.where(c.night == night)))
 
     def night_counts(self) -> Mapping[str, NightCounts]:
@@ -105,6 +106,18 @@ class NightOverview:
             )
             for night, (statuses, verdicts, devices) in counts.items()
         }
+
+    def night_flags(self, night: str) -> tuple[tuple[str, str, str, int, str], ...]:
+        """Why runs of the night are invalid: device, experiment, flag, number of runs, the detail of one of them."""
+        c, r, f = s.campaigns.c, s.runs.c, s.flags.c
+        query = (
+            select(c.device, c.experiment, f.code, func.count(r.id.distinct()), func.min(f.detail))
+            .select_from(s.flags.join(s.runs).join(s.campaigns))
+            .where(c.night == night)
+            .group_by(c.device, c.experiment, f.code)
+            .order_by(c.device, c.experiment, f.code)
+        )
+        return tuple(tuple(row) for row in self._tuples(query))
 
     def night_experiments(self) -> tuple[str, ...]:
         """Experiments that nights ran, by name."""
@@ -239,7 +252,9 @@ def _medians(
 @cache
 def _ranks(n: int) -> tuple[int, int]:
     """Places (from 0) of the values that bound the median of so many."""
-    from scipy.stats import binom
-
-    low = int(binom.ppf((1 - _CONFIDENCE) / 2, n, 0.5))
-    return (low - 1, n - low) if low >= 1 else (0, n - 1)
+    below, wanted = 0, (1 - _CONFIDENCE) / 2 * 2**n
+    fewer = math.comb(n, below)
+    while fewer < wanted:
+        below += 1
+        fewer += math.comb(n, below)
+    return (below - 1, n - below) if below >= 1 else (0, n - 1)
