@@ -266,10 +266,45 @@ def exit_codes() -> str:
         f"{_HEAD}\n# Exit codes\n\nAn error is one sentence with the device and, where there is one, a hint; "
         "`devicelab/errors.py` is the source. The agent on the device has [codes of its own](agent.md#exit-codes).\n\n"
         "| code | error | meaning | may trying again help |\n|---|---|---|---|\n" + "\n".join(lines) + "\n"
+        f"\n## A night\n\n`devicelab nightly` ends with the worst of what happened to its tasks, worst first: "
+        f"{', '.join(map(str, _severity()))}. 7 is a regression against the baseline nights or a failed check; 3 and 4 "
+        "are devices that were lost or not fit for work, unless others did their tasks; 6 are cells without a valid "
+        "run. Tasks that were left out because the time was over do not count, and are said. A night that a signal "
+        "ended exits with 130, or 8 if a device could not be restored.\n"
     )
 
 
-PAGES = {"experiments.md": experiments, "lab.md": lab, "boards.md": boards, "exit-codes.md": exit_codes}
+def _severity() -> tuple[int, ...]:
+    from devicelab.farm.night import SEVERITY
+
+    return SEVERITY
+
+
+def farm() -> str:
+    """``docs/reference/farm.md``."""
+    from devicelab.model.night import Farm, HealthRules, JobEntry, Notify, Retention
+
+    tables = [
+        f"## `{title}`\n\n{_first_line(model)}\n\n{key_table(model)}"
+        for title, model in (
+            ("[[jobs]]", JobEntry), ("[health]", HealthRules), ("[retention]", Retention), ("[notify]", Notify)
+        )
+    ]  # fmt: skip
+    return (
+        f"{_HEAD}\n# farm.toml\n\nWhat `devicelab nightly FILE.toml` runs, where and for how long. A key that is not "
+        "listed here is an error. The name of the farm is the file's unless it is given. "
+        "[How to run a farm](../howto/farm.md) has an example.\n\n"
+        f"## Top level\n\n{key_table(Farm)}\n\n" + "\n\n".join(tables) + "\n"
+    )
+
+
+PAGES = {
+    "experiments.md": experiments,
+    "lab.md": lab,
+    "boards.md": boards,
+    "exit-codes.md": exit_codes,
+    "farm.md": farm,
+}
 
 
 def main(folder: Path) -> None:

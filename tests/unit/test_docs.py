@@ -17,6 +17,7 @@ import typer.main
 from devicelab import plan
 from devicelab.boards import Board
 from devicelab.cli import _schemas, app
+from devicelab.farm import job
 from devicelab.lab import load_lab
 from devicelab.model.experiment import Experiment
 from devicelab.registry import data_dir, module
@@ -137,6 +138,10 @@ def test_every_toml_example_is_valid(block: Block, tmp_path: Path) -> None:
     if "devices" in data:
         (tmp_path / "lab.toml").write_text(block.text, encoding="utf-8")
         assert load_lab(tmp_path / "lab.toml").devices
+        return
+    if "jobs" in data:
+        (tmp_path / "farm.toml").write_text(block.text, encoding="utf-8")
+        assert job.load(tmp_path / "farm.toml").farm.jobs
         return
     if "title" in data:
         Board.model_validate({"kind": "example", **data})
