@@ -142,6 +142,7 @@ class Board:
     gpu_slower: Callable[[Levels], float] = lambda _: 1.0
     cpu_use: Callable[[Levels], float] = lambda levels: 0.05 if levels.get("load", "none") == "none" else 0.43
     flags: Callable[[Levels, int], tuple[Flag, ...]] = lambda _levels, _repetition: ()
+    submits: Callable[[tuple[int, ...]], tuple[int, ...]] = lambda flushed: flushed
 
 
 def cells(factors: dict[str, tuple[Any, ...]]) -> list[Levels]:
@@ -181,8 +182,9 @@ def campaign(
         slow = board.slower(cell) * rng.lognormal(0, run_noise)
         costs = LaunchCosts(truth.costs.flush_ns * slow, truth.costs.start_idle_ns, truth.costs.gap_ns)
         real = Truth(truth.p * slow, truth.g * board.gpu_slower(cell) * rng.lognormal(0, run_noise), costs)
-        table = emulate(real, _batches(cell, real, truth), inferences, rng, noise)
-        plain = emulate(real, _batches(cell, real, truth), inferences, rng, noise)
+        batches = board.submits(_batches(cell, real, truth))
+        table = emulate(real, batches, inferences, rng, noise)
+        plain = emulate(real, batches, inferences, rng, noise)
         kernels.append(pd.DataFrame({"run_id": run_id, "program": "measure", **table}))
         metrics += [{"run_id": run_id, "program": "measure", **row} for row in klo_metrics(table, plain, truth.p.size)]
         records[run_id] = record(board.cpu_use(cell), loaded=cell.get("load", "none") != "none", rng=rng)

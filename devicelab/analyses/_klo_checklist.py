@@ -143,7 +143,7 @@ def used(place: Condition, found: Condition) -> str:
 
 
 def _how(condition: Condition) -> str:
-    return " (from the fitted model)" if condition.profile is not None else " (the fastest measured)"
+    return " (from the fitted model)" if condition.model is not None else " (the fastest measured)"
 
 
 def _near(condition: Condition) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """A KLO campaign arranged by condition: everything but K and policy is the condition, K and policy vary within it."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from weakref import WeakKeyDictionary
@@ -11,12 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from devicelab.analyses import _frames, _stats
-from devicelab.analyses._klo_tables import Profile, RunProfile, condition_profile, profiles, quantities
+from devicelab.analyses._klo_tables import Profile, RunProfile, batches_of, condition_profile, profiles, quantities
 from devicelab.analyses.klo_model import NearOptimal, constant_curve, near_optimal_set
 from devicelab.model.results import Results
 
 WITHIN = ("k", "policy", "schedule")
 _DRAWS = 200
+# From so many times more (or fewer) batches than flushes on, the driver groups the kernels by itself.
+_REGROUPED = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,8 @@ class Condition:
         policies: policy → total by repetition, for policies other than constant.
         runs: the rows of ``Results.runs``, with the column ``k_flushed`` (K as in ``curve``).
         profile: production times, kernel times and costs; ``None`` without kernel timestamps.
+        submitted: batches that the driver really submitted for each that was flushed, constant K from 2 on, median over
+            runs; ``None`` if it cannot be told.
     """
 
     levels: dict[str, str]
@@ -40,6 +44,17 @@ class Condition:
     policies: dict[str, "pd.Series[float]"]
     runs: pd.DataFrame
     profile: Profile | None
+    submitted: float | None = None
+
+    @property
+    def follows_k(self) -> bool:
+        """Whether the driver submits when it is flushed, as far as can be told: else K is a hint it does not take."""
+        return self.submitted is None or 1 / _REGROUPED < self.submitted < _REGROUPED
+
+    @property
+    def model(self) -> Profile | None:
+        """The profile, if the model of batches may predict from it: not where the driver groups kernels by itself."""
+        return self.profile if self.follows_k else None
 
     @property
     def idle(self) -> bool:
@@ -62,7 +77,7 @@ class Condition:
     @property
     def constant_k(self) -> int | None:
         """The constant K that would be chosen: from the model if the costs could be fitted, else the manual one."""
-        return self.manual_k if self.profile is None else self.profile.k
+        return self.manual_k if self.model is None else self.model.k
 
     @cached_property
     def chosen_k(self) -> int | None:
@@ -70,17 +85,17 @@ class Condition:
 
         Policies are judged with it: a K that was not run has no measured time.
         """
-        if self.profile is None or self.curve.empty:
+        if self.model is None or self.curve.empty:
             return self.manual_k
-        curve = constant_curve(self.profile.t_prod_ns, self.profile.t_ker_ns, self.profile.fit.costs)
+        curve = constant_curve(self.model.t_prod_ns, self.model.t_ker_ns, self.model.fit.costs)
         ks = [int(k) for k in self.curve.columns]
         return min(ks, key=lambda k: (curve[min(k, curve.size) - 1], k))
 
     @cached_property
     def k_draws(self) -> NDArray[np.int64]:
         """``constant_k`` from bootstrapped repetitions; empty with too few."""
-        if self.profile is not None:
-            return self.profile.k_resampled
+        if self.model is not None:
+            return self.model.k_resampled
         rows = self.curve.dropna()
         if len(rows) < _stats.MIN_BOOTSTRAP or rows.shape[1] < 2:
             return np.empty(0, dtype=np.int64)
@@ -182,6 +197,7 @@ def _load(results: Results) -> KloData:
     kernels = raw[raw["run_id"].isin(set(runs["run_id"]))] if len(raw) else raw
     table = quantities(kernels) if len(kernels) else kernels
     by_run = profiles(table) if len(kernels) else {}
+    batches = batches_of(table)
     kernels_of = _n_kernels(runs, by_run, results)
     runs = runs.assign(k_flushed=_flushed_k(runs, results, kernels_of), policy=_policy(runs, results))
     totals = _frames.metric(results, "total_ns")
@@ -201,6 +217,7 @@ def _load(results: Results) -> KloData:
                 policies=_policies(part, totals),
                 runs=part,
                 profile=condition_profile([by_run[run] for run in part["run_id"] if run in by_run]),
+                submitted=_submitted(part, kernels_of, batches),
             )
         )
     loads = results.experiment.factors.get("load", (results.experiment.set.get("load", "none"),))
@@ -211,6 +228,16 @@ def _load(results: Results) -> KloData:
         varying=shown,
         loaded=any(_frames.level_text(level) not in {"none", "-"} for level in loads),
     )
+
+
+def _submitted(part: pd.DataFrame, n: "pd.Series[float]", batches: Mapping[str, float]) -> float | None:
+    """Batches submitted for each flush of the runs with a constant K that makes a difference."""
+    n = n.loc[part.index]
+    telling = part[(part["policy"] == "constant") & (part["k_flushed"] > 1) & (n > 1) & part["run_id"].isin(batches)]
+    if telling.empty:
+        return None
+    flushes = np.ceil(n.loc[telling.index] / telling["k_flushed"])
+    return float((telling["run_id"].map(batches) / flushes).median())
 
 
 def _n_kernels(runs: pd.DataFrame, by_run: dict[str, RunProfile], results: Results) -> "pd.Series[float]":

@@ -42,7 +42,7 @@ def _curves(data: KloData) -> Iterator[Figure]:
             f"Time of an inference (without profiling) over the flush period K. Line: median over runs, {counted} for "
             "each K; band: its 95% interval (order statistics; none below 6 runs). Shaded: K within noise of the "
             "fastest one, which is marked. Dashed: the model with the fitted costs, counted from QUEUED of the first "
-            "kernel. Horizontal lines: other policies."
+            "kernel (not drawn where the driver groups kernels by itself). Horizontal lines: other policies."
         )
         part = f"-{number}" if len(drawn) > _PANELS else ""
         title = "Time of an inference over K"
@@ -67,9 +67,9 @@ def _curve_rows(condition: Condition) -> pd.DataFrame:
 
 
 def _model(condition: Condition) -> tuple[np.ndarray, np.ndarray]:
-    if condition.profile is None:
+    profile = condition.model
+    if profile is None:
         return np.empty(0), np.empty(0)
-    profile = condition.profile
     curve = constant_curve(profile.t_prod_ns, profile.t_ker_ns, profile.fit.costs) / 1e6
     return np.arange(1, curve.size + 1), curve
 

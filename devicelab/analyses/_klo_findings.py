@@ -39,6 +39,7 @@ def findings(results: Results, data: KloData) -> tuple[Finding, ...]:
     found: list[Finding] = []
     for condition in data.conditions:
         found += _of_k(condition)
+        found += _of_driver(condition)
         found += _speedups(condition, results)
         found += _regrets(condition, data.idle_of(condition))
         found += _decomposition(condition, results)
@@ -78,6 +79,8 @@ def _of_k(condition: Condition) -> Iterator[Finding]:
         )
     else:
         reasons.append("no kernel timestamps: the fastest measured K stands for the model's")
+    if not condition.follows_k:
+        reasons.append("the driver groups kernels by itself, so that the model cannot predict K: the fastest measured")
     draws = condition.k_draws
     low, high = np.quantile(draws, [0.025, 0.975]) if draws.size else (None, None)
     yield Finding(
@@ -90,6 +93,23 @@ def _of_k(condition: Condition) -> Iterator[Finding]:
         unit="kernels",
         n=len(condition.curve),
         reasons=tuple(reasons),
+    )
+
+
+def _of_driver(condition: Condition) -> Iterator[Finding]:
+    """Whether K means anything to this driver: its real batches, inferred from SUBMIT, against the flushes."""
+    if condition.submitted is None:
+        return
+    few = "fewer" if condition.submitted < 1 else "more"
+    hint = f"it submits {few} batches than are flushed: K is a hint it does not take"
+    yield Finding(
+        analysis="klo",
+        claim=f"Does the driver submit when it is flushed? ({condition.label})",
+        verdict="yes" if condition.follows_k else "no",
+        estimate=condition.submitted,
+        unit="batches a flush",
+        n=int((condition.runs["policy"] == "constant").sum()),
+        reasons=() if condition.follows_k else (hint,),
     )
 
 
@@ -136,7 +156,7 @@ def _slower(effect: _stats.Interval) -> Verdict:
 def policies(condition: Condition, idle: Condition | None) -> dict[str, tuple["pd.Series[float]", str]]:
     """Every policy of a condition: name → totals by repetition and a remark."""
     found: dict[str, tuple[pd.Series[float], str]] = {}
-    if condition.profile is not None:
+    if condition.model is not None:
         found["the model's K"] = (condition.total(condition.chosen_k), f"K = {used(condition, condition)}")
     if idle is not None and idle is not condition and idle.chosen_k is not None:
         found["the K found idle"] = (condition.total(idle.chosen_k), f"K = {used(condition, idle)}")

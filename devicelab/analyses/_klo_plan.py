@@ -8,6 +8,8 @@ from devicelab.analyses.klo_model import LaunchCosts, best_constant, best_schedu
 from devicelab.errors import ConfigError
 from devicelab.model.results import Results
 
+_UNFOLLOWED = "the driver groups kernels by itself: what the model says of K does not hold there"
+
 
 @dataclass(frozen=True)
 class PlannedK:
@@ -19,7 +21,7 @@ class PlannedK:
         batches, schedule_ns: static schedule and its modelled time.
         costs: the launch costs it rests on.
         costs_from: ``fit`` (this campaign) or the campaign of the table.
-        remarks: in what the table does not fit.
+        remarks: in what the table does not fit, and whether the driver follows K at all.
     """
 
     label: str
@@ -53,7 +55,7 @@ def plan(results: Results, table: LaunchTable | None = None, *, foreign: bool = 
     """
     data = load(results)
     remarks = require_fits(table, results.info, foreign=foreign) if table is not None else ()
-    found = []
+    found: list[PlannedK] = []
     for condition in data.conditions:
         profile = condition.profile
         if profile is None:
@@ -61,8 +63,11 @@ def plan(results: Results, table: LaunchTable | None = None, *, foreign: bool = 
         costs = profile.fit.costs if table is None else table.entry(condition.levels).costs
         k, makespan_ns = best_constant(profile.t_prod_ns, profile.t_ker_ns, costs)
         batches, schedule_ns = best_schedule(profile.t_prod_ns, profile.t_ker_ns, costs)
+        of_driver = () if condition.follows_k else (_UNFOLLOWED,)
         source = "fit" if table is None else table.campaign
-        found.append(PlannedK(condition.label, k, makespan_ns, batches, schedule_ns, costs, source, remarks))
+        found.append(
+            PlannedK(condition.label, k, makespan_ns, batches, schedule_ns, costs, source, (*remarks, *of_driver))
+        )
     if not found:
         raise ConfigError(
             f"campaign {results.campaign} has no kernel timestamps to plan from",

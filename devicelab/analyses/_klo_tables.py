@@ -84,6 +84,14 @@ def profiles(frame: pd.DataFrame) -> dict[str, RunProfile]:
     return found
 
 
+def batches_of(frame: pd.DataFrame) -> dict[str, float]:
+    """Batches of an inference as inferred from SUBMIT, median over the inferences, for each run of the table."""
+    if frame.empty:
+        return {}
+    counts = frame.groupby(["run_id", "inference"], sort=False)["batch"].max() + 1
+    return {str(run): float(count) for run, count in counts.groupby("run_id").median().items()}
+
+
 def _by_run(frame: pd.DataFrame) -> Iterator[tuple[str, dict[str, NDArray[np.float64]]]]:
     run = frame["run_id"].to_numpy()
     if run.size == 0:

@@ -106,8 +106,8 @@ def plan(
     table = tables.load(lut) if lut is not None else None
     with Store.open(store, create=False) as opened:
         planned = _klo_plan.plan(opened.results(opened.campaign(campaign).campaign), table, foreign=foreign)
-    for remark in planned[0].remarks:
-        say(f"foreign table: {remark}")
+    for remark in dict.fromkeys(f"{one.label}: {remark}" for one in planned for remark in one.remarks):
+        say(remark)
     if json_:
         print_json({"conditions": [{**asdict(one), "set": one.settings()} for one in planned]})
         return

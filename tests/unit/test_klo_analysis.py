@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure as MplFigure
 
-from devicelab.analyses import _klo_data, klo
+from devicelab.analyses import _klo_data, _klo_plan, klo
 from devicelab.analyses._klo_cross import cross_table
 from devicelab.analyses._klo_findings import decomposition, default_k
 from devicelab.analyses.klo_model import LaunchCosts, best_constant
@@ -220,6 +220,25 @@ def test_totals_alone_give_manual_k_without_a_model() -> None:
     told.info["programs"] = {"measure": {"kernels": 24, "device": "Mali-G76"}}
     assert list(_klo_data.load(told).conditions[0].curve.columns) == [1, 4, 8, 24]
     assert default_k(told) == (24, "TFLite on Mali")
+
+
+def test_a_driver_that_submits_by_itself_is_named_and_no_k_is_predicted_for_it() -> None:
+    at_once = Board(submits=lambda flushed: (1,) * sum(flushed))
+    results = campaign(TRUTH, {"k": KS}, board=at_once, repetitions=7, inferences=4)
+    found = claims(results)
+    asked = found["Does the driver submit when it is flushed? (all runs)"]
+    assert asked.verdict == "no"
+    assert asked.estimate is not None
+    assert asked.estimate > 2
+    assert any("groups kernels by itself" in reason for reason in found["Constant K (all runs)"].reasons)
+    assert not any("model's K" in claim for claim in found)
+    (curves,) = (figure for figure in klo.figures(results) if figure.name == "k-curves")
+    assert not (curves.data["series"] == "model").any()
+    (planned,) = _klo_plan.plan(results)
+    assert "does not hold" in planned.remarks[0]
+    pairs = Board(submits=lambda flushed: (2,) * (sum(flushed) // 2) if len(flushed) > sum(flushed) // 2 else flushed)
+    obeyed = claims(campaign(TRUTH, {"k": KS}, board=pairs, repetitions=7, inferences=4))
+    assert obeyed["Does the driver submit when it is flushed? (all runs)"].verdict == "yes"
 
 
 def test_k_that_is_no_factor_comes_from_the_measurement() -> None:
