@@ -17,10 +17,9 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from devicelab import sweep, tenancy
+from devicelab import registry, sweep, tenancy
 from devicelab.bundle import MANIFEST, Manifest
 from devicelab.errors import ConfigError, DeviceUnreachableError
-from devicelab.lab import explain
 from devicelab.model.device import Facts
 from devicelab.model.journal import RunRecord
 from devicelab.model.tree import parse_snapshot
@@ -75,7 +74,7 @@ def _manifest(path: Path, data: bytes) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
-        raise _bad(path, f"{MANIFEST}: {explain(error)[:2000]}") from error
+        raise _bad(path, f"{MANIFEST}: {registry.explain(error)[:2000]}") from error
     if not _CAMPAIGN.fullmatch(manifest.campaign):
         raise _bad(path, f"{MANIFEST}: {manifest.campaign[:80]!r} is no campaign's id")
     tenancy.check(manifest.experiment)

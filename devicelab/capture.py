@@ -60,6 +60,7 @@ class Capture:
         """
         from pydantic import ValidationError
 
+        from devicelab import registry
         from devicelab.model.device import Facts
         from devicelab.model.tree import Node
 
@@ -67,7 +68,9 @@ class Capture:
             nodes = tuple(Node.model_validate(node) for node in self.nodes)
             return Facts.model_validate({**self.facts, "nodes": nodes})
         except ValidationError as error:
-            raise ConfigError(f"the capture's {FACTS} does not describe a device: {error}") from error
+            raise ConfigError(
+                f"the capture's {FACTS} does not describe a device: {registry.explain(error)[:2000]}"
+            ) from error
 
 
 def write_capture(facts: "Facts", nodes: "Iterable[Node]", path: Path) -> None:

@@ -1,5 +1,6 @@
 """Reads experiments: a file or the name of one that comes with devicelab, with ``--set`` applied."""
 
+import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,6 @@ from pydantic import ValidationError
 
 from devicelab import registry
 from devicelab.errors import ConfigError
-from devicelab.lab import explain
 from devicelab.model.experiment import Experiment
 
 
@@ -26,7 +26,8 @@ def load(name: str, overrides: Sequence[str] = ()) -> Experiment:
         overrides: ``key=value`` texts; see ``override``.
 
     Raises:
-        ConfigError: no such experiment, or something in it is wrong (place and reason).
+        ConfigError: no such experiment, or something in it is wrong that can be told without a device (place and
+            reason).
     """
     path = Path(name)
     if path.suffix != ".toml" and not path.is_file():
@@ -37,9 +38,14 @@ def load(name: str, overrides: Sequence[str] = ()) -> Experiment:
     for text in overrides:
         override(data, text)
     try:
-        return Experiment.model_validate({**data, "name": data.get("name") or path.stem})
+        experiment = Experiment.model_validate({**data, "name": data.get("name") or path.stem})
     except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error)}") from error
+        problems = registry.explain(error, Experiment)
+        raise ConfigError(f"{path}: {problems}", hint="docs/reference/experiments.md has every key") from error
+    from devicelab.experiment_check import check  # completion lists experiments and needs none of this
+
+    check(experiment, overridden={text.partition("=")[0].strip() for text in overrides})
+    return experiment
 
 
 def override(data: dict[str, Any], text: str) -> None:
@@ -81,6 +87,9 @@ def override(data: dict[str, Any], text: str) -> None:
 
 def _set_new_word(data: dict[str, Any], word: str, value: object) -> None:
     """A word the file does not mention: a factor if several levels are given, else held at one."""
+    near = difflib.get_close_matches(word, Experiment.model_fields, n=1, cutoff=0.85)
+    if near:
+        raise ConfigError(f"--set {word}: no key named {word!r}", hint=f"did you mean {near[0]!r}?")
     kind = "factors" if isinstance(value, list) else "set"
     data.setdefault(kind, {})[word] = value
 

@@ -15,6 +15,8 @@ from devicelab.model.plan import Noun
 
 LOCAL = "local"
 
+explain = registry.explain
+
 
 class DeviceEntry(Noun):
     """One unit, as lab.toml names it: ``[devices.NAME]``.
@@ -91,19 +93,8 @@ def load_lab(path: Path | None = None) -> Lab:
     try:
         return Lab.model_validate({**data, "devices": entries, "path": path})
     except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error)}", hint="see the reference of lab.toml") from error
-
-
-def explain(error: ValidationError) -> str:
-    """The problems pydantic found, one short line each, with the place in the file's own words."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        place = ".".join(str(part) for part in problem["loc"]) or "top level"
-        message = problem["msg"].removeprefix("Value error, ")
-        given = problem.get("input")
-        shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""
-        lines.append(f"{place}: {message}{shown}")
-    return "; ".join(lines)
+        problems = registry.explain(error, Lab)
+        raise ConfigError(f"{path}: {problems}", hint="docs/reference/lab.md has every key") from error
 
 
 def local_entry(lab: Lab) -> DeviceEntry:

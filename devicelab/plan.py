@@ -172,14 +172,12 @@ def workload_params(measure: Measure, cell: Cell) -> object:
     """
     from pydantic import ValidationError
 
-    from devicelab.lab import explain
-
     model = registry.module("workloads", measure.workload).Params
     levels = {name: level for name, level in cell.levels.items() if name in model.model_fields}
     try:
         return model.model_validate({**measure.params, **levels})
     except ValidationError as error:
-        raise ConfigError(f"workload {measure.workload}: {explain(error)}") from error
+        raise ConfigError(f"workload {measure.workload}: {registry.explain(error, model)}") from error
 
 
 def settings(cell: Cell, experiment: Experiment, facts: Facts) -> dict[str, Setting]:

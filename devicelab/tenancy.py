@@ -159,9 +159,7 @@ def params_of(tenant: Tenant, treatment: TenantTreatment) -> BaseModel:
     try:
         return model.model_validate({**tenant.params, **treatment.params})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"tenant {tenant.name}: {where}: {first['msg']}") from error
+        raise ConfigError(f"tenant {tenant.name}: {registry.explain(error, model)}") from error
 
 
 def treatment_of(cell: Cell, experiment: Experiment, place: Place) -> Treatment:

@@ -102,9 +102,7 @@ def toolchains() -> tuple[Toolchain, ...]:
         try:
             found.append(Toolchain.model_validate({"name": path.stem} | registry.read_toml(path)))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"{path}: {where}: {first['msg']}") from error
+            raise ConfigError(f"{path}: {registry.explain(error, Toolchain)}") from error
     return tuple(found)
 
 

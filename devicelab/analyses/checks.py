@@ -1,13 +1,13 @@
 """The experiment's own checks: a figure of some cells, or its ratio to other cells, against a bound."""
 
 import operator
-import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 
 from devicelab.analyses import _findings, _frames, _stats
+from devicelab.bounds import RATIO_UNITS, parse_bound
 from devicelab.errors import ConfigError
 from devicelab.model.experiment import Check, Finding, Level, Verdict
 from devicelab.model.results import Results
@@ -19,7 +19,6 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_BOUND = re.compile(r"\s*(<=|>=|<|>)\s*([+-]?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*(%|[A-Za-zµ/1]*)\s*")
 _SCALES: dict[str, tuple[str, float]] = {
     "ns": ("ns", 1.0),
     "us": ("ns", 1e3),
@@ -37,25 +36,23 @@ def analyse(results: Results) -> tuple[Finding, ...]:
     breaks it; otherwise it is inconclusive, or says that n is insufficient. With ``against`` the figure is the ratio
     of the two selections; a bound in percent is then on the ratio less 1. The metric ``cpu_use_pct`` (CPU use of the
     whole device) is computed from the evidence; any other is a figure of the runs, ``PROGRAM.metric`` if several
-    programs have it.
-
-    Raises:
-        ConfigError: a bound that cannot be read, a unit that does not fit the metric, a metric or factor nobody has.
+    programs have it. A check that cannot be judged (no run has the metric, the unit does not fit) is ``invalid``.
     """
     runs = _frames.valid_runs(results)
-    return tuple(_judge(check, results, runs) for check in results.experiment.checks)
+    return tuple(_judged(check, results, runs) for check in results.experiment.checks)
 
 
-def parse_bound(text: str) -> tuple[str, float, str]:
-    """``"< 5 %"`` as comparison, number and unit.
-
-    Raises:
-        ConfigError: not such a text.
-    """
-    match = _BOUND.fullmatch(text)
-    if match is None:
-        raise ConfigError(f"no bound: {text!r}", hint='write a comparison and a number, such as "< 5 %" or ">= 1.2"')
-    return match[1], float(match[2]), match[3]
+def _judged(check: Check, results: Results, runs: pd.DataFrame) -> Finding:
+    try:
+        return _judge(check, results, runs)
+    except ConfigError as error:  # the runs are there all the same, and so is everything else that was found
+        return Finding(
+            analysis="checks",
+            claim=f"{check.name}: {check.metric} {check.bound}",
+            verdict="invalid",
+            reasons=(error.message, *((error.hint,) if error.hint else ())),
+            simulated=_frames.simulated(results),
+        )
 
 
 def _judge(check: Check, results: Results, runs: pd.DataFrame) -> Finding:
@@ -71,7 +68,7 @@ def _judge(check: Check, results: Results, runs: pd.DataFrame) -> Finding:
     else:
         other = values.reindex(_select(runs, check.against)).dropna()
         percent = unit == "%"
-        if unit not in {"", "%", "x"}:
+        if unit not in RATIO_UNITS:
             raise ConfigError(f"check {check.name!r}: a ratio has no unit {unit!r}", hint='use "%", "x" or none')
         got = _stats.ratio(other.to_numpy(), chosen.to_numpy())
         got = got.map(lambda x: (x - 1) * 100) if percent else got

@@ -37,11 +37,15 @@ def load(kind: str) -> Board:
         raise registry.unknown("board kind", kind, kinds())
     path = _FOLDER / f"{kind}.toml"
     try:
-        return Board.model_validate({"kind": kind, **registry.read_toml(path)})
+        board = Board.model_validate({"kind": kind, **registry.read_toml(path)})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where or 'file'}: {first['msg']}") from error
+        problems = registry.explain(error, Board)
+        raise ConfigError(f"{path}: {problems}", hint="docs/reference/boards.md has every key") from error
+    if board.gpu is not None and board.gpu not in registry.names("knobs"):
+        families = tuple(name for name in registry.names("knobs") if name.startswith("gpu"))
+        wrong = registry.unknown("GPU knob family", board.gpu, families)
+        raise ConfigError(f"{path}: gpu: {wrong.message}", hint=wrong.hint)
+    return board
 
 
 def globs() -> tuple[str, ...]:

@@ -1,9 +1,10 @@
 """Board kinds, devices and what was read from a device."""
 
+import re
 from functools import cached_property
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from devicelab.model.plan import Noun
 from devicelab.model.tree import Tree, cpu_list
@@ -23,6 +24,17 @@ class Recognise(Noun):
     props: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     nodes: tuple[str, ...] = ()
     priority: int = 0
+
+    @field_validator("props")
+    @classmethod
+    def _patterns(cls, props: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, patterns in props.items():
+            for pattern in patterns:
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    raise ValueError(f"{name}: {pattern!r} is no regular expression: {error}") from error
+        return props
 
 
 class Cluster(Noun):
@@ -66,6 +78,16 @@ class Board(Noun):
     daemons: tuple[str, ...] = ()
     reference: dict[str, dict[str, float | int | str]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @field_validator("clusters")
+    @classmethod
+    def _apart(cls, clusters: tuple[Cluster, ...]) -> tuple[Cluster, ...]:
+        seen: dict[int, str] = {}
+        for cluster in clusters:
+            for cpu in cluster.cpus:
+                if seen.setdefault(cpu, cluster.name) != cluster.name:
+                    raise ValueError(f"CPU {cpu} is in {seen[cpu]!r} and in {cluster.name!r}")
+        return clusters
 
 
 class Facts(Noun):

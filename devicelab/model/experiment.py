@@ -8,6 +8,9 @@ from devicelab.model.plan import Noun, content_id
 
 Level = str | int | float | bool
 
+Seconds = Annotated[float, Field(ge=0, le=31 * 86_400)]
+"""A length of time; the agent takes at most 31 days."""
+
 
 class Measure(Noun):
     """The measurement: a workload (a module in ``devicelab/workloads``) and its parameters.
@@ -24,7 +27,7 @@ class Measure(Noun):
     workload: str
     params: dict[str, Level | list[Level]] = Field(default_factory=dict)
     cores: str | None = None
-    timeout_s: float = 600.0
+    timeout_s: Seconds = 600.0
 
 
 class Tenant(Noun):
@@ -70,8 +73,8 @@ class Thermal(Noun):
     max_c: float | None = None
     min_c: float | None = None
     flat_within_c: float | None = None
-    window_s: float = 5.0
-    timeout_s: float = 600.0
+    window_s: Seconds = 5.0
+    timeout_s: Seconds = 600.0
 
 
 class Check(Noun):
@@ -129,10 +132,10 @@ class Experiment(Noun):
     seed: int = 1
     measure: Measure | None = None
     tenants: tuple[Tenant, ...] = ()
-    duration_s: float = 60.0
-    settle_s: float = 0.5
-    hold_s: float = 5.0
-    cooldown_s: float = 0.0
+    duration_s: Seconds = 60.0
+    settle_s: Seconds = 0.5
+    hold_s: Seconds = 5.0
+    cooldown_s: Seconds = 0.0
     sample_hz: Annotated[float, Field(ge=0, le=100)] = 10.0
     thermal: Thermal | None = None
     require: tuple[str, ...] = ()

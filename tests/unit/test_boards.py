@@ -1,5 +1,7 @@
 """Board files: every one loads, and devices are recognised as what they are."""
 
+from pathlib import Path
+
 import pytest
 
 from devicelab import boards
@@ -94,3 +96,30 @@ def test_a_board_file_with_a_wrong_key_names_file_and_key(monkeypatch: pytest.Mo
 def test_the_lab_figures_of_the_load_are_kept_for_comparison() -> None:
     assert boards.load("qualcomm").reference["load_cpu_pct"]["1000 5000 20"] == 23
     assert boards.load("note10").reference["load_cpu_pct"]["1000 5000 20"] == 43
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("title = Pixel", "not valid TOML"),
+        ('titel = "Pixel"', "titel: no such key, did you mean 'title'?"),
+        ('title = "P"\n[recognise]\nprops."ro.product.model" = ["Pixel (8"]', "is no regular expression"),
+        ('title = "P"\n[recognise]\nprority = 30', "recognise.prority: no such key, did you mean 'priority'?"),
+        ('title = "P"\ngpu = "gpu_mali"', "no GPU knob family named 'gpu_mali'"),
+        (
+            'title = "P"\n[[clusters]]\nname = "a"\ncpus = [0, 1]\n[[clusters]]\nname = "b"\ncpus = [1]',
+            "CPU 1 is in 'a' and in 'b'",
+        ),
+    ],
+)
+def test_a_board_file_with_a_mistake_names_the_file_and_the_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    (tmp_path / "my-phone.toml").write_text(text)
+    monkeypatch.setattr(boards, "_FOLDER", tmp_path)
+    monkeypatch.setattr(boards, "kinds", lambda: ("my-phone",))
+    boards.load.cache_clear()
+    with pytest.raises(ConfigError) as caught:
+        boards.load("my-phone")
+    assert words in str(caught.value)
+    assert "my-phone.toml" in str(caught.value)
