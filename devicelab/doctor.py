@@ -1,5 +1,6 @@
 """Every precondition of a measurement, checked, each with what to do where it fails."""
 
+import fnmatch
 import os
 import shutil
 import sys
@@ -7,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from devicelab import build, knobs, lab, registry, runner
+from devicelab import build, evidence, knobs, lab, registry, runner
 from devicelab.errors import LabError
 from devicelab.facts import Device, open_device
+from devicelab.model.device import Facts
 from devicelab.toolchain import Compiler, find_compiler, toolchains
 
 
@@ -88,10 +90,13 @@ def _device(device: Device) -> Iterator[Checked]:
     yield Checked(
         "root", True if rooted else None, facts.root, "" if rooted else "without root no clocks or cores can be pinned"
     )
+    yield from _board_file(facts)
     found = runner.status(device)
     if found.pending:
         todo = f"devicelab restore --board {facts.name}"
         yield Checked("left to undo", False, f"{len(found.pending)} things", todo, 8)
+    if found.kept:
+        yield Checked("pinned", None, f"{len(found.kept)} things", f"devicelab restore --board {facts.name} undoes it")
     held = found.holder is not None or found.alive
     yield Checked("lease", not held, f"held by {found.holder}" if held else "free", "wait for it" if held else "", 3)
     for word in ("cpu", "gpu"):
@@ -100,3 +105,20 @@ def _device(device: Device) -> Iterator[Checked]:
             yield Checked(f"pin {word}", None if setting.unmet else True, "; ".join(setting.unmet) or "possible")
         except LabError as error:
             yield Checked(f"pin {word}", None, error.message, error.hint or "")
+
+
+def _board_file(facts: Facts) -> Iterator[Checked]:
+    """What the board's file names, as this unit has it: a typo there shows nowhere else."""
+    board, present = facts.board, set(facts.cpus_present)
+    odd = [f"no CPU {cpu} ({one.name})" for one in board.clusters for cpu in one.cpus if cpu not in present]
+    zones = set(evidence.thermal_zones(facts).values()) if board.thermal_zones else set()
+    services = {name.removeprefix("init.svc.") for name in facts.props if name.startswith("init.svc.")}
+    daemons = {name for name in services for pattern in board.daemons if fnmatch.fnmatchcase(name, pattern)}
+    if board.thermal_zones and not zones:
+        odd.append("none of its thermal zones")
+    if board.daemons and services and not daemons:
+        odd.append("none of its daemons")
+    named = (("zones", zones), ("daemons", daemons))
+    found = "; ".join(odd) or "; ".join(f"{what} {', '.join(sorted(names))}" for what, names in named if names)
+    todo = f"compare boards/{board.kind}.toml with `devicelab facts --board {facts.name}`" if odd else ""
+    yield Checked(f"board file {board.kind}", None if odd else True, found or "recognised", todo)

@@ -156,6 +156,7 @@ def health(entry: DeviceEntry) -> dict[str, Any]:
             "holder": found.holder,
             "busy": found.alive,
             "to_restore": list(found.pending),
+            "pinned": list(found.kept),
         }
     except LabError as error:
         return {"usable": False, "error": error.message, "hint": error.hint}

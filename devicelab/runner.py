@@ -64,6 +64,7 @@ class Status:
         remaining_s: of that lease.
         pending: things a dead agent left to be undone, for people.
         plan_id: of the plan the live or dead agent had.
+        kept: what a pin holds on purpose until ``devicelab restore``, for people.
     """
 
     alive: bool = False
@@ -71,6 +72,7 @@ class Status:
     remaining_s: float = 0.0
     pending: tuple[str, ...] = ()
     plan_id: str | None = None
+    kept: tuple[str, ...] = ()
 
 
 @dataclass
@@ -144,11 +146,13 @@ def status(device: Device) -> Status:
     agent = answer.get("agent") or {}
     undo = answer.get("undo") or {}
     pending = undo.get("pending") or []
+    kept = [*(undo.get("kept") or []), *((undo.get("active") or []) if agent.get("state") == "keeping" else [])]
     return Status(
         alive=bool(agent.get("alive")),
         holder=str(lease["holder"]) if lease.get("holder") and not lease.get("expired") else None,
         remaining_s=float(lease.get("remaining_s") or 0.0),
         pending=tuple(str(entry) for entry in pending),
+        kept=tuple(str(entry) for entry in kept),
         plan_id=str(agent["plan_id"]) if agent.get("plan_id") else None,
     )
 

@@ -9,7 +9,7 @@ import socket
 import statistics
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class SweepResult:
         report, findings: nothing if it was not concluded yet.
         unmet: what the device could not be brought to do though the cells name it (not required).
         undone: what an earlier agent had left pending and was undone first.
+        reasons: why runs are invalid, most frequent first: a flag's code, how many runs have it, the words of one.
     """
 
     campaign: str
@@ -69,6 +70,7 @@ class SweepResult:
     unmet: dict[str, tuple[str, ...]] = field(default_factory=dict)
     undone: tuple[str, ...] = ()
     interrupted: bool = False
+    reasons: tuple[tuple[str, int, str], ...] = ()
 
 
 def holder() -> str:
@@ -425,7 +427,17 @@ def _result(conductor: _Conductor, *, interrupted: bool) -> SweepResult:
         unmet=conductor.unmet,
         undone=conductor.undone,
         interrupted=interrupted,
+        reasons=_reasons(runs["flags"]) if len(runs) else (),
     )
+
+
+def _reasons(flags: Iterable[tuple[Flag, ...]]) -> tuple[tuple[str, int, str], ...]:
+    found: dict[str, list[str]] = {}
+    for of_run in flags:
+        for code, detail in {flag.code: flag.detail for flag in of_run}.items():
+            found.setdefault(code, []).append(detail)
+    ranked = sorted(found.items(), key=lambda item: -len(item[1]))
+    return tuple((code, len(details), details[0]) for code, details in ranked)
 
 
 def _check_end(end: PlanEnd, device: str) -> None:
@@ -453,6 +465,7 @@ def as_json(result: SweepResult) -> dict[str, Any]:
         "planned": result.planned,
         "invalid": result.invalid,
         "invalid_cells": list(result.invalid_cells),
+        "reasons": [{"flag": code, "runs": runs, "detail": detail} for code, runs, detail in result.reasons],
         "report": str(result.report) if result.report else None,
         "findings": [finding.model_dump(mode="json") for finding in result.findings],
         "unmet": {word: list(reasons) for word, reasons in result.unmet.items()},

@@ -1,6 +1,7 @@
 """How commands speak: options they share, tables, JSON, progress."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -60,20 +61,31 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
-    """A table on stdout; cells are shown as they are, no markup is interpreted."""
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None, *, whole: Sequence[str] = ()
+) -> None:
+    """A table on stdout; cells are shown as they are, no markup is interpreted.
+
+    Columns named in ``whole`` are not broken into lines where there is room for them: what one copies (an id, an
+    address) stays in one piece.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    # A log or a pipe has no width; wide lines keep a row on one line there, unless it was said how wide they may be.
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    # A log or a pipe has no width; wide lines keep a row on one line there.
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    room = console.width * 2 // 3
+    for number, column in enumerate(columns):
+        widest = max((len(row[number]) for row in texts), default=0)
+        room -= widest if column in whole else 0
+        table.add_column(column, overflow="fold", min_width=widest if column in whole and room >= 0 else None)
+    for row in texts:
+        table.add_row(*map(Text, row))
+    console.print(table)
 
 
 def duration(seconds: float) -> str:

@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
             )
             for row in rows
         ]
-        print_table(("name", "board", "ABI", "root", "address", "health"), shown)
+        print_table(("name", "board", "ABI", "root", "address", "health"), shown, whole=("name", "address"))
 
     @app.command(epilog="Example: devicelab facts --board note10")
     def facts(board: BoardOption = None, json_: JsonOption = False) -> None:
@@ -93,6 +93,8 @@ def _health(row: dict[str, Any]) -> str:
         return f"{row['state']}: {row['error']}"
     if row.get("to_restore"):
         return f"{len(row['to_restore'])} things to restore: `devicelab restore --board {row['name']}`"
+    if row.get("pinned"):
+        return f"pinned; undo: `devicelab restore --board {row['name']}`"
     if row.get("busy") or row.get("holder"):
         return f"held by {row.get('holder') or 'an agent'}"
     return "ok" if row.get("usable") else str(row["state"])

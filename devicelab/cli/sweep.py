@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 _SCREENFUL = 24
+_REASONS = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -54,7 +55,7 @@ def register(app: typer.Typer) -> None:
         """Run an experiment on a device: every cell, in random order, with evidence, to a report."""
         from devicelab import experiment_files, lab
         from devicelab import sweep as sweeping
-        from devicelab.errors import CheckFailedError, MeasurementError
+        from devicelab.errors import CheckFailedError, ConfigError, MeasurementError
         from devicelab.store import Store
 
         chosen = experiment_files.load(experiment, set_ or ())
@@ -65,7 +66,7 @@ def register(app: typer.Typer) -> None:
         if dry_run:
             planned, facts = sweeping.dry_run(chosen, entry)
             if json_:
-                print_json([plan.model_dump(mode="json") for plan in planned.plans])
+                print_json({"plans": [plan.model_dump(mode="json") for plan in planned.plans], "unmet": planned.unmet})
             else:
                 _show_plan(planned, facts)
             return
@@ -84,6 +85,10 @@ def register(app: typer.Typer) -> None:
                 device=result.device,
                 hint=f"the reasons are in the report: {result.report}",
             )
+        unjudged = [one for one in result.findings if one.analysis == "checks" and one.verdict == "invalid"]
+        if unjudged:
+            what = f"a check cannot be judged: {unjudged[0].claim}: {unjudged[0].reasons[0]}"
+            raise ConfigError(what, device=result.device, hint="; ".join(unjudged[0].reasons[1:]) or None)
         failed = [finding for finding in result.findings if finding.verdict == "fail"]
         if failed:
             raise CheckFailedError(f"{len(failed)} checks failed: {failed[0].claim}", device=result.device)
@@ -135,14 +140,18 @@ def _show_result(result: "SweepResult") -> None:
     simulated = " (simulated)" if result.simulated else ""
     typer.echo(f"campaign {result.campaign} on {result.device}, {result.board}{simulated}")
     typer.echo(f"{result.runs} of {result.planned} runs stored, {result.invalid} flagged invalid")
+    for code, runs, detail in result.reasons[:_REASONS]:
+        typer.echo(f"  {runs} x {code}: {detail}")
     for what in result.undone:
         say(f"undone first, left by an earlier agent: {what}")
     for word, reasons in result.unmet.items():
         say(f"not possible here: {word}: {'; '.join(reasons)}")
     shown = _most_telling(result.findings)
-    rows = [(_verdict(f), f.claim, _estimate(f), f.n) for f in shown]
+    all_simulated = all(finding.simulated for finding in shown)
+    rows = [(f.verdict if all_simulated else _verdict(f), f.claim, _estimate(f), f.n) for f in shown]
     if rows:
-        print_table(("verdict", "finding", "estimate [95 % interval]", "n"), rows)
+        head = "verdict (simulated)" if all_simulated else "verdict"
+        print_table((head, "finding", "estimate [95 % interval]", "n"), rows, whole=("estimate [95 % interval]",))
     if len(shown) < len(result.findings):
         typer.echo(f"{len(result.findings) - len(shown)} more findings are in the report")
     typer.echo(f"report: {result.report}")
