@@ -16,8 +16,10 @@ import pandas as pd
 from sqlalchemy import Engine, Integer, Numeric, Select, cast, func, or_, select
 from sqlalchemy.engine import URL
 
+from devicelab.model.night import CellVerdict
 from devicelab.store import engine as places
 from devicelab.store import schema as s
+from devicelab.store.nights import from_row
 
 _CONFIDENCE = 0.95
 _VERDICT_COLUMNS = (
@@ -119,11 +121,13 @@ class NightOverview:
         )
         return tuple(tuple(row) for row in self._tuples(query))
 
-    def night_experiments(self) -> tuple[str, ...]:
-        """Experiments that nights ran, by name."""
-        c = s.campaigns.c
-        query = select(c.experiment).where(c.night.is_not(None)).distinct().order_by(c.experiment)
-        return tuple(str(row[0]) for row in self._tuples(query))
+    def moved(self, device: str, limit: int = 40) -> tuple[CellVerdict, ...]:
+        """Regressions and improvements on the device, newest first."""
+        t = s.cell_verdicts.c
+        query = select(s.cell_verdicts).join(s.nights).where(t.device == device)
+        query = query.where(t.verdict.in_(("regression", "improvement")))
+        query = query.order_by(s.nights.c.started_unix_ns.desc(), t.position).limit(limit)
+        return tuple(from_row(CellVerdict, row._mapping) for row in self._tuples(query))  # noqa: SLF001 - SQLAlchemy's
 
     def verdict_frame(self, experiment: str) -> pd.DataFrame:
         """The experiment's verdicts of all nights, a row a cell and figure, oldest night first.
