@@ -16,7 +16,7 @@ from devicelab.errors import ConfigError
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
-_NOT_PLUGINS = frozenset({"base", "compare", "evidence", "klo_model"})  # contracts, and what analyses share
+_NOT_PLUGINS = frozenset({"base", "compare", "evidence", "klo_model", "nights"})  # contracts, and what analyses share
 
 
 @cache

@@ -18,6 +18,7 @@ from devicelab.store import engine as places
 from devicelab.store import schema as s
 from devicelab.store.check import CheckReport, check
 from devicelab.store.codec import digest, unpack
+from devicelab.store.figures import FigureReader
 from devicelab.store.frames import StoredResults
 from devicelab.store.nights import NightReader
 from devicelab.store.nights_overview import NightOverview
@@ -25,7 +26,7 @@ from devicelab.store.nights_overview import NightOverview
 _INFO = tuple(s.campaigns.c[name] for name in CampaignInfo.model_fields)
 
 
-class StoreReader(NightReader, NightOverview):
+class StoreReader(NightReader, NightOverview, FigureReader):
     """What can be asked of the results database; ``Store`` adds opening and writing.
 
     Args:
