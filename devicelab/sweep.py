@@ -17,7 +17,14 @@ from typing import Any
 from devicelab import knobs, registry, runner, tenancy
 from devicelab import plan as planning
 from devicelab.build import Built
-from devicelab.errors import ConfigError, DeviceBusyError, LabError, MeasurementError, RestoreError
+from devicelab.errors import (
+    ConfigError,
+    DeviceBusyError,
+    DeviceRefusedError,
+    LabError,
+    MeasurementError,
+    RestoreError,
+)
 from devicelab.facts import Device, open_device, read_again
 from devicelab.lab import DeviceEntry
 from devicelab.model.campaign import BinaryInfo, CampaignInfo
@@ -382,8 +389,9 @@ def judge(
                 try:
                     measured: Measurement = workload.parse(result.output(), params)
                 except (MeasurementError, ValueError) as error:
-                    said = result.stderr_tail.strip().splitlines()[-1:] or [""]
-                    flags.append(Flag(code="output-unusable", detail=f"{error}; it said: {said[0][:200]}"))
+                    told = error.message if isinstance(error, LabError) else str(error)
+                    said = "".join(f"; it said: {line[:200]}" for line in result.stderr_tail.strip().splitlines()[-1:])
+                    flags.append(Flag(code="output-unusable", detail=f"{told}{said}"))
                     continue
                 if facts.simulated and not measured.simulated:
                     measured = replace(measured, simulated=True)
@@ -442,8 +450,15 @@ def _reasons(flags: Iterable[tuple[Flag, ...]]) -> tuple[tuple[str, int, str], .
 
 def _check_end(end: PlanEnd, device: str) -> None:
     _raise_for(end.flags, device)
-    if end.reason != "complete":
-        raise runner.AgentLostError(f"the plan ended early: {end.reason}", device=device)
+    if end.reason == "complete":
+        return
+    why = "; ".join(flag.detail for flag in end.flags) or end.reason
+    if end.reason == "failure":
+        # The agent can neither write nor go on there, and would not be able to the next time either.
+        hint = "mend that (free space there), then `devicelab sweep --resume` goes on"
+        raise DeviceRefusedError(f"the plan ended early: {why}", device=device, hint=hint)
+    hint = "`devicelab sweep --resume` does what is missing"
+    raise runner.AgentLostError(f"the plan was ended early: {why}", device=device, hint=hint)
 
 
 def _raise_for(flags: Sequence[Flag], device: str) -> None:

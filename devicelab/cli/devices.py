@@ -36,6 +36,9 @@ def register(app: typer.Typer) -> None:
             for row in rows
         ]
         print_table(("name", "board", "ABI", "root", "address", "health"), shown, whole=("name", "address"))
+        for row in rows:
+            if row.get("pinned") or row.get("to_restore"):
+                say(f"{row['name']}: `devicelab restore --board {row['name']}` puts back what it had")
 
     @app.command(epilog="Example: devicelab facts --board note10")
     def facts(board: BoardOption = None, json_: JsonOption = False) -> None:
@@ -92,9 +95,9 @@ def _health(row: dict[str, Any]) -> str:
     if row.get("error"):
         return f"{row['state']}: {row['error']}"
     if row.get("to_restore"):
-        return f"{len(row['to_restore'])} things to restore: `devicelab restore --board {row['name']}`"
+        return f"{len(row['to_restore'])} things to restore"
     if row.get("pinned"):
-        return f"pinned; undo: `devicelab restore --board {row['name']}`"
+        return "pinned"
     if row.get("busy") or row.get("holder"):
         return f"held by {row.get('holder') or 'an agent'}"
     return "ok" if row.get("usable") else str(row["state"])

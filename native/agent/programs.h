@@ -263,7 +263,8 @@ class Programs {
   }
 
   bool fail(const Started& one, const char* what, int error) {
-    flags_->add("program-failed", "%s: %s: %s", one.program->name.data, what, strerror(error));
+    const Text& exe = one.program->argv[0];
+    flags_->add("program-failed", "%s: %s (%s): %s", one.program->name.data, what, exe.data, strerror(error));
     return false;
   }
 
