@@ -20,6 +20,7 @@ ALPHA = 0.05
 _LEARNT = 20
 """Earlier shifts from which their spread is taken; with fewer it follows from the spread of the levels."""
 _RECENT = 28
+_FEW_EFFECTS = 8
 _THRESHOLD = 2.5758293035489004
 """99 % of shifts lie within so many standard deviations if nothing changed."""
 _RESAMPLES, _INNER = 1000, 100
@@ -65,7 +66,8 @@ class Assessment:
         threshold: smallest shift that counts in that window.
         first: column in which the window begins; ``base``: (series, nights), the baseline's columns.
         moved: surely, by more than counts, and with an interval that leaves 0 out.
-        changes: the change points of each series up to this night.
+        begins: column in which a new level begins: of those that moved, the best split of the nights compared, from
+            which the estimate starts then; of others the newest change point near; -1 if there is none.
         tonight, tonight_sd: shift of the night alone, whichever window decides, and its standard deviation.
     """
 
@@ -79,7 +81,7 @@ class Assessment:
     first: Ints
     base: NDArray[np.bool_]
     moved: NDArray[np.bool_]
-    changes: tuple[tuple[int, ...], ...]
+    begins: Ints
     tonight: Floats
     tonight_sd: Floats
 
@@ -134,20 +136,17 @@ def assess(
         seed: of the bootstrap.
     """
     series, nights = panel.levels.shape
-    past = np.arange(nights) < last[:, None]
-    ok = past if usable is None else past & usable
-    ok |= np.arange(nights) == last[:, None]
-    changes = tuple(
-        trend.change_points(panel.levels[i, : last[i] + 1], RESOLUTION) if last[i] >= 0 else () for i in range(series)
-    )
+    column = np.arange(nights)
+    past = column < last[:, None]
+    ok = (past if usable is None else past & usable) | (column == last[:, None])
+    changes = [trend.change_points(panel.levels[i, : last[i] + 1], RESOLUTION) for i in range(series)]
     typical = stats.locations(np.where(past, panel.errors, np.nan)) ** 2
     rows = [_compared(panel, number, last, past, ok, typical) for number in range(len(WINDOWS))]
     p = np.stack([row.p for row in rows], axis=1)
-    for i in np.flatnonzero((p[:, 3:] < ALPHA).any(axis=1)).tolist():
-        for number in (3, 4):
-            begin = int(last[i]) + 1 - WINDOWS[number].reach(panel.b)
-            if p[i, number] < ALPHA and not _drifts(panel.levels[i], max(0, begin), int(last[i]), changes[i]):
-                p[i, number] = 1.0
+    for i, number in np.argwhere(p < ALPHA).tolist():
+        begin = max(0, int(last[i]) + 1 - WINDOWS[number].reach(panel.b))
+        if WINDOWS[number].gap and not _drifts(panel.levels[i], begin, int(last[i]), changes[i]):
+            p[i, number] = 1.0
     tests = np.isfinite(p).sum(axis=1)
     best = np.where(np.isfinite(p), p, np.inf).argmin(axis=1)
     at = np.arange(series)
@@ -156,17 +155,70 @@ def assess(
     q = np.full(series, np.nan)
     known = np.isfinite(together) if compared is None else np.isfinite(together) & compared
     q[known] = benjamini_hochberg(together[known])
-    moves = np.stack([row.shift for row in rows], axis=1)[at, window]
-    threshold = np.stack([row.threshold for row in rows], axis=1)[at, window]
-    base = np.stack([row.base for row in rows], axis=1)[at, window]
-    low, high = _intervals(panel, window, last, base, seed)
-    sizes = np.array([one.k for one in WINDOWS])
-    moved = (q <= ALPHA) & (np.abs(moves) >= threshold) & ((low > 0) | (high < 0))
-    first = last + 1 - sizes[window]
-    alone = rows[0]
-    return Assessment(
-        window, moves, low, high, together, q, threshold, first, base, moved, changes, alone.shift, alone.scale
+    moves, threshold, base = (
+        np.stack([getattr(row, name) for row in rows], axis=1)[at, window] for name in ("shift", "threshold", "base")
     )
+    sure = (q <= ALPHA) & (np.abs(moves) >= threshold)
+    first = last + 1 - np.array([one.k for one in WINDOWS])[window]
+    begins = np.array([_recent_change(of, f - panel.b) for of, f in zip(changes, first.tolist(), strict=True)])
+    for i in np.flatnonzero(sure).tolist():
+        begins[i] = -1 if WINDOWS[window[i]].gap else _begin(panel.levels[i], base[i], ok[i], int(last[i]))
+        before = ok[i] & (column < begins[i])
+        if before.sum() >= MIN_NIGHTS:
+            first[i], base[i] = begins[i], before & (before[::-1].cumsum()[::-1] <= panel.b)
+    newer = ok & (column >= first[:, None]) & (column <= last[:, None])
+    again = stats.shift(_taken(panel.levels, newer), _taken(panel.levels, base))
+    moves = np.where(np.isfinite(moves), again, np.nan)
+    low, high = stats.bootstrap(
+        _taken(panel.values, newer),
+        _taken(panel.values, base),
+        _effects(panel, past & (column >= (last - _RECENT)[:, None]), base),
+        resamples=_RESAMPLES,
+        inner=_INNER,
+        seed=seed,
+    )
+    return Assessment(
+        window=window,
+        shift=moves,
+        low=low,
+        high=high,
+        p=together,
+        q=q,
+        threshold=threshold,
+        first=first,
+        base=base,
+        moved=sure & ((low > 0) | (high < 0)),
+        begins=begins,
+        tonight=rows[0].shift,
+        tonight_sd=rows[0].scale,
+    )
+
+
+def _recent_change(changes: tuple[int, ...], earliest: int) -> int:
+    return changes[-1] if changes and changes[-1] > earliest else -1
+
+
+def _begin(levels: Floats, base: NDArray[np.bool_], ok: NDArray[np.bool_], last: int) -> int:
+    """Column at which the new level begins, of those compared."""
+    columns = np.flatnonzero(
+        ok & (np.arange(levels.size) >= np.flatnonzero(base)[0]) & (np.arange(levels.size) <= last)
+    )
+    return int(columns[trend.split(levels[columns])])
+
+
+def _effects(panel: Panel, recent: NDArray[np.bool_], base: NDArray[np.bool_]) -> Floats:
+    """By how much recent nights lay off those before them; of a young series, off the middle of its baseline.
+
+    Both are widened or narrowed to what one night lays off a level that is known; clipped where nights that did change
+    would stick out.
+    """
+    shifts = np.where(recent, panel.shifts[0], np.nan) / np.sqrt(1 + 1 / panel.b)
+    limit = (_THRESHOLD * stats.spread(shifts)[0])[:, None]
+    levels = np.where(base, panel.levels, np.nan)
+    n = base.sum(axis=1)[:, None]
+    young = (levels - stats.locations(levels)[:, None]) * np.sqrt(n / np.maximum(1, n - 1))
+    many = np.isfinite(shifts).sum(axis=1)[:, None] >= _FEW_EFFECTS
+    return _taken(np.where(many, np.clip(shifts, -limit, limit), young), np.where(many, np.isfinite(shifts), base))
 
 
 @dataclass(frozen=True)
@@ -193,7 +245,7 @@ def _compared(
     whole = (inside & ok & np.isfinite(panel.levels)).sum(axis=1) == window.k
     count = base.sum(axis=1)
     enough: NDArray[np.bool_] = np.logical_and(whole, count >= MIN_NIGHTS)
-    moved = stats.shift(_taken(panel.levels, inside & ok, window.k), _taken(panel.levels, base, b))
+    moved = stats.shift(_taken(panel.levels, inside & ok), _taken(panel.levels, base))
     spread, learnt = stats.spread(np.where(past, panel.shifts[number], np.nan))
     share = 1 / window.k + 1 / np.maximum(1, count)
     from_shifts = spread * np.sqrt(share / (1 / window.k + 1 / b))
@@ -228,30 +280,14 @@ def _deviation(levels: Floats) -> tuple[Floats, Ints]:
     return np.where(n > 1, np.sqrt(squares / np.maximum(1, n - 1)), np.nan), n
 
 
-def _taken(values: Floats, chosen: NDArray[np.bool_], most: int) -> Floats:
+def _taken(values: Floats, chosen: NDArray[np.bool_]) -> Floats:
     """The chosen columns of each row, oldest first, filled with NaN: (series, nights, ...) → (series, most, ...)."""
+    most = max(1, int(chosen.sum(axis=1).max(initial=1)))
     order = np.argsort(~chosen, axis=1, kind="stable")[:, :most]
     held = np.take_along_axis(chosen, order, axis=1)
     rows = np.arange(values.shape[0])[:, None]
     found = values[rows, order]
     return np.where(held.reshape(held.shape + (1,) * (values.ndim - 2)), found, np.nan)
-
-
-def _intervals(panel: Panel, window: Ints, last: Ints, base: NDArray[np.bool_], seed: int) -> tuple[Floats, Floats]:
-    low, high = np.full(last.size, np.nan), np.full(last.size, np.nan)
-    column = np.arange(panel.levels.shape[1])
-    for k in {WINDOWS[number].k for number in window.tolist()}:
-        chosen = np.flatnonzero(np.isin(window, [n for n, one in enumerate(WINDOWS) if one.k == k]))
-        newest = last[chosen, None]
-        inside = (column > newest - k) & (column <= newest)
-        low[chosen], high[chosen] = stats.bootstrap(
-            _taken(panel.values[chosen], inside, k),
-            _taken(panel.values[chosen], base[chosen], panel.b),
-            resamples=_RESAMPLES,
-            inner=_INNER,
-            seed=seed,
-        )
-    return low, high
 
 
 def _drifts(levels: Floats, begin: int, last: int, changes: tuple[int, ...]) -> bool:

@@ -121,17 +121,19 @@ def standard_errors(values: Floats) -> Floats:
     return np.where(n > 1, np.sqrt(squares / np.maximum(1, n - 1) / np.maximum(1, n)), np.nan)
 
 
-def bootstrap(window: Floats, base: Floats, *, resamples: int, inner: int, seed: int) -> tuple[Floats, Floats]:
+def bootstrap(
+    window: Floats, base: Floats, effects: Floats, *, resamples: int, inner: int, seed: int
+) -> tuple[Floats, Floats]:
     """95 % percentile interval of ``shift`` of the levels, per series: nights are resampled, then repetitions.
 
     Baseline nights are drawn with replacement and their repetitions within them. The window's nights are what they
-    are, but each could as well have been another night: to its resampled level a deviation is added that is drawn from
-    the baseline nights' own about their location, widened for their number and freed of the part that comes from
-    repetitions (which the resampling of repetitions brings in already).
+    are, but each could as well have been another night: to its resampled level one of ``effects`` is added, freed of
+    the part that comes from repetitions (which the resampling of repetitions brings in already).
 
     Args:
         window: (series, k, repetitions), NaN where there is none.
         base: (series, b, repetitions).
+        effects: (series, any number), by how much single nights lay off, NaN where there is none.
         resamples: of nights.
         inner: resampled levels prepared of each night.
         seed: of the random draws.
@@ -142,14 +144,12 @@ def bootstrap(window: Floats, base: Floats, *, resamples: int, inner: int, seed:
     rng = np.random.default_rng(seed)
     series, k, _ = window.shape
     drawn_window, drawn_base = _resampled(window, inner, rng), _resampled(base, inner, rng)
-    levels = locations(base)
-    known = np.isfinite(levels)
-    b = known.sum(axis=1)
-    centred = np.where(known, levels - locations(levels)[:, None], 0.0)
-    total = (centred**2).sum(axis=1) / np.maximum(1, b - 1)
+    known = np.isfinite(drawn_base[..., 0])
+    b, m = known.sum(axis=1), np.isfinite(effects).sum(axis=1)
+    drawn = np.sort(effects, axis=1)
+    total = np.nansum(effects**2, axis=1) / np.maximum(1, m)
     within = np.where(known, drawn_base.var(axis=2), 0.0).sum(axis=1) / np.maximum(1, b)
-    kept = np.sqrt(np.clip(1 - within / np.where(total > 0, total, 1.0), 0.0, 1.0))
-    centred *= (kept * np.sqrt(b / np.maximum(1, b - 1)))[:, None]
+    drawn *= np.sqrt(np.clip(1 - within / np.where(total > 0, total, 1.0), 0.0, 1.0))[:, None]
     # Nights with data first, so that a drawn number below b is one of them.
     order = np.argsort(~known, axis=1, kind="stable")
     rows = np.arange(series)[:, None, None]
@@ -158,9 +158,9 @@ def bootstrap(window: Floats, base: Floats, *, resamples: int, inner: int, seed:
     fresh_base = drawn_base[rows, nights, rng.integers(inner, size=nights.shape)]
     # A baseline of three nights is resampled as three, not as seven.
     fresh_base[np.broadcast_to(np.arange(base.shape[1]) >= b[:, None, None], fresh_base.shape)] = np.nan
-    other = (rng.random((series, resamples, k)) * b[:, None, None]).astype(np.int64)
-    effect = np.take_along_axis(order, other.reshape(series, -1), axis=1).reshape(other.shape)
-    fresh_window = drawn_window[rows, np.arange(k), rng.integers(inner, size=other.shape)] + centred[rows, effect]
+    other = (rng.random((series, resamples, k)) * m[:, None, None]).astype(np.int64)
+    fresh_window = drawn_window[rows, np.arange(k), rng.integers(inner, size=other.shape)]
+    fresh_window += np.where(m[:, None, None] > 0, drawn[rows, other], 0.0)
     shifts = np.sort(shift(fresh_window, fresh_base), axis=1)
     n = np.isfinite(shifts).sum(axis=1)
     return _quantile(shifts, n, 0.025), _quantile(shifts, n, 0.975)

@@ -47,6 +47,15 @@ def change_points(levels: Floats, least: float) -> tuple[int, ...]:
     return tuple(int(end) for end in model.predict(pen=4 * math.log(levels.size))[:-1])
 
 
+def split(levels: Floats) -> int:
+    """Column at which the newer of two levels begins, by least squares; 0 with fewer than two nights."""
+    y = calmed(levels, noise(levels, 1e-12))
+    before = np.cumsum(y)[:-1]
+    n = np.arange(1, y.size)
+    gain = before**2 / n + (y.sum() - before) ** 2 / (y.size - n)
+    return int(np.argmax(gain)) + 1 if gain.size else 0
+
+
 def drifts(levels: Floats, changes: tuple[int, ...], least: float) -> bool:
     """Whether a straight line describes the nights better than the levels between ``changes`` do.
 

@@ -118,7 +118,7 @@ def _cases(past: Past, b: int) -> list[Case]:
     for i, key in enumerate(past.keys):
         base = [chosen[i][c] for c in columns_of[found.base[i]].tolist()]
         window = [chosen[i][c] for c in range(max(0, int(found.first[i])), int(last[i]) + 1)]
-        begin = _since(found.changes[i], int(found.first[i]), int(last[i]), b)
+        begin = int(found.begins[i])
         cases.append(
             Case(
                 night=past.nights[-1],
@@ -135,16 +135,10 @@ def _cases(past: Past, b: int) -> list[Case]:
                 again_shift=float(alone[i]),
                 platform=causes[i],
                 programs=tuple(dict.fromkeys(cause for c in base for cause in usable_at[i][1][c])),
-                since=past.nights[chosen[i][begin]] if begin is not None else None,
+                since=past.nights[chosen[i][begin]] if begin >= 0 else None,
             )
         )
     return cases
-
-
-def _since(changes: Sequence[int], first: int, last: int, b: int) -> int | None:
-    """The newest change point within reach of the comparison."""
-    near = [change for change in changes if first - b < change <= last]
-    return near[-1] if near else None
 
 
 def _with_company(cases: list[Case]) -> list[Case]:
