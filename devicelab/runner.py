@@ -39,6 +39,9 @@ _RECONNECT_S = 10.0
 # A run that is overdue by so much makes the host ask whether the agent is still alive.
 _OVERDUE_S = 60.0
 
+# A write to a node may block (a core that goes offline), but not for long.
+_WRITE_MS = 2_000
+
 # The longest line believed: a run's output is bounded by the agent, this bounds what a broken device can send.
 _MAX_LINE = 256 << 20
 
@@ -129,7 +132,7 @@ def ask(device: Device, *words: str, timeout_s: float = 60.0) -> tuple[int, dict
     said = done.stderr.decode("utf-8", "replace").strip()
     try:
         answer = json.loads(done.stdout or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         raise DeviceRefusedError(
@@ -142,19 +145,31 @@ def ask(device: Device, *words: str, timeout_s: float = 60.0) -> tuple[int, dict
 def status(device: Device) -> Status:
     """Who holds the device and what is left to undo there."""
     _, answer, _ = ask(device, "status", "--state", state_dir(device))
-    lease = answer.get("lease") or {}
-    agent = answer.get("agent") or {}
-    undo = answer.get("undo") or {}
-    pending = undo.get("pending") or []
-    kept = [*(undo.get("kept") or []), *((undo.get("active") or []) if agent.get("state") == "keeping" else [])]
+    lease, agent, undo = (_table(answer, name) for name in ("lease", "agent", "undo"))
+    pending = _list(undo, "pending")
+    kept = [*_list(undo, "kept"), *(_list(undo, "active") if agent.get("state") == "keeping" else [])]
     return Status(
         alive=bool(agent.get("alive")),
         holder=str(lease["holder"]) if lease.get("holder") and not lease.get("expired") else None,
-        remaining_s=float(lease.get("remaining_s") or 0.0),
+        remaining_s=_seconds(lease.get("remaining_s")),
         pending=tuple(str(entry) for entry in pending),
         kept=tuple(str(entry) for entry in kept),
         plan_id=str(agent["plan_id"]) if agent.get("plan_id") else None,
     )
+
+
+def _table(answer: dict[str, Any], name: str) -> dict[str, Any]:
+    found = answer.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _list(answer: dict[str, Any], name: str) -> list[Any]:
+    found = answer.get(name)
+    return found if isinstance(found, list) else []
+
+
+def _seconds(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and 0 <= value < 1e9 else 0.0
 
 
 def restore(device: Device) -> dict[str, Any]:
@@ -165,7 +180,7 @@ def restore(device: Device) -> dict[str, Any]:
     """
     code, answer, said = ask(device, "restore", "--state", state_dir(device), timeout_s=180)
     if code == RestoreError.exit_code:
-        failed = ", ".join(str(entry) for entry in answer.get("failed", [])) or said or "see `devicelab devices`"
+        failed = ", ".join(map(str, _list(answer, "failed"))) or said or "see `devicelab devices`"
         raise RestoreError(
             f"could not be put back as it was found: {failed}",
             device=device.facts.name,
@@ -276,7 +291,7 @@ def attend(
         DeviceUnreachableError: the device did not come back within ``patience_s``; the board goes on alone.
     """
     reader = JournalReader()
-    watch = _Watch(plan)
+    watch = _Watch(plan, min(_OVERDUE_S, patience_s))
     end: PlanEnd | None = None
     while True:
         try:
@@ -377,19 +392,20 @@ def _complain_about_damage(device: Device, reader: JournalReader) -> None:
 class _Watch:
     """Knows until when silence is normal."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, grace_s: float) -> None:
         self._runs = {run.run_id: run for run in plan.runs}
-        self._until = time.monotonic() + _OVERDUE_S
+        self._grace_s = grace_s
+        self._until = time.monotonic() + grace_s
 
     def see(self, event: Event) -> None:
-        self._until = time.monotonic() + _OVERDUE_S
+        self._until = time.monotonic() + self._grace_s
         if isinstance(event, RunStart) and event.run_id in self._runs:
             self._until += longest_s(self._runs[event.run_id])
         elif isinstance(event, PlanStart | RunRecord):
             self._until += max((run.cooldown_ms for run in self._runs.values()), default=0) / 1000
 
     def breathe(self) -> None:
-        self._until = max(self._until, time.monotonic() + _OVERDUE_S)
+        self._until = max(self._until, time.monotonic() + self._grace_s)
 
     def overdue(self) -> bool:
         return time.monotonic() > self._until
@@ -397,7 +413,7 @@ class _Watch:
 
 def longest_s(run: Run) -> float:
     """The longest a run may last by its own time-outs, seconds."""
-    steps = sum(30_000 if step.kind == "write" else step.timeout_ms for step in run.steps)
+    steps = sum(_WRITE_MS + step.verify_ms if step.kind == "write" else step.timeout_ms for step in run.steps)
     gates = sum(gate.timeout_ms for gate in run.gates)
     measured = [p for p in run.programs if p.role == "measure"]
     ready = max((p.ready_timeout_ms for p in measured if p.barrier), default=0)

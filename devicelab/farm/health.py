@@ -23,6 +23,8 @@ _TABLES = (
     "cpuinfo_min_freq",
     "cpuinfo_max_freq",
 )
+# The same as those of the policies, under older names.
+_PER_CPU = re.compile(r"/sys/devices/system/cpu/cpu\d+/")
 _BATTERY = "/sys/class/power_supply/battery"
 # Thermal zones that are not wired read 0, -274000 or 2^31.
 _PLAUSIBLE_C = (-40.0, 200.0)
@@ -90,10 +92,11 @@ def hottest_c(texts: Iterable[str | None]) -> float | None:
 def steady_facts(facts: Facts) -> dict[str, str]:
     """What ought not to change between nights."""
     tree = facts.tree
+    policies = bool(tree.glob("/sys/devices/system/cpu/cpufreq/policy*/*"))
     tables = {
         path: " ".join(map(str, sorted(set(tree.numbers(path)))))
         for path in sorted(tree)
-        if path.rpartition("/")[2] in _TABLES and tree.numbers(path)
+        if path.rpartition("/")[2] in _TABLES and tree.numbers(path) and not (policies and _PER_CPU.match(path))
     }
     found = {
         "serial": facts.props.get("ro.serialno") or facts.props.get("os.id", ""),

@@ -310,8 +310,9 @@ class PosixTransport(ABC):
             except DeviceUnreachableError:
                 raise
             except BaseException:
-                # GeneratorExit is how a caller ends a follow.
-                self._finish(command)
+                # GeneratorExit is how a caller ends a follow. A device that is lost meanwhile is not to hide the reason.
+                with suppress(DeviceUnreachableError):
+                    self._finish(command)
                 raise
         if follower is not None and event[1][0] == 0:
             return
