@@ -310,7 +310,7 @@ class PosixTransport(ABC):
             except DeviceUnreachableError:
                 raise
             except BaseException:
-                # GeneratorExit is how a caller ends a follow. A device that is lost meanwhile is not to hide the reason.
+                # GeneratorExit is how a caller ends a follow; a device lost meanwhile does not hide the reason.
                 with suppress(DeviceUnreachableError):
                     self._finish(command)
                 raise
