@@ -96,6 +96,7 @@ def _sqlite(path: Path, *, create: bool) -> Engine:
     def open_file() -> sqlite3.Connection:
         return sqlite3.connect(uri, uri=True, timeout=BUSY_S, check_same_thread=False, isolation_level=None)
 
+    known = _identity(path)
     engine = create_engine("sqlite+pysqlite://", creator=open_file, poolclass=QueuePool, pool_size=8, max_overflow=-1)
 
     @event.listens_for(engine, "connect")
@@ -108,10 +109,25 @@ def _sqlite(path: Path, *, create: bool) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
+        # SQLite goes on writing into a file that was moved or deleted, where nobody will find the runs.
+        if _identity(path) != known:
+            raise StoreError(
+                f"the results database {path} was moved, replaced or deleted while it was in use",
+                hint="what was stored is in the file that was there; put it back and go on with --resume",
+            )
         writes = connection.get_execution_options().get(_WRITES, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is; ``None`` if it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _new_file(path: Path) -> None:

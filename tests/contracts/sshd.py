@@ -5,10 +5,13 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from transport_bench import free_port, listens, read_all
+import psutil
+
+from tests.contracts.transport_bench import free_port, listens, read_all
 
 SSHD = shutil.which("sshd", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin")))
 
@@ -28,12 +31,37 @@ class SshServer:
     user: str
     home: Path
     host_key: str
+    config: Path
     process: "subprocess.Popen[bytes]"
 
     def know(self, *names: str) -> None:
         """Vouch for the server under the given names of known_hosts."""
         with (self.home / ".ssh" / "known_hosts").open("a") as file:
             file.writelines(f"{name} {self.host_key}\n" for name in names)
+
+    def processes(self) -> list[psutil.Process]:
+        """The server and what serves its sessions, without the commands that run in them."""
+        if self.process.poll() is not None:
+            return []
+        server = psutil.Process(self.process.pid)
+        found = [server]
+        for child in server.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if child.name() == "sshd":
+                    found.append(child)
+        return found
+
+    def cut(self) -> None:
+        """End it and its sessions abruptly; nobody listens until ``listen``."""
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait()
+
+    def listen(self) -> None:
+        """Take connections again, on the same port, if it does not."""
+        if self.process.poll() is not None:
+            self.process = _listening(self.config, self.port)
 
     def stop(self) -> None:
         """End it and all its sessions."""
@@ -63,10 +91,15 @@ def start(folder: Path) -> SshServer:
         # bash, run by sshd at level 1, would read the rc file of whoever runs the tests.
         "SetEnv SHLVL=2\nPermitRootLogin prohibit-password\nMaxStartups 100\nPrintMotd no\n"
     )
-    log = folder / "log"
-    with log.open("wb") as stderr:
+    process = _listening(folder / "config", port)
+    return SshServer(port, getpass.getuser(), home, host_key, folder / "config", process)
+
+
+def _listening(config: Path, port: int) -> "subprocess.Popen[bytes]":
+    log = config.with_name("log")
+    with log.open("ab") as stderr:
         process = subprocess.Popen(
-            [SSHD, "-D", "-e", "-f", str(folder / "config")],
+            [str(SSHD), "-D", "-e", "-f", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
@@ -76,4 +109,4 @@ def start(folder: Path) -> SshServer:
         assert process.poll() is None, read_all(log)
         assert time.monotonic() < deadline, read_all(log)
         time.sleep(0.02)
-    return SshServer(port, getpass.getuser(), home, host_key, process)
+    return process

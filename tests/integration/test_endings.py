@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.benches import Bench, Commands, Host, finished, left_behind, stored, wait_for
 from tests.integration import endings
-from tests.integration.endings import Bench, Commands, Host, Trial, draw, finished, perform, wait_for
+from tests.integration.endings import Trial, draw, perform
 from tests.sim_fixtures import StartBoard
 
 pytestmark = [pytest.mark.sim, pytest.mark.slow]
@@ -40,7 +41,7 @@ def test_a_sweep_whose_host_was_killed_is_finished_by_resume_on_a_board(
 ) -> None:
     bench = Bench(virtual_board("pixel", name="pixel", abi="x86_64"), tmp_path)
     _resumed(bench, tmp_path)
-    assert endings.left_behind(bench, bench.fresh) == []
+    assert left_behind(bench, bench.fresh) == []
 
 
 def test_a_sweep_whose_host_was_killed_is_finished_by_resume_on_this_machine(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_restore_by_force_ends_an_agent_whose_host_is_gone(virtual_board: StartB
     assert bench.run("restore") == 3
     assert "restore --force" in bench.said()
     assert bench.run("restore", "--force") == 0, bench.said()
-    assert endings.left_behind(bench, bench.fresh) == []
+    assert left_behind(bench, bench.fresh) == []
 
 
 def _resumed(commands: Commands, place: Path) -> None:
@@ -82,7 +83,7 @@ def _resumed(commands: Commands, place: Path) -> None:
     before = _runs(store)
     assert 1 <= before < 12, commands.said()
     assert commands.run(*words, "--resume") == 0, commands.said()
-    runs, planned = endings.stored(store)
+    runs, planned = stored(store)
     assert (len(runs), len(set(runs)), planned) == (12, 12, 12)
     assert commands.run(*words, "--resume") == 2, "nothing is left to resume"
 
@@ -97,5 +98,5 @@ def _runs(store: Path) -> int:
     if store.exists():
         # Not there yet, or being made at this moment.
         with contextlib.suppress(Exception):
-            return len(endings.stored(store)[0])
+            return len(stored(store)[0])
     return 0

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sqlite3
 from pathlib import Path
@@ -60,6 +61,30 @@ def test_a_lock_that_is_not_given_back_is_named(tmp_path: Path, monkeypatch: pyt
         other.execute("ROLLBACK")
         other.close()
         assert commit(store, campaign, "second")
+
+
+@pytest.mark.parametrize("fate", ["moved", "deleted", "replaced"])
+def test_a_store_that_goes_away_while_it_is_used_is_named_and_nothing_is_stored_elsewhere(
+    tmp_path: Path, fate: str
+) -> None:
+    path, away = tmp_path / "db" / "lab.sqlite", tmp_path / "away"
+    with Store.open(path) as store:
+        campaign = labdata.begin(store)
+        assert commit(store, campaign, "first")
+        path.parent.rename(away)
+        if fate == "deleted":
+            shutil.rmtree(away)
+        elif fate == "replaced":
+            path.parent.mkdir()
+            path.write_bytes(b"")
+        with pytest.raises(StoreError, match="moved, replaced or deleted") as caught:
+            commit(store, campaign, "second")
+        assert "put it back" in str(caught.value)
+        if fate == "moved":
+            away.rename(path.parent)
+            assert store.done_runs(campaign) == {"first"}
+            assert commit(store, campaign, "second")
+            assert store.check().ok
 
 
 def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
