@@ -9,6 +9,7 @@ import io
 import json
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -184,10 +185,12 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
             source: Any = gzip.GzipFile(fileobj=raw) if packed else raw
             with tarfile.open(fileobj=_Bounded(source), mode="r:") as archive:
                 yield archive
-    except (tarfile.TarError, OSError, EOFError, ValueError, DeviceUnreachableError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, DeviceUnreachableError) as error:
         if isinstance(error, OSError) and error.strerror:
             raise ConfigError(f"cannot read {path}: {error.strerror}") from error
         raise _bad(path, str(error) or type(error).__name__) from error
+    except RecursionError as error:  # tarfile reads a chain of extended headers by calling itself
+        raise _bad(path, "its headers are nested too deep") from error
 
 
 class _Bounded(io.RawIOBase):

@@ -13,6 +13,7 @@ import json
 import os
 import posixpath
 import tarfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,8 +112,10 @@ def read_capture(path: Path) -> Capture:
             raise _bad(path, f"it is larger than {_MAX_FILE >> 20} MiB")
         with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as packed:
             members = _members(path, _Limited(packed))
-    except (OSError, EOFError, tarfile.TarError, ValueError) as error:
+    except (OSError, EOFError, tarfile.TarError, ValueError, zlib.error) as error:
         raise _bad(path, str(error) or type(error).__name__) from error
+    except RecursionError as error:  # tarfile reads a chain of extended headers by calling itself
+        raise _bad(path, "its headers are nested too deep") from error
     if set(members) != {FACTS, SNAPSHOT}:
         raise _bad(path, f"it lacks {', '.join(sorted({FACTS, SNAPSHOT} - set(members)))}")
     facts = _json(path, FACTS, members[FACTS])

@@ -63,6 +63,8 @@ def override(data: dict[str, Any], text: str) -> None:
         raise ConfigError(f"--set {text!r}: write key=value, such as --set repetitions=2")
     factors = data.get("factors", {})
     fixed = data.get("set", {})
+    if not isinstance(factors, dict) or not isinstance(fixed, dict):
+        raise ConfigError("[factors] and [set] are tables of words and their levels")
     if key in factors:
         factors[key] = value if isinstance(value, list) else [value]
         return
@@ -108,6 +110,6 @@ def _step(place: object, part: str, text: str) -> object:
 
 def _value(raw: str) -> Any:
     try:
-        return tomllib.loads(f"value = {raw}")["value"]
+        return registry.loads_toml(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
         return raw

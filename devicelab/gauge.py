@@ -55,7 +55,7 @@ def parse(text: str) -> Measurement | None:
     cards: dict[str, list[list[float | None]]] = {}
     for line in text.splitlines():
         index, *values = (word.strip() for word in line.split(","))
-        if len(values) == len(_COLUMNS) and index.isdecimal():
+        if len(values) == len(_COLUMNS) and re.fullmatch(r"[0-9]{1,4}", index):
             cards.setdefault(index, []).append([_number(value) for value in values])
     best: tuple[float, str, dict[str, Metric]] | None = None
     for index, rows in cards.items():

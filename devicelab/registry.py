@@ -4,6 +4,7 @@ import difflib
 import importlib
 import os
 import pkgutil
+import re
 import tomllib
 import typing
 from functools import cache
@@ -16,6 +17,8 @@ from devicelab.errors import ConfigError
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
+_MAX_TOML = 4 << 20
+_DEEP_KEY = re.compile(r"(?:[A-Za-z0-9_-]+[ \t]*\.[ \t]*){64}")
 _NOT_PLUGINS = frozenset({"base", "compare", "evidence", "klo_model", "nights"})  # contracts, and what analyses share
 
 
@@ -64,13 +67,37 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: not readable, not UTF-8 or not TOML; names file and line.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(_MAX_TOML + 1)
+        if len(data) > _MAX_TOML:
+            raise ConfigError(f"{path} is larger than {_MAX_TOML >> 20} MiB")
+        return loads_toml(data.decode())
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def loads_toml(text: str) -> dict[str, Any]:
+    """TOML text as a dict.
+
+    Raises:
+        TOMLDecodeError: it is none, or none that can be read: the standard library's reader gives up on tables nested
+            hundreds deep and on numbers of thousands of digits with errors of its own.
+    """
+    # A key of thousands of parts takes the reader minutes.
+    if _DEEP_KEY.search(text):
+        raise tomllib.TOMLDecodeError("nested too deep")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError as error:
+        raise tomllib.TOMLDecodeError("nested too deep") from error
+    except ValueError as error:
+        raise tomllib.TOMLDecodeError(f"a number is too long ({error})") from error
 
 
 # What pydantic's kinds of problem are in words of a file; the others speak for themselves.

@@ -17,7 +17,7 @@ GLOBS = (
     f"{CPU}/cpufreq/policy*/cpuinfo_max_freq",
 )
 _LISTED = re.compile(r"[0-9]+(-[0-9]+)?([\s,]+[0-9]+(-[0-9]+)?)*")
-_POLICY = re.compile(rf"{CPU}/cpufreq/policy(\d+)/related_cpus")
+_POLICY = re.compile(rf"{CPU}/cpufreq/policy([0-9]{{1,5}})/related_cpus")
 
 
 def clusters(facts: Facts) -> tuple[Cluster, ...]:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from devicelab.model.device import Facts
 from devicelab.model.journal import Flag, RunRecord
+from devicelab.model.tree import whole
 
 COOLING = "/sys/class/thermal/cooling_device*"
 GLOBS = (f"{COOLING}/type", f"{COOLING}/cur_state", f"{COOLING}/max_state")
@@ -18,7 +19,7 @@ _TYPES: dict[Part, re.Pattern[str]] = {
     "cpu": re.compile(r".*cpu.*|thermal-cluster.*|processor", re.IGNORECASE),
     "gpu": re.compile(r".*(gpu|g3d|kgsl|mali|devfreq).*", re.IGNORECASE),
 }
-_ONE_POLICY = re.compile(r"cpufreq-cpu(\d+)")
+_ONE_POLICY = re.compile(r"cpufreq-cpu([0-9]{1,5})")
 
 
 @dataclass(frozen=True)
@@ -73,4 +74,4 @@ def throttled(facts: Facts, record: RunRecord, part: Part) -> tuple[Flag, ...]:
 
 
 def _state(text: str | None) -> int | None:
-    return int(text) if text is not None and text.strip().isdecimal() else None
+    return whole(text)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from devicelab.model.journal import Flag, RunRecord
+from devicelab.model.tree import whole
 
 OFF_TARGET_PCT = 1.0
 """Share of the time that a clock may be elsewhere: a transition caught at the edge of the window, no more."""
@@ -13,8 +14,9 @@ def residency(text: str | None) -> dict[int, int]:
     found = {}
     for line in (text or "").splitlines():
         words = line.split()
-        if len(words) == 2 and all(word.isdecimal() for word in words):
-            found[int(words[0])] = int(words[1])
+        point, ticks = (whole(word) for word in words) if len(words) == 2 else (None, None)
+        if point is not None and ticks is not None:
+            found[point] = ticks
     return found
 
 
@@ -30,9 +32,9 @@ def sampled(record: RunRecord, path: str) -> dict[int, int]:
     """Number of samples at each frequency; those that could not be read are left out."""
     found: dict[int, int] = {}
     for text in record.samples.nodes.get(path, ()):
-        words = (text or "").split()
-        if words and words[0].isdecimal():
-            found[int(words[0])] = found.get(int(words[0]), 0) + 1
+        point = whole((text or "").partition(" ")[0])
+        if point is not None:
+            found[point] = found.get(point, 0) + 1
     return found
 
 
@@ -72,7 +74,8 @@ def limits_moved(
     for when, texts in (("before", record.before), ("after", record.after)):
         for path in (ceiling, floor):
             words = (texts.get(path) or "").split()
-            if words and words[0].isdecimal() and int(words[0]) != target:
+            now = whole(words[0]) if words else None
+            if now is not None and now != target:
                 name = path.rsplit("/", 1)[-1]
                 by = f"heat: {heat}" if heat else "a daemon or another program changed it"
                 return Flag(

@@ -30,7 +30,7 @@ GLOBS = (
 
 ALL_ONLINE = "all-online"
 HOLD = "hold"
-_CORE_CTL_DIR = re.compile(rf"({CPU}/cpu(\d+)/core_ctl)/[a-z_]+")
+_CORE_CTL_DIR = re.compile(rf"({CPU}/cpu([0-9]{{1,5}})/core_ctl)/[a-z_]+")
 
 
 def applies(facts: Facts) -> bool:

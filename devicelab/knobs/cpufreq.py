@@ -20,6 +20,7 @@ from devicelab.model.device import Facts
 from devicelab.model.experiment import Level
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Write
+from devicelab.model.tree import whole
 
 WORDS = ("governor", "cpu")
 
@@ -56,7 +57,7 @@ GLOBS = (
     *_heat.GLOBS,
 )
 
-_DIR = re.compile(rf"({CPU}/cpufreq/policy(\d+)|{CPU}/cpu(\d+)/cpufreq)/[a-z_]+")
+_DIR = re.compile(rf"({CPU}/cpufreq/policy([0-9]{{1,5}})|{CPU}/cpu([0-9]{{1,5}})/cpufreq)/[a-z_]+")
 _LEVELS = 'max, min, honest-min, a number in kHz, nearest:NUMBER, or a level a policy ("4:1612800 7:min")'
 
 # Drivers without a table (intel_pstate, amd-pstate) choose the clock themselves; what they report is measured.
@@ -311,9 +312,7 @@ def _judge(policy: Policy, target: int, facts: Facts, record: RunRecord) -> tupl
     floor, ceiling = policy.path("scaling_min_freq"), policy.path("scaling_max_freq")
     cooling = _heat.cooling(facts, "cpu", policy.cpus)
     states = {
-        device: int(text)
-        for device in cooling
-        if (text := (record.after.get(device.path) or "").strip()).isdecimal() and int(text) > 0
+        device: state for device in cooling if (state := whole(record.after.get(device.path))) is not None and state > 0
     }
     heat = ", ".join(device.at(state) for device, state in states.items()) or None
     moved = _proof.limits_moved(policy.name, record, floor, ceiling, target, "kHz", heat)

@@ -14,6 +14,7 @@ from devicelab.model.device import Facts
 from devicelab.model.experiment import Level
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Write
+from devicelab.model.tree import whole
 
 WORDS = ("gpu",)
 
@@ -162,9 +163,9 @@ def prove(word: str, want: Level, facts: Facts, record: RunRecord) -> tuple[Flag
     table = table_hz(facts)
     target = _levels.pick(word, want, table, where="the Adreno GPU", unit="Hz")
     flags = []
-    limit = (record.after.get(_path("thermal_pwrlevel")) or "").strip()
-    if limit.isdecimal() and table.index(target) < int(limit) < len(table):
-        detail = f"GPU: heat allows level {limit} ({table[int(limit)]} Hz) at most, instead of {target} Hz"
+    limit = whole(record.after.get(_path("thermal_pwrlevel")))
+    if limit is not None and table.index(target) < limit < len(table):
+        detail = f"GPU: heat allows level {limit} ({table[limit]} Hz) at most, instead of {target} Hz"
         flags.append(Flag(code="throttled", detail=detail))
     seen = _level_times(record, table)
     for path in (_path("gpuclk"), _path("devfreq/cur_freq")):
@@ -179,7 +180,7 @@ def prove(word: str, want: Level, facts: Facts, record: RunRecord) -> tuple[Flag
 def _level_times(record: RunRecord, table: tuple[int, ...]) -> dict[int, int]:
     """Active time at each clock during the run, from the counters of ``gpu_clock_stats`` (one a level)."""
     before, after = (
-        [int(word) for word in (texts.get(_path("gpu_clock_stats")) or "").split() if word.isdecimal()]
+        [count for word in (texts.get(_path("gpu_clock_stats")) or "").split() if (count := whole(word)) is not None]
         for texts in (record.before, record.after)
     )
     if len(before) != len(table) or len(after) != len(table):

@@ -120,7 +120,7 @@ def _fix(path: str, target: int, facts: Facts, folder: str) -> list[Write]:
 
 def _users_part(path: str, facts: Facts) -> str:
     """What undoes our write to a lock: the user's part of ``702000 / 377000`` (in force / user's), 0 for none."""
-    match = re.fullmatch(r"-?\d+\s*/\s*(-?\d+)", facts.tree.text(path) or "")
+    match = re.fullmatch(r"-?[0-9]{1,18}\s*/\s*(-?[0-9]{1,18})", facts.tree.text(path) or "")
     return str(max(int(match[1]), 0)) if match else "0"
 
 

@@ -11,6 +11,7 @@ from devicelab.model.device import Facts
 from devicelab.model.experiment import Level
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Command
+from devicelab.model.tree import whole
 
 WORDS = ("screen", "airplane")
 
@@ -69,8 +70,7 @@ def _airplane(level: str, facts: Facts) -> Setting:
     now = "on" if state == "1" else "off"
     if now == level:
         return Setting()
-    sdk = facts.props.get("ro.build.version.sdk", "")
-    if sdk.isdecimal() and int(sdk) >= _CMD_SDK:
+    if (whole(facts.props.get("ro.build.version.sdk")) or 0) >= _CMD_SDK:
         step = Command(
             do=_connectivity(level), undo=_connectivity(now), why=f"airplane mode {level}", survives_reboot=True
         )

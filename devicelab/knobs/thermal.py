@@ -17,6 +17,7 @@ from devicelab.model.device import Facts
 from devicelab.model.experiment import Level, Thermal
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Gate
+from devicelab.model.tree import whole
 
 WORDS = ("thermal",)
 
@@ -138,8 +139,8 @@ def prove(word: str, want: Level, facts: Facts, record: RunRecord) -> tuple[Flag
     flags = [*_heat.throttled(facts, record, "cpu"), *_heat.throttled(facts, record, "gpu")]
     for pattern in _COUNTERS:
         for path in facts.tree.glob(pattern):
-            before, after = ((texts.get(path) or "").strip() for texts in (record.before, record.after))
-            if before.isdecimal() and after.isdecimal() and int(after) > int(before):
+            before, after = (whole(texts.get(path)) for texts in (record.before, record.after))
+            if before is not None and after is not None and after > before:
                 where = path.removeprefix(f"{CPU}/").replace("/thermal_throttle/", " ")
                 detail = f"{word}: {where} rose from {before} to {after}"
                 flags.append(Flag(code="throttled", detail=detail))

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from devicelab.model.plan import Noun
-from devicelab.model.tree import Tree, cpu_list
+from devicelab.model.tree import Tree
 
 RootMethod = Literal["none", "self", "su-c", "su-0", "adb-root", "sudo"]
 
@@ -127,9 +127,9 @@ class Facts(Noun):
     @property
     def cpus_online(self) -> tuple[int, ...]:
         """CPUs the kernel says are online."""
-        return cpu_list(self.tree.text("/sys/devices/system/cpu/online") or "0")
+        return self.tree.cpus("/sys/devices/system/cpu/online")
 
     @property
     def cpus_present(self) -> tuple[int, ...]:
         """CPUs that exist, online or not."""
-        return cpu_list(self.tree.text("/sys/devices/system/cpu/present") or "0")
+        return self.tree.cpus("/sys/devices/system/cpu/present")

@@ -5,9 +5,19 @@ Knobs compute their facts from a tree alone, so that a captured tree and a live 
 
 import fnmatch
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from devicelab.model.plan import Noun
+
+# No reading of a device has more digits.
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+
+
+def whole(text: str | None) -> int | None:
+    """A text read from a device as a whole number from 0, blanks around it passed over; ``None`` if it is none."""
+    stripped = (text or "").strip()
+    return int(stripped) if _INTEGER.fullmatch(stripped) and stripped[0] != "-" else None
 
 
 class Node(Noun):
@@ -30,6 +40,8 @@ class Tree(Mapping[str, Node]):
 
     def __init__(self, nodes: Iterable[Node] = ()) -> None:
         self._nodes = {node.path: node for node in nodes}
+        # The same patterns are asked for with every run of a plan.
+        self._globs: dict[str, tuple[str, ...]] = {}
 
     def __getitem__(self, path: str) -> Node:
         return self._nodes[path]
@@ -53,7 +65,14 @@ class Tree(Mapping[str, Node]):
     def numbers(self, path: str) -> tuple[int, ...]:
         """All blank-separated integers of the node's text, in the order they stand there."""
         words = (self.text(path) or "").replace(",", " ").split()
-        return tuple(int(word) for word in words if word.lstrip("-").isdecimal())
+        return tuple(int(word) for word in words if _INTEGER.fullmatch(word))
+
+    def cpus(self, path: str) -> tuple[int, ...]:
+        """The CPUs in the node's list; CPU 0 alone, which every device has, if there is no list to be read."""
+        try:
+            return cpu_list(self.text(path) or "0") or (0,)
+        except ValueError:
+            return (0,)
 
     def words(self, path: str) -> tuple[str, ...]:
         """All blank-separated words of the node's text."""
@@ -61,22 +80,27 @@ class Tree(Mapping[str, Node]):
 
     def glob(self, pattern: str) -> tuple[str, ...]:
         """Paths that match a shell pattern in which ``*`` does not cross a slash, sorted naturally."""
-        depth = pattern.count("/")
-        found = (p for p in self._nodes if p.count("/") == depth and _match(p, pattern))
-        return tuple(sorted(found, key=_natural))
+        found = self._globs.get(pattern)
+        if found is None:
+            depth = pattern.count("/")
+            shapes = tuple(re.compile(fnmatch.translate(part)) for part in pattern.split("/"))
+            fitting = (p for p in self._nodes if p.count("/") == depth and _match(p, shapes))
+            found = self._globs[pattern] = tuple(sorted(fitting, key=_natural))
+        return found
 
 
-def _match(path: str, pattern: str) -> bool:
-    parts = zip(path.split("/"), pattern.split("/"), strict=True)
-    return all(fnmatch.fnmatchcase(part, shape) for part, shape in parts)
+def _match(path: str, shapes: tuple[re.Pattern[str], ...]) -> bool:
+    return all(shape.match(part) for part, shape in zip(path.split("/"), shapes, strict=True))
 
 
 def _natural(path: str) -> tuple[tuple[int, int, str], ...]:
+    # A number is compared by its length and then as text, so that it may be of any length.
     pieces: list[tuple[int, int, str]] = []
     word = ""
     for char in path + "\0":
         if word and (char.isdecimal() != word[0].isdecimal()):
-            pieces.append((0, int(word), "") if word[0].isdecimal() else (1, 0, word))
+            number = word.lstrip("0")
+            pieces.append((0, len(number), number) if word[0].isdecimal() else (1, 0, word))
             word = ""
         word += char
     return tuple(pieces)
@@ -93,7 +117,7 @@ def parse_snapshot(data: bytes) -> Tree:
         if line.strip():
             try:
                 nodes.append(Node.model_validate(json.loads(line)))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"snapshot line {number} is not a node: {error}") from error
     return Tree(nodes)
 
@@ -107,8 +131,8 @@ def cpu_list(text: str) -> tuple[int, ...]:
     cpus: set[int] = set()
     for part in text.replace(",", " ").split():
         first, _, last = part.partition("-")
-        low, high = int(first), int(last or first)
-        if not 0 <= low <= high < 4096:
-            raise ValueError(f"not a CPU list: {text!r}")
+        low, high = whole(first), whole(last or first)
+        if low is None or high is None or not low <= high < 4096:
+            raise ValueError(f"not a CPU list: {text[:200]!r}")
         cpus.update(range(low, high + 1))
     return tuple(sorted(cpus))

@@ -89,7 +89,7 @@ def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[
     text = said(record, "mps clients")
     if text is None:
         return not_seen("mps", "the control daemon did not answer")
-    clients = {int(pid) for pid in re.findall(r"^client (\d+)", text, re.MULTILINE)}
+    clients = {int(pid) for pid in re.findall(r"^client (\d{1,10})", text, re.MULTILINE)}
     missing = [f"{name} (pid {pid})" for name, pid in pids(record, tenants).items() if pid not in clients]
     if missing:
         return not_seen("mps", f"not in the client list: {', '.join(missing)}")

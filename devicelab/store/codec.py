@@ -20,6 +20,8 @@ from devicelab.model.measurement import Column, Table
 
 _FORMAT = 1
 _LEVEL = 6
+# A blob holds one run's table or text; one that unpacks to more is damaged, or made to fill the memory.
+_MAX_BYTES = 1 << 30
 
 
 def digest(data: bytes) -> str:
@@ -36,12 +38,17 @@ def unpack(blob: bytes) -> bytes:
     """Undo ``pack``.
 
     Raises:
-        ValueError: not whole zlib data.
+        ValueError: not whole zlib data, or more than a run can have.
     """
+    unpacking = zlib.decompressobj()
     try:
-        return zlib.decompress(blob)
+        data = unpacking.decompress(blob, _MAX_BYTES)
     except zlib.error as error:
         raise ValueError(f"not a compressed blob: {error}") from error
+    if not unpacking.eof:
+        what = f"holds more than {_MAX_BYTES >> 30} GiB" if len(data) == _MAX_BYTES else "is cut"
+        raise ValueError(f"not a compressed blob: it {what}")
+    return data
 
 
 def encode_table(table: Mapping[str, ArrayLike]) -> tuple[int, bytes]:
@@ -71,17 +78,15 @@ def decode_table(blob: bytes) -> Table:
     line, newline, body = data.partition(b"\n")
     try:
         head: Any = json.loads(line)
-        rows, columns, version = int(head["rows"]), list(head["columns"]), head["format"]
-    except (ValueError, TypeError, KeyError) as error:
+        rows, version = int(head["rows"]), head["format"]
+        columns = [(str(name), str(kind)) for name, kind in head["columns"]]
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ValueError("sample blob without a readable head") from error
     if version != _FORMAT or not newline:
         raise ValueError(f"sample blob of unknown format {version!r}")
-    if len(body) != 8 * rows * len(columns):
+    if rows < 0 or len(body) != 8 * rows * len(columns):
         raise ValueError(f"sample blob holds {len(body)} bytes where {rows} rows of {len(columns)} columns should be")
-    return {
-        str(name): _from_bytes(body[8 * rows * i : 8 * rows * (i + 1)], str(kind))
-        for i, (name, kind) in enumerate(columns)
-    }
+    return {name: _from_bytes(body[8 * rows * i : 8 * rows * (i + 1)], kind) for i, (name, kind) in enumerate(columns)}
 
 
 def _column(name: str, values: ArrayLike) -> Column:

@@ -194,7 +194,7 @@ def program(device: str) -> str:
         raise ConfigError("no adb program on this machine", device=device, hint=hint) from error
 
 
-_SERVER = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^:\s\[\]]+))(?::(?P<port>\d+))?")
+_SERVER = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^:\s\[\]]+))(?::(?P<port>[0-9]{1,5}))?")
 
 
 def named(text: str, device: str) -> Server:
@@ -215,7 +215,7 @@ def named(text: str, device: str) -> Server:
 
 def _port_from_environment(device: str) -> int:
     text = os.environ.get("ANDROID_ADB_SERVER_PORT") or str(DEFAULT_PORT)
-    if not text.isdecimal() or not 0 < int(text) < 65536:
+    if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) < 65536:
         raise ConfigError(f"ANDROID_ADB_SERVER_PORT is not a port: {text!r}", device=device)
     return int(text)
 

@@ -3,6 +3,7 @@
 Source of the packets: AOSP ``packages/modules/adb/shell_protocol.h``.
 """
 
+import re
 import selectors
 import struct
 import time
@@ -119,6 +120,9 @@ class ShellStream(_SocketStream):
 
 # What the parts of a legacy stream are, in their order.
 _NOISE, _HEADER, _STDOUT, _CODE, _STDERR, _OVER = range(6)
+_CODE_DIGITS = re.compile(rb"[0-9]{1,3}")
+# What a login shell may say before the header, and the longest line that is ours.
+_MAX_LINE = 1 << 20
 
 
 class LegacyStream(_SocketStream):
@@ -148,8 +152,10 @@ class LegacyStream(_SocketStream):
             data = self._wait(deadline)
             if data is None:
                 return None
-            if not data and (self._part != _OVER or not self._code.isdigit()):
+            if not data and (self._part != _OVER or not _CODE_DIGITS.fullmatch(self._code)):
                 raise self._lost()
+            if self._part in {_NOISE, _HEADER, _CODE} and len(self._text) > _MAX_LINE:
+                raise self._lost()  # garbage that would be kept for ever
             self._text += self._plain(data)
             self._ended = not data
         return event

@@ -214,7 +214,7 @@ def new_name() -> str:
     return f".devicelab-{secrets.token_hex(8)}"
 
 
-_STAT = re.compile(rb"(\d+)(?: \(.*\) (.*))?")
+_STAT = re.compile(rb"(\d{1,10})(?: \(.*\) (.*))?")
 
 
 def parse_header(line: bytes) -> Leader | None:
@@ -224,7 +224,7 @@ def parse_header(line: bytes) -> Leader | None:
         return None
     fields = (match[2] or b"").split()
     # Field 22 of /proc/PID/stat (proc(5)) is the start time; the first two stand before these.
-    start = int(fields[19]) if len(fields) > 19 and fields[19].isdigit() else None
+    start = int(fields[19]) if len(fields) > 19 and re.fullmatch(rb"[0-9]{1,20}", fields[19]) else None
     return Leader(int(match[1]), start)
 
 

@@ -12,7 +12,7 @@ from devicelab.errors import ConfigError
 from devicelab.transports import _ssh_hosts as hosts
 
 _ADDRESS = re.compile(
-    r"(?:(?P<user>[^@\s]+)@)?(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^@:\s\[\]]+))(?::(?P<port>\d+))?"
+    r"(?:(?P<user>[^@\s]+)@)?(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^@:\s\[\]]+))(?::(?P<port>[0-9]{1,5}))?"
 )
 
 
@@ -54,21 +54,34 @@ def resolve(text: str, device: str) -> Target:
     written = match["six"] or match["host"]
     options = _options(written, device)
     host = str(options.get("hostname", written))
-    port = int(match["port"] or options.get("port", 22))
+    port = _port(match["port"] or str(options.get("port", 22)), device)
     jump = str(options.get("proxyjump") or "none")
     files = str(options.get("userknownhostsfile") or "").split()
-    keys = (Path(str(key)).expanduser() for key in options.get("identityfile", ()))
+    keys = (_path(str(key), device) for key in options.get("identityfile", ()))
     return Target(
         host=host,
         port=port,
         user=match["user"] or str(options.get("user") or getpass.getuser()),
         known_as=str(options.get("hostkeyalias") or hosts.known_name(host, port)),
-        known_hosts=(*(Path(file).expanduser() for file in files), *hosts.default_files()),
+        known_hosts=(*(_path(file, device) for file in files), *hosts.default_files()),
         keys=tuple(str(key) for key in keys if key.is_file()),
         only_keys=str(options.get("identitiesonly", "no")).lower() == "yes",
         jump=() if jump.lower() == "none" else tuple(hop.removeprefix("ssh://") for hop in jump.split(",")),
         command=options.get("proxycommand"),
     )
+
+
+def _port(text: str, device: str) -> int:
+    if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+        raise ConfigError(f"cannot use ~/.ssh/config: Port is {text[:80]!r}", device=device)
+    return int(text)
+
+
+def _path(text: str, device: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"cannot use ~/.ssh/config: nobody's home is {text[:200]!r}", device=device) from error
 
 
 def _options(host: str, device: str) -> dict[str, Any]:

@@ -21,11 +21,10 @@ _MOST_ENTRIES = 1_000_000
 _LONGEST_LINE = 20_000
 _BEGIN = re.compile(r'\{\s*"(?:Version|CommandLine|CL_DEVICE_VERSION|Iterations|tests)"\s*:')
 _KERNEL = re.compile(r"(?:\[(queued|flushed|start|end)\])?(.*) #(\d{1,6})", re.DOTALL)
-_LINE = re.compile(
-    r"\s*(?:\x1b\[[0-9;]*m)*\s*(?P<key>[^\s/:][^:]{0,2000}):\s+(?P<fields>AVG=.*?)(?:\x1b\[[0-9;]*m)*\s*"
-)
+_LINE = re.compile(r"(?P<key>[^\s/:][^:]{0,2000}):\s+(?P<fields>AVG=.*)")
 _FIELD = re.compile(r"(AVG|MIN|MAX|MEDIAN)=([-+0-9.eE]+)(?: ([A-Za-z]+))?")
-_ENTRY = re.compile(r"(?:\x1b\[[0-9;]*m)*(Version|CommandLine|CL_DEVICE_VERSION|Iterations) = (.{0,2000}?)(?:\x1b\[m)?")
+_ENTRY = re.compile(r"(Version|CommandLine|CL_DEVICE_VERSION|Iterations) = (.{0,2000})")
+_COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
 UNITS_NS = {"ns": 1.0, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9}
 
 
@@ -125,12 +124,14 @@ def _flat(raw: list[Any]) -> Iterator[Any]:
 
 def _from_text(text: str) -> AclOutput:
     found = AclOutput("text")
-    for line in text.splitlines():
-        if len(line) > _LONGEST_LINE:
+    for coloured in text.splitlines():
+        if len(coloured) > _LONGEST_LINE:
             continue
+        # Before any pattern looks at it: colours and blanks that a pattern may share out in many ways take it hours.
+        line = _COLOUR.sub("", coloured).strip()
         if (entry := _ENTRY.fullmatch(line)) is not None:
             found.info[entry[1]] = entry[2]
-        if line.lstrip("\x1b[0123456789;m").startswith("ERROR: "):
+        if line.startswith("ERROR: "):
             raise MeasurementError(f"the benchmark reports an error: {line[:200]}")
         measured = _LINE.fullmatch(line)
         if measured is None:

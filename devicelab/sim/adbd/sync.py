@@ -136,9 +136,9 @@ class _Session:
 
     def _send_v1(self, spec: bytes) -> None:
         path, comma, mode = spec.rpartition(b",")
-        if not comma or not mode.isdigit():
+        if not comma or not mode.isdigit() or len(mode) > 10:
             raise _Refused("missing , in ID_SEND")
-        self._send(path, int(mode))
+        self._send(path, int(mode) & 0xFFFFFFFF)
 
     def _send_v2(self, path: bytes) -> None:
         word, mode, flags = _SEND_V2.unpack(self._read(_SEND_V2.size))

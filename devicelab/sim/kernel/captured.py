@@ -65,7 +65,7 @@ def spec_of(capture: Capture) -> BoardSpec:
             present=_rest(nodes),
             sources=("capture",),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"the capture describes no device a virtual board can be: {error!r}") from error
     return spec
 

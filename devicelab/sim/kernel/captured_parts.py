@@ -51,12 +51,15 @@ class Nodes:
     def cpus(self, path: str) -> tuple[int, ...]:
         """A list of CPUs, in either of the kernel's formats."""
         text = self.text(path).replace(" ", ",")
-        return tuple(sorted(parse_ranges(text, _MAX_CPUS))) if text else ()
+        try:
+            return tuple(sorted(parse_ranges(text, _MAX_CPUS))) if text else ()
+        except OSError as error:
+            raise ValueError(f"{path} is no list of CPUs") from error
 
     def find(self, pattern: str) -> list[re.Match[str]]:
         """Paths that match a regular expression as a whole, in the order of their first number."""
         found = [match for path in self._nodes if (match := re.fullmatch(pattern, path))]
-        return sorted(found, key=lambda match: (int(match[1]) if match[1].isdecimal() else 0, match[1]))
+        return sorted(found, key=lambda match: (int(match[1][:9]) if match[1].isdecimal() else 0, match[1]))
 
 
 def policies(nodes: Nodes) -> tuple[PolicySpec, ...]:
