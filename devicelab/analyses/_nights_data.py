@@ -159,6 +159,7 @@ def _stacked(series: Ints, column: Ints, value: Floats, shape: tuple[int, int]) 
     ordered = slot[order]
     first = np.searchsorted(ordered, ordered, side="left")
     depth = np.arange(ordered.size) - first
-    found = np.full((shape[0] * shape[1], int(depth.max(initial=0)) + 1), np.nan)
+    deepest = int(depth.max(initial=0)) + 1
+    found = np.full((shape[0] * shape[1], deepest), np.nan)
     found[ordered, depth] = value[order]
-    return found.reshape(*shape, -1)
+    return found.reshape(*shape, deepest)
