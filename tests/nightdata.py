@@ -231,6 +231,86 @@ def verdict(of: History, night: int, cell: int = 0, device: int = 0, **changes: 
     return CellVerdict(**fields)
 
 
+def eventful(store: Store, nights: int = 12, *, simulated: bool = False, report: bool = True) -> History:
+    """Nights in which things happen: the newest one has a regression, a failed and a skipped task, a quarantine."""
+    step = nights - 3
+
+    def factor(night: int, device: str, cell: int) -> float:
+        return 1.09 if device == "note10-a" and cell == 1 and night >= step else 1.0
+
+    of = History(
+        nights=nights,
+        devices=("note10-a", "note10-b", "sd855-1"),
+        repetitions=7,
+        factor=factor,
+        invalid_every=13,
+        simulated=simulated,
+    )
+    ids = fill(store, of)
+    for night in range(nights):
+        store.put_verdicts(ids[night], [*_judged(of, night, step)])
+    newest = nights - 1
+    tasks = list(store.tasks(ids[-1]))
+    tasks[1] = tasks[1].model_copy(
+        update={"status": "failed", "attempts": 2, "reason": "the device went away twice and was rebooted once"}
+    )
+    extra = {"job": 3, "experiment": "policies", "selector": "any 1 of tag=sd855"}
+    tasks.append(
+        Task(task_id="left-over", status="skipped", reason="no time was left before the deadline 07:00", **extra)
+    )
+    store.put_tasks(ids[-1], tasks)
+    reasons = ("the hottest zone is at 71 °C, allowed are 60 °C", "the battery is at 9 %, needed are 15 %")
+    figures = {"free_mib": 1900.0, "battery_pct": 9.0, "hottest_c": 71.0}
+    store.add_health(look(of, newest, 1, "after", ok=False, reasons=reasons, figures=figures))
+    since = start_ns(newest) + DAY_NS // 5
+    add_quarantine(store, Quarantine(device="note10-b", reason=reasons[0], night=ids[-1], since_unix_ns=since))
+    add_quarantine(
+        store,
+        Quarantine(
+            device="sd855-1",
+            reason="root is gone",
+            night=ids[1],
+            since_unix_ns=start_ns(1) + 9_000_000_000,
+            released_unix_ns=start_ns(2),
+            note="Magisk put back",
+        ),
+    )
+    with store._writer.begin() as connection:
+        done = s.nights.c.night == ids[-1]
+        connection.execute(update(s.nights).where(done).values(exit_code=7))
+    if report:
+        adopt(store, ids[-1], labdata.fill(store, labdata.experiment(repetitions=3), name="note10-a"))
+        task = store.tasks(ids[-1])[0]
+        mine = next(info for info in store.campaigns(night=ids[-1]) if info.runs_planned == 18)
+        store.put_tasks(ids[-1], [task.model_copy(update={"campaign": mine.campaign})])
+    return of
+
+
+def _judged(of: History, night: int, step: int) -> list[CellVerdict]:
+    """One verdict of every kind somewhere."""
+    nothing = {"shift_pct": None, "low_pct": None, "high_pct": None, "n_baseline": 0, "baseline": ()}
+    found = []
+    for device in range(len(of.devices)):
+        for cell in range(of.cells):
+            changes: dict[str, Any] = {}
+            if night == 0:
+                changes = {"verdict": "not comparable", "reasons": ("there is no earlier night",), **nothing}
+            elif device == 0 and cell == 1 and night >= step:
+                moved = {"shift_pct": 9.1, "low_pct": 8.02, "high_pct": 10.3, "p_value": 1e-5, "q_value": 1e-3}
+                why = {"causes": ("binary klo: bbbbbbbb became dddddddd",), "reasons": ("beyond the threshold of 3 %",)}
+                since = night_id(of, step)
+                changes = {"verdict": "regression", "confirmed": True, "since": since, **moved, **why}
+            elif device == 1 and cell == 2 and night % 5 == 4:
+                changes = {"verdict": "improvement", "shift_pct": -4.2, "low_pct": -5.5, "high_pct": -3.1}
+            elif device == 2 and cell == 3 and night % 3 == 2:
+                wide = {"low_pct": -9.0, "high_pct": 12.0, "reasons": ("the interval is wider than the threshold",)}
+                changes = {"verdict": "too noisy", **wide}
+            elif device == 2 and night == step:
+                changes = {"verdict": "not comparable", "causes": ("OS build: SP1A became TP1A",), **nothing}
+            found.append(verdict(of, night, cell, device, **changes))
+    return found
+
+
 def _campaign(
     store: Store,
     of: History,

@@ -8,6 +8,7 @@ from devicelab.model.night import CellVerdict, Task
 from devicelab.report.clean import markdown_text, one_line, printable
 from devicelab.report.night_view import (
     VERDICTS,
+    FailedCheck,
     NightView,
     figure_name,
     interval_text,
@@ -26,7 +27,8 @@ _MAX_TEXT = 160
 def junit(reader: StoreReader, night: str | None = None) -> str:
     """JUnit XML as Jenkins and GitLab read it: a test case a task, and one a judged figure of a cell.
 
-    A regression is a failure, a failed task an error; a skipped task, and a figure that could not be compared or was
+    A regression is a failure, and so is a task whose checks failed or whose measurement is unreliable; a failed task
+    is an error; a skipped task, and a figure that could not be compared or was
     too noisy, are skipped. A task that was never done counts as failed once its night is over. The names are the same
     every night, so that a server shows each case's history.
 
@@ -68,6 +70,7 @@ def markdown(reader: StoreReader, night: str | None = None) -> str:
     lines = [f"## {markdown_text(view.info.night)}: {markdown_text(view.headline)}{simulated}", "", _counts(view), ""]
     kinds = [
         ("regressions", [_moved(view, one, "regression") for one in _of(view, "regression")]),
+        ("failed checks", [_failed(one) for one in view.failed]),
         ("failed tasks", [_went(task) for task in view.tasks if task.status == "failed"]),
         ("quarantined devices", [_kept(one.device, one.reason) for one in view.quarantines]),
         ("skipped tasks", [_went(task) for task in view.tasks if task.status == "skipped"]),
@@ -143,6 +146,11 @@ def _task(suite: ET.Element, view: NightView, task: Task, names: _Names) -> None
     elif task.status in {"waiting", "running"}:
         said = f"the night ended while the task was {task.status}" if over else f"the task is {task.status}"
         _part(case, "error" if over else "skipped", "unfinished" if over else None, task.reason or said, details)
+    elif checks := [one for one in view.failed if one.campaign == task.campaign]:
+        details += [f"{one.claim}: {one.reasons}" for one in checks]
+        _part(case, "failure", "check", f"{len(checks)} checks failed: {checks[0].claim}", details)
+    elif task.exit_code:
+        _part(case, "failure", f"exit-code-{task.exit_code}", task.reason or f"exit code {task.exit_code}", details)
     else:
         _part(case, "system-out", None, task.reason, details)
 
@@ -220,6 +228,11 @@ def _moved(view: NightView, verdict: CellVerdict, word: str) -> str:
 def _went(task: Task) -> str:
     where = f"{_short(task.experiment)} on {_short(task.device or task.selector)}"
     return f"- **{task.status}** {where}" + (f": {_short(task.reason)}" if task.reason else "")
+
+
+def _failed(one: FailedCheck) -> str:
+    why = f": {_short(one.reasons)}" if one.reasons else ""
+    return f"- **check failed** {_short(one.experiment)} on {_short(one.device)}, {_short(one.claim)}{why}"
 
 
 def _kept(device: str, reason: str) -> str:

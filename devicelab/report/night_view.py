@@ -19,6 +19,17 @@ STATUSES = ("failed", "skipped", "running", "waiting", "complete")
 
 
 @dataclass(frozen=True)
+class FailedCheck:
+    """A check or claim of an experiment that failed in a campaign."""
+
+    campaign: str
+    device: str
+    experiment: str
+    claim: str
+    reasons: str
+
+
+@dataclass(frozen=True)
 class NightView:
     """One night.
 
@@ -29,6 +40,7 @@ class NightView:
         campaigns: by id.
         simulated: ids of those campaigns in which a virtual board or an emulated part had a share.
         quarantines: those that began in this night.
+        failed: checks that failed.
     """
 
     info: NightInfo
@@ -37,6 +49,7 @@ class NightView:
     campaigns: Mapping[str, CampaignInfo]
     simulated: frozenset[str]
     quarantines: tuple[Quarantine, ...]
+    failed: tuple[FailedCheck, ...] = ()
 
     @cached_property
     def verdict_counts(self) -> Counter[str]:
@@ -66,6 +79,7 @@ class NightView:
         counts = self.verdict_counts, self.task_counts
         said = [
             (counts[0]["regression"], "regression", "regressions"),
+            (len(self.failed), "check failed", "checks failed"),
             (counts[1]["failed"], "task failed", "tasks failed"),
             (counts[1]["skipped"], "task skipped", "tasks skipped"),
             (len(self.quarantines), "device quarantined", "devices quarantined"),
@@ -75,7 +89,9 @@ class NightView:
             words.insert(0, self.info.status)
         if words:
             return ", ".join(words)
-        return "no regression" if self.verdicts else "nothing was judged"
+        if not self.verdicts:
+            return "nothing was judged"
+        return "no regression" if not self.info.exit_code else f"no regression, exit code {self.info.exit_code}"
 
     def is_simulated(self, verdict: CellVerdict) -> bool:
         """Whether the figures judged come from a simulation."""
@@ -98,6 +114,7 @@ def read_night(reader: StoreReader, night: str | None = None) -> NightView:
         campaigns=campaigns,
         simulated=reader.simulated_campaigns(info.night),
         quarantines=tuple(one for one in reader.quarantines() if one.night == info.night),
+        failed=tuple(FailedCheck(*found) for found in reader.night_findings(info.night)),
     )
 
 
@@ -129,8 +146,14 @@ def interval_text(verdict: CellVerdict) -> str:
 
 
 def figure_name(verdict: CellVerdict) -> str:
-    """The figure's name for people: "measure total"."""
-    return f"{verdict.program} {metric_title(verdict.metric, verdict.unit)}".strip()
+    """The figure's name for people: "total"."""
+    return series_name(verdict.program, verdict.metric, verdict.unit)
+
+
+def series_name(program: str, metric: str, unit: str) -> str:
+    """A figure's name without its unit; a program that is one of several is named: "tenant-a latency_p99"."""
+    title = metric_title(metric, unit)
+    return title if program in {"", "measure"} else f"{program} {title}"
 
 
 def _signed(value: float) -> str:

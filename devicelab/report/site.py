@@ -55,7 +55,7 @@ def update_site(reader: StoreReader, directory: Path, *, farm: str | None = None
     data = _read(reader, nights)
     _reports(reader, data, made, reports)
     places = site_pages.Places(
-        nights=frozenset(info.night for info in nights),
+        nights={info.night: info.started_unix_ns for info in data.nights},
         devices=frozenset(data.devices),
         experiments=frozenset(data.experiments),
         reports=frozenset(c.campaign for c in data.campaigns if made.has(site_pages.report_place(c.campaign))),
@@ -157,7 +157,7 @@ def _experiments(
     reader: StoreReader, data: _Data, places: site_pages.Places, render: "_Renderer"
 ) -> list[dict[str, Any]]:
     """Write the pages of experiments; their rows for the list."""
-    started = site_history.night_days(data.nights)
+    started = {info.night: info.started_unix_ns for info in data.nights}
     rows = []
     for name in data.experiments:
         own = [info for info in data.campaigns if info.experiment == name]

@@ -1,5 +1,6 @@
 """What the pages about devices and experiments say: how they went over the nights."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,17 +9,18 @@ import numpy as np
 import pandas as pd
 
 from devicelab.model.campaign import CampaignInfo
-from devicelab.model.night import CellVerdict, Health, NightInfo, Quarantine
+from devicelab.model.night import CellVerdict, Health, Quarantine
 from devicelab.report import trend
 from devicelab.report.clean import page_name
-from devicelab.report.night_view import figure_name, interval_text, shift_text
-from devicelab.report.site_pages import TONES, Places, chart_id, look_row, quarantine_row
+from devicelab.report.night_view import figure_name, interval_text, series_name, shift_text
+from devicelab.report.site_pages import PHASES, TONES, Places, chart_id, look_row, quarantine_row
 from devicelab.report.units import clock, interval, quantity
 
 MAX_CHARTS = 48
 """Charts on one page; an experiment with more has a page a device."""
 
 _KEYS = ["device", "cell_id", "program", "metric"]
+_MOVED = ("regression", "improvement")
 _MAX_LOOKS = 60
 _MAX_CAMPAIGNS = 100
 _MAX_MARKED = 12
@@ -68,7 +70,7 @@ def all_series(medians: pd.DataFrame, verdicts: pd.DataFrame, started: Mapping[s
         )
         for key, part in kept.groupby(_KEYS, sort=False)
     ]
-    return tuple(sorted(found, key=lambda one: one.key[0]))
+    return tuple(sorted(found, key=lambda one: (one.key[0], _natural(one.cell), one.key)))
 
 
 def experiment_pages(
@@ -104,6 +106,8 @@ def experiment_pages(
     }
     content = {"experiment": name, "question": question, "up": own, "nights": len(started)}
     rows = [_overview(one, page_of[one.key[0]], simulated) for one in series]
+    # What moved stands first; everything else as it is.
+    rows.sort(key=lambda row: list(TONES).index(row["verdict"]) if row["verdict"] in _MOVED else len(TONES))
     any_simulated = bool(simulated & set(devices))
     shown = [] if split else list(groups.values())
     yield own, {**content, "rows": rows, "groups": shown, "simulated": any_simulated, "device": ""}
@@ -128,6 +132,7 @@ def device_page(
     Everything newest first, as the store gives it.
     """
     kept = next((one for one in quarantines if one.released_unix_ns is None), None)
+    phases = {look.phase for look in looks}
     return {
         "device": device,
         "board": next((info.board_title or info.board for info in campaigns), ""),
@@ -137,6 +142,7 @@ def device_page(
         "facts": sorted(looks[0].facts.items()) if looks else [],
         "changes": _changes(looks),
         "charts": list(_health_charts(looks)),
+        "phases": [(style, said) for style, (phase, said) in enumerate(PHASES.items(), 1) if phase in phases],
         "looks": [{**look_row(look), "night_href": places.night(look.night)} for look in looks[:_MAX_LOOKS]],
         "all_looks": len(looks),
         "quarantines": [quarantine_row(one, places) for one in quarantines],
@@ -209,10 +215,11 @@ def _chart(one: Series, places: Places) -> dict[str, Any]:
         trend.Event(at[night][0], at[night][1], verdict, f"{_day(at[night][0])}: {verdict} {_percent(shift)}".strip())
         for night, verdict, shift in _rows(marked)
     ]
-    line = trend.Line("", *(nights[name].tolist() for name in ("t_unix_ns", "median", "low", "high")))
+    times, medians, low, high = (nights[name].tolist() for name in ("t_unix_ns", "median", "low", "high"))
+    line = trend.Line(times, medians, low, high)
     newest = _newest(one)
     title = f"{one.cell or cell_id} on {device}"
-    figure = figure_name(newest) if newest else f"{program} {metric}"
+    figure = series_name(program, metric, one.unit)
     last = nights.iloc[-1]
     value = quantity(last["median"], one.unit)
     said = f"Median of the runs of each of {len(nights)} nights, the newest {value} on {_day(last['t_unix_ns'])}."
@@ -242,6 +249,12 @@ def _chart(one: Series, places: Places) -> dict[str, Any]:
         ],
         "more": max(0, len(marked) - _MAX_MARKED),
     }
+
+
+def _natural(text: str) -> list[tuple[bool, int, str]]:
+    """So that k=10 comes after k=9."""
+    parts = re.findall(r"[0-9]{1,18}|[^0-9]+|[0-9]", text, re.ASCII)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def _rows(verdicts: pd.DataFrame) -> Iterator[tuple[Any, Any, Any]]:
@@ -277,7 +290,7 @@ def _overview(one: Series, page: str, simulated: frozenset[str]) -> dict[str, An
         "cell": one.cell or cell_id,
         "href": f"{page}#{chart_id(*one.key)}",
         "device": device,
-        "figure": figure_name(newest) if newest else f"{program} {metric}",
+        "figure": series_name(program, metric, one.unit),
         "value": quantity(last["median"], one.unit),
         "day": _day(last["t_unix_ns"]),
         "verdict": newest.verdict if newest else "",
@@ -297,11 +310,11 @@ def _health_charts(looks: Sequence[Health]) -> Iterator[dict[str, Any]]:
         ("free_mib", "Free space in devicelab's folder", "MiB", 0.0, None),
     ):
         lines = []
-        for phase, said in (("before", "before a task"), ("after", "after a task"), ("asked", "on request")):
+        for style, phase in enumerate(PHASES, 1):
             found = [look for look in reversed(looks) if look.phase == phase and name in look.figures]
             if found:
                 times = [look.at_unix_ns for look in found]
-                lines.append(trend.Line(said, times, [look.figures[name] for look in found]))
+                lines.append(trend.Line(times, [look.figures[name] for look in found], style=style))
         drawn = trend.chart(lines, unit, floor=floor, ceiling=ceiling) if lines else None
         if drawn is not None:
             values = np.concatenate([np.asarray(line.values) for line in lines])
@@ -324,7 +337,7 @@ def _changes(looks: Sequence[Health]) -> list[dict[str, str]]:
 def _moved(one: CellVerdict, places: Places) -> dict[str, Any]:
     page = places.experiment(one.experiment)
     return {
-        "night": one.night,
+        "night": places.day(one.night),
         "night_href": places.night(one.night),
         "verdict": one.verdict,
         "tone": TONES[one.verdict],
@@ -335,11 +348,6 @@ def _moved(one: CellVerdict, places: Places) -> dict[str, Any]:
         "shift": " ".join(filter(None, (shift_text(one), interval_text(one)))),
         "causes": one.causes,
     }
-
-
-def night_days(nights: Sequence[NightInfo]) -> dict[str, int]:
-    """Start of each night, Unix ns, oldest first."""
-    return {info.night: info.started_unix_ns for info in reversed(nights)}
 
 
 def _day(unix_ns: float) -> str:

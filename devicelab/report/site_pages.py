@@ -33,6 +33,7 @@ TONES = {
     "unchanged": "plain",
     "complete": "good",
 }
+PHASES = {"before": "before a task", "after": "after a task", "asked": "on request"}
 EXIT_CODES = {
     0: "fine",
     1: "a fault in devicelab",
@@ -51,9 +52,14 @@ _FIGURES = (("battery_pct", "%"), ("hottest_c", "°C"), ("free_mib", "MiB"))
 
 @dataclass(frozen=True)
 class Places:
-    """Where the pages are, from the root of the site; a link is empty if there is no such page."""
+    """Where the pages are, from the root of the site; a link is empty if there is no such page.
 
-    nights: frozenset[str]
+    Attributes:
+        nights: with their starts, Unix ns.
+        devices, experiments, reports: those that have a page.
+    """
+
+    nights: Mapping[str, int]
     devices: frozenset[str]
     experiments: frozenset[str]
     reports: frozenset[str]
@@ -61,6 +67,10 @@ class Places:
     def night(self, night: str | None) -> str:
         """A night's page."""
         return f"nights/{page_name(night)}.html" if night is not None and night in self.nights else ""
+
+    def day(self, night: str | None) -> str:
+        """A night's date; its id if there is no such page."""
+        return clock(self.nights[night])[:10] if night is not None and night in self.nights else night or ""
 
     def device(self, device: str | None) -> str:
         """A device's page."""
@@ -101,6 +111,19 @@ def night_page(
         "newer": _around(newer, places),
         "older": _around(older, places),
         "tiles": _tiles(view),
+        "failed": [
+            {
+                "claim": one.claim,
+                "reasons": one.reasons,
+                "experiment": one.experiment,
+                "device": one.device,
+                "device_href": places.device(one.device),
+                "report": places.report(one.campaign),
+                "campaign": one.campaign,
+                "simulated": one.campaign in view.simulated,
+            }
+            for one in view.failed
+        ],
         "quarantines": [quarantine_row(one, places) for one in view.quarantines],
         "experiments": [_experiment(view, name, places) for name in _experiments(view)],
         "tasks": [_task(view, task, places) for task in view.tasks],
@@ -161,7 +184,7 @@ def look_row(look: Health) -> dict[str, Any]:
     others = [f"{name} {number(value)}" for name, value in look.figures.items() if name not in known]
     return {
         "at": clock(look.at_unix_ns),
-        "phase": look.phase,
+        "phase": PHASES[look.phase],
         "ok": look.ok,
         "reasons": look.reasons,
         "figures": [
@@ -172,7 +195,7 @@ def look_row(look: Health) -> dict[str, Any]:
     }
 
 
-def verdict_row(verdict: CellVerdict, *, simulated: bool = False, href: str = "", since: str = "") -> dict[str, Any]:
+def verdict_row(verdict: CellVerdict, places: Places, *, simulated: bool, href: str) -> dict[str, Any]:
     """One judged figure of a cell."""
     return {
         "verdict": verdict.verdict,
@@ -183,8 +206,9 @@ def verdict_row(verdict: CellVerdict, *, simulated: bool = False, href: str = ""
         "shift": shift_text(verdict),
         "interval": interval_text(verdict),
         "n": f"{verdict.n} / {verdict.n_baseline}",
-        "since": verdict.since or "",
-        "since_href": since,
+        "since": places.day(verdict.since),
+        "since_href": places.night(verdict.since),
+        "device_href": places.device(verdict.device),
         "reasons": (*(f"likely cause: {cause}" for cause in verdict.causes), *verdict.reasons),
         "again": {None: "", True: "measured again: the same", False: "measured again: it was not so"}[
             verdict.confirmed
@@ -204,7 +228,7 @@ def quarantine_row(one: Quarantine, places: Places) -> dict[str, Any]:
         "since": clock(one.since_unix_ns),
         "released": "" if one.released_unix_ns is None else clock(one.released_unix_ns),
         "note": one.note,
-        "night": one.night or "",
+        "night": places.day(one.night),
         "night_href": places.night(one.night),
         "lasts": lasts,
         "command": release_command(one.device) if lasts else "",
@@ -272,9 +296,9 @@ def _experiment(view: NightView, name: str, places: Places) -> dict[str, Any]:
     rows = [
         verdict_row(
             one,
+            places,
             simulated=view.is_simulated(one),
             href=page and f"{page}#{chart_id(one.device, one.cell_id, one.program, one.metric)}",
-            since=places.night(one.since),
         )
         for one in found
     ]

@@ -27,15 +27,15 @@ class Line:
     """Values over time, ascending; NaN where there is none. ``low`` and ``high`` make a band around it.
 
     Attributes:
-        name: for the legend, empty if there is one line alone.
         t_unix_ns, values, low, high: of equal length; bounds are both there or both ``None``.
+        style: number of the colour, from 1.
     """
 
-    name: str
     t_unix_ns: Sequence[int]
     values: Sequence[float]
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
+    style: int = 1
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Event:
 class Drawn:
     """One line on the canvas: SVG path data; ``dots`` only where there are few."""
 
-    name: str
+    style: int
     path: str
     band: str
     dots: tuple[tuple[str, str], ...]
@@ -168,7 +168,7 @@ def _draw(line: Line, x: _Axis, y: _Axis) -> Drawn:
             band = f"M{_f(ends[0][0] - 2)} {_f(ends[0][1])}h4V{_f(ends[0][2])}h-4Z"
     few = points if len(points) <= _MAX_DOTS else []
     return Drawn(
-        name=line.name,
+        style=line.style,
         path=_path([point[0] for point in points], [point[1] for point in points]) if len(points) > 1 else "",
         band=band,
         dots=tuple((_f(px), _f(py)) for px, py in few),

@@ -96,7 +96,7 @@ class NightOverview:
         for row in self._tuples(_verdict_sums()):
             counts[row.night][1][row.verdict] += row.count
             marks[row.night].append(_text(row))
-        for row in self._tuples(_health_sums()):
+        for row in (*self._tuples(_health_sums()), *self._tuples(_finding_sums())):
             marks[row.night].append(_text(row))
         return {
             night: NightCounts(
@@ -120,6 +120,17 @@ class NightOverview:
             .order_by(c.device, c.experiment, f.code)
         )
         return tuple(tuple(row) for row in self._tuples(query))
+
+    def night_findings(self, night: str) -> tuple[tuple[str, str, str, str, str], ...]:
+        """Checks and claims of the night that failed: campaign, device, experiment, claim, reasons on one line."""
+        c, f = s.campaigns.c, s.findings.c
+        query = (
+            select(c.campaign, c.device, c.experiment, f.claim, f.reasons_json)
+            .select_from(s.findings.join(s.campaigns))
+            .where(c.night == night, f.verdict == "fail")
+            .order_by(c.device, c.campaign, f.position)
+        )
+        return tuple((*row[:4], "; ".join(json.loads(row[4]))) for row in self._tuples(query))
 
     def moved(self, device: str, limit: int = 40) -> tuple[CellVerdict, ...]:
         """Regressions and improvements on the device, newest first."""
@@ -224,6 +235,13 @@ def _health_sums() -> Select[Any]:
     """Looks at devices are only ever added."""
     t = s.health.c
     return select(t.night, func.count(), func.max(t.id)).where(t.night.is_not(None)).group_by(t.night)
+
+
+def _finding_sums() -> Select[Any]:
+    c, f = s.campaigns.c, s.findings.c
+    query = select(c.night, f.verdict, func.count(), func.sum(func.length(f.reasons_json)))
+    query = query.select_from(s.findings.join(s.campaigns)).where(c.night.in_(select(s.nights.c.night)))
+    return query.group_by(c.night, f.verdict).order_by(c.night, f.verdict)
 
 
 def _text(values: Iterable[object]) -> str:
