@@ -1,11 +1,13 @@
-"""Where tasks are executed: threads of this process, or workers on other hosts (``engine_dask``)."""
+"""Which hosts a farm has, and where tasks are executed: threads of this process, or workers (``engine_dask``)."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
-from devicelab.farm.task import Limits, run_task
+from devicelab.farm.pool import known_devices
+from devicelab.farm.selectors import Known
+from devicelab.farm.task import Limits, give_back, run_task
 from devicelab.lab import DeviceEntry
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, Task
@@ -32,6 +34,38 @@ class Engine(Protocol):
     def close(self) -> None:
         """Wait for what still runs, and release everything. Harmless when called twice."""
         ...
+
+
+class Hosts(Protocol):
+    """The hosts of a farm: which devices they have, and how a night is executed there."""
+
+    def known_devices(self, store: Store) -> dict[str, Known]:
+        """The devices by name (see ``pool.known_devices``)."""
+        ...
+
+    def engine(self, farm: Farm, night: str, store: Store, on_progress: OnProgress | None = None) -> Engine:
+        """Where the night's tasks are executed."""
+        ...
+
+    def give_back(self, entry: DeviceEntry, campaigns: Collection[str]) -> str:
+        """See ``task.give_back``."""
+        ...
+
+
+class ThisHost:
+    """The farm is what this computer reaches."""
+
+    def known_devices(self, store: Store) -> dict[str, Known]:
+        """See ``Hosts.known_devices``."""
+        return known_devices(store=store)
+
+    def engine(self, farm: Farm, night: str, store: Store, on_progress: OnProgress | None = None) -> Engine:
+        """See ``Hosts.engine``."""
+        return LocalThreads(store, farm, night, on_progress)
+
+    def give_back(self, entry: DeviceEntry, campaigns: Collection[str]) -> str:
+        """See ``Hosts.give_back``."""
+        return give_back(entry, campaigns)
 
 
 class LocalThreads:

@@ -8,19 +8,18 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Protocol
 
 from devicelab import registry
 from devicelab.errors import ConfigError, DeviceBusyError
 from devicelab.farm import clock, schedule
-from devicelab.farm.engine import Engine, LocalThreads, OnProgress
+from devicelab.farm.engine import Engine, Hosts, ThisHost
 from devicelab.farm.estimate import Estimator
 from devicelab.farm.job import Job
 from devicelab.farm.schedule import Schedule
 from devicelab.farm.selectors import Known
-from devicelab.farm.task import give_back
 from devicelab.model.night import NightInfo, Task
 from devicelab.store import Store
 from devicelab.sweep import Progress
@@ -128,7 +127,7 @@ class Conductor:
         pool: devices by name.
         store: where everything goes.
         watcher: is told what happens.
-        engine: where tasks run; ``None``: threads of this process.
+        hosts: where tasks run; ``None``: in threads of this process.
     """
 
     def __init__(
@@ -137,10 +136,10 @@ class Conductor:
         pool: Mapping[str, Known],
         store: Store,
         watcher: Watcher,
-        engine: "Callable[[str, OnProgress], Engine] | None" = None,
+        hosts: Hosts | None = None,
     ) -> None:
         self.job, self.pool, self.store, self.watcher = job, dict(pool), store, watcher
-        self._engine_of = engine or (lambda night, told: LocalThreads(store, job.farm, night, told))
+        self._hosts: Hosts = hosts or ThisHost()
         self._estimates = Estimator(store)
         self.night = ""
         self.tasks: dict[str, Task] = {}
@@ -221,7 +220,7 @@ class Conductor:
 
     def conduct(self) -> None:
         """Until nothing waits that can be done, or the time is over, or a signal came."""
-        engine = self._engine_of(self.night, self.watcher.progress)
+        engine = self._hosts.engine(self.job.farm, self.night, self.store, self.watcher.progress)
         running: dict[Future[Task], tuple[str, Task]] = {}
         try:
             self._drop_the_homeless()
@@ -249,7 +248,7 @@ class Conductor:
         worked = {info.device for info in self.store.night_campaigns(self.night)}
         left = {}
         for device in sorted(self.out.keys() & worked & self.pool.keys()):
-            reason = give_back(self.pool[device].entry, campaigns)
+            reason = self._hosts.give_back(self.pool[device].entry, campaigns)
             if reason:
                 left[device] = reason
         return left
