@@ -1,20 +1,24 @@
-"""A whole night: read the farm file, conduct the tasks, conclude, and say how it ended."""
+"""A whole night: read the farm file, conduct the tasks, conclude, publish, and say how it ended."""
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from devicelab.errors import LabError, RestoreError
+from devicelab.errors import ConfigError, LabError, RestoreError
+from devicelab.farm import closing
 from devicelab.farm import night as conducting
+from devicelab.farm.closing import Outputs
+from devicelab.farm.engine import Hosts, ThisHost
 from devicelab.farm.job import Job, load, understood
 from devicelab.farm.night import Conductor, Watcher, worst
-from devicelab.farm.pool import known_devices
 from devicelab.farm.schedule import Schedule
 from devicelab.farm.selectors import Known
 from devicelab.model.night import CellVerdict, NightStatus, Quarantine, Task
-from devicelab.report.build import conclude
 from devicelab.store import Store
+
+_LOG = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 """Exit code of a night that a signal ended."""
@@ -64,13 +68,13 @@ class Foretold:
     tasks: tuple[Task, ...]
 
 
-def foretell(path: Path, store: Store, *, resume: bool = False) -> Foretold:
+def foretell(path: Path, store: Store, *, resume: bool = False, hosts: Hosts | None = None) -> Foretold:
     """What ``nightly`` would do now. Nothing is stored and no task is begun; devices are asked what they are.
 
     Raises:
         ConfigError: the farm file is wrong, or there is no night to go on with.
     """
-    pool = known_devices(store=store)
+    pool = (hosts or ThisHost()).known_devices(store)
     job = load(path, pool)
     conductor = Conductor(job, pool, store, conducting.SILENT)
     tasks = conductor.prepare()
@@ -83,7 +87,15 @@ def foretell(path: Path, store: Store, *, resume: bool = False) -> Foretold:
     return Foretold(conductor, conductor.foretell(), tasks)
 
 
-def nightly(path: Path, store: Store, watcher: Watcher, *, resume: bool = False) -> NightResult:
+def nightly(
+    path: Path,
+    store: Store,
+    watcher: Watcher,
+    *,
+    resume: bool = False,
+    hosts: Hosts | None = None,
+    outputs: Outputs | None = None,
+) -> NightResult:
     """Conduct a night of a farm file from beginning to end, or go on with the unfinished one.
 
     Args:
@@ -91,31 +103,37 @@ def nightly(path: Path, store: Store, watcher: Watcher, *, resume: bool = False)
         store: where everything goes.
         watcher: is told what happens.
         resume: go on.
+        hosts: where the devices are; ``None``: whatever this computer reaches.
+        outputs: files to write at the end.
 
     Raises:
         ConfigError: the farm file is wrong, or there is no night to go on with.
         DeviceBusyError: another process of this machine conducts a night of this farm.
         StoreError: the results database fails; the night can go on later.
     """
-    pool = known_devices(store=store)
+    hosts = hosts or ThisHost()
+    pool = hosts.known_devices(store)
     job = load(path, pool)
     with conducting.alone(job.farm.name):
-        conductor = _conductor(job, pool, store, watcher, resume=resume)
+        conductor = _conductor(job, pool, store, watcher, hosts, resume=resume)
         watcher.begun(conductor.night, conductor.foretell(), conductor.ends_unix_s)
         try:
             conductor.conduct()
-            failed_checks = () if conductor.interrupted else _conclude(conductor, watcher)
+            failed_checks, bug = ((), False) if conductor.interrupted else _concluded(conductor, watcher)
         except KeyboardInterrupt:
-            conductor.interrupted, failed_checks = True, ()
-        return _finish(conductor, failed_checks)
+            conductor.interrupted, failed_checks, bug = True, (), False
+        result = _finish(conductor, failed_checks, bug=bug)
+        return _publish(result, conductor, outputs or Outputs(), watcher)
 
 
-def _conductor(job: Job, pool: Mapping[str, Known], store: Store, watcher: Watcher, *, resume: bool) -> Conductor:
+def _conductor(
+    job: Job, pool: Mapping[str, Known], store: Store, watcher: Watcher, hosts: Hosts, *, resume: bool
+) -> Conductor:
     if not resume:
         for left in store.nights(farm=job.farm.name, limit=1):
             if left.status in {"running", "interrupted"}:
                 watcher.said(f"night {left.night} was not finished; `--resume` would have gone on with it")
-        conductor = Conductor(job, pool, store, watcher)
+        conductor = Conductor(job, pool, store, watcher, hosts)
         conductor.begin()
         return conductor
     info = conducting.unfinished(store, job.farm.name)
@@ -123,35 +141,45 @@ def _conductor(job: Job, pool: Mapping[str, Known], store: Store, watcher: Watch
         watcher.said(
             f"going on with {info.night} as {job.path} was when it began; what changed since counts from the next"
         )
-    conductor = Conductor(understood(info.job, job.path), pool, store, watcher)
+    conductor = Conductor(understood(info.job, job.path), pool, store, watcher, hosts)
     conductor.go_on(info)
     return conductor
 
 
+def _concluded(conductor: Conductor, watcher: Watcher) -> tuple[tuple[str, ...], bool]:
+    """``_conclude``; a bug there is told and logged, and the night ends in order all the same (True)."""
+    try:
+        return _conclude(conductor, watcher), False
+    except LabError as error:
+        watcher.said(f"the night could not be compared with those before: {error.message}")
+    except Exception as error:  # noqa: BLE001 - one bug in an analysis does not cost a night
+        _LOG.exception("conclusions of %s", conductor.night)
+        watcher.said(f"a bug in devicelab, please report it: {type(error).__name__}: {error}")
+    return (), True
+
+
 def _conclude(conductor: Conductor, watcher: Watcher) -> tuple[str, ...]:
-    """Findings of the night's campaigns, here and in one thread; what checks failed, one sentence each."""
-    store, failed = conductor.store, []
-    for task in conductor.tasks.values():
-        if task.status != "complete" or task.campaign is None:
-            continue
-        try:
-            findings = store.findings(task.campaign)
-            if not findings:
-                findings = conclude(store.results(task.campaign))
-                store.add_findings(task.campaign, findings)
-        except LabError as error:
-            watcher.said(f"{task.experiment} on {task.device} could not be analysed: {error.message}")
-            continue
-        failed += [f"{task.device}: {finding.claim}" for finding in findings if finding.verdict == "fail"]
-    return tuple(failed)
+    """Findings and verdicts, once more after what looked like a regression was measured again; failed checks."""
+    store, farm, night = conductor.store, conductor.job.farm, conductor.night
+    failed = closing.find(store, conductor.tasks.values(), watcher.said)
+    verdicts = closing.judge(store, farm, night)
+    again = closing.confirmations(conductor.tasks.values(), verdicts) if farm.confirm else ()
+    if again:
+        cells = sum(len(task.cells) for task in again)
+        watcher.said(f"{cells} cells look worse than in the nights before; they are measured once more")
+        conductor.add(again)
+        conductor.conduct()
+        closing.judge(store, farm, night)
+    return failed
 
 
-def _finish(conductor: Conductor, failed_checks: tuple[str, ...]) -> NightResult:
+def _finish(conductor: Conductor, failed_checks: tuple[str, ...], *, bug: bool) -> NightResult:
     store, night = conductor.store, conductor.night
     not_given_back = conductor.give_back()
     tasks = store.tasks(night)
     verdicts = store.verdicts(night=night)
     codes = [task.exit_code for task in tasks]
+    codes += [1] if bug else []
     codes += [_CHECK_FAILED] if failed_checks or any(v.verdict == "regression" for v in verdicts) else []
     status: NightStatus = "complete" if any(task.status == "complete" for task in tasks) else "failed"
     exit_code = worst(codes)
@@ -170,6 +198,24 @@ def _finish(conductor: Conductor, failed_checks: tuple[str, ...]) -> NightResult
         not_given_back=not_given_back,
         failed_checks=failed_checks,
     )
+
+
+def _publish(result: NightResult, conductor: Conductor, outputs: Outputs, watcher: Watcher) -> NightResult:
+    """Retention, files, messages. A file that cannot be written makes the exit code 2 at least."""
+    store, farm = conductor.store, conductor.job.farm
+    try:
+        if not conductor.interrupted:
+            closing.tidy(store, farm, watcher.said)
+        problems = closing.publish(store, result.night, outputs)
+        for problem in problems:
+            watcher.said(problem)
+        if problems:
+            result = replace(result, exit_code=worst((result.exit_code, ConfigError.exit_code)))
+            store.finish_night(result.night, result.status, result.exit_code)
+        closing.tell(store, farm, result.night, result.exit_code, watcher.said)
+    except KeyboardInterrupt:
+        watcher.said("ended before all pages were written; `devicelab site` writes them")
+    return result
 
 
 def as_json(result: NightResult) -> dict[str, Any]:

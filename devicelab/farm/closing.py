@@ -1,0 +1,139 @@
+"""The end of a night: findings, verdicts against the nights before, confirmations, retention, pages and messages.
+
+Everything here happens in one thread: drawing figures is not safe in several.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from devicelab.errors import ConfigError, LabError
+from devicelab.model.night import CellVerdict, Farm, Task
+from devicelab.report.build import conclude
+from devicelab.store import Store
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files to write at the end of a night; ``None``: not asked for.
+
+    Attributes:
+        junit: JUnit XML, for CI.
+        summary: Markdown, for a chat.
+        site: folder of the farm's pages.
+    """
+
+    junit: Path | None = None
+    summary: Path | None = None
+    site: Path | None = None
+
+
+def find(store: Store, tasks: Iterable[Task], say: Say) -> tuple[str, ...]:
+    """Have the complete tasks' campaigns analysed, each once; what their checks failed, one sentence each."""
+    failed = []
+    for task in tasks:
+        if task.status != "complete" or task.campaign is None:
+            continue
+        try:
+            findings = store.findings(task.campaign)
+            if not findings:
+                findings = conclude(store.results(task.campaign))
+                store.add_findings(task.campaign, findings)
+        except LabError as error:
+            say(f"{task.experiment} on {task.device} could not be analysed: {error.message}")
+            continue
+        failed += [f"{task.device}: {finding.claim}" for finding in findings if finding.verdict == "fail"]
+    return tuple(failed)
+
+
+def judge(store: Store, farm: Farm, night: str) -> tuple[CellVerdict, ...]:
+    """Compare the night with those before it, and store the verdicts."""
+    from devicelab.analyses import nights
+
+    verdicts = nights.judge(store, night, baseline_nights=farm.baseline_nights)
+    store.put_verdicts(night, verdicts)
+    return verdicts
+
+
+def confirmations(tasks: Iterable[Task], verdicts: tuple[CellVerdict, ...]) -> tuple[Task, ...]:
+    """Tasks that measure the suspicious cells once more, each where they were measured."""
+    from devicelab.analyses import nights
+
+    cells: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for verdict in nights.suspicious(verdicts):
+        cells[verdict.experiment, verdict.device].add(verdict.cell_id)
+    known = {task.task_id: task for task in tasks}
+    again = []
+    for task in known.values():
+        wanted = cells.get((task.experiment, task.device or ""), set())
+        task_id = f"{task.task_id}c"
+        if wanted and task.status == "complete" and task.confirms is None and task_id not in known:
+            # Measured where the first measurement was; a job that is there twice is confirmed by its first task alone.
+            cells[task.experiment, task.device or ""] = set()
+            again.append(
+                Task(
+                    task_id=task_id,
+                    job=task.job,
+                    experiment=task.experiment,
+                    selector=task.selector,
+                    device=task.device,
+                    priority=task.priority,
+                    confirms=task.task_id,
+                    cells=tuple(sorted(wanted)),
+                )
+            )
+    return tuple(again)
+
+
+def tidy(store: Store, farm: Farm, say: Say) -> None:
+    """Delete what the farm's retention says, of this farm alone."""
+    from devicelab.store.retention import prune
+
+    done = prune(store, farm.retention, farms={farm.name: farm.baseline_nights})
+    if done.deleted:
+        say(f"deleted as retention says: {', '.join(done.deleted)}")
+    if done.thinned:
+        say(f"raw samples dropped as retention says: {', '.join(done.thinned)}")
+    if done.short_bytes:
+        say(f"the store is {done.short_bytes / 1e9:.1f} GB above max_gb; what is left is needed as a baseline")
+
+
+def publish(store: Store, night: str, outputs: Outputs) -> tuple[str, ...]:
+    """Write the files that were asked for; what could not be written, one sentence each."""
+    from devicelab.report.night import junit, markdown
+    from devicelab.report.site import build_site
+
+    problems = []
+    for path, text_of in ((outputs.junit, junit), (outputs.summary, markdown)):
+        if path is not None:
+            try:
+                _write(path, text_of(store, night))
+            except LabError as error:
+                problems.append(error.message)
+    if outputs.site is not None:
+        try:
+            build_site(store, outputs.site)
+        except LabError as error:
+            problems.append(error.message)
+    return tuple(problems)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def tell(store: Store, farm: Farm, night: str, exit_code: int, say: Say) -> None:
+    """Notify whom the farm names, if it is time to."""
+    from devicelab.notify import notify
+    from devicelab.report.night import headline, markdown
+
+    if farm.notify.when == "always" or exit_code != 0:
+        for problem in notify(farm.notify, headline(store, night), markdown(store, night)):
+            say(problem)
