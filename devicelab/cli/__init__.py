@@ -5,9 +5,11 @@ that ``devicelab --help`` is fast.
 """
 
 import importlib
+import os
 import pkgutil
 import signal
 import sys
+import threading
 from types import FrameType
 
 import typer
@@ -49,11 +51,22 @@ def _as_interrupt(number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
+def _hand_on_interrupt(lost: "sys.UnraisableHookArgs") -> None:
+    """An interruption that fell into a finaliser, where Python drops exceptions, comes once more a moment later."""
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(lost)
+
+
 def main() -> None:
     """Run the command line; the process's exit code tells what kind of error it was (``devicelab.errors``)."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _as_interrupt)
+    sys.unraisablehook = _hand_on_interrupt
     try:
         app()
     except LabError as error:
