@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from tests.faults.performing import Outcome
+from tests.faults.sites import Calm
 from tests.faults.trials import KINDS, TRANSPORTS, Trial, draw, pairs
 from tests.faults.workshop import Workshop, impossible
 
@@ -71,13 +72,13 @@ def _counts(own: Sequence[Outcome]) -> str:
     return " | ".join(map(str, numbers))
 
 
-def _work(number: int, todo: Any, done: Any, stop: Any) -> None:
+def _work(number: int, assumed: Calm | None, todo: Any, done: Any, stop: Any) -> None:
     """One worker: trials from ``todo``, outcomes to ``done``, until there are no more."""
     os.setsid()  # Ctrl-C at the terminal is for the one who started us
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     parent = os.getppid()
-    with Workshop(number) as workshop:
+    with Workshop(number, assumed) as workshop:
         while not stop.is_set() and os.getppid() == parent:
             try:
                 trial = todo.get_nowait()
@@ -93,15 +94,15 @@ def _done(workshop: Workshop, trial: Trial) -> Outcome:
         return Outcome(trial, violations=[f"the trial could not be done: {type(error).__name__}: {error}"])
 
 
-def run(trials: Sequence[Trial], jobs: int) -> list[Outcome]:
-    """All trials, on so many workers at the same time; those done until Ctrl-C."""
+def run(trials: Sequence[Trial], jobs: int, assumed: Calm | None = None) -> list[Outcome]:
+    """All trials, on so many workers at the same time; those done until Ctrl-C. ``assumed``: see ``Workshop``."""
     todo, done, stop = _FORK.Queue(), _FORK.Queue(), _FORK.Event()
     for trial in trials:
         todo.put(trial)
     # What was put travels by a thread; a worker that looks too early would see nothing.
     while todo.empty() and trials:
         time.sleep(0.01)
-    workers = [_FORK.Process(target=_work, args=(number, todo, done, stop)) for number in range(jobs)]
+    workers = [_FORK.Process(target=_work, args=(number, assumed, todo, done, stop)) for number in range(jobs)]
     for worker in workers:
         worker.start()
     outcomes: list[Outcome] = []

@@ -17,7 +17,7 @@ from tests.faults.sites import BoardSite, Site, SmallDisk
 from tests.faults.trials import Trial
 
 _EXPERIMENT = """question = "Is anything lost?"
-repetitions = 2
+repetitions = {repetitions}
 settle_s = 0.05
 seed = {seed}
 analyses = []
@@ -65,7 +65,8 @@ class Scene:
         (self.folder / "tmp").mkdir()
         self.experiment = self.folder / f"faults{trial.number}.toml"
         settings = "\n".join(f'{word} = "{level}"' for word, level in trial.wants.items())
-        self.experiment.write_text(_EXPERIMENT.format(seed=trial.number + 1, settings=settings), encoding="utf-8")
+        text = _EXPERIMENT.format(repetitions=trial.repetitions, seed=trial.number + 1, settings=settings)
+        self.experiment.write_text(text, encoding="utf-8")
         self._file = self.folder / "db" / "lab.sqlite"
         self.store = str(self._file) if self._postgres is None else self._postgres.new(f"trial{trial.number}")
 

@@ -101,6 +101,7 @@ class Trial:
         lasts_s: how long what passes by itself lasts.
         visitor: who comes afterwards: ``resume``, or ``restore`` and then resume.
         again: the resumed sweep's host is killed as well, at this fraction.
+        repetitions: of each of the sweep's two cells.
         moment_s: strike so long after the start instead of at ``fraction``, to do a trial again.
     """
 
@@ -114,6 +115,7 @@ class Trial:
     lasts_s: float
     visitor: str
     again: float | None
+    repetitions: int = 2
     moment_s: float | None = None
 
     @property

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from tests.contracts import sshd
 from tests.contracts.transport_bench import free_port
 from tests.faults.databases import Postgres
 from tests.faults.performing import Outcome, calm, perform
-from tests.faults.sites import BoardSite, MachineSite, Site, SmallDisk
+from tests.faults.sites import BoardSite, Calm, MachineSite, Site, SmallDisk
 from tests.faults.trials import Trial
 
 _DISK = "96m"
@@ -27,9 +28,11 @@ class Workshop:
 
     Args:
         number: of the worker; its adb server listens on ``ANDROID_ADB_SERVER_PORT`` + ``number`` if that is set.
+        assumed: take this for the measure of an undisturbed sweep, instead of measuring one on every device.
     """
 
-    def __init__(self, number: int = 0) -> None:
+    def __init__(self, number: int = 0, assumed: Calm | None = None) -> None:
+        self._assumed = assumed
         self._stack = contextlib.ExitStack()
         self._number = number
         self._sites: dict[tuple[str, str], Site] = {}
@@ -58,6 +61,7 @@ class Workshop:
         key = (trial.transport, trial.board if trial.transport == "adb" else "")
         if key not in self._sites:
             self._sites[key] = self._site(trial)
+            self._sites[key].calm = self._assumed
         site = self._sites[key]
         if site.calm is None:
             problems = calm(site, self._disk, trial)
@@ -87,8 +91,6 @@ class Workshop:
         return BoardSite(board, self._server, place)
 
     def _end_server(self) -> None:
-        import subprocess
-
         subprocess.run([adb_path(), "-P", str(self._server.port), "kill-server"], check=False, capture_output=True)
 
     def _sshd(self) -> sshd.SshServer:
