@@ -13,8 +13,12 @@ import threading
 from types import FrameType
 
 import typer
+import typer.main
 
 from devicelab.errors import LabError
+from devicelab.safe_text import masked, terminal
+
+_DAILY = ("devices", "doctor", "load", "sweep", "report")
 
 app = typer.Typer(
     name="devicelab",
@@ -46,6 +50,27 @@ for _info in sorted(pkgutil.iter_modules(__path__), key=lambda info: info.name):
         importlib.import_module(f"devicelab.cli.{_info.name}").register(app)
 
 
+def command() -> typer.core.TyperGroup:
+    """The whole command line as it is shown: what is needed every day comes first, and flags take no value."""
+    group = typer.main.get_command(app)
+    if not isinstance(group, typer.core.TyperGroup):
+        raise TypeError("the command line has no commands")
+    daily = {name: group.commands[name] for name in _DAILY}
+    group.commands = daily | {name: one for name, one in group.commands.items() if name not in daily}
+    for name, one in group.commands.items():
+        one.rich_help_panel = "Every day" if name in daily else "Further commands"  # type: ignore[attr-defined]
+    _plain_flags(group, typer.Context(group, **group.context_settings))
+    return group
+
+
+def _plain_flags(one: typer.core.TyperCommand | typer.core.TyperGroup, context: typer.Context) -> None:
+    for param in (*one.params, one.get_help_option(context)):
+        if getattr(param, "is_bool_flag", False):
+            param.metavar = ""  # type: ignore[union-attr]  # else its type is shown, as if it took a value
+    for child in getattr(one, "commands", {}).values():
+        _plain_flags(child, typer.Context(child, parent=context))
+
+
 def _as_interrupt(number: int, _frame: FrameType | None) -> None:
     # Ending us politely is the same whoever asks: the device is given back first.
     raise KeyboardInterrupt(signal.Signals(number).name)
@@ -68,9 +93,9 @@ def main() -> None:
             signal.signal(number, _as_interrupt)
     sys.unraisablehook = _hand_on_interrupt
     try:
-        app()
+        command()()
     except LabError as error:
-        typer.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+        typer.secho(terminal(masked(f"error: {error}")), err=True, fg="red" if sys.stderr.isatty() else None)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

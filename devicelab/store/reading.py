@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, or_, select
 from sqlalchemy.engine import URL
 
 from devicelab.errors import ConfigError, StoreError
@@ -55,12 +55,19 @@ class StoreReader(NightReader, NightOverview, FigureReader):
         device: str | None = None,
         experiment: str | None = None,
         night: str | None = None,
+        board: str | None = None,
     ) -> tuple[CampaignInfo, ...]:
-        """Campaigns, newest first; each argument that is given narrows them."""
+        """Campaigns, newest first; each argument that is given narrows them.
+
+        ``board`` is what ``--board`` takes: a device's name, its address or its kind of board.
+        """
         query = select(*_INFO).order_by(s.campaigns.c.campaign.desc()).limit(limit)
         for column, value in (("device", device), ("experiment", experiment), ("night", night)):
             if value is not None:
                 query = query.where(s.campaigns.c[column] == value)
+        if board is not None:
+            c = s.campaigns.c
+            query = query.where(or_(c.device == board, c.address == board, c.board == board))
         return self._infos(query)
 
     def campaign(self, ref: str | None = None) -> CampaignInfo:

@@ -1,7 +1,8 @@
 """Any program on the device, read by a parser that the experiment describes: for a lab's own, patched binaries.
 
 Rows are found in the program's standard output by a regular expression with named groups (one match a line), as JSON
-lines, or as CSV. A column whose name ends in ``_ns``, ``_us``, ``_ms`` or ``_s`` is a time and becomes ``_ns``.
+lines, or as CSV. A column whose name ends in ``_ns``, ``_us``, ``_ms`` or ``_s`` is a time and becomes ``_ns``; a rate
+(``bytes_per_s``) stays what it is.
 
 Columns named ``queued_ns submit_ns start_ns end_ns`` (one row a kernel, with ``kernel`` and ``inference`` if the
 program prints them) make the tables that the klo analysis reads; ``total_ns`` (one row an inference) makes the time of
@@ -199,7 +200,7 @@ def _value(row: Mapping[str, Any], name: str, place: int) -> float:
 
 
 def _column(name: str, values: list[float]) -> tuple[str, Column]:
-    suffix = next((one for one in _UNITS_NS if name.endswith(one)), None)
+    suffix = next((one for one in _UNITS_NS if name.endswith(one) and not name.endswith(f"_per{one}")), None)
     if suffix is not None:
         scale = _UNITS_NS[suffix]
         times = np.array([nanoseconds(value, scale, name) for value in values], dtype=np.int64)
@@ -221,7 +222,8 @@ def _is_number(value: object) -> bool:
 
 
 def _unit(name: str) -> str:
-    return "ns" if name.endswith("_ns") else "pct" if name.endswith("_pct") else "1"
+    per = next((f"1/{unit}" for unit in ("ns", "us", "ms", "s") if name.endswith(f"_per_{unit}")), None)
+    return per or ("ns" if name.endswith("_ns") else "pct" if name.endswith("_pct") else "1")
 
 
 def _kernels(columns: Table, flags: tuple[Flag, ...]) -> Measurement:
