@@ -88,10 +88,15 @@ class Performance:
         before = self.site.look()
         if before.plans:
             self._complain(f"found before: plans {before.plans}")
+        began = time.monotonic()
         host = self.scene.disturb()
         code = finished(host)
         outcome = self.outcome
+        took_s = time.monotonic() - began
         self.scene.mend()
+        if not self.scene.struck and code in _DONE and self.site.calm is not None:
+            # The machine has become faster since the measure was taken.
+            self.site.calm = self.site.calm.scaled(took_s)
         outcome.code, outcome.struck, outcome.moment_s = code, self.scene.struck, self.scene.moment_s
         self._judge_ending(code)
         rebooted = self.trial.kind == "reboot" and outcome.struck and isinstance(self.site, BoardSite)

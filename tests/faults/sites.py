@@ -63,6 +63,10 @@ class Calm:
     all_s: float
     bytes: int = 0
 
+    def scaled(self, all_s: float) -> "Calm":
+        """The same where a whole sweep takes so long."""
+        return Calm(self.runs_s * all_s / self.all_s, all_s, self.bytes)
+
     def moment_s(self, fraction: float) -> float:
         """An instant of the sweep, seconds after its start."""
         if fraction < _WHILE_RUNNING:
