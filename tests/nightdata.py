@@ -14,12 +14,13 @@ from sqlalchemy import insert, update
 
 from devicelab import __version__
 from devicelab.model.campaign import BinaryInfo
-from devicelab.model.experiment import Cell, Experiment, Measure
+from devicelab.model.experiment import Cell, Experiment, Finding, Measure
 from devicelab.model.night import CellVerdict, Farm, Health, JobEntry, NightInfo, NightStatus, Quarantine, Task
 from devicelab.model.plan import content_id
 from devicelab.store import Store
 from devicelab.store import schema as s
 from devicelab.store.nights import to_row
+from tests import hostile as texts
 from tests import labdata
 
 DAY_NS = 86_400 * 1_000_000_000
@@ -283,6 +284,29 @@ def eventful(store: Store, nights: int = 12, *, simulated: bool = False, report:
         task = store.tasks(ids[-1])[0]
         mine = next(info for info in store.campaigns(night=ids[-1]) if info.runs_planned == 18)
         store.put_tasks(ids[-1], [task.model_copy(update={"campaign": mine.campaign})])
+    return of
+
+
+def hostile(store: Store) -> History:
+    """A night in which every text that may come from outside is hostile."""
+    names = (texts.EVERY, "../../x", "@everyone", "con")
+    of = History(nights=2, devices=names, experiment=texts.EVERY, cells=2)
+    nights = fill(store, of)
+    for number, night in enumerate(nights):
+        extra = {"causes": (texts.EVERY,), "reasons": (texts.EVERY,), "cell": texts.EVERY, "unit": "ns"}
+        moved = {"verdict": "regression", "since": nights[0], "program": texts.EVERY}
+        verdicts = [
+            verdict(of, number, 0, device).model_copy(update={**moved, **extra}) for device in range(len(names))
+        ]
+        store.put_verdicts(night, verdicts)
+        bad = {"status": "failed", "reason": texts.EVERY, "selector": texts.EVERY}
+        store.put_tasks(night, [task.model_copy(update=bad) for task in store.tasks(night)])
+        looked = look(of, number, 0, ok=False, reasons=(texts.EVERY,), facts={texts.EVERY: texts.EVERY})
+        store.add_health(looked.model_copy(update={"figures": {texts.EVERY: 1.0, "hottest_c": 40.0}}))
+    store.quarantine(texts.EVERY, texts.EVERY, nights[-1])
+    store.quarantine("../../x", texts.SCRIPT, nights[-1])
+    campaign = store.night_campaigns(nights[-1])[0].campaign
+    store.add_findings(campaign, [Finding(analysis="a", claim=texts.EVERY, verdict="fail", reasons=(texts.EVERY,))])
     return of
 
 

@@ -1,6 +1,7 @@
 """A night's outcome for machines (JUnit XML) and for a chat (Markdown)."""
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree as ET
 
@@ -22,6 +23,7 @@ from devicelab.store.reading import StoreReader
 _MAX_ITEMS = 16
 _MAX_PER_KIND = 8
 _MAX_TEXT = 160
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def junit(reader: StoreReader, night: str | None = None) -> str:
@@ -148,7 +150,7 @@ def _task(suite: ET.Element, view: NightView, task: Task, names: _Names) -> None
         _part(case, "error" if over else "skipped", "unfinished" if over else None, task.reason or said, details)
     elif checks := [one for one in view.failed if one.campaign == task.campaign]:
         details += [f"{one.claim}: {one.reasons}" for one in checks]
-        _part(case, "failure", "check", f"{len(checks)} checks failed: {checks[0].claim}", details)
+        _part(case, "failure", "check", f"failed: {checks[0].claim}", details)
     elif task.exit_code:
         _part(case, "failure", f"exit-code-{task.exit_code}", task.reason or f"exit code {task.exit_code}", details)
     else:
@@ -236,8 +238,9 @@ def _failed(one: FailedCheck) -> str:
 
 
 def _kept(device: str, reason: str) -> str:
-    command = one_line(release_command(device)).replace("`", "'")
-    return f"- **quarantined** {_short(device)}: {_short(reason)} (`{command}`)"
+    # In code nothing can be escaped: an odd name is told without the command, which its page has.
+    command = f" (`{release_command(device)}`)" if _PLAIN_NAME.fullmatch(device) else ""
+    return f"- **quarantined** {_short(device)}: {_short(reason)}{command}"
 
 
 def _short(text: str) -> str:
