@@ -129,11 +129,12 @@ def _arrays(
         night_of[number] = column[str(info.night)]
     row = group_of[figures.campaign] >= 0
     campaign, value = figures.campaign[row], figures.value[row]
-    labels = np.stack((group_of[campaign], figures.cell[row], figures.name[row]))
-    codes, series = np.unique(labels, axis=1, return_inverse=True)
-    series = series.ravel()
+    sizes = (len(groups), int(figures.cell.max(initial=0)) + 1, int(figures.name.max(initial=0)) + 1)
+    labels = np.ravel_multi_index((group_of[campaign], figures.cell[row], figures.name[row]), sizes)
+    found, series = np.unique(labels, return_inverse=True)
+    codes = np.stack(np.unravel_index(found, sizes), axis=1)
     cells_now = {(int(group_of[number]), cell) for number, cell in planned}
-    kept = np.array([(group, cell) in cells_now for group, cell, _ in codes.T.tolist()], dtype=bool)
+    kept = np.array([(group, cell) in cells_now for group, cell, _ in codes.tolist()], dtype=bool)
     kept[series[np.isin(campaign, now)]] = True
     place = np.cumsum(kept) - 1
     row = kept[series]
@@ -144,7 +145,7 @@ def _arrays(
     again = _stacked(series[repeated], np.zeros(int(repeated.sum()), np.int64), value[repeated], (count, 1))[:, 0]
     names = list(groups)
     keys = []
-    for group, cell, name in codes.T[kept].tolist():
+    for group, cell, name in codes[kept].tolist():
         device, experiment = names[group]
         program, metric, unit = figures.names[name]
         cell_id, label = figures.cells[cell]

@@ -4,7 +4,7 @@
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from devicelab.analyses import _nights_words as words
 from devicelab.analyses._nights_assess import MIN_NIGHTS, Panel, assess
-from devicelab.analyses._nights_causes import differences
+from devicelab.analyses._nights_causes import Surroundings, differences
 from devicelab.analyses._nights_data import Past, read, worse
 from devicelab.analyses._nights_stats import locations, shift
 from devicelab.analyses._nights_words import Case
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _COMMON, _COMMON_LEAST = 0.8, 5
 """Share and least number of a device's figures that move the same way for the device itself to be suspected."""
+
+_Changes = defaultdict[int, tuple[str, ...]]
 
 ORDER = ("regression", "too noisy", "not comparable", "improvement", "unchanged")
 """Verdicts as a person wants to see them, worst first."""
@@ -84,12 +86,11 @@ def _cases(past: Past, b: int) -> list[Case]:
     tonight = len(past.nights) - 1
     chosen: list[list[int]] = []
     causes: list[tuple[str, ...]] = []
-    usable_at: list[tuple[set[int], dict[int, tuple[str, ...]]]] = []
+    usable_at: list[tuple[set[int], _Changes]] = []
+    changed = {group: _changes(of, tonight) for group, of in past.surroundings.items()}
     for i, key in enumerate(past.keys):
-        of = past.surroundings.get((key.device, key.experiment), {})
-        now = of.get(tonight)
+        told, by_program = changed[key.device, key.experiment]
         earlier = [c for c in np.flatnonzero(has[i]).tolist() if c != tonight]
-        told = {c: differences(of[c].platform, now.platform) if now and c in of else () for c in earlier}
         same = [c for c in earlier if not told[c]]
         if len(same) >= MIN_NIGHTS or not earlier:
             chosen.append([*same, tonight])
@@ -97,7 +98,6 @@ def _cases(past: Past, b: int) -> list[Case]:
         else:
             chosen.append([*earlier, tonight])
             causes.append(next((told[c] for c in reversed(earlier) if told[c]), ()))
-        by_program = {c: differences(of[c].programs, now.programs) if now and c in of else () for c in chosen[-1]}
         equal = {c for c in chosen[-1] if not by_program[c]}
         usable_at.append((equal if len(equal - {tonight}) >= MIN_NIGHTS else set(chosen[-1]), by_program))
     width = max(len(columns) for columns in chosen)
@@ -139,6 +139,17 @@ def _cases(past: Past, b: int) -> list[Case]:
             )
         )
     return cases
+
+
+def _changes(of: Mapping[int, Surroundings], tonight: int) -> tuple[_Changes, _Changes]:
+    """What was not the same as tonight, of platform and programs, by column; nothing where nothing is known."""
+    platform: _Changes = defaultdict(tuple)
+    programs: _Changes = defaultdict(tuple)
+    now = of.get(tonight)
+    if now is not None:
+        platform.update((column, differences(then.platform, now.platform)) for column, then in of.items())
+        programs.update((column, differences(then.programs, now.programs)) for column, then in of.items())
+    return platform, programs
 
 
 def _with_company(cases: list[Case]) -> list[Case]:

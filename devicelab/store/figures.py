@@ -70,16 +70,17 @@ class FigureReader:
                 query = select(r.campaign, r.cell, m.name, m.value).select_from(s.runs).join(s.metrics)
                 query = query.where(r.campaign.in_(part), r.valid.is_(True), chosen, m.value.is_not(None))
                 rows += connection.execute(query).all()
-            data = np.array(rows, dtype=np.float64).reshape(-1, 4)
+            # Column by column: an array made of rows asks each row for its type.
+            data = [np.asarray(column, dtype=np.float64) for column in zip(*rows, strict=True)] or [np.empty(0)] * 4
+            finite = np.isfinite(data[3])
+            campaign, cell, name = (column[finite].astype(np.int64) for column in data[:3])
             cells = {}
-            for part in _parts(np.unique(data[:, 1]).astype(int).tolist()):
+            for part in _parts(np.unique(cell).tolist()):
                 for number, cell_id, label in connection.execute(
                     select(c.id, c.cell_id, c.label).where(c.id.in_(part))
                 ):
                     cells[int(number)] = (str(cell_id), str(label))
-        data = data[np.isfinite(data[:, 3])]
-        keys = data[:, :3].astype(np.int64)
-        return Figures(keys[:, 0], keys[:, 1], keys[:, 2], data[:, 3], campaigns, cells, names)
+        return Figures(campaign, cell, name, data[3][finite], campaigns, cells, names)
 
     def planned(self, campaigns: Collection[int]) -> frozenset[tuple[int, int]]:
         """Campaign and cell (by the numbers ``figures`` gives) of all that was to be measured."""
