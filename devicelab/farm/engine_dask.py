@@ -293,6 +293,9 @@ class DaskEngine:
                 device=name, night=night, task_id=stored.task_id, ok=False, reasons=(why,), at_unix_ns=time.time_ns()
             )
         )
+        left = [info for info in store.night_campaigns(night) if info.campaign == stored.campaign]
+        if left and left[0].status == "running":
+            store.finish_campaign(left[0].campaign, "interrupted", why)
         attempts = stored.attempts if stored.status == "running" else stored.attempts + 1
         ended = stored.model_copy(update={"status": "failed", "reason": why, "exit_code": 3, "attempts": attempts})
         if self._stopped:
