@@ -238,7 +238,8 @@ def test_a_driver_that_submits_by_itself_is_named_and_no_k_is_predicted_for_it()
     assert "does not hold" in planned.remarks[0]
     pairs = Board(submits=lambda flushed: (2,) * (sum(flushed) // 2) if len(flushed) > sum(flushed) // 2 else flushed)
     obeyed = claims(campaign(TRUTH, {"k": KS}, board=pairs, repetitions=7, inferences=4))
-    assert obeyed["Does the driver submit when it is flushed? (all runs)"].verdict == "yes"
+    assert "Does the driver submit when it is flushed? (all runs)" not in obeyed
+    assert not any("by itself" in reason for reason in obeyed["Constant K (all runs)"].reasons)
 
 
 def test_k_that_is_no_factor_comes_from_the_measurement() -> None:
