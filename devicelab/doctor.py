@@ -82,7 +82,8 @@ def _device(device: Device) -> Iterator[Checked]:
     for program in build.programs():
         try:
             built = build.build_for(program, facts)
-            yield Checked(f"build {program}", True, f"{built.toolchain}: {built.size_bytes // 1024} KiB", built.note)
+            size = f"{built.toolchain}: {built.size_bytes // 1024} KiB"
+            yield Checked(f"build {program}", None if built.note else True, size, built.note)
         except LabError as error:
             first = error.message.splitlines()[0]
             yield Checked(f"build {program}", False, first, error.hint or "", error.exit_code)

@@ -4,7 +4,7 @@ A workload is a module in this folder with
 
 - ``Params``: a frozen pydantic model of its parameters (units in the names; unknown keys are errors),
 - ``NATIVE``: names of programs in ``native/`` to build for it (``()`` if none), ``FILES``: other files to push,
-- ``command(params, context) -> Command``: argv and environment; pure,
+- ``command(params, context) -> CommandLine``: argv and environment; pure,
 - ``parse(output, params) -> Measurement``: pure; raises ``MeasurementError`` for output it cannot use at all and
   sets flags for output it can use in part.
 """

@@ -17,10 +17,12 @@ import typer.main
 from devicelab import plan
 from devicelab.boards import Board
 from devicelab.cli import _schemas, app
+from devicelab.errors import MeasurementError
 from devicelab.farm import job
 from devicelab.lab import load_lab
 from devicelab.model.experiment import Experiment
-from devicelab.registry import data_dir, module
+from devicelab.registry import data_dir, module, names
+from devicelab.workloads.base import Context
 
 ROOT = data_dir("native").parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -223,6 +225,25 @@ def test_every_flag_that_is_explained_can_be_set() -> None:
     ]
     assert len(flags) > 10
     assert not [flag for flag in flags if f'"{flag}"' not in code]
+
+
+def test_the_workload_of_the_how_to_keeps_the_contract() -> None:
+    (block,) = (b for b in blocks(ROOT / "docs/howto/own-binary.md") if b.language == "python")
+    own: dict[str, Any] = {"__name__": "openssl_speed"}
+    exec(compile(block.text, str(block), "exec"), own)  # noqa: S102 - the example as a reader would save it
+    params = own["Params"](block_bytes=64)
+    assert own["command"](params, Context()).argv[-3:] == ("-bytes", "64", "sha256")
+    measured = own["parse"](b"+H:64\n+F:6:sha256:1388557429.51\n", params)
+    assert measured.metrics["bytes_per_s"].value == pytest.approx(1388557429.51)
+    with pytest.raises(MeasurementError):
+        own["parse"](b"+F:6:sha256", params)
+
+
+def test_the_board_of_the_how_to_is_taken_for_a_phone_of_its_model() -> None:
+    (block,) = (b for b in blocks(ROOT / "docs/howto/add-a-board.md") if b.language == "toml")
+    board = Board.model_validate({"kind": "my-phone", **tomllib.loads(block.text)})
+    assert board.gpu in names("knobs")
+    assert re.fullmatch(board.recognise.props["ro.product.model"][0], "MYPHONE-12")
 
 
 def test_the_picture_is_small() -> None:
