@@ -36,6 +36,8 @@ def page_name(text: str) -> str:
     hash at the end, so that two texts never share a page, on no file system.
     """
     stem = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip(".-")[:60]
-    if stem == text and not _RESERVED.fullmatch(stem):
+    if _RESERVED.fullmatch(stem):
+        stem = stem.replace(".", "-")
+    elif stem == text and stem:
         return stem
     return f"{stem or 'unnamed'}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:10]}"

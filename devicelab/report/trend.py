@@ -111,9 +111,9 @@ def chart(
     values = np.concatenate([part[np.isfinite(part)] for part in every]) if every else np.empty(0)
     if not values.size:
         return None
-    bounds = [value for value in (floor, ceiling) if value is not None]
     divisor, shown = scale(unit, values)
-    ticks = _ticks(min(*values.tolist(), *bounds) / divisor, max(*values.tolist(), *bounds) / divisor)
+    held = np.append(values, [value for value in (floor, ceiling) if value is not None]) / divisor
+    ticks = _ticks(float(held.min()), float(held.max()))
     times = np.concatenate([np.asarray(one.t_unix_ns, dtype=float) for one in lines])
     x = _Axis(float(times.min()), float(times.max()), _LEFT, WIDTH - _RIGHT)
     y = _Axis(ticks[0] * divisor, ticks[-1] * divisor, HEIGHT - _BOTTOM, _TOP)
