@@ -1,5 +1,6 @@
 """How a night is watched: a line for each device at a terminal, plain lines in a log, nothing for machines."""
 
+import logging
 import sys
 import threading
 import time
@@ -142,6 +143,8 @@ def _escaped(text: str) -> str:
 @contextmanager
 def night_watcher(*, quiet: bool) -> Iterator["Watcher"]:
     """Bars at a terminal, lines elsewhere, nothing when quiet."""
+    # A device that is waited for is told by what becomes of its task, not by every try.
+    logging.getLogger("stamina").setLevel(logging.ERROR)
     if quiet:
         from devicelab.farm.night import SILENT
 

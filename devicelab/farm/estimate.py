@@ -61,11 +61,17 @@ class Estimator:
     def __init__(self, store: Store | None) -> None:
         self._store = store
         self._past: dict[tuple[str, str | None], tuple[CampaignInfo, ...]] = {}
+        # By identity: asked again and again for the same few experiments, and comparing them takes as long as counting.
+        self._known: dict[tuple[int, str | None, int], tuple[Experiment, Estimate]] = {}
 
     def of(self, experiment: Experiment, kind: str | None, cells: int = 0) -> Estimate:
         """How long the experiment takes on a board of the kind (``None``: nobody knows which)."""
-        runs = count_runs(experiment, cells)
-        return from_history(self._history(experiment.name, kind), runs) or from_plan(experiment, runs)
+        key = (id(experiment), kind, cells)
+        if key not in self._known:
+            runs = count_runs(experiment, cells)
+            found = from_history(self._history(experiment.name, kind), runs) or from_plan(experiment, runs)
+            self._known[key] = experiment, found
+        return self._known[key][1]
 
     def _history(self, experiment: str, kind: str | None) -> tuple[CampaignInfo, ...]:
         key = (experiment, kind)

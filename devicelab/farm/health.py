@@ -47,7 +47,7 @@ def rules_for(store: Store, device: str, wanted: HealthRules) -> Rules:
     """The rules for a device; what was seen before a quarantine that somebody released does not bind any more."""
     ended = [q.released_unix_ns for q in store.quarantines(device=device) if q.released_unix_ns is not None]
     since = max(ended, default=0)
-    known = (seen for seen in store.health(device=device, limit=200) if seen.ok and seen.facts)
+    known = (seen for seen in store.health(device=device, limit=20) if seen.ok and seen.facts)
     return Rules(wanted, next((seen for seen in known if seen.at_unix_ns >= since), None))
 
 

@@ -147,6 +147,7 @@ class Conductor:
         self.ends_unix_s: float | None = None
         self.interrupted = False
         self._tried: dict[str, set[str]] = {}
+        self._out_before: frozenset[str] = frozenset()
 
     def seconds(self, task: Task, device: str) -> float:
         """How long a task takes on a device, seconds."""
@@ -183,6 +184,7 @@ class Conductor:
         ends = clock.ends_at(self.job.farm, clock.local_now())
         self.ends_unix_s = ends.timestamp() if ends is not None else None
         self.out = {found.device: f"in quarantine: {found.reason}" for found in self.store.quarantines(active=True)}
+        self._out_before = frozenset(self.out)
         return schedule.make_tasks(self.job, self.pool)
 
     def begin(self) -> None:
@@ -237,10 +239,21 @@ class Conductor:
                     self.interrupted = True
                     engine.stop()
         finally:
-            engine.stop()
-            engine.close()
+            self._end(engine)
         if not self.interrupted:
             self._skip_the_rest()
+
+    def _end(self, engine: Engine) -> None:
+        """Nothing runs any more afterwards; further signals do not hurry it, or devices would be left as they are."""
+        while True:
+            try:
+                engine.stop()
+                engine.close()
+            except KeyboardInterrupt:
+                self.interrupted = True
+                self.watcher.said("still giving devices back")
+            else:
+                return
 
     def give_back(self) -> dict[str, str]:
         """Visit the devices that were lost once more; those that still cannot be asked, with the reason."""
@@ -298,13 +311,12 @@ class Conductor:
             if task.device is not None and schedule.movable(task) and task.device in self.out:
                 gone.append(task.model_copy(update={"device": None}))
                 continue
-            why = f"{task.device}: {self.out.get(task.device, 'not known here')}" if task.device else ""
-            reason = why or f"no device that fits {task.selector!r} is left" + (
-                f"; {task.reason}" if task.reason else ""
-            )
-            gone.append(
-                task.model_copy(update={"status": "skipped", "reason": reason, "exit_code": task.exit_code or 3})
-            )
+            why = f"no device that fits {task.selector!r} is left" + (f"; {task.reason}" if task.reason else "")
+            if task.device is not None:
+                why = f"{task.device}: {self.out.get(task.device, 'not known here')}"
+            # That a device is in quarantine since an earlier night is no news.
+            code = 0 if task.device in self._out_before else task.exit_code or 3
+            gone.append(task.model_copy(update={"status": "skipped", "reason": why, "exit_code": code}))
         self.add(gone)
 
     def _skip_the_rest(self) -> None:

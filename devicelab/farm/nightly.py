@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from devicelab.errors import ConfigError, LabError, RestoreError
+from devicelab.errors import ConfigError, LabError, MeasurementError, RestoreError
 from devicelab.farm import closing
 from devicelab.farm import night as conducting
 from devicelab.farm.closing import Outputs
@@ -182,7 +182,7 @@ def _finish(conductor: Conductor, failed_checks: tuple[str, ...], *, bug: bool) 
     codes += [1] if bug else []
     codes += [_CHECK_FAILED] if failed_checks or any(v.verdict == "regression" for v in verdicts) else []
     status: NightStatus = "complete" if any(task.status == "complete" for task in tasks) else "failed"
-    exit_code = worst(codes)
+    exit_code = worst(codes) or (0 if status == "complete" else MeasurementError.exit_code)
     if conductor.interrupted:
         status, exit_code = "interrupted", RestoreError.exit_code if RestoreError.exit_code in codes else INTERRUPTED
     store.finish_night(night, status, exit_code)

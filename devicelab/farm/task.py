@@ -365,10 +365,12 @@ class _Attempt:
         return self._ended("waiting", error.message)
 
     def _elsewhere(self, error: LabError, otherwise: TaskStatus = "failed") -> Task:
-        """Another try on an equal device, if the selector allows."""
-        if schedule.movable(self.task) and self.task.attempts < self.farm.attempts:
+        """Another try on an equal device, if the selector allows; one that never began does not count."""
+        begun = self._campaign(self.task) is not None
+        if schedule.movable(self.task) and (not begun or self.task.attempts < self.farm.attempts):
+            self._close_campaign(error.message)
             moved = self._ended("waiting", f"{self.entry.name}: {error.message}")
-            return moved.model_copy(update={"device": None})
+            return moved.model_copy(update={"device": None, "attempts": self.task.attempts - (not begun)})
         return self._ended(otherwise, error.message, error.exit_code)
 
     def _cut(self, done: SweepResult | None, error: LabError | None = None) -> Task:
