@@ -10,6 +10,7 @@ network of their own.
 """
 
 import contextlib
+import logging
 import secrets
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -103,6 +104,7 @@ class DaskHosts:
         security = tls.security() if tls is not None else None
         self._place = place
         address = address_of(place, tls=security is not None)
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the errors here say it better
         try:
             self._client = Client(address, security=security, timeout=_CONNECT_S, set_as_default=False)
         except (OSError, TimeoutError) as error:

@@ -47,7 +47,8 @@ def serve(place: str, host: Host, *, name: str, tls: Tls | None = None, said: Ca
             "memory_limit": 0,
             "security": security,
             "local_directory": folder,
-            "silence_logs": logging.WARNING,
+            # What matters to a person is said here; Dask also logs what is as it should be when a farm ends.
+            "silence_logs": logging.CRITICAL,
             "death_timeout": _CONNECT_S,
         }
         asyncio.run(_serve(address, make, host, said))
@@ -66,7 +67,7 @@ async def _serve(address: str, make: dict[str, Any], host: Host, said: Callable[
             f"no scheduler answers at {address}", hint="start it there with `dask scheduler`"
         ) from error
     names = sorted(name.partition(":")[2] for name in worker.state.total_resources)
-    said(f"works for {address} with {len(names)} devices: {', '.join(names) or 'none is there now'}")
+    said(f"works for {address} with {', '.join(names) or 'no device that is there now'}")
     asked = asyncio.create_task(ending.wait())
     gone = asyncio.create_task(worker.finished())
     try:
@@ -75,7 +76,7 @@ async def _serve(address: str, make: dict[str, Any], host: Host, said: Callable[
         if not gone.done():
             await hosting.take_resources((), worker)
         if host.busy:
-            said(f"ending: {host.busy} devices are given back first")
+            said(f"ending: {host.busy} {'devices are' if host.busy > 1 else 'device is'} given back first")
         await asyncio.to_thread(host.wait_until_idle)
         if gone.done():
             raise DeviceUnreachableError(f"the scheduler at {address} went away", hint="the devices were given back")
