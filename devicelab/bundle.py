@@ -23,6 +23,7 @@ from devicelab.model.campaign import BinaryInfo
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment
 from devicelab.model.plan import Noun, Plan
+from devicelab.safe_text import masked
 from devicelab.schedulers.base import Place
 
 MANIFEST = "bundle.json"
@@ -98,7 +99,7 @@ def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manife
         cells=tuple(planned.cells.values()),
         plans=planned.plans,
         binaries=tuple(sweep.binary_info(item) for item in built),
-        command=" ".join(sys.argv),
+        command=masked(" ".join(sys.argv)),
     )
     with tarfile.open(to, "w") as archive:
         _add(archive, MANIFEST, manifest.model_dump_json().encode())

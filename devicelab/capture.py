@@ -10,7 +10,6 @@ Reading needs the standard library only, since virtual boards do it; ``Capture.l
 import gzip
 import io
 import json
-import os
 import posixpath
 import tarfile
 import zlib
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devicelab.errors import ConfigError
+from devicelab.files import replacing
 
 if TYPE_CHECKING:
     from devicelab.model.device import Facts
@@ -82,9 +82,9 @@ def write_capture(facts: "Facts", nodes: "Iterable[Node]", path: Path) -> None:
     """
     lines = "".join(f"{node.model_dump_json(exclude_defaults=True)}\n" for node in nodes)
     members = {FACTS: facts.model_dump_json(indent=1) + "\n", SNAPSHOT: lines}
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with (
+            replacing(path) as scratch,
             scratch.open("wb") as raw,
             gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
             tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
@@ -94,9 +94,7 @@ def write_capture(facts: "Facts", nodes: "Iterable[Node]", path: Path) -> None:
                 member = tarfile.TarInfo(name)
                 member.size = len(data)
                 archive.addfile(member, io.BytesIO(data))
-        scratch.replace(path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
         raise ConfigError(f"cannot write the capture {path}: {error.strerror or error}") from error
 
 
@@ -199,6 +197,8 @@ def _inside(place: str) -> bool:
 def _json(path: Path, where: str, data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data)
+        if b"\\ud" in data.lower():
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise _bad(path, f"{where} is not JSON") from error
     if not isinstance(value, dict):

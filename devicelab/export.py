@@ -8,7 +8,6 @@ line).
 import contextlib
 import importlib.util
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,8 +16,10 @@ from typing import Any, Literal, Protocol
 import pandas as pd
 
 from devicelab.errors import ConfigError, StoreError
+from devicelab.files import replacing
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
+from devicelab.safe_text import csv_cell
 
 Format = Literal["parquet", "csv", "both"]
 
@@ -100,8 +101,22 @@ def _writers(fmt: Format) -> list[tuple[str, Callable[[pd.DataFrame, Path], None
             raise ConfigError("Parquet needs pyarrow", hint="pip install 'devicelab[parquet]', or --format csv")
         writers.append(("parquet", _parquet))
     if fmt in {"csv", "both"}:
-        writers.append(("csv", lambda frame, path: frame.to_csv(path, index=False, lineterminator="\n")))
+        writers.append(("csv", _csv))
     return writers
+
+
+def spreadsheet_safe(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame as CSV may hold it: no text (cell or column name) that a spreadsheet would take for a formula.
+
+    Such a text gets an apostrophe in front; Parquet and JSON have it as it is.
+    """
+    worded = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
+    texts = {name: frame[name].map(csv_cell) for name in worded}
+    return frame.assign(**texts).rename(columns=csv_cell)
+
+
+def _csv(frame: pd.DataFrame, path: Path) -> None:
+    spreadsheet_safe(frame).to_csv(path, index=False, lineterminator="\n")
 
 
 def _parquet(frame: pd.DataFrame, path: Path) -> None:
@@ -133,11 +148,8 @@ def _write_evidence(results: Results, path: Path) -> Path:
 @contextlib.contextmanager
 def _replaced(path: Path) -> Iterator[Path]:
     """A temporary neighbour that takes the path's place if all went well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield temporary
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            yield temporary
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or error}", hint="free space or use --to") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -30,7 +30,9 @@ _ABI_BY_MACHINE = {
 _PROBE = r"""
 dir=$1; methods=$2
 [ -n "$dir" ] || if [ -d /data/local/tmp ] && command -v getprop >/dev/null 2>&1
-then dir=/data/local/tmp/devicelab; else dir=/var/tmp/devicelab-$(id -u); fi
+then dir=/data/local/tmp/devicelab; else dir=/var/tmp/devicelab-$(id -u); mkdir -m 700 "$dir" 2>/dev/null
+# Anybody may make that folder first; programs that run as root come from there.
+if [ -L "$dir" ] || [ ! -O "$dir" ]; then echo "taken=$dir"; fi; fi
 t=; command -v timeout >/dev/null 2>&1 && t='timeout 10'
 is0() { [ "$("$@" </dev/null 2>/dev/null)" = 0 ]; }
 root=none
@@ -99,6 +101,7 @@ def parse_probe(text: str) -> Basics:
 
     Raises:
         ValueError: the output has not even a machine name.
+        DeviceRefusedError: the folder that would be ours is another user's.
     """
     section = "head"
     found: dict[str, dict[str, str]] = {"head": {}, "props": {}, "os": {}, "sums": {}}
@@ -118,6 +121,11 @@ def parse_probe(text: str) -> Basics:
     head = found["head"]
     if not head.get("machine") or not head.get("dir", "").startswith("/"):
         raise ValueError("no answer from the probe")
+    if "taken" in head:
+        raise DeviceRefusedError(
+            f"the folder {head['taken']} there belongs to somebody else",
+            hint="have it removed, or name another folder with `dir` in lab.toml",
+        )
     os_props = {f"os.{name.lower()}": value for name, value in found["os"].items()}
     root = head.get("root", "none")
     return Basics(
@@ -136,6 +144,7 @@ def probe(entry: DeviceEntry, transport: Transport) -> Basics:
 
     Raises:
         DeviceUnreachableError: no answer that makes sense.
+        DeviceRefusedError: our folder there is another user's.
     """
     usual = "su-c su-0" if entry.address.startswith("adb:") else ""
     methods = entry.root if entry.root is not None else usual
@@ -143,6 +152,9 @@ def probe(entry: DeviceEntry, transport: Transport) -> Basics:
     done = transport.run(argv, timeout_s=60)
     try:
         return parse_probe(done.stdout.decode("utf-8", "replace"))
+    except DeviceRefusedError as error:
+        error.device = entry.name
+        raise
     except ValueError as error:
         said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()[:300]
         raise DeviceUnreachableError(

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from devicelab import registry
 from devicelab.errors import ConfigError, DeviceUnreachableError, LabError
 from devicelab.model.device import RootMethod
 from devicelab.model.plan import Noun
+from devicelab.safe_text import masked
 
 LOCAL = "local"
 
@@ -41,6 +42,14 @@ class DeviceEntry(Noun):
     python: str = "python3"
     abi: str = "x86_64"
     prefixes: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("address")
+    @classmethod
+    def _no_password(cls, address: str) -> str:
+        # Addresses are shown, stored and reported everywhere.
+        if masked(address) != address:
+            raise ValueError("an address holds no password; ssh uses keys")
+        return address
 
 
 class Lab(Noun):
@@ -120,7 +129,8 @@ def attached(lab: Lab, *, ask_kind: bool = True) -> tuple[Seen, ...]:
         seen[entry.name] = Seen(entry, found.state)
     for entry in lab.devices.values():
         if entry.name not in seen and entry.name != LOCAL:
-            seen[entry.name] = Seen(entry, "named" if entry.address.startswith("ssh:") else "absent")
+            # Whether these are there shows only when they are asked.
+            seen[entry.name] = Seen(entry, "named" if entry.address.startswith(("ssh:", "local:")) else "absent")
     seen[LOCAL] = Seen(local_entry(lab), "device")
     return tuple(_with_kind(s) if ask_kind else s for s in seen.values())
 

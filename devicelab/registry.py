@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from devicelab.errors import ConfigError
+from devicelab.safe_text import masked
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -130,7 +131,7 @@ def explain(error: "ValidationError", model: "type[BaseModel] | None" = None) ->
 def _phrase(problem: Any, model: "type[BaseModel] | None") -> str:
     kind, given, context = problem["type"], problem.get("input"), problem.get("ctx") or {}
     place = ".".join(str(part) for part in problem["loc"]) or "top level"
-    shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""
+    shown = f" (got {masked(repr(given))})" if isinstance(given, str | int | float | bool) else ""
     if kind == "extra_forbidden":
         return f"{place}: no such key{_near_key(problem['loc'], model)}"
     if kind == "missing":

@@ -33,6 +33,7 @@ from devicelab.model.experiment import Cell, Experiment, Finding
 from devicelab.model.journal import Event, Flag, PlanEnd, PlanStart, RunRecord, RunStart
 from devicelab.model.measurement import Measurement
 from devicelab.model.plan import Plan, Run
+from devicelab.safe_text import masked
 from devicelab.schedulers.base import Place
 from devicelab.store import Store
 
@@ -203,7 +204,7 @@ def _begun(
         experiment=experiment,
         facts=device.facts,
         cells=tuple(planned.cells.values()),
-        command=" ".join(sys.argv),
+        command=masked(" ".join(sys.argv)),
         binaries=[binary_info(item) for item in built],
         plan_json=json.dumps([json.loads(plan.to_json()) for plan in planned.plans]),
         night=night,
@@ -294,6 +295,7 @@ class _Conductor:
                 if restarts > MAX_RESTARTS:
                     raise
                 self._plan_again()
+                runner.clean(self.device, plan)  # what it journalled is stored
                 blocks = list(self._blocks(again=True))
                 continue
             _check_end(end, self.device.facts.name)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from devicelab.safe_text import json_text, terminal
+
 if TYPE_CHECKING:
     from devicelab.sweep import Progress
 
@@ -39,7 +41,12 @@ BoardOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
 StoreOption = Annotated[
-    str | None, typer.Option("--store", help="Results database: a file or postgresql://…", envvar="DEVICELAB_STORE")
+    str | None,
+    typer.Option(
+        "--store",
+        help="Results database: a file or postgresql://…; ./devicelab.sqlite if left out.",
+        envvar="DEVICELAB_STORE",
+    ),
 ]
 ExperimentArgument = Annotated[
     str,
@@ -48,17 +55,24 @@ ExperimentArgument = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value (repeatable).")
 ]
-PathOption = Annotated[Path | None, typer.Option("--report", help="Where the report page goes.")]
+PathOption = Annotated[
+    Path | None, typer.Option("--report", help="Where the page goes; devicelab-report/CAMPAIGN.html if left out.")
+]
+
+
+def echo(text: object = "", *, err: bool = False) -> None:
+    """A line on stdout (or stderr), without anything in it that a terminal obeys."""
+    typer.echo(terminal(str(text)), err=err)
 
 
 def print_json(data: Any) -> None:
     """One JSON object on stdout."""
-    typer.echo(json.dumps(data, ensure_ascii=False, indent=1))
+    typer.echo(json_text(json.dumps(data, ensure_ascii=False, indent=1)))
 
 
 def say(text: str) -> None:
     """A line for people, on stderr, so that stdout stays for results."""
-    typer.echo(text, err=True)
+    echo(text, err=True)
 
 
 def print_table(
@@ -77,7 +91,7 @@ def print_table(
     # A log or a pipe has no width; wide lines keep a row on one line there, unless it was said how wide they may be.
     console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    texts = [["" if cell is None else terminal(str(cell)) for cell in row] for row in rows]
     room = console.width * 2 // 3
     for number, column in enumerate(columns):
         widest = max((len(row[number]) for row in texts), default=0)
@@ -132,7 +146,7 @@ def _bar() -> "Iterator[Callable[[Progress], None]]":
                 completed=progress.done,
                 total=progress.total,
                 left=left + flagged,
-                description=escape(progress.cell),
+                description=escape(terminal(progress.cell)),
             )
 
         yield update

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from devicelab.cli._out import JsonOption, PathOption, StoreOption, print_json
+from devicelab.cli._out import JsonOption, PathOption, StoreOption, echo, print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -31,8 +31,8 @@ def register(app: typer.Typer) -> None:
         if json_:
             print_json({**asdict(done), "report": str(page), "findings": [f.model_dump(mode="json") for f in findings]})
             return
-        typer.echo(f"campaign {done.campaign}: {done.new} runs new, {done.known} known, {done.damaged} damaged lines")
+        echo(f"campaign {done.campaign}: {done.new} runs new, {done.known} known, {done.damaged} damaged lines")
         for finding in findings:
             estimate = "" if finding.estimate is None else f" {finding.estimate:.4g} {finding.unit}"
-            typer.echo(f"{finding.verdict}: {finding.claim}{estimate}")
-        typer.echo(f"report: {page}")
+            echo(f"{finding.verdict}: {finding.claim}{estimate}")
+        echo(f"report: {page}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from devicelab.cli._out import JsonOption, StoreOption, print_json, print_table, say
+from devicelab.cli._out import JsonOption, StoreOption, echo, print_json, print_table, say
 from devicelab.cli.report import CampaignArgument
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ def lut(
     ]
     print_table(("condition", "flush, µs", "start idle, µs", "gap, µs", "residual", "runs"), rows)
     if any(entry.not_identified for entry in table.entries):
-        typer.echo("* an upper bound: the runs cannot tell it")
+        echo("* an upper bound: the runs cannot tell it")
     if table.simulated:
-        typer.echo("simulated: an emulated GPU or a virtual board had a share in these figures")
+        echo("simulated: an emulated GPU or a virtual board had a share in these figures")
 
 
 _COSTS = ("flush_ns", "start_idle_ns", "gap_ns")
@@ -114,7 +114,7 @@ def plan(
     rows = [(one.label, one.k, _us(one.makespan_ns), _runs(list(one.batches)), _us(one.schedule_ns)) for one in planned]
     print_table(("condition", "constant K", "time", "static schedule", "time"), rows)
     for one in planned:
-        typer.echo(f"{one.label}: " + " ".join(f"--set {setting}" for setting in one.settings()))
+        echo(f"{one.label}: " + " ".join(f"--set {setting}" for setting in one.settings()))
 
 
 def _answer(n: int, t_prod_ns: float, t_ker_ns: float, costs: "LaunchCosts") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devicelab.cli._out import BoardOption, JsonOption, print_json, print_table, say
+from devicelab.cli._out import BoardOption, JsonOption, echo, print_json, print_table, say
 
 if TYPE_CHECKING:
     from devicelab.load import Live, LoadResult
@@ -81,11 +81,11 @@ def _show(result: "LoadResult") -> None:
     args = " ".join(map(str, result.args))
     simulated = " (simulated)" if result.simulated else ""
     where = f"pinned to CPUs {','.join(map(str, result.cores))}" if result.cores else "not pinned"
-    typer.echo(f"overhead {args} on {result.device}{simulated}: {result.copies} process(es), {where}")
+    echo(f"overhead {args} on {result.device}{simulated}: {result.copies} process(es), {where}")
     rows = [(f"cpu{cpu}", f"{pct:.1f}", "#" * round(pct / 4)) for cpu, pct in result.cpu_pct_by_core.items()]
     print_table(("core", "use %", ""), rows)
-    typer.echo(f"all cores together: {result.cpu_pct:.1f} % over {result.duration_s:.1f} s")
-    typer.echo(f"left behind: {result.left_behind}; the agent's own use: {result.agent_pct:.2f} % of one core")
+    echo(f"all cores together: {result.cpu_pct:.1f} % over {result.duration_s:.1f} s")
+    echo(f"left behind: {result.left_behind}; the agent's own use: {result.agent_pct:.2f} % of one core")
     for flag in result.flags:
         say(f"flagged {flag.code}: {flag.detail}")
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devicelab.cli._out import BoardOption, DryRunOption, JsonOption, print_json, print_table, say
+from devicelab.cli._out import BoardOption, DryRunOption, JsonOption, echo, print_json, print_table, say
 
 if TYPE_CHECKING:
     from devicelab.pinning import Pinned
@@ -71,9 +71,7 @@ def register(app: typer.Typer) -> None:
             print_json({"device": entry.name, **answer})
             return
         restored = answer.get("restored") or []
-        typer.echo(
-            f"{entry.name}: {len(restored)} things put back" if restored else f"{entry.name}: nothing to restore"
-        )
+        echo(f"{entry.name}: {len(restored)} things put back" if restored else f"{entry.name}: nothing to restore")
         for entry_text in restored:
             say(f"  {entry_text}")
 
@@ -90,12 +88,10 @@ def _show(done: "Pinned", *, dry_run: bool) -> None:
                 rows.append((step.path, old, new, step.why))
             else:
                 rows.append((" ".join(step.do), "", "", step.why))
-    typer.echo(f"{done.facts.name}: {done.facts.board.title}{' (simulated)' if done.facts.simulated else ''}")
+    echo(f"{done.facts.name}: {done.facts.board.title}{' (simulated)' if done.facts.simulated else ''}")
     print_table(("node", "old", "new", "why"), rows)
     for word, reasons in done.unmet.items():
         say(f"not possible here: {word}: {'; '.join(reasons)}")
     for what in done.undone:
         say(f"undone first: {what}")
-    typer.echo(
-        "nothing was changed (dry run)" if dry_run else f"undo with: devicelab restore --board {done.facts.name}"
-    )
+    echo("nothing was changed (dry run)" if dry_run else f"undo with: devicelab restore --board {done.facts.name}")

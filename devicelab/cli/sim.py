@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from devicelab.cli._out import JsonOption, print_json, print_table, say
+from devicelab.cli._out import JsonOption, echo, print_json, print_table, say
 
 
 def _complete_kind(incomplete: str) -> list[str]:
@@ -43,7 +43,7 @@ def _up_machines(kind: str | None, capture: Path | None, name: str | None, count
         return
     for one in started:
         say(f"{one.name}: {spec.title}, with a real kernel, x86_64, root")
-        typer.echo(one.address)
+        echo(one.address)
 
 
 def register(app: typer.Typer) -> None:
@@ -101,7 +101,7 @@ def register(app: typer.Typer) -> None:
             return
         for item in started:
             say(f"{item.name}: {item.title}, {item.abi}, root: {item.su}")
-            typer.echo(item.serial)
+            echo(item.serial)
 
     @sim.command("list", epilog="Example: devicelab sim list --json")
     def list_(json_: JsonOption = False) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from devicelab.cli._out import JsonOption, StoreOption, print_json, say
+from devicelab.cli._out import JsonOption, StoreOption, echo, print_json, say
 
 
 def register(app: typer.Typer) -> None:
@@ -39,6 +39,6 @@ def register(app: typer.Typer) -> None:
             counts = {name: len(getattr(done, name)) for name in ("written", "kept", "removed")}
             print_json({"index": str(index), **counts, "problems": done.problems})
         else:
-            typer.echo(f"site: {index} ({len(done.written)} pages written, {len(done.kept)} unchanged)")
+            echo(f"site: {index} ({len(done.written)} pages written, {len(done.kept)} unchanged)")
         if open_:
             typer.launch(index.as_uri())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devicelab.cli._out import DryRunOption, JsonOption, StoreOption, print_json, print_table, say
+from devicelab.cli._out import DryRunOption, JsonOption, StoreOption, echo, print_json, print_table, say
 from devicelab.cli.report import CampaignArgument
 
 if TYPE_CHECKING:
@@ -39,11 +39,12 @@ def register(app: typer.Typer) -> None:
         json_: JsonOption = False,
     ) -> None:
         """Write a campaign as files: runs, figures, flags, findings, raw samples, evidence."""
+        from devicelab.export import file_stem
         from devicelab.store import Store
 
         with Store.open(store, create=False) as opened:
             info = opened.campaign(campaign)
-            folder = to or Path("devicelab-export") / info.campaign
+            folder = to or Path("devicelab-export") / file_stem(info.campaign)
             written = opened.export(info.campaign, folder, fmt.value)
             dropped = opened.results(info.campaign).info["dropped_samples"]
         if json_:
@@ -51,14 +52,14 @@ def register(app: typer.Typer) -> None:
             print_json({"campaign": info.campaign, "files": files, "dropped_samples": dropped})
         else:
             for path in written:
-                typer.echo(path)
+                echo(path)
             if dropped:
                 listed = ", ".join(f"{name} ({rows} rows)" for name, rows in dropped.items())
                 say(f"not written, since they were dropped from the database: raw samples {listed}")
 
     @group.command(name="list", epilog="Example: devicelab store list --board note10 --limit 50")
     def list_(
-        board: Annotated[str | None, typer.Option("--board", "-b", help="Only campaigns on this device.")] = None,
+        board: Annotated[str | None, typer.Option("--board", "-b", help="Only this device or board kind.")] = None,
         experiment: Annotated[str | None, typer.Option(help="Only campaigns of this experiment.")] = None,
         limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
         store: StoreOption = None,
@@ -68,13 +69,14 @@ def register(app: typer.Typer) -> None:
         from devicelab.store import Store
 
         with Store.open(store, create=False) as opened:
-            found = opened.campaigns(limit=limit, device=board, experiment=experiment)
+            found = opened.campaigns(limit=limit, board=board, experiment=experiment)
         if json_:
-            print_json([info.model_dump(mode="json") for info in found])
+            print_json({"campaigns": [info.model_dump(mode="json") for info in found]})
+        elif found:
+            columns = ("campaign", "device", "experiment", "runs", "invalid", "status")
+            print_table(columns, [_row(info) for info in found], whole=("campaign",))
         else:
-            print_table(
-                ("campaign", "device", "experiment", "runs", "invalid", "status"), [_row(info) for info in found]
-            )
+            say("no such campaign is stored")
 
     @group.command(epilog="Example: devicelab store show 20261122-1015")
     def show(campaign: CampaignArgument = None, store: StoreOption = None, json_: JsonOption = False) -> None:
@@ -120,7 +122,7 @@ def register(app: typer.Typer) -> None:
         else:
             say(f"{report.campaigns} campaigns, {report.runs} runs, {report.blobs} blobs looked at")
             for problem in report.problems:
-                typer.echo(problem)
+                echo(problem)
         if not report.ok:
             raise CheckFailedError(
                 f"{place} has {len(report.problems)} problems", hint="keep a copy; runs not named are intact"

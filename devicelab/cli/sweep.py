@@ -14,6 +14,7 @@ from devicelab.cli._out import (
     SetOption,
     StoreOption,
     duration,
+    echo,
     print_json,
     print_table,
     say,
@@ -104,44 +105,44 @@ def _write_bundle(experiment: "Experiment", entry: "DeviceEntry", to: Path, *, j
         return
     say(f"campaign {manifest.campaign}, {runs} runs; there: tar -xf {to.name} && sh run.sh")
     say("here, with what it leaves: devicelab import result.tar")
-    typer.echo(str(to))
+    echo(str(to))
 
 
 def _show_plan(planned: "Planned", facts: "Facts") -> None:
     from devicelab.plan import programmed_ms
 
-    typer.echo(f"{facts.name}: {facts.board.title}{' (simulated)' if facts.simulated else ''}")
+    echo(f"{facts.name}: {facts.board.title}{' (simulated)' if facts.simulated else ''}")
     runs = [run for plan in planned.plans for run in plan.runs]
     least = sum(programmed_ms(run) for run in runs) / 1000
-    typer.echo(f"{len(runs)} runs of {len(planned.cells)} cells, at least {duration(least)} and the measurements")
+    echo(f"{len(runs)} runs of {len(planned.cells)} cells, at least {duration(least)} and the measurements")
     for word, reasons in planned.unmet.items():
-        typer.echo(f"not possible here: {word}: {'; '.join(reasons)}")
+        echo(f"not possible here: {word}: {'; '.join(reasons)}")
     shown: set[str] = set()
     for run in runs:
         if run.cell_id in shown:
             continue
         shown.add(run.cell_id)
-        typer.echo(f"\ncell {run.cell_id}: {planned.cells[run.cell_id].label() or 'no factors'}")
+        echo(f"\ncell {run.cell_id}: {planned.cells[run.cell_id].label() or 'no factors'}")
         for step in run.steps:
             what = f"{step.path} <- {step.value}" if step.kind == "write" else " ".join(step.do)
             old = facts.tree.text(step.path) if step.kind == "write" else None
-            typer.echo(f"  {what}{f' (was {old})' if old is not None else ''}: {step.why}")
+            echo(f"  {what}{f' (was {old})' if old is not None else ''}: {step.why}")
         for probe in run.probes:
-            typer.echo(f"  affinity call on CPUs {probe.cpus}: {probe.why}")
+            echo(f"  affinity call on CPUs {probe.cpus}: {probe.why}")
         for gate in run.gates:
-            typer.echo(f"  wait for {gate.path}: {gate.why}")
+            echo(f"  wait for {gate.path}: {gate.why}")
         for program in run.programs:
             where = f" on CPUs {','.join(map(str, program.cpus))}" if program.cpus is not None else ""
-            typer.echo(f"  {program.role}: {' '.join(program.argv)}{where}")
-    typer.echo("\nevery write is undone after its run; the order of runs is shuffled within each repetition")
+            echo(f"  {program.role}: {' '.join(program.argv)}{where}")
+    echo("\nevery write is undone after its run; the order of runs is shuffled within each repetition")
 
 
 def _show_result(result: "SweepResult") -> None:
     simulated = " (simulated)" if result.simulated else ""
-    typer.echo(f"campaign {result.campaign} on {result.device}, {result.board}{simulated}")
-    typer.echo(f"{result.runs} of {result.planned} runs stored, {result.invalid} flagged invalid")
+    echo(f"campaign {result.campaign} on {result.device}, {result.board}{simulated}")
+    echo(f"{result.runs} of {result.planned} runs stored, {result.invalid} flagged invalid")
     for code, runs, detail in result.reasons[:_REASONS]:
-        typer.echo(f"  {runs} x {code}: {detail}")
+        echo(f"  {runs} x {code}: {detail}")
     for what in result.undone:
         say(f"undone first, left by an earlier agent: {what}")
     for word, reasons in result.unmet.items():
@@ -153,8 +154,8 @@ def _show_result(result: "SweepResult") -> None:
         head = "verdict (simulated)" if all_simulated else "verdict"
         print_table((head, "finding", "estimate [95 % interval]", "n"), rows, whole=("estimate [95 % interval]",))
     if len(shown) < len(result.findings):
-        typer.echo(f"{len(result.findings) - len(shown)} more findings are in the report")
-    typer.echo(f"report: {result.report}")
+        echo(f"{len(result.findings) - len(shown)} more findings are in the report")
+    echo(f"report: {result.report}")
 
 
 def _most_telling(findings: "Sequence[Finding]") -> "list[Finding]":

@@ -212,6 +212,8 @@ def parse_line(line: bytes) -> Event:
         raise ValueError("journal line does not fit its checksum")
     try:
         data: Any = json.loads(body + b"}", parse_int=_int64, parse_constant=_no_number)
+        if b"\\ud" in body.lower():
+            json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no text that can be stored
         return _EVENT.validate_python(data)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"journal line is not an event: {error}") from error

@@ -4,7 +4,6 @@ Knobs compute their facts from a tree alone, so that a captured tree and a live 
 """
 
 import fnmatch
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -116,8 +115,8 @@ def parse_snapshot(data: bytes) -> Tree:
     for number, line in enumerate(data.split(b"\n"), 1):
         if line.strip():
             try:
-                nodes.append(Node.model_validate(json.loads(line)))
-            except (ValueError, RecursionError) as error:
+                nodes.append(Node.model_validate_json(line))
+            except ValueError as error:
                 raise ValueError(f"snapshot line {number} is not a node: {error}") from error
     return Tree(nodes)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from devicelab import registry
 from devicelab.analyses.base import Figure
 from devicelab.errors import ConfigError, SamplesDroppedError
+from devicelab.export import file_stem
 from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.results import Results
 from devicelab.report.page import render
@@ -29,7 +30,7 @@ def build_report(store: StoreReader, campaign: str | None, to: Path | None = Non
     results = store.results(store.campaign(campaign).campaign)
     findings = store.findings(results.campaign) or conclude(results)
     figures = [figure for name in _analyses(results.experiment) for figure in _figures(name, results)]
-    return render(results, findings, figures, to or Path("devicelab-report") / f"{results.campaign}.html")
+    return render(results, findings, figures, to or Path("devicelab-report") / f"{file_stem(results.campaign)}.html")
 
 
 def conclude(results: Results) -> tuple[Finding, ...]:

@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import datetime as dt
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from devicelab import __version__
 from devicelab.analyses.base import Figure
 from devicelab.analyses.evidence import RunConditions, run_conditions
 from devicelab.errors import ConfigError
-from devicelab.export import file_stem
+from devicelab.export import file_stem, spreadsheet_safe
+from devicelab.files import replacing
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
 from devicelab.registry import data_dir
@@ -88,16 +88,12 @@ def written(to: Path) -> Iterator[Path]:
     Raises:
         ConfigError: the folder or the file cannot be written.
     """
-    temporary = to.with_name(f".{to.name}.{os.getpid()}.part")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(to)
+        with replacing(to) as temporary:
+            yield temporary
     except OSError as error:
         raise ConfigError(f"cannot write {to}: {error.strerror or error}", hint="choose another place") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def data_uri(kind: str, data: bytes) -> str:
@@ -112,7 +108,7 @@ def _page(
     conditions: Mapping[str, RunConditions],
 ) -> dict[str, Any]:
     info = results.info
-    runs_csv = tables.csv_of_runs(results).to_csv(index=False, lineterminator="\n").encode()
+    runs_csv = spreadsheet_safe(tables.csv_of_runs(results)).to_csv(index=False, lineterminator="\n").encode()
     return {
         "campaign": results.campaign,
         "title": results.experiment.name or "Campaign",
@@ -202,7 +198,7 @@ def _figure(figure: Figure, campaign: str) -> FigureView:
 
 
 def _csv(data: pd.DataFrame) -> tuple[str, str]:
-    text = data.to_csv(index=False, lineterminator="\n").encode()
+    text = spreadsheet_safe(data).to_csv(index=False, lineterminator="\n").encode()
     if len(text) > _MAX_CSV_BYTES:
         return "", f"Its data ({len(data)} rows) is too large for a page: `devicelab export` writes it."
     return data_uri("text/csv", text), ""

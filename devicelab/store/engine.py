@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
 from devicelab.errors import ConfigError, StoreError
+from devicelab.safe_text import masked
 
 BUSY_S = 30.0
 """How long a writer waits for another one before it gives up."""
@@ -51,7 +52,7 @@ def locate(url: str | Path | None) -> URL | Path:
 
 def describe(place: URL | Path) -> str:
     """The place for people, without a password."""
-    return place.render_as_string(hide_password=True) if isinstance(place, URL) else str(place)
+    return masked(place.render_as_string(hide_password=True)) if isinstance(place, URL) else str(place)
 
 
 def connect(place: URL | Path, *, create: bool) -> Engine:
@@ -174,7 +175,7 @@ def guarded(place: URL | Path) -> Iterator[None]:
 
 
 def _first_line(error: BaseException | None) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return masked((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 def _explain(error: BaseException | None, place: URL | Path) -> StoreError:

@@ -2,6 +2,7 @@
 
 from devicelab import registry
 from devicelab.errors import ConfigError, LabError
+from devicelab.safe_text import masked
 from devicelab.transports.base import Attached, Transport
 
 
@@ -20,7 +21,7 @@ def connect(address: str) -> Transport:
     schemes = registry.names("transports")
     if not colon or scheme not in schemes:
         known = ", ".join(f"{name}:…" for name in schemes)
-        raise ConfigError(f"not a device address: {address!r}", hint=f"an address begins with one of {known}")
+        raise ConfigError(f"not a device address: {masked(address)!r}", hint=f"an address begins with one of {known}")
     transport: Transport = registry.module("transports", scheme).connect(address)
     return transport
 

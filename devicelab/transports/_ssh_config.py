@@ -9,10 +9,11 @@ from typing import Any
 import paramiko
 
 from devicelab.errors import ConfigError
+from devicelab.safe_text import masked
 from devicelab.transports import _ssh_hosts as hosts
 
 _ADDRESS = re.compile(
-    r"(?:(?P<user>[^@\s]+)@)?(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^@:\s\[\]]+))(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:(?P<user>[^@:\s]+)@)?(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^@:\s\[\]]+))(?::(?P<port>[0-9]{1,5}))?"
 )
 
 
@@ -49,7 +50,9 @@ def resolve(text: str, device: str) -> Target:
     match = _ADDRESS.fullmatch(text)
     if match is None or not 0 < int(match["port"] or 22) < 65536:
         raise ConfigError(
-            f"not an ssh address: {text!r}", device=device, hint="write ssh:user@host or ssh:user@host:port"
+            f"not an ssh address: {masked(f'ssh:{text}')!r}",
+            device=masked(device),
+            hint="write ssh:user@host or ssh:user@host:port; there is no password in it, ssh uses keys",
         )
     written = match["six"] or match["host"]
     options = _options(written, device)

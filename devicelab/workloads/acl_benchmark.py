@@ -114,7 +114,11 @@ def _stamps(found: AclOutput) -> tuple[NDArray[np.int64], ...]:
     missing = [name for name in _STAMPS if name not in found.stamps]
     if missing:
         raise MeasurementError(f"the benchmark printed no [{missing[0]}] timestamps")
-    return tuple(_matrix(found.stamps[name], f"[{name}]") for name in _STAMPS)
+    matrices = tuple(_matrix(found.stamps[name], f"[{name}]") for name in _STAMPS)
+    if len({matrix.shape for matrix in matrices}) != 1:
+        counts = ", ".join(f"[{name}] {m.shape[0]} x {m.shape[1]}" for name, m in zip(_STAMPS, matrices, strict=True))
+        raise MeasurementError(f"the timestamps do not fit together (values x kernels): {counts}")
+    return matrices
 
 
 def _matrix(kernels: Mapping[int, Series], what: str) -> NDArray[np.int64]:

@@ -1,0 +1,31 @@
+"""Files that appear whole or not at all, also in folders that others may write to."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """An empty neighbour of ``path`` to be filled, which takes its place at the end; gone if anything fails.
+
+    It is made anew, whatever lies there is not followed: in a folder like ``/tmp`` its name may have been foreseen.
+
+    Raises:
+        OSError: it cannot be made, or not take the place.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    try:
+        descriptor = os.open(temporary, flags, 0o666)
+    except FileExistsError:  # left by a process of ours that was killed; somebody else's cannot be removed there
+        temporary.unlink()
+        descriptor = os.open(temporary, flags, 0o666)
+    os.close(descriptor)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
