@@ -63,11 +63,11 @@ question = "Does every run of a night come home?"
 repetitions = {repetitions}
 hold_s = 0.6
 settle_s = 0.1
+analyses = []
 [factors]
 load = ["none", "1000 5000 20"]
 [set]
 cpu = "min"
-placement = "one-per-core"
 """
 
 FARM = """\
