@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 
+import alembic.command
+
 from devicelab import load, pinning, report, runner, sweep
 from devicelab.errors import LabError
 from devicelab.facts import Device, open_device
@@ -24,7 +26,7 @@ from devicelab.transports._root import wrap as as_root
 from tests.sim_fixtures import tree_of
 
 # Imported so that forked commands find them.
-_WARM = (load, pinning, sweep, report)
+_WARM = (alembic.command, load, pinning, sweep, report)
 _FORK = multiprocessing.get_context("fork")
 Host = ForkProcess
 
@@ -55,6 +57,9 @@ class Commands:
         place: a folder for lab.toml, stores, experiments and what the commands say.
         environment: variables with which commands find the device (cache, adb server).
     """
+
+    ready: Callable[[], None] | None = None
+    """Called in every command's process first."""
 
     def __init__(self, name: str, entry: str, place: Path, environment: dict[str, str]) -> None:
         self.name = name
@@ -88,8 +93,9 @@ class Commands:
         warnings.resetwarnings()
         os.chdir(self._place)
         os.environ.update(self._environment)
-        if prepare is not None:
-            prepare()
+        for step in (self.ready, prepare):
+            if step is not None:
+                step()
         devicelab()
 
     def run(self, *words: str, board: bool = True) -> int:
