@@ -5,9 +5,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devicelab.cli._out import DryRunOption, JsonOption, StoreOption, duration, print_json, print_table, say
+from devicelab.cli._hosts import EngineOption, TlsCaOption, TlsCertOption, TlsKeyOption, farm_hosts
+from devicelab.cli._out import (
+    DryRunOption,
+    JsonOption,
+    StoreOption,
+    duration,
+    echo,
+    print_json,
+    print_table,
+    say,
+)
 
 if TYPE_CHECKING:
+    from devicelab.farm.engine import Hosts
     from devicelab.farm.nightly import Foretold, NightResult
 
 
@@ -19,6 +30,15 @@ def register(app: typer.Typer) -> None:
         farm: Annotated[Path, typer.Argument(help="The farm file: what runs where, for how long.")],
         dry_run: DryRunOption = False,
         resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished night.")] = False,
+        engine: EngineOption = None,
+        tls_ca: TlsCaOption = None,
+        tls_cert: TlsCertOption = None,
+        tls_key: TlsKeyOption = None,
+        junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML there.")] = None,
+        summary: Annotated[Path | None, typer.Option("--summary", help="Write a Markdown summary there.")] = None,
+        site: Annotated[
+            Path | None, typer.Option("--site", help="Bring the farm's pages in this folder up to date.")
+        ] = None,
         store: StoreOption = None,
         json_: JsonOption = False,
     ) -> None:
@@ -29,13 +49,16 @@ def register(app: typer.Typer) -> None:
         """
         from devicelab.cli._night import night_watcher
         from devicelab.farm import nightly as nights
+        from devicelab.farm.closing import Outputs
         from devicelab.store import Store
 
-        if dry_run:
-            _dry_run(farm, store, resume=resume, json_=json_)
-            return
-        with Store.open(store) as opened, night_watcher(quiet=json_) as watcher:
-            result = nights.nightly(farm, opened, watcher, resume=resume)
+        outputs = Outputs(junit, summary, site)
+        with farm_hosts(engine, (tls_ca, tls_cert, tls_key)) as hosts:
+            if dry_run:
+                _dry_run(farm, store, hosts, resume=resume, json_=json_)
+                return
+            with Store.open(store) as opened, night_watcher(quiet=json_) as watcher:
+                result = nights.nightly(farm, opened, watcher, resume=resume, hosts=hosts, outputs=outputs)
         if json_:
             print_json(nights.as_json(result))
         else:
@@ -43,7 +66,7 @@ def register(app: typer.Typer) -> None:
         raise typer.Exit(result.exit_code)
 
 
-def _dry_run(farm: Path, store: str | None, *, resume: bool, json_: bool) -> None:
+def _dry_run(farm: Path, store: str | None, hosts: "Hosts | None", *, resume: bool, json_: bool) -> None:
     from tempfile import TemporaryDirectory
 
     from devicelab.farm.nightly import foretell
@@ -55,7 +78,7 @@ def _dry_run(farm: Path, store: str | None, *, resume: bool, json_: bool) -> Non
         place = locate(store)
         missing = isinstance(place, Path) and not place.exists()
         with Store.open(Path(empty) / "none.sqlite" if missing else store) as opened:
-            foretold = foretell(farm, opened, resume=resume)
+            foretold = foretell(farm, opened, resume=resume, hosts=hosts)
             if json_:
                 print_json(_as_json(foretold))
             else:
@@ -99,16 +122,16 @@ def _show_schedule(foretold: "Foretold") -> None:
     ]
     print_table(("device", "from", "to", "takes", "known from", "priority", "task", "experiment"), rows)
     for task, reason in schedule.dropped:
-        typer.echo(f"will not be done: {task.task_id} {task.experiment} ({task.selector}): {reason}")
+        echo(f"will not be done: {task.task_id} {task.experiment} ({task.selector}): {reason}")
     for task in foretold.tasks:
         if task.status in {"skipped", "failed"}:
-            typer.echo(f"{task.status}: {task.task_id} {task.experiment} ({task.selector}): {task.reason}")
+            echo(f"{task.status}: {task.task_id} {task.experiment} ({task.selector}): {task.reason}")
     for device, reason in conductor.out.items():
-        typer.echo(f"gets no work: {device}: {reason}")
+        echo(f"gets no work: {device}: {reason}")
     limit = conductor.ends_unix_s
-    typer.echo(f"ends at about {clock_time(now + schedule.end_s)}, after {duration(schedule.end_s)}")
+    echo(f"ends at about {clock_time(now + schedule.end_s)}, after {duration(schedule.end_s)}")
     if limit is not None:
-        typer.echo(f"ends at {clock_time(limit)} at the latest")
+        echo(f"ends at {clock_time(limit)} at the latest")
 
 
 def _show(result: "NightResult") -> None:
@@ -118,18 +141,16 @@ def _show(result: "NightResult") -> None:
     ]
     print_table(("task", "experiment", "device", "status", "tries", "reason"), rows)
     for quarantine in result.quarantined:
-        typer.echo(f"in quarantine: {quarantine.device}: {quarantine.reason}")
-        typer.echo(f"  once it is mended: devicelab quarantine release {quarantine.device}")
+        echo(f"in quarantine: {quarantine.device}: {quarantine.reason}")
+        echo(f"  once it is mended: devicelab quarantine release {quarantine.device}")
     for device, reason in result.not_given_back.items():
         say(f"{device} was not seen again ({reason}); its agent restores it alone")
         say(f"  to look: devicelab restore --board {device}")
     for check in result.failed_checks:
-        typer.echo(f"check failed: {check}")
+        echo(f"check failed: {check}")
     changed = [v for v in result.verdicts if v.verdict in {"regression", "improvement"}]
     for verdict in changed:
         shift = f"{verdict.shift_pct:+.1f} %" if verdict.shift_pct is not None else ""
-        typer.echo(
-            f"{verdict.verdict}: {verdict.experiment} on {verdict.device}, {verdict.cell}: {verdict.metric} {shift}"
-        )
+        echo(f"{verdict.verdict}: {verdict.experiment} on {verdict.device}, {verdict.cell}: {verdict.metric} {shift}")
     done = sum(task.status == "complete" for task in result.tasks)
-    typer.echo(f"night {result.night}: {result.status}, {done} of {len(result.tasks)} tasks complete")
+    echo(f"night {result.night}: {result.status}, {done} of {len(result.tasks)} tasks complete")
