@@ -17,8 +17,16 @@ def register(app: typer.Typer) -> None:
     app.command("build", epilog="Example: devicelab build klo --abi arm64-v8a")(build)
 
 
+def _complete_program(incomplete: str) -> list[str]:
+    from devicelab.build import programs
+
+    return [name for name in programs() if name.startswith(incomplete)]
+
+
 def build(
-    program: Annotated[str | None, typer.Argument(help="A native program; all of them if left out.")] = None,
+    program: Annotated[
+        str | None, typer.Argument(help="A native program; all of them if left out.", autocompletion=_complete_program)
+    ] = None,
     abi: Annotated[
         str | None, typer.Option(help="Target: arm64-v8a, armeabi-v7a, x86_64, ... (default: this machine).")
     ] = None,

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devicelab.cli._out import JsonOption, StoreOption, print_json, print_table
+from devicelab.cli._out import JsonOption, StoreOption, echo, print_json, print_table
+from devicelab.cli.report import complete_campaign
 
 if TYPE_CHECKING:
     from devicelab.analyses.compare import Comparison, Shift
@@ -17,8 +18,17 @@ def register(app: typer.Typer) -> None:
 
     @app.command(epilog="Example: devicelab compare 20261122-1015 20261123-0210 --leg-a native --leg-b mps")
     def compare(
-        a: Annotated[str, typer.Argument(metavar="A", help="The baseline: a campaign's id or the beginning of it.")],
-        b: Annotated[str, typer.Argument(metavar="B", help="What is compared with it.")],
+        a: Annotated[
+            str,
+            typer.Argument(
+                metavar="A",
+                help="The baseline: a campaign's id or the beginning of it.",
+                autocompletion=complete_campaign,
+            ),
+        ],
+        b: Annotated[
+            str, typer.Argument(metavar="B", help="What is compared with it.", autocompletion=complete_campaign)
+        ],
         tolerance: Annotated[float, typer.Option(min=0, max=100, help="Percent that make no difference.")] = 5.0,
         leg_a: Annotated[str | None, typer.Option(help="Take this leg of A alone ...")] = None,
         leg_b: Annotated[str | None, typer.Option(help="... and compare it with this leg of B.")] = None,
@@ -28,8 +38,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Compare two campaigns: what moved, with intervals, and what became of each target.
 
-        What else is not the same (device, driver, binaries, settings) is named first. Exit code 7 if a target that A
-        kept is broken in B.
+        What else is not the same (device, driver, binaries, settings) is named first.
+
+        Exit code 7 if a target that A kept is broken in B.
         """
         from dataclasses import asdict
 
@@ -55,15 +66,15 @@ def register(app: typer.Typer) -> None:
 
 
 def _show(done: "Comparison") -> None:
-    typer.echo(f"A {done.a}, B {done.b}{' (simulated)' if done.simulated else ''}")
+    echo(f"A {done.a}, B {done.b}{' (simulated)' if done.simulated else ''}")
     if done.changes:
         rows = [(change.what, change.a or "–", change.b or "–") for change in done.changes]
         print_table(("not the same", "A", "B"), rows)
     else:
-        typer.echo("device, software, binaries and settings are the same")
+        echo("device, software, binaries and settings are the same")
     for side, only in (("A", done.only_a), ("B", done.only_b)):
         if only:
-            typer.echo(f"only in {side}: {'; '.join(only)}")
+            echo(f"only in {side}: {'; '.join(only)}")
     if done.targets:
         found = [(one.outcome, one.where, one.target, one.a, one.b) for one in done.targets]
         print_table(("outcome", "where", "target", "A", "B"), found)
@@ -73,9 +84,9 @@ def _show(done: "Comparison") -> None:
         lines = [(s.verdict, s.where, s.metric, f"{s.a:.4g}", f"{s.b:.4g} {_unit(s)}", _effect(s)) for s in shifts]
         print_table(("differs", "where", "figure", "A", "B", "B against A [95 % interval]"), lines[:_ROWS])
     if len(shifts) > _ROWS:
-        typer.echo(f"and {len(shifts) - _ROWS} more; --json prints all")
+        echo(f"and {len(shifts) - _ROWS} more; --json prints all")
     if not shifts:
-        typer.echo("the campaigns have no figure in common")
+        echo("the campaigns have no figure in common")
 
 
 def _unit(shift: "Shift") -> str:

@@ -1,11 +1,17 @@
 """``devicelab devices``, ``facts`` and ``capture``: what there is, and what it is."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from devicelab.cli._out import BoardOption, JsonOption, print_json, print_table, say
+from devicelab.cli._out import BoardOption, JsonOption, echo, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from devicelab.model.device import Facts
+
+_TELLING = ("ro.product.model", "ro.board.platform", "ro.soc.model", "ro.hardware")
+"""Properties that tell one kind of board from others."""
 
 
 def register(app: typer.Typer) -> None:
@@ -56,8 +62,8 @@ def register(app: typer.Typer) -> None:
             data["clusters"] = [cluster.model_dump(mode="json") for cluster in clusters]
             print_json(data)
             return
-        typer.echo(f"{found.name}: {found.board.title}{' (simulated)' if found.simulated else ''}")
-        typer.echo(f"{found.abi}, kernel {found.kernel}, root: {found.root}, directory {found.dir}")
+        echo(f"{found.name}: {found.board.title}{' (simulated)' if found.simulated else ''}")
+        echo(f"{found.abi}, kernel {found.kernel}, root: {found.root}, directory {found.dir}")
         rows = []
         for cluster in clusters:
             policy = f"/sys/devices/system/cpu/cpufreq/policy{cluster.cpus[0]}"
@@ -67,7 +73,8 @@ def register(app: typer.Typer) -> None:
             governor = found.tree.text(f"{policy}/scaling_governor")
             rows.append((cluster.name, ",".join(map(str, cluster.cpus)), span, now, governor))
         print_table(("cluster", "CPUs", "frequencies", "now kHz", "governor"), rows)
-        typer.echo(f"{len(found.tree)} nodes read; --json prints them all")
+        _show_more(found)
+        echo(f"{len(found.tree)} nodes read; --json prints them all")
 
     @app.command(epilog="Example: devicelab capture --board X --to new-phone.tar.gz")
     def capture(
@@ -88,7 +95,27 @@ def register(app: typer.Typer) -> None:
             print_json({"capture": str(to), "device": device.facts.name, "nodes": len(device.facts.tree)})
         else:
             say(f"{len(device.facts.tree)} nodes of {device.facts.name}")
-            typer.echo(str(to))
+            echo(str(to))
+
+
+def _show_more(found: "Facts") -> None:
+    """Every knob there is, thermal zones, and what tells this board from others: what a board's file is made of."""
+    from devicelab import evidence, knobs
+
+    families = {word: knobs.families(word, found) for word in knobs.words()}
+    words = (f"{word} ({names[0]})" if word == "gpu" else word for word, names in families.items() if names)
+    echo(f"can be set: {', '.join(words)}")
+    silicon = set(evidence.thermal_zones(found).values())
+    types = [found.tree.text(path) or "?" for path in found.tree.glob("/sys/class/thermal/thermal_zone*/type")]
+    zones = ", ".join(dict.fromkeys(f"{kind}*" if kind in silicon else kind for kind in types))
+    echo(f"thermal zones (* stands for the silicon): {zones or 'none'}")
+    services = sorted(name.removeprefix("init.svc.") for name in found.props if name.startswith("init.svc."))
+    restless = [name for name in services if any(word in name for word in ("thermal", "perf", "power"))]
+    if restless:
+        echo(f"services named after thermal, perf or power: {', '.join(restless)}")
+    telling = ", ".join(f'{name} = "{found.props[name]}"' for name in _TELLING if found.props.get(name))
+    if telling:
+        echo(f"recognised by: {telling}")
 
 
 def _health(row: dict[str, Any]) -> str:

@@ -5,10 +5,29 @@ from typing import Annotated
 
 import typer
 
-from devicelab.cli._out import JsonOption, StoreOption, print_json
+from devicelab.cli._out import JsonOption, StoreOption, echo, print_json
+
+
+def complete_campaign(incomplete: str) -> list[str]:
+    """Ids of the campaigns in the usual database, for the shell."""
+    from devicelab.errors import LabError
+    from devicelab.store import Store
+
+    try:
+        with Store.open(None, create=False) as opened:
+            ids = [info.campaign for info in opened.campaigns(limit=100)]
+    except LabError:
+        return []
+    return [one for one in ids if one.startswith(incomplete)]
+
 
 CampaignArgument = Annotated[
-    str | None, typer.Argument(metavar="[CAMPAIGN]", help="Its id or the beginning of it; the latest if left out.")
+    str | None,
+    typer.Argument(
+        metavar="[CAMPAIGN]",
+        help="Its id or the beginning of it; the latest if left out.",
+        autocompletion=complete_campaign,
+    ),
 ]
 
 
@@ -18,7 +37,10 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog="Example: devicelab report 20261122-1015 --to klo.html --open")
     def report(
         campaign: CampaignArgument = None,
-        to: Annotated[Path | None, typer.Option(help="Where the page goes.", dir_okay=False)] = None,
+        to: Annotated[
+            Path | None,
+            typer.Option(help="Where the page goes; devicelab-report/CAMPAIGN.html if left out.", dir_okay=False),
+        ] = None,
         junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML there.", dir_okay=False)] = None,
         markdown: Annotated[Path | None, typer.Option(help="Also write a summary there.", dir_okay=False)] = None,
         open_: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
@@ -52,6 +74,6 @@ def register(app: typer.Typer) -> None:
                 }
             )
         else:
-            typer.echo(f"report: {page}")
+            echo(f"report: {page}")
         if open_:
             typer.launch(page.as_uri())

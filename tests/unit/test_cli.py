@@ -1,23 +1,54 @@
 """The command line is a skin: documented, quick to start, and without tracebacks."""
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from devicelab import cli
-from devicelab.cli import _reference
+from devicelab import cli, runner
+from devicelab.cli import _out, _reference, devices
+from devicelab.facts import Device
 from devicelab.registry import data_dir
 
 ROOT = data_dir("native").parent
 
 
-def devicelab(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-c", "from devicelab.cli import main; main()", *words]
-    return subprocess.run(argv, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def devicelab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
+    """Runs a command in this process, in an empty directory, as the shell would: 80 columns, no colour."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run(*words: str, **variables: str) -> Said:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["devicelab", *words])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return run
 
 
 def test_the_command_reference_is_up_to_date() -> None:
@@ -49,19 +80,46 @@ def test_help_imports_nothing_heavy() -> None:
     ],
 )
 def test_a_mistake_gets_a_sentence_and_an_exit_code(
-    tmp_path: Path, words: tuple[str, ...], code: int, message: str
+    tmp_path: Path, devicelab: Callable[..., Said], words: tuple[str, ...], code: int, message: str
 ) -> None:
-    done = devicelab(*words, cwd=tmp_path)
-    assert done.returncode == code, done.stderr
-    assert message in done.stderr
+    said = devicelab(*words, DEVICELAB_LAB=str(out_of_reach(tmp_path)))
+    assert said.code == code, said.err
+    assert message in said.err
+
+
+def out_of_reach(folder: Path) -> Path:
+    """A lab in which this computer cannot be opened: a mistake is told without asking a device."""
+    (folder / "taken").write_text("no directory\n")
+    lab = folder / "lab.toml"
+    lab.write_text(f'[devices.local]\naddress = "local:"\ndir = "{folder / "taken"}"\n')
+    return lab
+
+
+def test_a_device_that_cannot_be_opened_is_named(tmp_path: Path, devicelab: Callable[..., Said]) -> None:
+    said = devicelab("facts", "--board", "local", DEVICELAB_LAB=str(out_of_reach(tmp_path)))
+    assert said.code in {3, 4}
+    assert "error: local:" in said.err
+
+
+def test_an_error_at_the_command_line_is_a_sentence_in_a_real_process(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", "from devicelab.cli import main; main()", "sweep", "nosuch"]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
+    assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 
+def test_help_shows_daily_commands_first_and_flags_without_a_type(devicelab: Callable[..., Said]) -> None:
+    shown = devicelab("--help").out
+    daily, further = shown.split("Further commands")
+    for name in ("devices", "doctor", "load", "sweep", "report"):
+        assert f"│ {name} " in daily
+    assert "│ capture " in further
+    assert "<bool>" not in shown
+    assert "<bool>" not in devicelab("sweep", "--help").out
+    assert max(map(len, shown.splitlines())) <= 80
+
+
 def test_every_command_has_help_and_an_example() -> None:
-    import typer.main
-
-    command = typer.main.get_command(cli.app)
-
     def walk(found: object, name: str) -> None:
         children = getattr(found, "commands", None)
         if children:
@@ -71,16 +129,42 @@ def test_every_command_has_help_and_an_example() -> None:
             assert getattr(found, "help", None), f"{name} has no help"
             assert "Example: devicelab" in (getattr(found, "epilog", None) or ""), f"{name} has no example"
 
-    walk(command, "devicelab")
+    walk(cli.command(), "devicelab")
 
 
-def test_shell_completion_offers_the_commands() -> None:
-    environment = {
-        **os.environ,
-        "_DEVICELAB_COMPLETE": "complete_bash",
-        "COMP_WORDS": "devicelab swe",
-        "COMP_CWORD": "1",
-    }
-    argv = [str(Path(sys.executable).with_name("devicelab"))]
-    done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=60, check=False)
-    assert "sweep" in done.stdout
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("devicelab swe", "sweep"),
+        ("devicelab sweep qui", "quick"),
+        ("devicelab pin --board note10-", "note10-sd855"),
+        ("devicelab build kl", "klo"),
+        ("devicelab sim fault note10 the", "thermal"),
+    ],
+)
+def test_shell_completion_offers_what_fits(devicelab: Callable[..., Said], typed: str, offered: str) -> None:
+    count = str(len(typed.split()) - 1)
+    said = devicelab(_DEVICELAB_COMPLETE="complete_bash", COMP_WORDS=typed, COMP_CWORD=count)
+    assert offered in said.out.split()
+
+
+def test_a_table_keeps_what_is_copied_in_one_piece_at_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    row = ("20261122-055411-d239b7", "a device with a long name (simulated)", "an experiment", "18/18", 0, "complete")
+    _out.print_table(("campaign", "device", "experiment", "runs", "invalid", "status"), [row], whole=("campaign",))
+    shown = capsys.readouterr().out
+    assert "20261122-055411-d239b7" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_pin_in_force_and_things_to_restore_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    undo: dict[str, list[str]] = {"pending": ["a = 1"], "active": [], "kept": ["b = 2"], "stale": []}
+    answer = {"lease": None, "agent": {"alive": False, "state": "ended", "plan_id": "x-pin"}, "undo": undo}
+    monkeypatch.setattr(runner, "ask", lambda *_words: (0, answer, ""))
+    monkeypatch.setattr(runner, "state_dir", lambda _device: "/state")
+    found = runner.status(cast("Device", None))
+    assert (found.pending, found.kept) == (("a = 1",), ("b = 2",))
+    assert devices._health({"state": "device", "to_restore": [1]}) == "1 things to restore"
+    assert devices._health({"state": "device", "pinned": [1], "usable": True}) == "pinned"

@@ -77,11 +77,12 @@ def test_hostile_names_stay_inside_the_folder(lab: Path) -> None:
 def test_lists_and_shows_for_people_and_machines(lab: Path) -> None:
     campaign = campaign_in(lab)
     assert campaign in run("store", "list")
+    assert campaign in run("store", "list", "--board", "note10")
     assert "phone-1" in run("store", "show")
-    assert [info["campaign"] for info in json.loads(run("store", "list", "--json"))] == [campaign]
+    assert [info["campaign"] for info in json.loads(run("store", "list", "--json"))["campaigns"]] == [campaign]
     shown = json.loads(run("store", "show", "--json"))
     assert (shown["status"], len(shown["cells"])) == ("complete", 6)
-    assert run("store", "list", "--board", "nobody", "--json").strip() == "[]"
+    assert json.loads(run("store", "list", "--board", "nobody", "--json")) == {"campaigns": []}
 
 
 def test_a_sound_store_passes_its_check_and_a_damaged_one_does_not(lab: Path) -> None:
