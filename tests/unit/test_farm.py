@@ -2,21 +2,28 @@
 
 import datetime as dt
 import itertools
+import json
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from devicelab.errors import ConfigError, LabError
-from devicelab.farm import clock, closing, estimate, health, job, schedule, selectors
+from devicelab.cli import app
+from devicelab.errors import ConfigError, DeviceBusyError, LabError
+from devicelab.farm import clock, closing, estimate, health, job, nightly, schedule, selectors
+from devicelab.farm import night as conducting
 from devicelab.farm.night import SEVERITY, worst
+from devicelab.farm.nightly import NightResult
 from devicelab.farm.selectors import Known
 from devicelab.farm.task import campaign_id
 from devicelab.lab import DeviceEntry
 from devicelab.model.campaign import CampaignInfo
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import CellVerdict, Farm, Health, HealthRules, Task
+from devicelab.store import Store
 
 EVERY = Experiment(name="every", question="?", factors={"load": ("none",)}, repetitions=4, hold_s=10, settle_s=1)
 
@@ -302,3 +309,131 @@ def test_suspicious_cells_are_measured_once_more_where_they_were() -> None:
     assert (again.task_id, again.device, again.confirms, again.cells) == ("1.1c", "a", "1.1", ("x", "y"))
     assert not schedule.movable(again)
     assert closing.confirmations([*done, again], verdicts) == ()
+
+
+def command(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, [*words])
+    if isinstance(done.exception, LabError):
+        return done.exception.exit_code, str(done.exception)
+    return done.exit_code, done.output
+
+
+def test_a_device_is_taken_out_by_hand_and_given_work_again(tmp_path: Path) -> None:
+    store = ("--store", str(tmp_path / "s.sqlite"))
+    assert command("quarantine", "add", "a", "--reason", "screen broken", *store)[0] == 0
+    code, text = command("quarantine", "list", "--json", *store)
+    assert (code, [one["device"] for one in json.loads(text)["quarantines"]]) == (0, ["a"])
+    assert command("quarantine", "release", "a", "--note", "new screen", *store)[0] == 0
+    assert json.loads(command("quarantine", "list", "--json", *store)[1])["quarantines"] == []
+    code, text = command("quarantine", "list", "--all", *store)
+    assert "screen broken" in text
+    assert "new screen" in text
+    code, text = command("quarantine", "release", "a", *store)
+    assert code == 2
+    assert "is in no quarantine" in text
+
+
+def test_what_was_seen_before_a_quarantine_was_released_does_not_bind_any_more(tmp_path: Path) -> None:
+    wanted = HealthRules()
+    with Store.open(tmp_path / "s.sqlite") as store:
+        store.add_health(seen(clock_tables="x"))
+        assert health.rules_for(store, "a", wanted).last is not None
+        store.quarantine("a", "clock tables changed")
+        store.release("a", "another kernel, on purpose")
+        assert health.rules_for(store, "a", wanted).last is None
+
+
+class Pretending:
+    """Hosts whose devices do what a table says: statuses of the tasks in order; no device is touched."""
+
+    def __init__(self, store: Store, fates: dict[str, list[str]]) -> None:
+        self.store, self.fates, self.done = store, fates, []  # type: ignore[var-annotated]
+
+    def known_devices(self, *_: object) -> dict[str, Known]:
+        return POOL
+
+    def engine(self, _: Farm, night: str, *_more: object) -> "Pretending":
+        self.night = night
+        return self
+
+    def submit(self, task: Task, entry: DeviceEntry, *_: object) -> Future[Task]:
+        fate = self.fates.get(entry.name, [])
+        status = fate.pop(0) if fate else "complete"
+        out = task.model_copy(update={"device": entry.name, "status": status, "attempts": task.attempts + 1})
+        if status == "ill":
+            self.store.quarantine(entry.name, "no battery", self.night)
+            moves = schedule.movable(task)
+            update = {"status": "waiting" if moves else "failed", "device": None if moves else entry.name}
+            out = out.model_copy(update={**update, "reason": "no battery", "exit_code": 0 if moves else 4})
+        self.store.put_tasks(self.night, [out])
+        self.done.append((task.task_id, entry.name))
+        future: Future[Task] = Future()
+        future.set_result(out)
+        return future
+
+    def give_back(self, *_: object) -> str:
+        return ""
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def conducted(tmp_path: Path, text: str, fates: dict[str, list[str]]) -> tuple[NightResult, list[tuple[str, str]]]:
+    path = written(tmp_path, text)
+    with Store.open(tmp_path / "s.sqlite") as store:
+        hosts = Pretending(store, fates)
+        result = nightly.nightly(path, store, conducting.SILENT, hosts=hosts)
+        assert store.nights()[0].exit_code == result.exit_code
+    return result, hosts.done
+
+
+ANY = JOB.replace("tag=phone", "any 1 of tag=old")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEVICELAB_CACHE", str(tmp_path / "cache"))
+
+
+def test_work_of_an_ill_device_goes_to_an_equal_one_and_its_own_is_skipped(tmp_path: Path) -> None:
+    text = ANY + JOB.replace("tag=phone", "b") + JOB.replace("tag=phone", "a")
+    result, done = conducted(tmp_path, "attempts = 1\n" + text, {"c": ["ill"], "b": ["complete", "ill"]})
+    assert {task.task_id: (task.status, task.device) for task in result.tasks} == {
+        "1.1": ("skipped", None),
+        "2.1": ("complete", "b"),
+        "3.1": ("complete", "a"),
+    }
+    assert ("1.1", "c") in done
+    assert ("1.1", "b") in done
+    assert [one.device for one in result.quarantined] == ["b", "c"]
+    assert "no device that fits 'any 1 of tag=old' is left; no battery" in result.tasks[0].reason
+    assert (result.status, result.exit_code) == ("complete", 3)
+
+
+def test_a_quarantine_of_an_earlier_night_is_said_and_is_no_failure(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s.sqlite") as store:
+        store.quarantine("a", "screen broken")
+    result, done = conducted(tmp_path, JOB, {})
+    assert done == [("1.2", "b")]
+    assert [(task.status, task.reason) for task in result.tasks] == [
+        ("skipped", "a: in quarantine: screen broken"),
+        ("complete", ""),
+    ]
+    assert result.exit_code == 0
+
+
+def test_a_night_in_which_nothing_was_measured_failed(tmp_path: Path) -> None:
+    result, done = conducted(tmp_path, f"budget_s = 1\n{JOB}", {})
+    assert done == []
+    assert {task.status for task in result.tasks} == {"skipped"}
+    assert (result.status, result.exit_code) == ("failed", 6)
+
+
+def test_a_second_conductor_of_a_farm_is_kept_out() -> None:
+    with conducting.alone("farm"), pytest.raises(DeviceBusyError, match="going on"), conducting.alone("farm"):
+        pass
+    with conducting.alone("farm"):
+        pass
