@@ -298,12 +298,20 @@ def farm() -> str:
     )
 
 
+def database() -> str:
+    """``docs/reference/database.md``."""
+    from devicelab.cli import _database
+
+    return _database.page(_HEAD)
+
+
 PAGES = {
     "experiments.md": experiments,
     "lab.md": lab,
     "boards.md": boards,
     "exit-codes.md": exit_codes,
     "farm.md": farm,
+    "database.md": database,
 }
 
 
