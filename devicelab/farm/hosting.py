@@ -92,9 +92,10 @@ class Host:
             return event
 
     def go_on(self, night: str) -> None:
-        """The night begins, maybe again."""
+        """The night begins, maybe again. A task that a dead conductor left at work keeps the event it knows."""
         with self._lock:
-            self._stops[night] = threading.Event()
+            if night in self._stops and self._stops[night].is_set():
+                self._stops[night] = threading.Event()
 
     def end(self) -> None:
         """All tasks end early, and those that come are not begun: this worker goes away."""
