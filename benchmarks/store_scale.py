@@ -22,6 +22,7 @@ from sqlalchemy import insert, select
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from devicelab.analyses.compare import compare
 from devicelab.report import build_report
 from devicelab.store import Store, schema
 from devicelab.store.records import run_rows
@@ -142,7 +143,7 @@ def fsyncs(folder: Path) -> float:
 
 def measure(store: Store, folder: Path) -> dict[str, float]:
     """Wall times of what people and sweeps do, in seconds."""
-    latest = store.campaigns(limit=1, experiment="experiment-0")[0].campaign
+    latest, other = (info.campaign for info in store.campaigns(limit=2, experiment="experiment-0"))
     times = {
         "list 20 campaigns": seconds(lambda: store.campaigns(limit=20)),
         "unfinished of a device": seconds(lambda: store.unfinished(device="phone-3")),
@@ -151,6 +152,8 @@ def measure(store: Store, folder: Path) -> dict[str, float]:
         "frames of a campaign": seconds(lambda: (store.results(latest).runs(), store.results(latest).metrics())),
         "samples of a campaign": seconds(lambda: store.results(latest).samples("kernels")),
         "report of a campaign": seconds(lambda: build_report(store, latest, folder / "page.html"), 3),
+        "compare two campaigns": seconds(lambda: compare(store.results(latest), store.results(other)), 3),
+        "export a campaign": seconds(lambda: store.export(latest, folder / "export", "csv"), 3),
         "history of a figure": seconds(lambda: store.history("experiment-0", "total_ns", device="phone-0"), 3),
         "commit a run": commits(store),
     }
@@ -162,7 +165,7 @@ def main() -> None:
     """Fill two stores, measure both, print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1_000_000)
-    parser.add_argument("--keep", type=Path, help="keep the large store here")
+    parser.add_argument("--keep", type=Path, help="keep the large store here; one that is there is not filled again")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -171,9 +174,11 @@ def main() -> None:
             (10 * PER_CAMPAIGN, folder / "small.sqlite"),
             (chosen.runs, chosen.keep or folder / "large.sqlite"),
         ):
+            there = path.is_file()
             with Store.open(path) as store:
                 start = time.perf_counter()
-                fill(store, runs)
+                if not there:
+                    fill(store, runs)
                 spent = time.perf_counter() - start
                 print(f"{runs} runs, {store._bytes() / 2**30:.2f} GiB, filled in {spent:.0f} s", flush=True)  # noqa: SLF001
                 results.append(measure(store, folder))

@@ -1,0 +1,275 @@
+"""The benchmarks as rows of one table: how each is run, which of its figures count, and how they are read."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+DEVLIB = "DEVICELAB_DEVLIB"
+"""Environment variable: the Python of an environment with devlib, which is no dependency."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table; ``peer`` and ``ratio`` are empty where there is nothing to divide by."""
+
+    what: str
+    ours: str
+    peer: str = ""
+    ratio: str = ""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One script.
+
+    Attributes:
+        name: of the script, without ``.py``.
+        title: what it is about.
+        quick: arguments of the short form.
+        full: arguments of the whole form.
+        read: figures out of what it printed.
+        peer: what it is compared with.
+        how: how to read it.
+        missing: why it cannot run here, or nothing.
+        quiet: the figures mean something only on a machine with nothing else to do.
+    """
+
+    name: str
+    title: str
+    quick: tuple[str, ...]
+    full: tuple[str, ...]
+    read: Callable[[str], list[Figure]]
+    peer: str
+    how: str
+    missing: Callable[[], str] = lambda: ""
+    quiet: bool = False
+
+
+def columns(label: str, what: str, unit: str = "") -> Callable[[str], list[Figure]]:
+    """A line "LABEL ours peer [ratio]"."""
+
+    def read(text: str) -> list[Figure]:
+        found = re.search(
+            rf"^{re.escape(label)}\s+([\d.]+)(?: ms)?\s+([\d.]+)(?: ms)?(?:\s+([\d.]+))?\s*$", text, re.MULTILINE
+        )
+        return [Figure(what, found[1] + unit, found[2] + unit, found[3] or "")] if found else []
+
+    return read
+
+
+def every(*readers: Callable[[str], list[Figure]]) -> Callable[[str], list[Figure]]:
+    """The figures of several readers."""
+    return lambda text: [figure for reader in readers for figure in reader(text)]
+
+
+def _startup(text: str) -> list[Figure]:
+    found = re.findall(r"^(smallest Typer program|devicelab --help)\s+(\d+)\s+([\d.]+)$", text, re.MULTILINE)
+    if len(found) != 2:
+        return []
+    return [Figure("`devicelab --help`, CPU time", f"{found[1][1]} ms", f"{found[0][1]} ms", found[1][2])]
+
+
+def _load(text: str) -> list[Figure]:
+    rows = re.findall(
+        r"^\s+([\d.]+)\s+[\d.-]+\s+([\d.]+|nan)\s+[\d.-]+\s+([\d.]+|nan)\s+([\d.]+|nan)", text, re.MULTILINE
+    )
+    return [
+        Figure(f"{wanted} % wanted: off by", f"{ours} points", f"{peer} points", ratio)
+        for wanted, ours, peer, ratio in rows
+    ]
+
+
+def _dispatch(text: str) -> list[Figure]:
+    late = json.loads(text)["lateness"]
+    limit = late["bare sleep and spin"]["p99_us"]
+    return [
+        Figure(f"`{name}`, P99 of lateness", f"{us:.0f} µs", f"{limit:.0f} µs", f"{us / limit:.2f}")
+        for name in ("cpu_tenant", "torch_tenant")
+        for us in [late[name]["p99_us"]]
+    ]
+
+
+def _report(text: str) -> list[Figure]:
+    done = re.search(r"^analysis \+ page\s+([\d.]+) s\s+goal 10 s, ([\d.]+) times reading", text, re.MULTILINE)
+    read = re.search(r"^read only\s+([\d.]+) s", text, re.MULTILINE)
+    peak = re.search(r"^peak memory\s+(\d+) MiB", text, re.MULTILINE)
+    if not (done and read and peak):
+        return []
+    return [
+        Figure("samples to findings and page", f"{done[1]} s", f"{read[1]} s", done[2]),
+        Figure("peak memory", f"{peak[1]} MiB", "1024 MiB (goal)", f"{int(peak[1]) / 1024:.2f}"),
+    ]
+
+
+def _store(text: str) -> list[Figure]:
+    found = re.findall(r"^([a-z][\w :]*?)\s+([\d.]+) ms\s+([\d.]+) ms\s+([\d.]+)$", text, re.MULTILINE)
+    kept = (
+        "list 20 campaigns",
+        "report of a campaign",
+        "compare two campaigns",
+        "export a campaign",
+        "history of a figure",
+    )
+    rows = [Figure(what, f"{large} ms", f"{small} ms", ratio) for what, small, large, ratio in found if what in kept]
+    times = {what: float(large) for what, _, large, _ in found}
+    if "commit a run" in times and times.get("fsync of as many bytes"):
+        commit, limit = times["commit a run"], times["fsync of as many bytes"]
+        rows.append(
+            Figure(
+                "commit a run, to an fsync of as many bytes",
+                f"{commit:.2f} ms",
+                f"{limit:.2f} ms",
+                f"{commit / limit:.1f}",
+            )
+        )
+    return rows
+
+
+def _makespan(text: str) -> list[Figure]:
+    boards = re.search(r"^(\d+) boards", text, re.MULTILINE)
+    found = re.search(r"^ideal ([\d.]+) s, makespan ([\d.]+) s: ([\d.]+)", text, re.MULTILINE)
+    if not (boards and found):
+        return []
+    return [Figure(f"a night on {boards[1]} boards", f"{found[2]} s", f"{found[1]} s", found[3])]
+
+
+def _nights(text: str) -> list[Figure]:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    head = next((row for row in rows if row[:2] == ["noise", "rule"]), None)
+    if head is None:
+        return []
+    by_noise: dict[str, list[list[str]]] = {}
+    for row in rows[rows.index(head) + 2 :]:
+        if len(row) == len(head) and row[0] != "noise":
+            by_noise.setdefault(row[0], []).append(row)
+    return [
+        Figure(f"{noise}: false alarms a cell-night, {mine[1]} beside {other[1]}", mine[-1], other[-1])
+        for noise, (mine, *others) in by_noise.items()
+        for other in others[-1:]
+    ]
+
+
+def _devlib() -> str:
+    python = os.environ.get(DEVLIB)
+    return "" if python and shutil.which(python) else f"{DEVLIB} names no Python with devlib==1.3.4"
+
+
+def _stress() -> str:
+    return "" if shutil.which("stress-ng") else "stress-ng is not installed"
+
+
+_DEVLIB_ARGUMENT = ("--devlib", f"${DEVLIB}")
+
+BENCHMARKS = (
+    Benchmark(
+        "startup",
+        "Start of the command line",
+        ("--rounds", "5"),
+        (),
+        _startup,
+        "the smallest Typer program",
+        "CPU time, so other work matters little; at most 1.5 is the goal",
+    ),
+    Benchmark(
+        "pinning",
+        "Pinning every CPU policy, proven",
+        ("--rounds", "2"),
+        (),
+        every(
+            columns("streams", "adb streams"),
+            columns("seconds", "on a virtual board", " s"),
+            columns("with 100 ms a stream", "with 100 ms for each stream, as on a phone", " s"),
+        ),
+        "one adb call for each read and write (devlib's way), connected already",
+        "below 1: devicelab needs less; its streams do not grow with the nodes",
+    ),
+    Benchmark(
+        "orchestration",
+        "Cost of orchestration",
+        (*_DEVLIB_ARGUMENT, "--runs", "3", "--seconds", "2"),
+        _DEVLIB_ARGUMENT,
+        every(
+            columns("streams, whole job", "adb streams of a job"),
+            columns("streams opened in the runs", "streams opened in the runs"),
+            columns("a run beyond its programmed time, %", "a run beyond its programmed time", " %"),
+        ),
+        "devlib 1.3.4 doing the same job",
+        "a tenth of devlib's streams, none in the runs and 2 % beyond the programmed time are the goals",
+        _devlib,
+        quiet=True,
+    ),
+    Benchmark(
+        "load_accuracy",
+        "Accuracy of CPU load",
+        ("--tries", "1", "--seconds", "3", "--utils", "25,70", "--patience", "60"),
+        (),
+        _load,
+        "stress-ng `--cpu-load`",
+        "points between wanted and measured use, 1 is the goal; below 1 in the ratio devicelab is nearer",
+        _stress,
+        quiet=True,
+    ),
+    Benchmark(
+        "dispatch_lateness",
+        "Lateness of open-loop requests",
+        ("--json", "--seconds", "2", "--rounds", "1"),
+        ("--json",),
+        _dispatch,
+        "a bare loop that sleeps and spins on the same core",
+        "200 µs on an idle core, or 1.5 times the bare loop, is the goal",
+        quiet=True,
+    ),
+    Benchmark(
+        "analysis_speed",
+        "Speed of the launch model",
+        ("--rounds", "1"),
+        (),
+        every(
+            columns("curve", "makespan of every constant K (peer: plain Python)", " ms"),
+            columns("schedule", "best schedule (peer: plain Python)", " ms"),
+            columns("fit", "fit of costs (peer: SciPy)", " ms"),
+        ),
+        "the same formulas in plain Python, and `scipy.optimize.least_squares`",
+        "CPU time, results compared; here the ratio is the peer's by ours: above 1 we are faster",
+    ),
+    Benchmark(
+        "report_scale",
+        "Speed of reports",
+        ("--samples", "200000"),
+        (),
+        _report,
+        "reading the same samples from the store",
+        "one million samples: 10 s and 1 GB are the goals",
+    ),
+    Benchmark(
+        "store_scale",
+        "Store with a million runs",
+        ("--runs", "25000"),
+        (),
+        _store,
+        "a store of 2500 runs",
+        "a ratio near 1: size does not matter; history grows with itself; commit is compared with the disk",
+    ),
+    Benchmark(
+        "farm_makespan",
+        "Makespan of a night",
+        ("--boards", "3", "--runs", "3", "--seconds", "2"),
+        (),
+        _makespan,
+        "settle and hold times of the busiest board",
+        "1.10 is the goal with 50 boards",
+        quiet=True,
+    ),
+    Benchmark(
+        "nights_accuracy",
+        "Judging nights",
+        ("--nights", "60", "--cells", "20", "--seeds", "1", "--skip-store"),
+        (),
+        _nights,
+        "simple rules on the same histories",
+        "simulated histories with known truth; see the results on nights",
+    ),
+)
