@@ -324,7 +324,8 @@ class _Conductor:
             )
         for plan_id in runner.plans_there(self.device, self.campaign):
             self.current = self.plans[0].model_copy(update={"plan_id": plan_id, "runs": tuple(self.runs.values())})
-            with contextlib.suppress(runner.AgentLostError):
+            # How that plan ended is history: what is wrong with the device by now shows when it is made ready.
+            with contextlib.suppress(runner.AgentLostError, ConfigError, DeviceBusyError, RestoreError):
                 self._attend(self.current)
             runner.clean(self.device, self.current)
         self._plan_again()

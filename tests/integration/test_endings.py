@@ -4,12 +4,15 @@ A short selection by default; ``DEVICELAB_ENDINGS=100`` does as many random tria
 """
 
 import contextlib
+import json
 import os
 import signal
 from pathlib import Path
 
 import pytest
 
+from devicelab.model.journal import seal_line
+from devicelab.store import Store
 from tests.benches import Bench, Commands, Host, finished, left_behind, stored, wait_for
 from tests.integration import endings
 from tests.integration.endings import Trial, draw, perform
@@ -49,6 +52,48 @@ def test_a_sweep_whose_host_was_killed_is_finished_by_resume_on_this_machine(tmp
     _resumed(Commands("here", f'address = "local:"\ndir = "{there}"', tmp_path, {}), tmp_path)
     assert not list((there / "plans").iterdir())
     assert (there / "state" / "undo.jsonl").read_bytes() == b""
+
+
+def test_after_the_agent_was_killed_no_plan_is_left_on_the_device(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    commands = Commands("here", f'address = "local:"\ndir = "{there}"', tmp_path, {})
+    experiment, store = tmp_path / "lost.toml", tmp_path / "lost.sqlite"
+    experiment.write_text('question = "Who cleans up?"\nrepetitions = 6\nhold_s = 0.5\n', encoding="utf-8")
+    host = commands.start("sweep", str(experiment), "--store", str(store), "--report", str(tmp_path / "report.html"))
+    assert wait_for(lambda: _runs(store) >= 1 or not host.is_alive())
+    os.kill(json.loads((there / "state" / "agent.json").read_text())["pid"], signal.SIGKILL)
+    assert finished(host) == 0, commands.said()
+    runs, planned = stored(store)
+    assert (len(runs), len(set(runs)), planned) == (6, 6, 6)
+    assert not list((there / "plans").iterdir())
+
+
+def test_plans_that_failed_long_ago_do_not_keep_a_sweep_from_going_on(tmp_path: Path) -> None:
+    there, store = tmp_path / "there", tmp_path / "old.sqlite"
+    commands = Commands("here", f'address = "local:"\ndir = "{there}"', tmp_path, {})
+    experiment = tmp_path / "old.toml"
+    experiment.write_text('question = "Is it over?"\nrepetitions = 3\nhold_s = 0.5\n', encoding="utf-8")
+    words = ("sweep", str(experiment), "--store", str(store), "--report", str(tmp_path / "report.html"))
+    host = commands.start(*words)
+    assert wait_for(lambda: _runs(store) >= 1 or not host.is_alive())
+    os.kill(host.pid or 0, signal.SIGINT)
+    assert finished(host) == 130, commands.said()
+    with Store.open(store) as opened:
+        (campaign,) = opened.campaigns()
+    # One found the device busy, one could not restore it; both were mended by hand since.
+    for name, file, text in (("0a", "agent.log", b"agent: busy: somebody\n"), ("0b", "journal.jsonl", _unrestored())):
+        folder = there / "plans" / f"{campaign.campaign}-{name}"
+        folder.mkdir()
+        (folder / file).write_bytes(text)
+    assert commands.run(*words, "--resume") == 0, commands.said()
+    runs, planned = stored(store)
+    assert (len(runs), len(set(runs)), planned) == (3, 3, 3)
+    assert not list((there / "plans").iterdir())
+
+
+def _unrestored() -> bytes:
+    flag = {"code": "restore-failed", "detail": "/sys/a: it does not show its old value"}
+    return seal_line({"event": "plan-end", "reason": "failure", "t_ns": 1, "runs_done": 0, "flags": [flag]})
 
 
 def test_restore_by_force_ends_an_agent_whose_host_is_gone(virtual_board: StartBoard, tmp_path: Path) -> None:
