@@ -206,6 +206,8 @@ def _publish(result: NightResult, conductor: Conductor, outputs: Outputs, watche
     try:
         if not conductor.interrupted:
             closing.tidy(store, farm, watcher.said)
+        if outputs.site is not None:
+            watcher.said(f"writing the farm's pages into {outputs.site}")
         problems = closing.publish(store, result.night, outputs)
         for problem in problems:
             watcher.said(problem)
