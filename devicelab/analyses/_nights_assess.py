@@ -255,6 +255,8 @@ def _compared(
     many = learnt >= _LEARNT
     scale = np.where(many, from_shifts, from_levels)
     freedom = np.where(many, learnt / window.k, held - 1)
+    if window.gap:  # a drift is part of the spread of few nights, and would hide in it
+        enough &= many
     # A night whose repetitions scatter more than usual, or are fewer, proves less than those the spread comes from.
     errors = np.where(inside & ok, panel.errors**2, np.nan)
     wide = np.nansum(errors, axis=1) / window.k**2
