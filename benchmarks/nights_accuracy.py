@@ -1,6 +1,6 @@
 """How surely and how soon does a night's comparison see a shift, how often does it cry wolf, and how long does it take?
 
-    python benchmarks/nights_accuracy.py [--nights 365] [--cells 200] [--seeds 2] [--skip-store]
+    python benchmarks/nights_accuracy.py [--nights 365] [--cells 200] [--seeds 2] [--moments 16] [--skip-store]
 
 Made-up histories with known shifts, four kinds of noise. The unit of noise is the standard deviation of a cell's level
 from night to night, s (drawn for each cell, 0.4 % to 2.5 % of the figure, 5 repetitions a night). In every history
@@ -8,8 +8,8 @@ from night to night, s (drawn for each cell, 0.4 % to 2.5 % of the figure, 5 rep
 - runs scatter within a night (a third of s² comes from there), every twentieth night of a cell four times as much,
 - 2 % of the runs are outliers (10 % to 60 % slower), 5 % are flagged and missing, 5 % of a device's nights are missing,
 - a third of the night's effect is common to all cells of a device (four devices),
-- cells shift for good, up or down, by 3 to 8 s, each at one of 16 moments; others drift by 0.1 or 0.2 s a night; a
-  sixth does neither.
+- cells shift for good, up or down, by 3 to 8 s, each at one of ``--moments`` moments; others drift by 0.1 or 0.2 s a
+  night; an eighth does neither.
 
 ``white``: night effects are normal and independent. ``lasting``: correlated with the night before (0.5), as the weather
 is. ``heavy``: Student's t with 4 degrees of freedom. ``bad nights``: one device-night in a hundred is off by 4 s in all
@@ -71,7 +71,7 @@ class History:
     sign: Ints
 
 
-def make(noise: str, cells: int, length: int, seed: int) -> History:
+def make(noise: str, cells: int, length: int, moments: int, seed: int) -> History:
     """A history of that kind of noise."""
     rng = np.random.default_rng([seed, NOISES.index(noise)])
     s = np.clip(rng.lognormal(np.log(0.01), 0.4, cells), 0.004, 0.025)
@@ -96,8 +96,8 @@ def make(noise: str, cells: int, length: int, seed: int) -> History:
     of = rng.permutation(cells) % (len(kinds) + len(DRIFTS))
     size = np.array([kinds[i] if i < len(kinds) else 0.0 for i in of])
     drift = np.array([DRIFTS[i - len(kinds)] if i >= len(kinds) else 0.0 for i in of])
-    moments = np.linspace(WARM + 10, length - 5, 16).astype(np.int64)
-    at = np.where(size > 0, rng.choice(moments, cells), np.where(drift > 0, length // 3, -1))
+    chosen = np.linspace(WARM + 10, length - 5, moments).astype(np.int64)
+    at = np.where(size > 0, rng.choice(chosen, cells), np.where(drift > 0, length // 3, -1))
     sign = rng.choice(np.array([-1, 1]), cells)
     since = np.maximum(0, np.arange(length) - at[:, None]) * (at >= 0)[:, None]
     moved = sign[:, None] * (size[:, None] * ((np.arange(length) >= at[:, None]) & (at >= 0)[:, None]))
@@ -167,8 +167,8 @@ class Tally:
     seconds: list[float]
 
 
-def run(noise: str, cells: int, length: int, seeds: int) -> Tally:
-    """Judge the first three nights of every shift and every seventh night of the drifts."""
+def run(noise: str, cells: int, length: int, moments: int, seeds: int) -> Tally:
+    """Judge the first three nights of every shift and every tenth night of the drifts."""
     tally = Tally(
         dict.fromkeys(SIZES, 0),
         {(rule, size): 0 for rule in RULES for size in SIZES},
@@ -178,7 +178,7 @@ def run(noise: str, cells: int, length: int, seeds: int) -> Tally:
         [],
     )
     for seed in range(seeds):
-        history = make(noise, cells, length, seed)
+        history = make(noise, cells, length, moments, seed)
         packed = Compressed.of(history)
         measured = packed.column >= 0
         rank = np.cumsum(measured, axis=1)
@@ -186,8 +186,8 @@ def run(noise: str, cells: int, length: int, seeds: int) -> Tally:
         before = np.where(history.at > 0, rank[np.arange(cells), np.maximum(0, history.at - 1)], 0)
         seen = {rule: np.zeros(cells, bool) for rule in RULES}
         first_drift = np.full(cells, np.nan)
-        moments = np.unique(history.at[history.size > 0])
-        wanted = {int(m) + i for m in moments for i in range(4)} | set(range(length // 3, length, 7))
+        starts = np.unique(history.at[history.size > 0])
+        wanted = {int(start) + i for start in starts for i in range(4)} | set(range(length // 3, length, 10))
         for night in sorted(n for n in wanted if WARM <= n < length):
             begun = time.process_time()
             said = verdicts(packed, night)
@@ -257,12 +257,13 @@ def main() -> None:
     parser.add_argument("--nights", type=int, default=365)
     parser.add_argument("--cells", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--moments", type=int, default=16, help="at which cells shift")
     parser.add_argument("--noise", default=",".join(NOISES), help="comma-separated")
     parser.add_argument("--skip-store", action="store_true", help="leave out the timing from a results database")
     chosen = parser.parse_args()
     results = {}
     for noise in chosen.noise.split(","):
-        results[noise] = run(noise, chosen.cells, chosen.nights, chosen.seeds)
+        results[noise] = run(noise, chosen.cells, chosen.nights, chosen.moments, chosen.seeds)
         print(f"{noise} done", file=sys.stderr, flush=True)
     show(results)
     if not chosen.skip_store:
