@@ -94,7 +94,7 @@ class NightOverview:
                 if row.campaign in simulated:
                     virtual.add(row.night)
         for row in self._tuples(_verdict_sums()):
-            counts[row.night][1][row.verdict] += row.count
+            counts[row.night][1][row.verdict] += row.figures
             marks[row.night].append(_text(row))
         for row in (*self._tuples(_health_sums()), *self._tuples(_finding_sums())):
             marks[row.night].append(_text(row))
@@ -227,7 +227,7 @@ def _verdict_sums() -> Select[Any]:
     sums = [func.round(cast(func.sum(column) * 1000, Numeric)) for column in (t.shift_pct, t.low_pct, t.high_pct)]
     sums += [func.sum(column) for column in (t.n, t.n_baseline, cast(t.confirmed, Integer))]
     sums += [func.sum(func.length(column)) for column in (t.more_json, t.since)]
-    query = select(t.night, t.verdict, func.count().label("count"), *sums)
+    query = select(t.night, t.verdict, func.count().label("figures"), *sums)
     return query.group_by(t.night, t.verdict).order_by(t.night, t.verdict)
 
 

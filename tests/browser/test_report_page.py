@@ -1,7 +1,5 @@
 """The report in a real browser: silent, without requests, readable wide and narrow, usable with a keyboard."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +9,9 @@ from devicelab.model.experiment import Finding
 from devicelab.report import build_report, render
 from devicelab.store import Store
 from tests import hostile, labdata
+from tests.browser.opened import NARROW, WIDE, contrast, outside
 
 pytestmark = pytest.mark.slow
-
-WIDE, NARROW = 1280, 400
-
-
-@dataclass
-class Opened:
-    """A page with what the browser said about it."""
-
-    page: Any
-    console: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
@@ -34,30 +22,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         finding = Finding(analysis="klo", claim="K moves", verdict="no", estimate=0.0, low=-1.0, high=1.0, n=3)
         store.add_findings(campaign, [finding])
         return build_report(store, campaign, folder / "report.html")
-
-
-@pytest.fixture
-def look(browser: Any) -> Iterator[Any]:
-    pages = []
-
-    def open_page(path: Path, width: int = WIDE, **options: Any) -> Opened:
-        page = browser.new_page(viewport={"width": width, "height": 900}, **options)
-        pages.append(page)
-        opened = Opened(page)
-        page.on("console", lambda message: opened.console.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: opened.console.append(str(error)))
-        page.on("request", lambda request: opened.requests.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_load_state("networkidle")
-        return opened
-
-    yield open_page
-    for page in pages:
-        page.close()
-
-
-def outside(opened: Opened, path: Path) -> list[str]:
-    return [url for url in opened.requests if url != path.as_uri() and not url.startswith("data:")]
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
@@ -119,18 +83,6 @@ def test_findings_are_read_without_scrolling_sideways_on_a_phone(look: Any, repo
     for cell in page.locator("#findings-table td, #findings-table tbody th").all():
         box = cell.bounding_box()
         assert box is None or box["x"] + box["width"] <= NARROW
-
-
-def contrast(colours: list[str]) -> float:
-    """Ratio of two colours by WCAG 2.2 (relative luminance of sRGB)."""
-
-    def luminance(colour: str) -> float:
-        parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    low, high = sorted(luminance(colour) for colour in colours)
-    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
