@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,7 +98,7 @@ def _sqlite(path: Path, *, create: bool) -> Engine:
     def open_file() -> sqlite3.Connection:
         return sqlite3.connect(uri, uri=True, timeout=BUSY_S, check_same_thread=False, isolation_level=None)
 
-    known = _identity(path)
+    known, turn, own = _identity(path), threading.Lock(), threading.local()
     engine = create_engine("sqlite+pysqlite://", creator=open_file, poolclass=QueuePool, pool_size=8, max_overflow=-1)
 
     @event.listens_for(engine, "connect")
@@ -116,8 +117,21 @@ def _sqlite(path: Path, *, create: bool) -> Engine:
                 f"the results database {path} was moved, replaced or deleted while it was in use",
                 hint="what was stored is in the file that was there; put it back and go on with --resume",
             )
-        writes = connection.get_execution_options().get(_WRITES, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if not connection.get_execution_options().get(_WRITES, False):
+            connection.exec_driver_sql("BEGIN")
+            return
+        # SQLite's own waiting is a lottery: of fifty threads some would not get a turn within BUSY_S. They queue here,
+        # so that one thread of a process at a time waits for other processes.
+        turn.acquire()
+        own.holds = True
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    # A transaction's connection goes back to the pool when it is over, however it ended; there is no later event.
+    @event.listens_for(engine, "checkin")
+    def _over(_connection: Any, _record: Any) -> None:
+        if getattr(own, "holds", False):
+            own.holds = False
+            turn.release()
 
     return engine
 
@@ -198,7 +212,11 @@ def _explain(error: BaseException | None, place: URL | Path) -> StoreError:
                 f"{where} is not a results database",
                 "name another file with --store or DEVICELAB_STORE",
             ),
-            ("SQLITE_CANTOPEN", f"{where} cannot be opened", "check that the file and its folder may be read"),
+            (
+                "SQLITE_CANTOPEN",
+                f"the results database {where} cannot be opened",
+                "check that the file is there, and that it and its folder may be read",
+            ),
             ("SQLITE_IOERR", f"reading or writing {where} failed in the disk: {_first_line(error)}", again),
         ):
             if name.startswith(start):
