@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
 from typer.testing import CliRunner
@@ -220,6 +220,7 @@ def test_which_way_is_worse(metric: str, unit: str, way: str | None) -> None:
     assert worse(metric, unit) == way
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.sampled_from("abc"), st.text(max_size=3)), st.dictionaries(st.sampled_from("abc"), st.text()))
 def test_only_what_both_know_can_differ(a: dict[str, str], b: dict[str, str]) -> None:
     found = differences(a, b)

@@ -23,12 +23,14 @@ def padded(rows: list[list[float]]) -> np.ndarray:
     return np.array([row + [math.nan] * (width - len(row)) for row in rows])
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(groups, min_size=1, max_size=6))
 def test_locations_are_medians_of_the_means_of_all_pairs(rows: list[list[float]]) -> None:
     plain = [statistics.median((a + b) / 2 for a, b in itertools.combinations_with_replacement(row, 2)) for row in rows]
     assert np.allclose(stats.locations(padded(rows)), plain)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(groups, groups), min_size=1, max_size=6))
 def test_a_shift_is_the_median_of_all_differences(pairs: list[tuple[list[float], list[float]]]) -> None:
     plain = [statistics.median(a - b for a in new for b in old) for new, old in pairs]
@@ -42,7 +44,7 @@ def test_nothing_has_no_location_and_no_shift() -> None:
     assert stats.locations(np.empty((0, 3))).shape == (0,)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(numbers, min_size=0, max_size=14), st.sampled_from([Window(1), Window(2), Window(2, gap=3)]))
 def test_the_history_of_shifts_is_what_each_night_would_have_seen(levels: list[float], window: Window) -> None:
     b = 3
