@@ -303,6 +303,15 @@ def test_other_columns_become_samples_and_medians() -> None:
     assert got.metrics["speed"].value == 4
 
 
+def test_a_rate_is_not_taken_for_a_time() -> None:
+    params = command.Params(
+        argv=("x",), output="regex", pattern=r"(?P<bytes_per_s>[0-9.]+) B/s in (?P<total_s>[0-9.]+)"
+    )
+    metrics = command.parse(b"1500.5 B/s in 2\n", params).metrics
+    assert metrics["total_ns"].value == 2e9
+    assert (metrics["bytes_per_s"].value, metrics["bytes_per_s"].unit) == (1500.5, "1/s")
+
+
 def test_a_command_without_a_parser_measures_nothing() -> None:
     assert command.parse(b"\xff\x00anything", params()) == Measurement()
 
