@@ -123,14 +123,14 @@ def _sqlite(path: Path, *, create: bool) -> Engine:
         # SQLite's own waiting is a lottery: of fifty threads some would not get a turn within BUSY_S. They queue here,
         # so that one thread of a process at a time waits for other processes.
         turn.acquire()
-        own.holds = True
+        own.info = connection.info
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     # A transaction's connection goes back to the pool when it is over, however it ended; there is no later event.
     @event.listens_for(engine, "checkin")
-    def _over(_connection: Any, _record: Any) -> None:
-        if getattr(own, "holds", False):
-            own.holds = False
+    def _over(_connection: Any, record: Any) -> None:
+        if getattr(own, "info", None) is record.info:
+            own.info = None
             turn.release()
 
     return engine
