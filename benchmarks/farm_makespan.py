@@ -64,7 +64,8 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="makespan-") as folder:
             place = Path(folder)
-            lab = "".join(f'[devices.{b.name}]\naddress = "adb:{b.serial}"\ntags = ["farm"]\n' for b in boards)
+            entry = '[devices.{0.name}]\naddress = "adb:{0.serial}"\nboard = "{0.kind}"\ntags = ["farm"]\n'
+            lab = "".join(entry.format(board) for board in boards)
             (place / "lab.toml").write_text(lab, encoding="utf-8")
             (place / "farm.toml").write_text(_FARM, encoding="utf-8")
             text = _EXPERIMENT.format(runs=args.runs, seconds=args.seconds, settle=SETTLE_S, hertz=args.sample_hz)
@@ -96,6 +97,8 @@ def _night(place: Path) -> tuple[float, float, int]:
     )
     took_s = time.monotonic() - began
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if not done.stdout:
+        raise SystemExit(f"the night gave no result; exit code {done.returncode}")
     for task in json.loads(done.stdout)["tasks"]:
         if task["status"] != "complete" or task["reason"]:
             print(f"{task['device']}: {task['status']}: {task['reason']}")
