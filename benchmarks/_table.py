@@ -250,7 +250,7 @@ BENCHMARKS = (
         ("--runs", "25000"),
         (),
         _store,
-        "a store of 2500 runs",
+        "a store of 5000 runs",
         "a ratio near 1: size does not matter; history grows with itself; commit is compared with the disk",
     ),
     Benchmark(

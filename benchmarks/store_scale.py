@@ -171,7 +171,7 @@ def main() -> None:
         folder = Path(name)
         results = []
         for runs, path in (
-            (10 * PER_CAMPAIGN, folder / "small.sqlite"),
+            (20 * PER_CAMPAIGN, folder / "small.sqlite"),
             (chosen.runs, chosen.keep or folder / "large.sqlite"),
         ):
             there = path.is_file()
