@@ -8,7 +8,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from typer.testing import CliRunner
 
+from devicelab.cli import app
 from devicelab.errors import ConfigError
 from devicelab.report import trend
 from devicelab.report.clean import page_name
@@ -319,3 +321,20 @@ def test_a_flat_line_is_not_blown_up() -> None:
     assert alone is not None
     assert trend.spark([1.0]) == ""
     assert trend.spark([0.0, 0.0]).startswith("M")
+
+
+def test_the_command_makes_the_site_and_says_what_it_did(store: Store, tmp_path: Path) -> None:
+    nightdata.fill(store, History(nights=1))
+    place = ["--store", str(tmp_path / "lab.sqlite")]
+    done = CliRunner().invoke(app, ["site", str(tmp_path / "site"), "--json", "--reports", "0", *place])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert said == {
+        "index": str(tmp_path / "site" / "index.html"),
+        "written": 4,
+        "kept": 0,
+        "removed": 0,
+        "problems": [],
+    }
+    again = CliRunner().invoke(app, ["site", str(tmp_path / "site"), "--reports", "0", *place])
+    assert "0 pages written, 4 unchanged" in again.stdout
