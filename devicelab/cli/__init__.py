@@ -86,6 +86,12 @@ def _hand_on_interrupt(lost: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(lost)
 
 
+def _hear_no_more() -> None:
+    """All is over but the last words: an impatient second Ctrl-C must not turn them into a traceback."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def main() -> None:
     """Run the command line; the process's exit code tells what kind of error it was (``devicelab.errors``)."""
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -95,9 +101,11 @@ def main() -> None:
     try:
         command()()
     except LabError as error:
+        _hear_no_more()
         typer.secho(terminal(masked(f"error: {error}")), err=True, fg="red" if sys.stderr.isatty() else None)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
+        _hear_no_more()
         typer.echo("interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:

@@ -18,15 +18,44 @@ def work():
     for _ in range(600):
         time.sleep(0.05)
 
-cli.{entry} = work if "{entry}" == "app" else lambda: work
+cli.command = lambda: work
 cli.main()
 """
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interruption_that_falls_into_a_finaliser_is_not_lost(name: str) -> None:
-    from devicelab import cli
-
-    text = _COMMAND.format(signal=name, entry="command" if hasattr(cli, "command") else "app")
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", _COMMAND.format(signal=name)], capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+_IMPATIENT = """
+import signal
+from devicelab import cli
+from devicelab.errors import ConfigError
+
+def impatient(say):
+    def said(*words, **named):
+        signal.raise_signal(signal.SIGINT)
+        say(*words, **named)
+    return said
+
+def work():
+    raise {error}
+
+cli.typer.echo, cli.typer.secho = impatient(cli.typer.echo), impatient(cli.typer.secho)
+cli.command = lambda: work
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [("KeyboardInterrupt", 130, "interrupted\n"), ("ConfigError('no such thing')", 2, "error: no such thing\n")],
+)
+def test_a_second_interruption_during_the_last_words_changes_nothing(error: str, code: int, said: str) -> None:
+    argv = [sys.executable, "-c", _IMPATIENT.format(error=error)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (code, said)
