@@ -3,11 +3,11 @@
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from devicelab.registry import data_dir
-from tests.native.test_agent_plans import full_plan
 
 _FLAGS = ("-std=c++17", "-g", "-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
 
@@ -38,6 +38,9 @@ def build(name: str, folder: Path) -> Path | None:
 def seeds(name: str) -> Iterator[bytes]:
     """Valid inputs; in the journals, lines with "+" in front are sealed by the harness."""
     if name == "agent-plan":
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "native"))  # pytest does that by itself
+        from tests.native.test_agent_plans import full_plan
+
         yield json.dumps(full_plan()).encode()
         yield b'{"undo":"node","path":"/a","write_b64":"AAEC/w==","set":"1","verify":"word"}'
         yield b'{"undo":"command","argv":["a"],"env":{"A":"b"},"timeout_ms":1}'
