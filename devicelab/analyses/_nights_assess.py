@@ -261,7 +261,7 @@ def _compared(
     errors = np.where(inside & ok, panel.errors**2, np.nan)
     wide = np.nansum(errors, axis=1) / window.k**2
     usual = np.nan_to_num(typical) / window.k
-    excess = np.where(wide > 2 * usual, wide - usual, 0.0)
+    excess = np.where(wide > 4 * usual, wide - usual, 0.0)
     scale = np.maximum(np.sqrt(scale**2 + excess), RESOLUTION * np.sqrt(share))
     p = 2 * student.sf(np.abs(moved) / scale, np.maximum(1, freedom))
     return _Row(

@@ -59,11 +59,11 @@ def shift(window: Floats, base: Floats) -> Floats:
     pairs = w.shape[1] * b.shape[1]
     for part in np.array_split(np.arange(w.shape[0]), max(1, w.shape[0] * pairs // _CHUNK)):
         differences = (w[part, :, None] - b[part, None, :]).reshape(part.size, pairs)
-        found[part] = _row_medians(differences)
+        found[part] = row_medians(differences)
     return found.reshape(lead)
 
 
-def _row_medians(rows: Floats) -> Floats:
+def row_medians(rows: Floats) -> Floats:
     """Medians of rows without their NaN (``np.nanmedian`` is slow and warns)."""
     ordered = np.sort(rows, axis=1)
     n = np.isfinite(ordered).sum(axis=1)
@@ -110,15 +110,14 @@ def _quantile(ordered: Floats, n: Ints, q: float) -> Floats:
 
 
 def standard_errors(values: Floats) -> Floats:
-    """Of each night's level, from its repetitions alone: their standard deviation over the root of their number.
+    """Of each night's level, from its repetitions alone: 1.4826 median absolute deviations over the root of n.
 
-    Outliers make it large, which is what is wanted: such a night proves less. NaN below two repetitions.
+    One wild repetition of five does not move it, as it does not move the level. NaN below two repetitions.
     """
     n = np.isfinite(values).sum(axis=-1)
-    filled = np.where(np.isfinite(values), values, 0.0)
-    mean = filled.sum(axis=-1) / np.maximum(1, n)
-    squares = np.where(np.isfinite(values), (values - mean[..., None]) ** 2, 0.0).sum(axis=-1)
-    return np.where(n > 1, np.sqrt(squares / np.maximum(1, n - 1) / np.maximum(1, n)), np.nan)
+    rows = values.reshape(-1, values.shape[-1])
+    deviations = row_medians(np.abs(rows - row_medians(rows)[:, None])).reshape(n.shape)
+    return np.where(n > 1, 1.4826 * deviations / np.sqrt(np.maximum(1, n)), np.nan)
 
 
 def bootstrap(

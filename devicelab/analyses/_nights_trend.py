@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from devicelab.analyses._nights_stats import Floats
+from devicelab.analyses._nights_stats import Floats, row_medians
 
 _CLIP = 3.0
 _NEIGHBOURS = 5
@@ -23,7 +23,7 @@ def calmed(levels: Floats, sd: float) -> Floats:
     """Levels with single nights that stick out drawn to 3 ``sd`` about the median of their five neighbours."""
     half = _NEIGHBOURS // 2
     padded = np.concatenate((np.full(half, np.nan), levels, np.full(half, np.nan)))
-    around = np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, _NEIGHBOURS), axis=1)
+    around = row_medians(np.lib.stride_tricks.sliding_window_view(padded, _NEIGHBOURS))
     return np.asarray(around + np.clip(levels - around, -_CLIP * sd, _CLIP * sd))
 
 
@@ -34,10 +34,10 @@ def change_points(levels: Floats, least: float) -> tuple[int, ...]:
     position and the noise, so that white noise of 365 nights is cut about once in a hundred series.
 
     Args:
-        levels: of one series, oldest first, no NaN.
+        levels: of one series, oldest first; there are none to find where some are NaN.
         least: noise is taken to be at least this.
     """
-    if levels.size < 2 * _SHORTEST:
+    if levels.size < 2 * _SHORTEST or not np.isfinite(levels).all():
         return ()
     import ruptures
 

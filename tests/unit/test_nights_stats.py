@@ -69,10 +69,12 @@ def test_a_spread_is_that_of_a_normal_variable_and_a_tenth_of_changes_moves_it_l
     assert np.isnan(stats.spread(np.full((1, 4), np.nan))[0][0])
 
 
-def test_standard_errors_need_two_repetitions() -> None:
-    found = stats.standard_errors(np.array([[1.0, 3.0, np.nan], [1.0, np.nan, np.nan]]))
-    assert found[0] == pytest.approx(1.0)
-    assert np.isnan(found[1])
+def test_standard_errors_need_two_repetitions_and_one_wild_run_does_not_move_them() -> None:
+    found = stats.standard_errors(
+        np.array([[1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 2.0, 3.0, 4.0, 500.0], [1.0] + [np.nan] * 4])
+    )
+    assert found[0] == found[1] == pytest.approx(1.4826 / math.sqrt(5))
+    assert np.isnan(found[2])
 
 
 def test_an_interval_widens_with_the_nights_and_not_only_with_the_repetitions() -> None:
@@ -118,19 +120,19 @@ def test_a_line_is_a_drift_and_a_step_is_none() -> None:
 
 def test_planted_shifts_of_six_sigma_are_found_within_three_nights_and_little_else_is() -> None:
     rng = np.random.default_rng(11)
-    cells, nights = 100, 150
+    cells, nights = 80, 120
     s = 0.01
     values = s * np.sqrt(2 / 3) * rng.normal(size=(cells, nights, 1))
     values = values + s * np.sqrt(5 / 3) * rng.normal(size=(cells, nights, 5))
     values += np.where(rng.random(values.shape) < 0.02, 0.3, 0.0)
-    at = np.where(np.arange(cells) < 40, rng.choice([90, 110, 130], cells), -1)
+    at = np.where(np.arange(cells) < 40, rng.choice([90, 110], cells), -1)
     sign = rng.choice([-1, 1], cells)
     for cell in np.flatnonzero(at >= 0):
         values[cell, at[cell] :] += 6 * s * sign[cell]
     values[rng.random(values.shape) < 0.05] = np.nan
     panel = Panel.of(values, 7)
     found, quiet, false = np.zeros(cells, dtype=bool), 0, 0
-    for night in (70, 90, 91, 92, 110, 111, 112, 130, 131, 132):
+    for night in (90, 91, 92, 110, 111, 112):
         judged = assess(panel, np.full(cells, night))
         fresh = (at >= 0) & (night >= at) & (night < at + 3)
         found |= fresh & judged.moved & (np.sign(judged.shift) == sign)
