@@ -98,7 +98,7 @@ def _sqlite(path: Path, *, create: bool) -> Engine:
     def open_file() -> sqlite3.Connection:
         return sqlite3.connect(uri, uri=True, timeout=BUSY_S, check_same_thread=False, isolation_level=None)
 
-    known, turn, own = _identity(path), threading.Lock(), threading.local()
+    known, turn, own = _identity(path), threading.RLock(), threading.local()
     engine = create_engine("sqlite+pysqlite://", creator=open_file, poolclass=QueuePool, pool_size=8, max_overflow=-1)
 
     @event.listens_for(engine, "connect")
@@ -122,16 +122,17 @@ def _sqlite(path: Path, *, create: bool) -> Engine:
             return
         # SQLite's own waiting is a lottery: of fifty threads some would not get a turn within BUSY_S. They queue here,
         # so that one thread of a process at a time waits for other processes.
+        own.info = connection.info  # before: an interruption in between must not leave the turn taken for ever
         turn.acquire()
-        own.info = connection.info
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     # A transaction's connection goes back to the pool when it is over, however it ended; there is no later event.
     @event.listens_for(engine, "checkin")
     def _over(_connection: Any, record: Any) -> None:
         if getattr(own, "info", None) is record.info:
+            with contextlib.suppress(RuntimeError):  # interrupted before it was this thread's turn
+                turn.release()
             own.info = None
-            turn.release()
 
     return engine
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
 from devicelab.errors import StoreError
@@ -43,3 +43,17 @@ def test_a_transaction_that_fails_lets_the_next_one_in(tmp_path: Path, monkeypat
             raise ZeroDivisionError
         store.add_health(SEEN)
         assert len(other.health()) == 2
+
+
+def test_an_interruption_as_the_turn_comes_leaves_it_free(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s.sqlite") as store, ThreadPoolExecutor(1) as threads:
+
+        def interrupt(_connection: object) -> None:
+            raise KeyboardInterrupt
+
+        event.listen(store._engine, "begin", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            store.add_health(SEEN)
+        event.remove(store._engine, "begin", interrupt)
+        assert threads.submit(store.add_health, SEEN).result(20) is None
+        assert len(store.health()) == 1
