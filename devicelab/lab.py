@@ -31,6 +31,8 @@ class DeviceEntry(Noun):
         abi: of a machine that only gets bundles (others are asked).
         python: interpreter for tenants that are Python scripts.
         prefixes: installed software a scheduler needs, by name (``xsched = "/opt/xsched"``).
+        reboot: a farm's night may reboot it to get it back; if left out, devices over adb may be, machines over ssh
+            may not (others may work there), and this computer never is.
     """
 
     name: str
@@ -42,6 +44,13 @@ class DeviceEntry(Noun):
     python: str = "python3"
     abi: str = "x86_64"
     prefixes: dict[str, str] = Field(default_factory=dict)
+    reboot: bool | None = None
+
+    @property
+    def may_reboot(self) -> bool:
+        """Whether a night may reboot it."""
+        scheme = self.address.partition(":")[0]
+        return scheme != "local" and (scheme == "adb" if self.reboot is None else self.reboot)
 
     @field_validator("address")
     @classmethod

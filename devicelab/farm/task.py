@@ -283,7 +283,7 @@ class _Attempt:
     def _may_reboot(self) -> bool:
         tonight = self.store.health(device=self.entry.name, night=self.night)
         done = sum(seen.figures.get("reboots", 0) for seen in tonight)
-        return done < self.farm.max_reboots and not self.entry.address.startswith("local:")
+        return self.entry.may_reboot and done < self.farm.max_reboots
 
     def _reboot(self, why: str, last: Health) -> None:
         """Reboot the device; that it was done is stored first, so that a crash of ours does not make it two."""

@@ -88,7 +88,7 @@ class Farm(Noun):
         deadline: local clock time ``HH:MM`` by which the night ends; with a budget, whichever comes first.
         wait_busy_s: how long a busy device is waited for.
         patience_s: how long a device that went away is waited for, before it is rebooted or given up.
-        max_reboots: of one device in one night, to get it back.
+        max_reboots: of one device in one night, to get it back; machines over ssh only if lab.toml says ``reboot``.
         attempts: how often a task is tried (on the same or an equal device) before it counts as failed.
         baseline_nights: how many earlier complete nights the new one is compared with.
         confirm: cells that look like a regression are measured again in the same night before one is declared.

@@ -88,3 +88,17 @@ def test_a_missing_explicit_lab_is_an_error(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("DEVICELAB_LAB", str(tmp_path / "none.toml"))
     with pytest.raises(ConfigError, match=r"none\.toml"):
         lab.load_lab()
+
+
+@pytest.mark.parametrize(
+    ("address", "said", "may"),
+    [
+        ("adb:R58M", None, True),
+        ("adb:R58M", False, False),
+        ("ssh:me@gpuserver", None, False),
+        ("ssh:me@board", True, True),
+        ("local:", True, False),
+    ],
+)
+def test_who_may_be_rebooted_in_a_night(address: str, said: bool | None, may: bool) -> None:
+    assert DeviceEntry(name="it", address=address, reboot=said).may_reboot is may
