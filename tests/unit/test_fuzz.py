@@ -113,6 +113,13 @@ def found() -> Iterator[tuple[str, str, bytes]]:
         "journal",
         (f'\0{_RUN}"samples":{{"busy":{{"0":[1,2]}},"total":{{"0":[1,{"9" * 400}]}}}}}}\n'.encode()),
     )
+    half = f'+{_RUN}"flags":[{{"code":"x","detail":"\\ud800"}}]}}\n'
+    yield "journal: half a surrogate pair", "journal", b"\0" + half.encode()
+    uneven = {
+        f"OpenCLTimestamps/[{stamp}]n/k GWS[1] #0": {"raw": [1, 2] if stamp == "start" else [1, [2]], "unit": "ns"}
+        for stamp in ("queued", "flushed", "start", "end")
+    }
+    yield "acl: timestamps of unlike shapes", "acl", json.dumps({"tests": {"a": {"measurements": uneven}}}).encode()
     yield (
         "acl: colours that can be shared out in many ways",
         "acl",
