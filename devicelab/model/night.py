@@ -12,6 +12,10 @@ NightStatus = Literal["running", "complete", "failed", "interrupted"]
 NightVerdict = Literal["regression", "improvement", "unchanged", "too noisy", "not comparable"]
 
 
+YEAR_S = 366 * 86400
+"""No wait in a farm file is longer; what is larger is a mistake."""
+
+
 class JobEntry(Noun):
     """One ``[[jobs]]`` table of a farm file: an experiment and the devices it shall run on.
 
@@ -31,7 +35,7 @@ class JobEntry(Noun):
     priority: int = 0
     repetitions: int | None = Field(default=None, ge=1)
     set: dict[str, Level | list[Level]] = Field(default_factory=dict)
-    max_s: float | None = Field(default=None, gt=0)
+    max_s: float | None = Field(default=None, gt=0, le=YEAR_S)
 
 
 class HealthRules(Noun):
@@ -48,7 +52,7 @@ class HealthRules(Noun):
     min_free_mib: float | None = 64
     min_battery_pct: float | None = 15
     max_c: float | None = 60
-    cool_s: float = 600
+    cool_s: float = Field(default=600, ge=0, le=YEAR_S)
     root: bool = False
 
 
@@ -97,10 +101,10 @@ class Farm(Noun):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     jobs: tuple[JobEntry, ...] = Field(min_length=1)
-    budget_s: float | None = Field(default=None, gt=0)
+    budget_s: float | None = Field(default=None, gt=0, le=YEAR_S)
     deadline: str | None = Field(default=None, pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
-    wait_busy_s: float = Field(default=900, ge=0)
-    patience_s: float = Field(default=300, ge=0)
+    wait_busy_s: float = Field(default=900, ge=0, le=YEAR_S)
+    patience_s: float = Field(default=300, ge=0, le=YEAR_S)
     max_reboots: int = Field(default=1, ge=0, le=5)
     attempts: int = Field(default=2, ge=1, le=5)
     baseline_nights: int = Field(default=7, ge=1)

@@ -6,6 +6,7 @@ import json
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
 
@@ -14,6 +15,8 @@ from devicelab import plan as planning
 from devicelab.bundle import MANIFEST, Manifest
 from devicelab.bundle_result import import_result
 from devicelab.capture import FACTS, SNAPSHOT, read_capture
+from devicelab.farm import clock, job, schedule
+from devicelab.farm.selectors import Known
 from devicelab.model.journal import seal_line
 from devicelab.model.tree import Tree
 from devicelab.schedulers.base import Place
@@ -96,6 +99,21 @@ def _lab(data: bytes) -> None:
 _LAB = (
     b'default = "a"\n[devices.a]\naddress = "adb:0123@host:5038"\nboard = "note10"\ntags = ["x"]\nroot = "su-c"\n'
     b'[devices.b]\naddress = "ssh:me@[::1]:22"\ndir = "/d"\nprefixes = {xsched = "/opt"}\n'
+)
+
+
+def _farm(data: bytes) -> None:
+    """The file, its experiments and selectors, and the night that is foretold from it."""
+    phone = Known(lab.DeviceEntry(name="a", address="adb:0123", tags=("x",)), "note10")
+    made = job.load(_put("farm.toml", data), {"a": phone})
+    schedule.make_tasks(made, {"a": phone})
+    clock.ends_at(made.farm, datetime(2026, 3, 1, 22, 0, tzinfo=UTC))
+
+
+_FARM = (
+    b'name = "nightly"\nbudget_s = 3600\ndeadline = "07:00"\n[[jobs]]\nexperiment = "quick"\ndevices = "board=note10"\n'
+    b'priority = 5\nset = {settle_s = 1.0, "measure.params.plain" = 3}\n[[jobs]]\nexperiment = "placement"\n'
+    b'devices = "any 1 of tag=x, a"\nrepetitions = 2\n[health]\nmax_c = 45\n[retention]\nnights = 30\n'
 )
 
 
@@ -252,6 +270,13 @@ TARGETS = (
         "toml-experiment", "experiment files and --set, up to the plan", _experiment, _experiment_seeds, _TOML_WORDS
     ),
     Target("toml-lab", "lab.toml and the addresses in it", _lab, lambda: (_LAB,), (*_TOML_WORDS, b"@", b":")),
+    Target(
+        "toml-farm",
+        "farm files, up to the tasks of a night",
+        _farm,
+        lambda: (_FARM,),
+        (*_TOML_WORDS, b"any ", b"=", b"1e300", b"inf"),
+    ),
     Target(
         "toml-board", "files of board kinds", _board, lambda: _tomls("devicelab/boards"), (*_TOML_WORDS, b"(", b"*")
     ),

@@ -91,6 +91,9 @@ def found() -> Iterator[tuple[str, str, bytes]]:
     yield "set that is no table", "toml-experiment", joined(b"question = 'x'\nset = 5", b"x=3")
     yield "--set nested too deep", "toml-experiment", joined(b"question = 'x'", b"a=" + _DEEP)
     yield "--set number too long", "toml-experiment", joined(b"question = 'x'", b"a=" + _MANY)
+    for far in (b"1e300", b"inf"):
+        head, job = b"name = 'n'\nbudget_s = ", b"\n[[jobs]]\nexperiment = 'quick'\ndevices = 'a'\n"
+        yield f"a night of {far.decode()} seconds", "toml-farm", head + far + job
     yield "ssh port too long", "toml-lab", b"[devices.a]\naddress = 'ssh:h:" + _MANY + b"'"
     yield "adb port too long", "toml-lab", b"[devices.a]\naddress = 'adb:x@h:" + _MANY + b"'"
     yield "ssh config: port no number", "ssh", ssh("Host *\nPort abc")
