@@ -28,6 +28,10 @@ from devicelab.model.plan import Plan, Run
 from devicelab.transports._root import wrap as as_root
 
 # How long a device that went away is waited for before the host gives up (the board goes on alone meanwhile).
+FREE_KIB = re.compile(r"(\d+)\s+\d+%\s+/")
+"""What an unprivileged user may still write, KiB, in the output of POSIX ``df -Pk``: the word before the percentage."""
+
+_FULL_KIB = 64
 PATIENCE_S = 300.0
 
 # How often the host looks up while the journal says nothing: for an overdue run, and whether it shall stop.
@@ -338,7 +342,8 @@ def clean(device: Device, plan: Plan) -> None:
 
 def _follow(device: Device, plan: Plan, offset: int, idle_s: float = _IDLE_S) -> Iterator[bytes]:
     journal = f"{plan_dir(device, plan.plan_id)}/journal.jsonl"
-    follower = device.argv("follow", journal, str(offset), "--state", state_dir(device))
+    # Whole lines: an agent that runs out of space takes back the part of a line that it could still write.
+    follower = device.argv("follow", journal, str(offset), "--lines", "--state", state_dir(device))
     return device.transport.follow(journal, offset=offset, idle_s=idle_s, follower=follower)
 
 
@@ -377,7 +382,21 @@ def _last_words(device: Device, plan: Plan) -> str:
         raise DeviceBusyError(last, device=device.facts.name)
     if "plan invalid:" in text:
         raise ConfigError(f"the agent does not take the plan: {last}", device=device.facts.name)
+    if not last:
+        _raise_if_full(device)
     return f"the agent ended before its plan did; its last words: {last}" if last else ""
+
+
+def _raise_if_full(device: Device) -> None:
+    """An agent on a full disk can leave neither the plan's end nor a last word."""
+    argv = as_root(device.facts.root, ["df", "-Pk", device.facts.dir])
+    free = FREE_KIB.search(device.transport.run(argv).stdout.decode("utf-8", "replace"))
+    if free and int(free[1]) < _FULL_KIB:
+        raise DeviceRefusedError(
+            f"the agent ended before its plan did: No space left on device in {device.facts.dir}",
+            device=device.facts.name,
+            hint="free space there, then `devicelab sweep --resume` goes on",
+        )
 
 
 def _complain_about_damage(device: Device, reader: JournalReader) -> None:

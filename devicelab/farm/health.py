@@ -11,6 +11,7 @@ from devicelab.facts import Device
 from devicelab.model.device import Facts
 from devicelab.model.night import Health, HealthRules
 from devicelab.model.plan import content_id
+from devicelab.runner import FREE_KIB
 from devicelab.store import Store
 from devicelab.transports._root import wrap as as_root
 
@@ -75,7 +76,7 @@ def _parse_space(text: str) -> dict[str, float]:
     found = {}
     lines = text.splitlines()
     # A long device name may stand on a line of its own, so the words are counted from the end.
-    space = re.search(r"(\d+)\s+\d+%\s+/", " ".join(lines[1:-1]))
+    space = FREE_KIB.search(" ".join(lines[1:-1]))
     if space:
         found["free_mib"] = int(space[1]) / 1024
     if lines and (uptime := re.match(r"(\d{1,12}(?:\.\d+)?) ", lines[-1])):
