@@ -128,6 +128,21 @@ def test_follow_can_wait_for_whole_lines(bench: Bench) -> None:
     process.wait(30)
 
 
+def test_a_part_of_a_line_that_was_taken_back_does_not_end_the_following_of_lines(bench: Bench) -> None:
+    path = bench.root / "log"
+    path.write_bytes(b"one\ntwo, of which no more than")
+    process = subprocess.Popen(bench.argv("follow", path, 0, "--lines"), stdout=subprocess.PIPE)
+    bench.started.append(process)  # type: ignore[arg-type]
+    assert process.stdout is not None
+    assert os.read(process.stdout.fileno(), 100) == b"one\n"
+    os.truncate(path, 4)
+    with path.open("ab") as file:
+        file.write(b"2\n")
+    assert os.read(process.stdout.fileno(), 100) == b"2\n"
+    process.stdout.close()
+    process.wait(30)
+
+
 def test_follow_tells_when_the_file_was_cut(bench: Bench) -> None:
     path = bench.root / "log"
     path.write_bytes(b"0123456789\n")

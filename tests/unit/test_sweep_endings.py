@@ -1,10 +1,13 @@
 """How a plan's end becomes an error: what ended it is named, with what to do, and the exit code fits."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from devicelab import runner, sweep
 from devicelab.errors import DeviceRefusedError, RestoreError
 from devicelab.model.journal import Flag, PlanEnd
+from tests import labdata
 
 
 def end(reason: str, *flags: Flag) -> PlanEnd:
@@ -17,6 +20,26 @@ def test_a_full_disk_on_the_device_is_named_and_refused() -> None:
         sweep._check_end(end("failure", full), "phone")
     assert caught.value.exit_code == 4
     assert "--resume" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        b"Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/block/dm-5 1024 1024 0 100% /data\n",
+        b"Filesystem     1K-blocks    Used Available Use% Mounted on\n/a/very/long/name\n 1024 1020 4 100% /\n",
+    ],
+)
+def test_a_full_disk_is_named_where_the_agent_could_not_leave_a_word(
+    table: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"cat": b"", "df": table}
+    transport = SimpleNamespace(run=lambda argv: SimpleNamespace(stdout=answers[argv[0]]))
+    phone = SimpleNamespace(transport=transport, facts=labdata.facts(root="none"))
+    plan = SimpleNamespace(plan_id="p")
+    with pytest.raises(DeviceRefusedError, match="No space left on device"):
+        runner._last_words(phone, plan)  # type: ignore[arg-type]
+    answers["df"] = table.replace(b" 0 100%", b" 900 12%").replace(b" 4 100%", b" 900 12%")
+    assert runner._last_words(phone, plan) == ""  # type: ignore[arg-type]
 
 
 def test_a_plan_that_somebody_ended_can_go_on() -> None:
