@@ -79,7 +79,9 @@ def _as_interrupt(number: int, _frame: FrameType | None) -> None:
 def _hand_on_interrupt(lost: "sys.UnraisableHookArgs") -> None:
     """An interruption that fell into a finaliser, where Python drops exceptions, comes once more a moment later."""
     if isinstance(lost.exc_value, KeyboardInterrupt):
-        again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        # The same signal: in the background of a script SIGINT may be ignored.
+        name = str(lost.exc_value) or "SIGINT"
+        again = threading.Timer(0.05, os.kill, (os.getpid(), signal.Signals[name]))
         again.daemon = True
         again.start()
     else:

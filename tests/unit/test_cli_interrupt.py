@@ -9,6 +9,9 @@ _COMMAND = """
 import signal, sys, time
 from devicelab import cli
 
+# Who runs the tests in the background of a script has it ignored.
+signal.signal(signal.SIGINT, {sigint})
+
 class Finalised:
     def __del__(self):
         signal.raise_signal(signal.{signal})
@@ -23,17 +26,24 @@ cli.main()
 """
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_interruption_that_falls_into_a_finaliser_is_not_lost(name: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _COMMAND.format(signal=name)], capture_output=True, text=True, timeout=60, check=False
-    )
+@pytest.mark.parametrize(
+    ("name", "sigint"),
+    [
+        ("SIGINT", "signal.default_int_handler"),
+        ("SIGTERM", "signal.default_int_handler"),
+        ("SIGTERM", "signal.SIG_IGN"),
+    ],
+)
+def test_an_interruption_that_falls_into_a_finaliser_is_not_lost(name: str, sigint: str) -> None:
+    argv = [sys.executable, "-c", _COMMAND.format(signal=name, sigint=sigint)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
 _IMPATIENT = """
 import signal
 from devicelab import cli
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from devicelab.errors import ConfigError
 
 def impatient(say):
