@@ -80,12 +80,16 @@ def _hand_on_interrupt(lost: "sys.UnraisableHookArgs") -> None:
     """An interruption that fell into a finaliser, where Python drops exceptions, comes once more a moment later."""
     if isinstance(lost.exc_value, KeyboardInterrupt):
         # The same signal: in the background of a script SIGINT may be ignored.
-        name = str(lost.exc_value) or "SIGINT"
-        again = threading.Timer(0.05, os.kill, (os.getpid(), signal.Signals[name]))
-        again.daemon = True
-        again.start()
-    else:
-        sys.__unraisablehook__(lost)
+        number = signal.Signals.__members__.get(str(lost.exc_value), signal.SIGINT)
+        while True:
+            again = threading.Timer(0.2, os.kill, (os.getpid(), number))
+            again.daemon = True
+            try:
+                again.start()
+            except KeyboardInterrupt:  # it, or another, came while we were still in here: Python would drop it, too
+                continue
+            return
+    sys.__unraisablehook__(lost)
 
 
 def _hear_no_more() -> None:
