@@ -301,7 +301,7 @@ def test_a_device_without_sha256sum_is_verified_by_reading_back(
 
 
 def test_a_file_that_grows_is_pulled_as_it_was(bench: Bench, tmp_path: Path) -> None:
-    grow = 'until [ -e "$1/enough" ]; do echo "a line of a journal" >>"$1/log"; sleep 0.01; done'
+    grow = 'while [ -d "$1" ] && [ ! -e "$1/enough" ]; do echo "a line of a journal" >>"$1/log"; sleep 0.01; done'
     bench.transport.start(sh(grow, bench.dir), log=f"{bench.dir}/out")
     try:
         bench.wait_for(sh('test -s "$1/log"', bench.dir))
