@@ -175,7 +175,8 @@ def _exec(fds: tuple[int, ...], uid: int, argv: list[bytes], env: dict[bytes, by
     moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in fds]
     for target, fd in enumerate(moved):
         os.dup2(fd, target)
-    for number in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGINT, signal.SIGXFSZ):
+    # Whatever ignored it here (Python, nohup, a job in the background) is not the board's.
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     os.closerange(3, 4096)
     try:

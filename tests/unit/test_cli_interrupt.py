@@ -9,8 +9,6 @@ _COMMAND = """
 import signal, sys, time
 from devicelab import cli
 
-# Who runs the tests may have them ignored: in the background of a script, or in a job that must not be ended.
-signal.signal(signal.SIGTERM, signal.SIG_DFL)
 signal.signal(signal.SIGINT, {sigint})
 
 class Finalised:
