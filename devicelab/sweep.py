@@ -1,7 +1,6 @@
 """A sweep: experiment → plan → runs on one device → store → findings → report."""
 
 import contextlib
-import getpass
 import json
 import os
 import secrets
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from devicelab import knobs, registry, runner, tenancy
+from devicelab import knobs, registry, runner, tenancy, user
 from devicelab import plan as planning
 from devicelab.build import Built
 from devicelab.errors import (
@@ -83,7 +82,7 @@ class SweepResult:
 
 def holder() -> str:
     """Who we are, for the lease: user, host and process."""
-    return f"{getpass.getuser()}@{socket.gethostname()} pid {os.getpid()}"
+    return f"{user.shown_name()}@{socket.gethostname()} pid {os.getpid()}"
 
 
 def new_campaign_id() -> str:

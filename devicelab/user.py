@@ -1,0 +1,26 @@
+"""Whose process this is. In a container a user may have no name and no home."""
+
+import getpass
+import os
+from pathlib import Path
+
+
+def name() -> str | None:
+    """The user's name; ``None`` if neither the environment nor the system's list of users has one."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # which of them depends on Python's release
+        return None
+
+
+def shown_name() -> str:
+    """The user's name for people; a number where there is no name."""
+    return name() or f"uid {os.getuid()}"
+
+
+def home() -> Path | None:
+    """The user's home; ``None`` if neither ``HOME`` nor the system's list of users has one."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
