@@ -18,6 +18,7 @@ from devicelab.boards import load as load_board
 from devicelab.build import build
 from devicelab.errors import ConfigError
 from devicelab.facts import node_patterns
+from devicelab.files import replacing
 from devicelab.lab import DeviceEntry
 from devicelab.model.campaign import BinaryInfo
 from devicelab.model.device import Facts
@@ -69,7 +70,8 @@ def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manife
     """Write a bundle for a machine that lab.toml describes (its ``board`` is needed, since nobody can be asked).
 
     Raises:
-        ConfigError: no board kind, or an experiment that needs facts only the machine itself can tell.
+        ConfigError: no board kind, an experiment that needs facts only the machine itself can tell, or a file that
+            cannot be written.
     """
     if entry.board is None:
         raise ConfigError(
@@ -101,20 +103,24 @@ def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manife
         binaries=tuple(sweep.binary_info(item) for item in built),
         command=masked(" ".join(sys.argv)),
     )
-    with tarfile.open(to, "w") as archive:
-        _add(archive, MANIFEST, manifest.model_dump_json().encode())
-        _add(archive, "run.sh", _RUN.encode(), mode=0o755)
-        _add(archive, "patterns.txt", "".join(f"{p}\n" for p in node_patterns()).encode())
-        for number, plan in enumerate(planned.plans):
-            _add(archive, f"plans/{number:04d}.json", plan.to_json().encode())
-        for item in built:
-            _add(archive, f"bin/{item.program}", item.path.read_bytes(), mode=0o755)
-        for name in planned.files:
-            _add(archive, f"bin/{name}", registry.script(name).read_bytes())
+    contents = [
+        (MANIFEST, manifest.model_dump_json().encode(), 0o644),
+        ("run.sh", _RUN.encode(), 0o755),
+        ("patterns.txt", "".join(f"{p}\n" for p in node_patterns()).encode(), 0o644),
+        *((f"plans/{number:04d}.json", plan.to_json().encode(), 0o644) for number, plan in enumerate(planned.plans)),
+        *((f"bin/{item.program}", item.path.read_bytes(), 0o755) for item in built),
+        *((f"bin/{name}", registry.script(name).read_bytes(), 0o644) for name in planned.files),
+    ]
+    try:
+        with replacing(to) as part, tarfile.open(part, "w") as archive:
+            for name, data, mode in contents:
+                _add(archive, name, data, mode)
+    except OSError as error:
+        raise ConfigError(f"cannot write the bundle {to}: {error.strerror or error}") from error
     return manifest
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -> None:
+def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
     info = tarfile.TarInfo(name)
     info.size, info.mode, info.mtime = len(data), mode, int(time.time())
     archive.addfile(info, io.BytesIO(data))

@@ -10,11 +10,16 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """An empty neighbour of ``path`` to be filled, which takes its place at the end; gone if anything fails.
 
+    Where a device or a pipe is named (``/dev/stdout``), that is what is filled.
+
     It is made anew, whatever lies there is not followed: in a folder like ``/tmp`` its name may have been foreseen.
 
     Raises:
         OSError: it cannot be made, or not take the place.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
     try:

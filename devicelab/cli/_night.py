@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from devicelab.cli._out import duration, say
+from devicelab.safe_text import terminal
 
 if TYPE_CHECKING:
     from devicelab.farm.night import Watcher
@@ -135,9 +136,10 @@ def _end(task: "Task", device: str) -> str:
 
 
 def _escaped(text: str) -> str:
+    """For rich, which reads markup and passes on whatever a terminal obeys."""
     from rich.markup import escape
 
-    return escape(text)
+    return escape(terminal(text))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devicelab import facts, lab, safe_text
-from devicelab.cli import _out
+from devicelab.cli import _night, _out
 from devicelab.errors import ConfigError, DeviceRefusedError, StoreError
 from devicelab.export import spreadsheet_safe
 from devicelab.files import replacing
@@ -34,6 +34,12 @@ def test_tables_and_lines_hold_nothing_that_a_terminal_obeys(capsys: pytest.Capt
     assert "owned" in said.out
     assert "red" in said.err
     assert not _OBEYED.search(said.out + said.err)
+
+
+def test_bars_of_a_night_hold_nothing_that_a_terminal_obeys() -> None:
+    shown = _night._escaped(f"{TITLE}[bold]x")
+    assert not _OBEYED.search(shown)
+    assert "\\[bold]" in shown
 
 
 @given(st.text())
@@ -151,6 +157,14 @@ def test_a_file_that_fails_leaves_the_old_one_and_nothing_beside(tmp_path: Path)
         fail()
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
     assert (tmp_path / "page.html").read_text() == "old"
+
+
+def test_a_device_that_is_named_as_a_file_stays_a_device(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with replacing(tmp_path / "pipe") as path:
+        assert path == tmp_path / "pipe"
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
+    assert path.is_fifo()
 
 
 def test_a_store_and_its_side_files_are_for_the_owner_alone(tmp_path: Path) -> None:
