@@ -30,6 +30,9 @@ def examine(board: str | None) -> tuple[Checked, ...]:
     """All checks; those of a device only if one is named or just one is there. Errors become checks that failed."""
     checks = [*_host()]
     try:
+        # Who means this computer has no adb server started.
+        blind = lab.survey(lab.load_lab()).blind if board not in {lab.LOCAL, "local:"} else ()
+        checks += [Checked(f"transport {one.scheme}", None, one.error, one.hint or "") for one in blind]
         entry = lab.choose(board)
     except LabError as error:
         return (*checks, Checked("device", False, error.message, error.hint or "", error.exit_code))
@@ -68,7 +71,7 @@ def _host() -> Iterator[Checked]:
 
 
 def _writable(what: str, path: Path) -> Checked:
-    nearest = next(p for p in (path, *path.parents) if p.exists())
+    nearest = next(p for p in (path, *path.parents) if os.access(p, os.F_OK))
     if os.access(nearest, os.W_OK):
         return Checked(what, True, str(path))
     return Checked(what, False, f"{path} cannot be written", "set DEVICELAB_CACHE to a directory that can", 2)

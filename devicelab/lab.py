@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
-from devicelab import registry
+from devicelab import registry, user
 from devicelab.errors import ConfigError, DeviceUnreachableError, LabError
 from devicelab.model.device import RootMethod
 from devicelab.model.plan import Noun
@@ -65,7 +65,8 @@ class Lab(Noun):
     """The content of lab.toml.
 
     Attributes:
-        default: device taken when ``--board`` is not given.
+        default: device taken when ``--board`` is not given. Without it the only one that is there is taken, and this
+            computer only if no other is attached or named.
         devices: by name.
         path: the file it was read from, ``None`` if there is none.
     """
@@ -84,14 +85,56 @@ class Seen:
     kind: str | None = None
     error: str | None = None
 
+    @property
+    def usable(self) -> bool:
+        """It is there as far as can be told without asking it."""
+        return self.state in {"device", "named"}
+
+
+@dataclass(frozen=True)
+class Blind:
+    """A transport that cannot look for devices: whatever hangs on it is not seen.
+
+    Attributes:
+        state: ``unavailable``, or ``not installed``, where nothing can hang on it.
+    """
+
+    scheme: str
+    state: str
+    error: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What there is: devices, ``local`` last, and the transports that could not look."""
+
+    devices: tuple[Seen, ...]
+    blind: tuple[Blind, ...] = ()
+
+    @property
+    def hidden(self) -> Blind | None:
+        """The first transport on which devices may hang unseen."""
+        return next((one for one in self.blind if one.state != "not installed"), None)
+
 
 def lab_path() -> Path | None:
     """Where lab.toml is: ``$DEVICELAB_LAB``, ``./lab.toml`` or ``~/.config/devicelab/lab.toml``."""
     explicit = os.environ.get("DEVICELAB_LAB")
     if explicit:
         return Path(explicit)
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return next((p for p in (Path("lab.toml"), config / "devicelab" / "lab.toml") if p.is_file()), None)
+    places, home = [Path("lab.toml")], user.home()
+    if os.environ.get("XDG_CONFIG_HOME") or home is not None:
+        config = Path(os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config")
+        places.append(config / "devicelab" / "lab.toml")
+    return next(filter(_is_file, places), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # HOME is another user's, as after su: what lies there is not ours
+        return False
 
 
 def load_lab(path: Path | None = None) -> Lab:
@@ -125,29 +168,40 @@ def attached(lab: Lab, *, ask_kind: bool = True) -> tuple[Seen, ...]:
 
     Devices that lab.toml names keep their name; others are called by their serial.
     """
+    found = survey(lab).devices
+    return tuple(_with_kind(s) if ask_kind else s for s in found)
+
+
+def survey(lab: Lab) -> Survey:
+    """As ``attached``, without asking devices what they are, and with the transports that could not look."""
     from devicelab import transports
 
     seen: dict[str, Seen] = {}
-    states = {found.address: found for found in transports.discover_all()}
-    by_address = {entry.address: entry for entry in lab.devices.values()}
-    for address, found in states.items():
-        scheme, _, rest = address.partition(":")
-        if scheme == "local" or not rest:  # this computer comes last; a transport that cannot look names no device
+    blind: list[Blind] = []
+    listed = {entry.name: transports.listed_as(entry.address) for entry in lab.devices.values()}
+    by_address = {listed[entry.name]: entry for entry in lab.devices.values()}
+    for found in transports.discover_all():
+        scheme, _, rest = found.address.partition(":")
+        if scheme == "local":
+            continue  # this computer comes last
+        if not rest:  # a transport that cannot look names no device
+            hint = found.details.get("hint") or None
+            blind.append(Blind(scheme, found.state, found.details.get("error", found.state), hint))
             continue
-        entry = by_address.get(address) or DeviceEntry(name=rest, address=address)
+        entry = by_address.get(found.address) or DeviceEntry(name=rest, address=found.address)
         seen[entry.name] = Seen(entry, found.state)
     for entry in lab.devices.values():
         if entry.name not in seen and entry.name != LOCAL:
-            # Whether these are there shows only when they are asked.
-            seen[entry.name] = Seen(entry, "named" if entry.address.startswith(("ssh:", "local:")) else "absent")
+            # Whether one that no transport lists is there shows only when it is asked.
+            seen[entry.name] = Seen(entry, "named" if listed[entry.name] is None else "absent")
     seen[LOCAL] = Seen(local_entry(lab), "device")
-    return tuple(_with_kind(s) if ask_kind else s for s in seen.values())
+    return Survey(tuple(seen.values()), tuple(blind))
 
 
 def _with_kind(seen: Seen) -> Seen:
     if seen.entry.board is not None:
         return Seen(seen.entry, seen.state, seen.entry.board)
-    if seen.state not in {"device", "named"}:
+    if not seen.usable:
         return seen
     from devicelab.facts import identify
 
@@ -160,11 +214,12 @@ def _with_kind(seen: Seen) -> Seen:
 def choose(wanted: str | None, lab: Lab | None = None) -> DeviceEntry:
     """The device meant by ``--board``: a device's name, a serial, an address or a board kind; one must fit.
 
-    Without ``wanted``: the lab's default, else the only attached device, else ``local`` if nothing is attached.
+    Without ``wanted``: the lab's default, else the only attached device, else ``local`` if there is nothing else.
 
     Raises:
         ConfigError: nothing fits, or several do (they are listed).
-        DeviceUnreachableError: a board kind that exists but is not attached.
+        DeviceUnreachableError: a board kind that exists but is not attached; or, without ``wanted``, there are devices
+            or may be, and none can be used: this computer never stands in for a phone.
     """
     lab = lab if lab is not None else load_lab()
     if wanted is None:
@@ -174,30 +229,50 @@ def choose(wanted: str | None, lab: Lab | None = None) -> DeviceEntry:
     if wanted in {LOCAL, "local:"}:
         return local_entry(lab)
     if wanted.partition(":")[0] in registry.names("transports") and ":" in wanted:
-        return DeviceEntry(name=wanted.partition(":")[2] or wanted, address=wanted)
-    present = attached(lab, ask_kind=False)
-    for seen in present:
+        return _at(wanted)
+    found = survey(lab)
+    for seen in found.devices:
         if wanted == seen.entry.name:
             return seen.entry
-    return _choose_by_kind(wanted, present)
+    return _choose_by_kind(wanted, found)
 
 
-def _choose_by_kind(wanted: str, present: Iterable[Seen]) -> DeviceEntry:
+def _at(address: str) -> DeviceEntry:
+    try:
+        return DeviceEntry(name=address.partition(":")[2] or address, address=address)
+    except ValidationError as error:
+        problems = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
+        raise ConfigError(f"not a device address: {masked(address)!r}: {problems}") from None
+
+
+def _choose_by_kind(wanted: str, found: Survey) -> DeviceEntry:
     from devicelab import boards
 
-    asked = [_with_kind(seen) for seen in present]
-    fits = [seen.entry for seen in asked if seen.kind == wanted]
+    asked = [_with_kind(seen) for seen in found.devices]
+    fits = [seen for seen in asked if seen.kind == wanted]
+    fits = [seen for seen in fits if seen.usable] or fits
     if len(fits) == 1:
-        return fits[0]
+        return fits[0].entry
     if fits:
-        raise _several(fits, f"{len(fits)} devices are of kind {wanted!r}")
+        raise _several([seen.entry for seen in fits], f"{len(fits)} devices are of kind {wanted!r}")
     known = (*boards.kinds(), *(seen.entry.name for seen in asked))
-    if wanted not in known:
+    if wanted not in known and found.hidden is None:
         raise registry.unknown("device or board kind", wanted, tuple(known))
+    noun = "no device of kind" if wanted in known else "no device or board kind named"
+    silent = [*map(_as_seen, (one for one in asked if one.kind is None)), *_unseen(found)]
+    and_yet = f" (not to be asked: {'; '.join(silent)})" if silent else ""
     raise DeviceUnreachableError(
-        f"no device of kind {wanted!r} is attached",
+        f"{noun} {wanted!r} is attached{and_yet}",
         hint=f"`devicelab devices` lists what is; `devicelab sim up {wanted}` starts a virtual one",
     )
+
+
+def _as_seen(seen: Seen) -> str:
+    return f"{seen.entry.name} is {seen.state}{f': {seen.error}' if seen.error else ''}"
+
+
+def _unseen(found: Survey) -> list[str]:
+    return [f"{found.hidden.scheme}: {found.hidden.error}"] if found.hidden else []
 
 
 def _choose_default(lab: Lab) -> DeviceEntry:
@@ -205,12 +280,19 @@ def _choose_default(lab: Lab) -> DeviceEntry:
         if lab.default not in lab.devices and lab.default != LOCAL:
             raise ConfigError(f"{lab.path}: default names {lab.default!r}, which is no device there")
         return lab.devices.get(lab.default) or local_entry(lab)
-    present = [s for s in attached(lab, ask_kind=False) if s.entry.name != LOCAL and s.state in {"device", "named"}]
-    if not present:
-        return local_entry(lab)
+    found = survey(lab)
+    others = [seen for seen in found.devices if seen.entry.name != LOCAL]
+    present = [seen for seen in others if seen.usable]
     if len(present) > 1:
-        raise _several([s.entry for s in present], "several devices are attached or configured")
-    return present[0].entry
+        raise _several([seen.entry for seen in present], "several devices are attached or configured")
+    if present:
+        return present[0].entry
+    if others or found.hidden:
+        raise DeviceUnreachableError(
+            f"no device can be used: {'; '.join([*map(_as_seen, others), *_unseen(found)])}",
+            hint="`devicelab devices` tells more; --board local is this computer",
+        )
+    return local_entry(lab)
 
 
 def _several(entries: Iterable[DeviceEntry], what: str) -> ConfigError:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from devicelab import user
 from devicelab.errors import ConfigError
 from devicelab.safe_text import masked
 
@@ -163,7 +164,15 @@ def _inner_model(annotation: Any) -> "type[BaseModel] | None":
 
 
 def cache_dir() -> Path:
-    """Where builds and fetched journals are kept: ``$DEVICELAB_CACHE`` or the user's cache directory."""
+    """Where builds and fetched journals are kept: ``$DEVICELAB_CACHE`` or the user's cache directory.
+
+    Raises:
+        ConfigError: no such variable, and the user has no home.
+    """
     explicit = os.environ.get("DEVICELAB_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(explicit) if explicit else Path(base) / "devicelab"
+    if explicit:
+        return Path(explicit)
+    base, home = os.environ.get("XDG_CACHE_HOME"), user.home()
+    if not base and home is None:
+        raise ConfigError("this user has no home for a cache directory", hint="set DEVICELAB_CACHE to a directory")
+    return Path(base or f"{home}/.cache") / "devicelab"

@@ -95,6 +95,7 @@ def boards_in(cache: Path, server: AdbServer) -> Iterator[StartBoard]:
         patch.setenv("DEVICELAB_CACHE", str(cache))
         patch.setenv("ANDROID_ADB_SERVER_PORT", str(server.port))
         patch.setenv("ANDROID_ADB_SERVER_ADDRESS", server.host)
+        patch.delenv("ADB_SERVER_SOCKET", raising=False)
 
         def start(kind: str, **options: Any) -> VirtualBoard:
             try:

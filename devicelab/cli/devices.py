@@ -20,15 +20,18 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog="Example: devicelab devices --json")
     def devices(json_: JsonOption = False) -> None:
         """List the devices that are attached or named in lab.toml, with board kind, root and health."""
+        from dataclasses import asdict
+
         from devicelab import lab
         from devicelab.pinning import health
 
         rows: list[dict[str, Any]] = []
-        for seen in lab.attached(lab.load_lab(), ask_kind=False):
-            asked = health(seen.entry) if seen.state in {"device", "named"} else {"usable": False}
+        found = lab.survey(lab.load_lab())
+        for seen in found.devices:
+            asked = health(seen.entry) if seen.usable else {"usable": False}
             rows.append({**lab.as_json(seen), **asked})
         if json_:
-            print_json({"devices": rows})
+            print_json({"devices": rows, "unavailable": [asdict(one) for one in found.blind]})
             return
         shown = [
             (
@@ -42,6 +45,8 @@ def register(app: typer.Typer) -> None:
             for row in rows
         ]
         print_table(("name", "board", "ABI", "root", "address", "health"), shown, whole=("name", "address"))
+        for one in found.blind:
+            say(f"{one.scheme} cannot look for devices: {one.error}{f' ({one.hint})' if one.hint else ''}")
         for row in rows:
             if row.get("pinned") or row.get("to_restore"):
                 say(f"{row['name']}: `devicelab restore --board {row['name']}` puts back what it had")

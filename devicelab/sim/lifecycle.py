@@ -83,16 +83,15 @@ class AdbServer:
 
     @classmethod
     def of_user(cls) -> "AdbServer":
-        """The one that adb itself would use: ``ANDROID_ADB_SERVER_ADDRESS`` and ``ANDROID_ADB_SERVER_PORT``.
+        """The one that ``adb:SERIAL`` means, and adb itself would use.
 
         Raises:
-            ConfigError: the port is not a number.
+            ConfigError: what the environment says of it cannot be used.
         """
-        port = os.environ.get("ANDROID_ADB_SERVER_PORT", "5037")
-        if not port.isdecimal() or not 0 < int(port) < 65536:
-            raise ConfigError(f"ANDROID_ADB_SERVER_PORT is not a port: {port!r}")
-        host = os.environ.get("ANDROID_ADB_SERVER_ADDRESS") or os.environ.get("ANDROID_ADB_SERVER_HOST")
-        return cls(host or "127.0.0.1", int(port))
+        from devicelab.transports import _adb_server
+
+        found = _adb_server.named("", "adb server")
+        return cls(found.host, found.port)
 
     def answers(self) -> bool:
         """Somebody listens at its port."""

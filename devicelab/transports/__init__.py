@@ -3,7 +3,7 @@
 from devicelab import registry
 from devicelab.errors import ConfigError, LabError
 from devicelab.safe_text import masked
-from devicelab.transports.base import Attached, Transport
+from devicelab.transports.base import Attached, NotInstalledError, Transport
 
 
 def connect(address: str) -> Transport:
@@ -29,14 +29,24 @@ def connect(address: str) -> Transport:
 def discover_all() -> tuple[Attached, ...]:
     """What every transport sees attached.
 
-    A transport that cannot look is reported as one more entry (``adb:``, state ``unavailable``, with ``error`` and
-    ``hint`` in its details), so that it does not hide what the others see.
+    A transport that cannot look is reported as one more entry (``adb:``, with ``error`` and ``hint`` in its details),
+    so that it does not hide what the others see. Its state is ``not installed`` if this machine lacks what the
+    transport needs, so that no device can hang on it, else ``unavailable``.
     """
     found: list[Attached] = []
     for scheme in registry.names("transports"):
         try:
             found += registry.module("transports", scheme).discover()
         except LabError as error:
-            details = {"error": error.message, "hint": error.hint or ""}
-            found.append(Attached(f"{scheme}:", "unavailable", details))
+            state = "not installed" if isinstance(error, NotInstalledError) else "unavailable"
+            found.append(Attached(f"{scheme}:", state, {"error": error.message, "hint": error.hint or ""}))
     return tuple(found)
+
+
+def listed_as(address: str) -> str | None:
+    """The address under which ``discover_all`` shows a device that is there; ``None``: it has to be asked itself."""
+    scheme, colon, _ = address.partition(":")
+    if not colon or scheme not in registry.names("transports"):
+        return None
+    said: str | None = registry.module("transports", scheme).listed_as(address)
+    return said

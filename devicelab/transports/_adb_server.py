@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from adbutils import AdbConnection, AdbError, AdbTimeout, adb_path
 
 from devicelab.errors import ConfigError, DeviceUnreachableError
+from devicelab.transports.base import NotInstalledError
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 5037
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _CONNECT_TIMEOUT_S = 5.0
 _START_TIMEOUT_S = 30.0
@@ -103,6 +106,11 @@ class Server:
     port: int
     ours: bool
 
+    def same(self, other: "Server") -> bool:
+        """The two are one server, as far as their names tell."""
+        names = {self.host, other.host}
+        return self.port == other.port and (len(names) == 1 or names <= _LOOPBACK)
+
     def connect(self, device: str) -> Link:
         """A fresh connection.
 
@@ -134,7 +142,9 @@ class Server:
             except (OSError, subprocess.TimeoutExpired):
                 failed = True
             said.seek(0)
-            text = said.read(4096).decode(errors="replace").strip()
+            lines = said.read(16 << 10).decode(errors="replace").strip().splitlines()
+            # Among its whole log adb's fatal line (F) tells why.
+            text = next((line for line in lines if " F adb " in line), lines[-1] if lines else "it says nothing")
         if failed:
             hint = f"see what {' '.join(command)} says"
             raise DeviceUnreachableError(f"the adb server does not start: {text}", device=device, hint=hint)
@@ -170,28 +180,38 @@ class Server:
         return tuple(device for device in found if device is not None)
 
 
+# Serial (Android's own service names hold blanks), state, and words with a colon (AOSP adb/transport.cpp).
+_LINE = re.compile(
+    r"(?P<serial>\S.*?)\s+(?P<state>device|offline|unauthorized|authorizing|connecting|detached|bootloader|recovery"
+    r"|rescue|sideload|host|unknown|no permissions\b.*?)(?P<words>(?:\s+[a-z_]+:\S*)*)\s*"
+)
+
+
 def _device(line: str) -> Device | None:
-    serial, _, rest = line.strip().partition(" " if "\t" not in line else "\t")
-    rest = rest.strip()
-    if not serial or not rest:
+    match = _LINE.fullmatch(line.strip())
+    if match is not None:
+        serial, state, words = match.group("serial", "state", "words")
+    else:  # a state that a later adb knows
+        serial, _, rest = line.strip().replace("\t", " ").partition(" ")
+        state, _, words = rest.strip().partition(" ")
+    if not state:
         return None
-    if rest.startswith("no permissions"):
-        return Device(serial, "no permissions", {"error": rest.partition(" usb:")[0]})
-    state, *words = rest.split()
-    return Device(serial, state, dict(word.split(":", 1) for word in words if ":" in word))
+    if state.startswith("no permissions"):
+        return Device(serial, "no permissions", {"error": state})
+    return Device(serial, state, dict(word.split(":", 1) for word in words.split() if ":" in word))
 
 
 def program(device: str) -> str:
     """The adb program: ``ADBUTILS_ADB_PATH``, the one in ``PATH``, or the one that comes with adbutils.
 
     Raises:
-        ConfigError: there is none.
+        NotInstalledError: there is none.
     """
     try:
         return str(adb_path())
     except AdbError as error:
         hint = "install the Android platform tools, or set ADBUTILS_ADB_PATH"
-        raise ConfigError("no adb program on this machine", device=device, hint=hint) from error
+        raise NotInstalledError("no adb program on this machine", device=device, hint=hint) from error
 
 
 _SERVER = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^:\s\[\]]+))(?::(?P<port>[0-9]{1,5}))?")
@@ -201,11 +221,10 @@ def named(text: str, device: str) -> Server:
     """The server ``host[:port]``; empty: the one the environment names, else the machine's own.
 
     Raises:
-        ConfigError: not such a text, or not a port in ``ANDROID_ADB_SERVER_PORT``.
+        ConfigError: not such a text, or something in the environment that cannot be used.
     """
-    host, port = os.environ.get("ANDROID_ADB_SERVER_HOST") or DEFAULT_HOST, _port_from_environment(device)
     if not text:
-        return Server(host, port, ours=host in {"127.0.0.1", "localhost", "::1"})
+        return _from_environment(device)
     match = _SERVER.fullmatch(text)
     if match is None or not 0 < int(match["port"] or DEFAULT_PORT) < 65536:
         hint = "write adb:SERIAL or adb:SERIAL@host:port"
@@ -213,10 +232,31 @@ def named(text: str, device: str) -> Server:
     return Server(match["six"] or match["host"], int(match["port"] or DEFAULT_PORT), ours=False)
 
 
-def _port_from_environment(device: str) -> int:
-    text = os.environ.get("ANDROID_ADB_SERVER_PORT") or str(DEFAULT_PORT)
+def _from_environment(device: str) -> Server:
+    """As adb itself looks (AOSP adb/client/commandline.cpp); ``ANDROID_ADB_SERVER_HOST`` is adbutils' own."""
+    given = os.environ.get
+    socket_spec = given("ADB_SERVER_SOCKET")
+    if socket_spec:
+        return _from_socket_spec(socket_spec, device)
+    host = given("ANDROID_ADB_SERVER_ADDRESS") or given("ANDROID_ADB_SERVER_HOST") or DEFAULT_HOST
+    port = _port(given("ANDROID_ADB_SERVER_PORT") or str(DEFAULT_PORT), "ANDROID_ADB_SERVER_PORT", device)
+    return Server(host, port, ours=host in _LOOPBACK)
+
+
+def _from_socket_spec(text: str, device: str) -> Server:
+    kind, _, place = text.partition(":")
+    host, colon, port = place.rpartition(":")
+    match = _SERVER.fullmatch(place)
+    if kind != "tcp" or not (place.isdecimal() or (match and match["port"])):
+        hint = "write tcp:PORT or tcp:HOST:PORT"
+        raise ConfigError(f"cannot use ADB_SERVER_SOCKET: {text!r}", device=device, hint=hint)
+    name = host.strip("[]") if colon else DEFAULT_HOST
+    return Server(name, _port(port, "ADB_SERVER_SOCKET", device), ours=name in _LOOPBACK)
+
+
+def _port(text: str, variable: str, device: str) -> int:
     if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) < 65536:
-        raise ConfigError(f"ANDROID_ADB_SERVER_PORT is not a port: {text!r}", device=device)
+        raise ConfigError(f"{variable} is not a port: {text!r}", device=device)
     return int(text)
 
 

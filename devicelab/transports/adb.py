@@ -60,6 +60,15 @@ def discover() -> tuple[Attached, ...]:
     return tuple(Attached(f"adb:{device.serial}", device.state, device.details) for device in found)
 
 
+def listed_as(address: str) -> str | None:
+    """The board's address without its server where that is the default one; others' boards are not listed."""
+    try:
+        asked, default = AdbTransport(address), servers.named("", address)
+    except ConfigError:
+        return None
+    return f"{SCHEME}:{asked.serial}" if asked.server.same(default) else None
+
+
 class AdbTransport(PosixTransport):
     """One board of an adb server. Nothing is held between two operations.
 
@@ -76,7 +85,7 @@ class AdbTransport(PosixTransport):
         super().__init__(address)
         rest = address.partition(":")[2]
         self.serial, at, server = rest.rpartition("@") if "@" in rest else (rest, "", "")
-        if not self.serial or (at and not server) or any(char.isspace() for char in self.serial):
+        if not self.serial.strip() or (at and not server) or not self.serial.isprintable():
             hint = "write adb:SERIAL or adb:SERIAL@host:port"
             raise ConfigError(f"not an adb address: {address!r}", device=address, hint=hint)
         self.server: Server = servers.named(server, address)
@@ -190,12 +199,19 @@ class AdbTransport(PosixTransport):
             left = max(0.1, deadline - time.monotonic())
             try:
                 self._recover(left)
-                if self._run(["true"], min(left, _PROBE_TIMEOUT_S)).exit_code == 0:
-                    return
+                self._prove_shell(min(left, _PROBE_TIMEOUT_S))
             except DeviceUnreachableError:
                 if time.monotonic() + _RETRY_S > deadline:
                     raise
                 time.sleep(_RETRY_S)
+            else:
+                return
+
+    def _prove_shell(self, timeout_s: float) -> None:
+        code = self._run(["sh", "-c", ":"], timeout_s).exit_code
+        if code != 0:
+            message = f"the board's shell does not work (exit code {code})"
+            raise DeviceUnreachableError(message, device=self.address, hint="if it stays, reboot it")
 
     def _recover(self, timeout_s: float) -> None:
         """One nudge, and a wait for what comes of it."""

@@ -1,13 +1,20 @@
 """What a transport is: how to reach one device, and nothing more.
 
-A transport is a module in this folder with ``SCHEME`` (the address's prefix), ``connect(address) -> Transport`` and
-``discover() -> tuple[Attached, ...]``. The address of a device is ``SCHEME:REST``.
+A transport is a module in this folder with ``SCHEME`` (the address's prefix), ``connect(address) -> Transport``,
+``discover() -> tuple[Attached, ...]`` and ``listed_as(address) -> str | None`` (the address that ``discover`` gives a
+device which is there; ``None`` if it lists no such device). The address of a device is ``SCHEME:REST``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from devicelab.errors import ConfigError
+
+
+class NotInstalledError(ConfigError):
+    """What the transport needs is not on this machine, so nothing can hang on it here."""
 
 
 @dataclass(frozen=True)

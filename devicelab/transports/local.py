@@ -35,6 +35,11 @@ def discover() -> tuple[Attached, ...]:
     return (Attached("local:", "device"),)
 
 
+def listed_as(address: str) -> str | None:
+    """This machine has one address."""
+    return address
+
+
 class LocalTransport(PosixTransport):
     """This machine; every command is a child process in a session of its own."""
 

@@ -53,3 +53,8 @@ def discover() -> tuple[Attached, ...]:
     from devicelab.sim.qemu import machine
 
     return tuple(Attached(one.address, "device", {"kind": one.kind}) for one in machine.machines())
+
+
+def listed_as(address: str) -> str | None:
+    """A machine has one address."""
+    return address

@@ -20,6 +20,7 @@ from devicelab.transports import connect, discover_all
 from devicelab.transports._adb_server import _device, unreachable
 from devicelab.transports._root import wrap
 from devicelab.transports.adb import AdbTransport
+from devicelab.transports.base import Completed
 
 
 @pytest.fixture
@@ -269,7 +270,7 @@ def test_an_adb_program_that_does_not_work_is_named(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigError, match="no adb program"):
         connect("adb:SERIAL")
     unavailable = next(item for item in discover_all() if item.address == "adb:")
-    assert unavailable.state == "unavailable"
+    assert unavailable.state == "not installed"
     assert "no adb program" in unavailable.details["error"]
 
 
@@ -298,7 +299,7 @@ def test_who_is_no_adb_server_is_unreachable(impostor: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["adb:", "adb:@host", "adb:SERIAL@", "adb:A B", "adb:S@h:0", "adb:S@h:99999", "adb:S@[::1"]
+    "address", ["adb:", "adb:@host", "adb:SERIAL@", "adb: ", "adb:A\nB", "adb:S@h:0", "adb:S@h:99999", "adb:S@[::1"]
 )
 def test_what_is_no_adb_address_is_refused(address: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -321,6 +322,7 @@ def test_a_port_in_the_environment_that_is_none_is_refused(monkeypatch: pytest.M
             {"usb": "1-2", "product": "d1", "model": "SM_N970F", "device": "d1", "transport_id": "3"},
         ),
         ("R58M1\tunauthorized", "unauthorized", {}),
+        ("R58M1  quantum usb:1-2", "quantum", {"usb": "1-2"}),
         (
             "R58M1  no permissions (user x is not in the plugdev group); see [http://developer.android.com/] usb:1-2",
             "no permissions",
@@ -332,6 +334,59 @@ def test_lines_of_adb_devices(line: str, state: str, details: dict[str, str]) ->
     device = _device(line)
     assert device is not None
     assert (device.serial, device.state, device.details) == ("R58M1", state, details)
+
+
+def test_serials_with_blanks_are_one_serial() -> None:
+    serial = "adb-4c753791-lL2him (2)._adb-tls-connect._tcp"
+    long, short = _device(f"{serial} device product:d1 transport_id:3"), _device(f"{serial}\toffline")
+    assert long is not None
+    assert short is not None
+    assert (long.serial, long.state, long.details["product"]) == (serial, "device", "d1")
+    assert (short.serial, short.state) == (serial, "offline")
+    assert AdbTransport(f"adb:{serial}").serial == serial
+
+
+@pytest.mark.parametrize(
+    ("variables", "server"),
+    [
+        ({}, ("127.0.0.1", 5037, True)),
+        ({"ANDROID_ADB_SERVER_PORT": "6000"}, ("127.0.0.1", 6000, True)),
+        ({"ANDROID_ADB_SERVER_HOST": "rack"}, ("rack", 5037, False)),
+        ({"ANDROID_ADB_SERVER_ADDRESS": "rack", "ANDROID_ADB_SERVER_HOST": "other"}, ("rack", 5037, False)),
+        ({"ADB_SERVER_SOCKET": "tcp:6001", "ANDROID_ADB_SERVER_PORT": "6000"}, ("127.0.0.1", 6001, True)),
+        ({"ADB_SERVER_SOCKET": "tcp:localhost:6001"}, ("localhost", 6001, True)),
+        ({"ADB_SERVER_SOCKET": "tcp:rack:6001", "ANDROID_ADB_SERVER_ADDRESS": "x"}, ("rack", 6001, False)),
+        ({"ADB_SERVER_SOCKET": "tcp:[::1]:6001"}, ("::1", 6001, True)),
+    ],
+)
+def test_the_default_server_is_the_one_that_adb_itself_takes(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], server: tuple[str, int, bool]
+) -> None:
+    for name in ("ADB_SERVER_SOCKET", *(f"ANDROID_ADB_SERVER_{end}" for end in ("ADDRESS", "HOST", "PORT"))):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    found = AdbTransport("adb:SERIAL").server
+    assert (found.host, found.port, found.ours) == server
+    assert AdbServer.of_user() == AdbServer(*server[:2])
+    assert not AdbTransport("adb:SERIAL@rack:5037").server.ours
+
+
+@pytest.mark.parametrize("text", ["tcp:", "tcp:many", "tcp:host:0", "tcp:99999", "localfilesystem:/x", "rack:5037"])
+def test_a_server_socket_in_the_environment_that_is_none_of_ours_is_refused(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("ADB_SERVER_SOCKET", text)
+    with pytest.raises(ConfigError, match="ADB_SERVER_SOCKET"):
+        connect("adb:SERIAL")
+
+
+def test_a_board_whose_shell_does_not_work_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = AdbTransport("adb:SERIAL")
+    monkeypatch.setattr(transport, "_recover", lambda _timeout_s: None)
+    monkeypatch.setattr(transport, "_run", lambda *_: Completed(126, b"", b""))
+    with pytest.raises(DeviceUnreachableError, match=r"shell does not work \(exit code 126\)"):
+        transport.reconnect(timeout_s=0.5)
 
 
 def test_lines_that_are_no_device_are_passed_over() -> None:

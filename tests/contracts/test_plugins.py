@@ -72,9 +72,13 @@ def test_a_knob_family_names_its_words_and_the_nodes_it_reads(name: str) -> None
 
 @pytest.mark.parametrize(
     ("folder", "parts"),
-    [("schedulers", ("treat", "verify")), ("analyses", ("analyse",))],
+    [
+        ("schedulers", ("treat", "verify")),
+        ("analyses", ("analyse",)),
+        ("transports", ("connect", "discover", "listed_as")),
+    ],
 )
-def test_schedulers_and_analyses_have_what_is_asked_of_them(folder: str, parts: tuple[str, ...]) -> None:
+def test_schedulers_analyses_and_transports_have_what_is_asked_of_them(folder: str, parts: tuple[str, ...]) -> None:
     for name in registry.names(folder):
         module = registry.module(folder, name)
         assert module.__doc__, name

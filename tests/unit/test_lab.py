@@ -62,6 +62,106 @@ def test_with_nothing_attached_this_computer_is_taken(monkeypatch: pytest.Monkey
     assert lab.choose(None, Lab()).name == "local"
 
 
+@pytest.mark.parametrize("state", ["unauthorized", "offline", "no permissions", "recovery"])
+def test_this_computer_never_stands_in_for_a_phone_that_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    monkeypatch.setattr("devicelab.transports.discover_all", lambda: (Attached("adb:R58A", state),))
+    with pytest.raises(DeviceUnreachableError, match=f"R58A is {state}") as caught:
+        lab.choose(None, Lab())
+    assert "--board local" in (caught.value.hint or "")
+    assert lab.choose("local", Lab()).name == "local"
+
+
+def test_this_computer_never_stands_in_for_a_phone_of_the_lab_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("devicelab.transports.discover_all", tuple)
+    named = Lab(devices={"left": DeviceEntry(name="left", address="adb:R58A")})
+    with pytest.raises(DeviceUnreachableError, match="left is absent"):
+        lab.choose(None, named)
+    assert lab.choose(None, named.model_copy(update={"default": "local"})).name == "local"
+
+
+def test_where_adb_cannot_look_nobody_knows_that_no_phone_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Attached("adb:", "unavailable", {"error": "the adb server does not start", "hint": "see what it says"})
+    monkeypatch.setattr("devicelab.transports.discover_all", lambda: (broken,))
+    for wanted in (None, "note10", "R58A"):
+        with pytest.raises(DeviceUnreachableError, match="adb: the adb server does not start"):
+            lab.choose(wanted, Lab())
+    assert lab.choose("local", Lab()).name == "local"
+    (blind,) = lab.survey(Lab()).blind
+    assert (blind.scheme, blind.state, blind.hint) == ("adb", "unavailable", "see what it says")
+
+
+def test_where_there_is_no_adb_at_all_this_computer_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = Attached("adb:", "not installed", {"error": "no adb program on this machine", "hint": ""})
+    monkeypatch.setattr("devicelab.transports.discover_all", lambda: (missing,))
+    assert lab.choose(None, Lab()).name == "local"
+    with pytest.raises(ConfigError, match="no device or board kind named 'nosuch'"):
+        lab.choose("nosuch", Lab())
+
+
+RACK = DeviceEntry(name="rack", address="adb:0123@rack-host:5037")
+
+
+def test_a_board_behind_another_host_s_adb_server_is_asked_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devicelab.transports.discover_all", tuple)
+    monkeypatch.setattr("devicelab.facts.identify", lambda entry: "qualcomm" if entry is RACK else "linux")
+    named = Lab(devices={"rack": RACK})
+    assert [(seen.entry.name, seen.state) for seen in lab.attached(named)] == [("rack", "named"), ("local", "device")]
+    assert lab.choose(None, named) is RACK
+    assert lab.choose("qualcomm", named) is RACK
+
+
+def test_a_board_of_the_default_adb_server_is_one_device_however_it_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variable in ("ADB_SERVER_SOCKET", "ANDROID_ADB_SERVER_ADDRESS", "ANDROID_ADB_SERVER_HOST"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "5038")
+    monkeypatch.setattr("devicelab.transports.discover_all", lambda: (Attached("adb:R58A", "device"),))
+    named = Lab(devices={"left": DeviceEntry(name="left", address="adb:R58A@localhost:5038")})
+    assert [seen.entry.name for seen in lab.attached(named, ask_kind=False)] == ["left", "local"]
+
+
+def test_of_two_devices_of_a_kind_the_one_that_is_there_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devicelab.transports.discover_all", lambda: (Attached("adb:R58B", "device"),))
+    names = {"left": "adb:R58A", "right": "adb:R58B"}
+    entries = {name: DeviceEntry(name=name, address=to, board="note10") for name, to in names.items()}
+    assert lab.choose("note10", Lab(devices=entries)).name == "right"
+
+
+def test_a_kind_that_is_not_found_comes_with_the_phones_that_cannot_say_theirs(bench: Lab) -> None:
+    with pytest.raises(DeviceUnreachableError, match="QC1 is offline"):
+        lab.choose("qualcomm", bench)
+
+
+def test_an_address_with_a_password_is_refused_without_showing_it(bench: Lab) -> None:
+    with pytest.raises(ConfigError, match="no password") as caught:
+        lab.choose("ssh:me:s3cret@host", bench)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_home_that_is_missing_or_closed_holds_no_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("DEVICELAB_LAB", "XDG_CONFIG_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(_uid: int) -> object:
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert lab.lab_path() is None
+
+    def closed(_path: Path) -> bool:
+        raise PermissionError
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(Path, "is_file", closed)
+    assert lab.lab_path() is None
+
+
 def test_every_device_is_listed_once_with_its_state(bench: Lab) -> None:
     seen = {s.entry.name: s for s in lab.attached(bench)}
     assert list(seen) == ["left", "R58B", "QC1", "local"]
