@@ -40,9 +40,15 @@ _PROGRAM = f'if [ -n "${{KSH_VERSION-}}" ]; then {_LOOKUP} fi\n'
 EXEC = HEADER + _PROGRAM + 'exec "$@"'
 
 # As EXEC where a signal that ends the session's shell would be lost: the shell stays and turns it into 128 + n.
+# The token on stdout tells where the command's own output begins: an rc file of the login shell may print before it.
 # It says nothing itself ("Killed"): its own stderr is closed off, the program's is not. (Redirecting the subshell from
 # outside would take mksh's own words along.)
-EXEC_AND_WAIT = HEADER + "exec 3>&2 2>/dev/null; (" + _PROGRAM + 'exec "$@" ) 2>&3 3>&-; exit $?'
+EXEC_AND_WAIT = (
+    _STAT_LINE
+    + 'echo "$1 $_dl" >&2; echo "$1"; shift; exec 3>&2 2>/dev/null; ('
+    + _PROGRAM
+    + 'exec "$@" ) 2>&3 3>&-; exit $?'
+)
 
 # For an adb without shell_v2, whose one stream has no exit code: token and header line, the program's stdout, token and
 # exit code, the program's stderr, token. $1 and $2 token in two halves, so that no list of processes shows it whole; $3

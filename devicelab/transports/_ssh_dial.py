@@ -36,6 +36,17 @@ class Line:
             self._below.close()
 
 
+class _SomeKeys(paramiko.Agent):
+    """The user's agent, as far as it holds certain keys."""
+
+    def __init__(self, public: frozenset[bytes]) -> None:
+        self._public = public
+        super().__init__()
+
+    def get_keys(self) -> tuple[paramiko.AgentKey, ...]:
+        return tuple(key for key in super().get_keys() if key.asbytes() in self._public)
+
+
 def dial(address: str, target: Target, timeout_s: float) -> Line:
     """Connect to a target, in one attempt.
 
@@ -73,12 +84,15 @@ def _dial(
         elif target.command is not None:
             sock = _proxy(target.command, below)
         below.callback(client.close)
+        if target.only_keys:
+            # The one way to have paramiko ask an agent for some keys alone.
+            client._agent = _SomeKeys(target.public)  # type: ignore[attr-defined]  # noqa: SLF001
         client.connect(
             target.host,
             target.port,
             target.user,
             key_filename=list(target.keys),  # type: ignore[arg-type]
-            allow_agent=not target.only_keys,
+            allow_agent=True,
             look_for_keys=not target.only_keys,
             timeout=timeout_s,
             banner_timeout=timeout_s,

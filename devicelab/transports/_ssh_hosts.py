@@ -14,9 +14,15 @@ from pathlib import Path
 import paramiko
 from paramiko.hostkeys import HostKeyEntry, HostKeys, InvalidHostKey
 
+from devicelab import user
 from devicelab.errors import DeviceRefusedError
 
 EXTRA_FILE_VARIABLE = "DEVICELAB_SSH_KNOWN_HOSTS"
+
+
+def folder() -> Path:
+    """OpenSSH's folder in the user's home; where there is no home, one that does not exist."""
+    return (user.home() or Path("/nonexistent")) / ".ssh"
 
 
 def default_files() -> tuple[Path, ...]:
@@ -24,7 +30,7 @@ def default_files() -> tuple[Path, ...]:
     extra = os.environ.get(EXTRA_FILE_VARIABLE)
     return (
         *((Path(extra),) if extra else ()),
-        Path.home() / ".ssh" / "known_hosts",
+        folder() / "known_hosts",
         Path("/etc/ssh/ssh_known_hosts"),
     )
 

@@ -27,6 +27,8 @@ _RETRY_S = 0.5
 _READ_BYTES = 256 << 10
 # Linux takes 128 KiB for one argument (MAX_ARG_STRLEN), and the whole command is one to the login shell.
 _MAX_COMMAND_BYTES = 100_000
+# Of what comes before the command's own output so much is kept.
+_MAX_NOISE = 16 << 10
 # paramiko wakes the poll when something comes; this only bounds what a missed wake could cost.
 _LOOK_MS = 1000
 
@@ -47,6 +49,11 @@ def connect(address: str) -> Transport:
 def discover() -> tuple[Attached, ...]:
     """None: ssh has no list of what is there. Boards are named in ``lab.toml``."""
     return ()
+
+
+def listed_as(_address: str) -> str | None:
+    """Nothing is listed."""
+    return None
 
 
 class SshTransport(PosixTransport):
@@ -74,7 +81,7 @@ class SshTransport(PosixTransport):
             raise self._lost(error) from error
         finally:
             patience.cancel()
-        return _ChannelStream(channel, self.address, stdin, hold_stdin=hold_stdin)
+        return _ChannelStream(channel, self.address, token, stdin, hold_stdin=hold_stdin)
 
     def _channel(self) -> paramiko.Channel:
         if self._alive():
@@ -122,12 +129,17 @@ class SshTransport(PosixTransport):
 
 
 class _ChannelStream:
-    """A channel: both outputs are drained here as they come, the input is fed from a thread of its own."""
+    """A channel: both outputs are drained here as they come, the input is fed from a thread of its own.
+
+    The command's stdout begins behind the line with its token; before it stands what a login shell's rc file said.
+    """
 
     def __init__(
-        self, channel: paramiko.Channel, address: str, stdin: Iterator[bytes] | None, *, hold_stdin: bool
+        self, channel: paramiko.Channel, address: str, token: str, stdin: Iterator[bytes] | None, *, hold_stdin: bool
     ) -> None:
         self._channel, self._address = channel, address
+        self._mark = f"{token}\n".encode()
+        self._before: bytearray | None = bytearray()
         self._poll = select.poll()
         self._poll.register(channel.fileno(), select.POLLIN)
         self._feeder: threading.Thread | None = None
@@ -157,15 +169,31 @@ class _ChannelStream:
                 if channel.recv_stderr_ready():
                     return ERR, channel.recv_stderr(_READ_BYTES)
                 if channel.recv_ready():
-                    return OUT, channel.recv(_READ_BYTES)
+                    if data := self._own(channel.recv(_READ_BYTES)):
+                        return OUT, data
+                    continue
             except (paramiko.SSHException, EOFError, OSError) as error:
                 raise self._lost() from error
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if over:
+                if self._before:  # the command did not begin: what was said instead may tell why
+                    said, self._before = bytes(self._before), None
+                    return ERR, said
                 return self._exit(left)
             if left == 0.0:
                 return None
             self._poll.poll(_LOOK_MS if left is None else min(_LOOK_MS, left * 1000))
+
+    def _own(self, data: bytes) -> bytes:
+        if self._before is None:
+            return data
+        self._before += data
+        _, mark, own = bytes(self._before).partition(self._mark)
+        if mark:
+            self._before = None
+            return own
+        del self._before[:-_MAX_NOISE]
+        return b""
 
     def _exit(self, timeout_s: float | None) -> Event | None:
         if not self._channel.status_event.wait(timeout_s):

@@ -10,7 +10,7 @@ import pytest
 from sshd import SshServer, keygen
 
 from devicelab.errors import ConfigError, DeviceRefusedError, DeviceUnreachableError
-from devicelab.transports import connect
+from devicelab.transports import _ssh_config, connect
 from devicelab.transports.base import Transport
 
 pytestmark = pytest.mark.sshd
@@ -143,6 +143,107 @@ def test_an_agent_s_key_opens_the_door(ssh_home: SshServer, monkeypatch: pytest.
         finally:
             agent.terminate()
             key.with_name("elsewhere").rename(key)
+
+
+def test_of_an_agent_s_keys_those_that_are_meant_open_the_door_with_identities_only(
+    ssh_home: SshServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ssh_home.know(f"[127.0.0.1]:{ssh_home.port}")
+    key = ssh_home.home / ".ssh" / "id_ed25519"
+    locked = tmp_path / "locked"
+    for name in ("", ".pub"):
+        locked.with_name(f"locked{name}").write_bytes(key.with_name(f"{key.name}{name}").read_bytes())
+    locked.chmod(0o600)
+    path = tmp_path / "agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL) as agent:
+        try:
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+            add = 'until [ -S "$1" ]; do sleep 0.05; done; ssh-add -q "$2"'
+            subprocess.run(["sh", "-c", add, "sh", str(path), str(locked)], check=True)
+            subprocess.run(["ssh-keygen", "-q", "-p", "-N", "s3cret", "-f", str(locked)], check=True)
+            config(ssh_home, f"Host 127.0.0.1\n  IdentityFile {locked}\n  IdentitiesOnly yes\n")
+            assert works(connect(address(ssh_home)))
+            config(ssh_home, f"Host 127.0.0.1\n  IdentityFile {locked}.pub\n  IdentitiesOnly yes\n")
+            assert works(connect(address(ssh_home)))
+            config(ssh_home, f"Host 127.0.0.1\n  IdentityFile {tmp_path}/other\n  IdentitiesOnly yes\n")
+            with pytest.raises(DeviceRefusedError, match="no key"):
+                connect(address(ssh_home))
+        finally:
+            agent.terminate()
+
+
+def test_with_identities_only_and_none_named_the_usual_keys_are_meant(ssh_home: SshServer) -> None:
+    ssh_home.know(f"[127.0.0.1]:{ssh_home.port}")
+    config(ssh_home, "IdentitiesOnly yes\n")
+    assert works(connect(address(ssh_home)))
+
+
+def test_included_configurations_count_where_they_are_included(
+    ssh_home: SshServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ssh_home.know("the-board")
+    folder = ssh_home.home / ".ssh" / "conf.d"
+    folder.mkdir(exist_ok=True)
+    (folder / "a.conf").write_text(f"Port {ssh_home.port}\nHost board\n  HostName 127.0.0.1\n")
+    (folder / "b.conf").write_text(f"Host board other\n  User {ssh_home.user}\n")
+    (tmp_path / "system").write_text("Host *\n  HostKeyAlias the-board\n  User nobody-else\n")
+    monkeypatch.setattr("devicelab.transports._ssh_config._SYSTEM_CONFIG", tmp_path / "system")
+    config(ssh_home, f"Host elsewhere\n  Include {tmp_path}/none\nHost board\n  Include conf.d/*.conf ~/none\n")
+    assert works(connect("ssh:board"))
+    other = _ssh_config.resolve("other", "ssh:other")
+    assert (other.host, other.port, other.user) == ("other", 22, "nobody-else")
+
+
+def test_a_circle_of_includes_is_a_mistake_in_the_configuration(ssh_home: SshServer) -> None:
+    config(ssh_home, "Include config\n")
+    with pytest.raises(ConfigError, match="circle"):
+        connect("ssh:board")
+
+
+def test_a_configuration_of_the_system_that_nobody_understands_is_passed_over(
+    ssh_home: SshServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "system").write_text("Host\n")
+    monkeypatch.setattr("devicelab.transports._ssh_config._SYSTEM_CONFIG", tmp_path / "system")
+    config(ssh_home, "Host board\n  Port 2222\n")
+    assert _ssh_config.resolve("board", "ssh:board").port == 2222
+
+
+def test_who_has_no_name_has_to_say_as_whom(ssh_home: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devicelab.user.name", lambda: None)
+    with pytest.raises(ConfigError, match="as whom") as caught:
+        _ssh_config.resolve("board", "ssh:board")
+    assert "user@host" in (caught.value.hint or "")
+
+
+def test_who_has_no_home_has_no_configuration(ssh_home: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devicelab.user.home", lambda: None)
+    target = _ssh_config.resolve("me@board", "ssh:me@board")
+    assert (target.user, target.keys) == ("me", ())
+
+
+def test_what_an_rc_file_prints_is_no_output_of_a_command(ssh_home: SshServer, tmp_path: Path) -> None:
+    ssh_home.know(f"[127.0.0.1]:{ssh_home.port}")
+    noisy = keygen(tmp_path / "noisy")
+    allowed = ssh_home.config.with_name("authorized")
+    before = allowed.read_text()
+    rc = "echo welcome; printf no-newline; echo more >&2"
+    allowed.write_text(f'{before}command="{rc}; eval \\"$SSH_ORIGINAL_COMMAND\\"" {noisy}\n')
+    config(ssh_home, f"Host 127.0.0.1\n  IdentityFile {tmp_path}/noisy\n  IdentitiesOnly yes\n")
+    try:
+        transport = connect(address(ssh_home))
+        data = bytes(range(256)) * 5000
+        done = transport.run(["sh", "-c", "echo err >&2; cat"], stdin=data)
+        assert (done.exit_code, done.stdout, done.stderr) == (0, data, b"err\n")
+        assert transport.run(["true"]).stdout == b""
+        transport.close()
+        allowed.write_text(f'{before}command="echo this account is closed; exit 3" {noisy}\n')
+        transport = connect(address(ssh_home))
+        done = transport.run(["true"])
+        assert (done.exit_code, done.stdout, done.stderr) == (3, b"", b"this account is closed\n")
+        transport.close()
+    finally:
+        allowed.write_text(before)
 
 
 def test_a_connection_that_hangs_is_replaced(ssh_home: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
