@@ -4,6 +4,7 @@ A module in this folder has ``register(app)``, which adds its commands. Heavy im
 that ``devicelab --help`` is fast.
 """
 
+import errno
 import importlib
 import os
 import pkgutil
@@ -15,7 +16,8 @@ from types import FrameType
 import typer
 import typer.main
 
-from devicelab.errors import LabError
+from devicelab.cli._streams import dependable
+from devicelab.errors import ConfigError, LabError
 from devicelab.safe_text import masked, terminal
 
 _DAILY = ("devices", "doctor", "load", "sweep", "report")
@@ -104,16 +106,44 @@ def main() -> None:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _as_interrupt)
     sys.unraisablehook = _hand_on_interrupt
+    with dependable():
+        sys.exit(_perform())
+
+
+def _perform() -> int:
     try:
-        command()()
+        try:
+            command()()
+        finally:
+            sys.stdout.flush()
     except LabError as error:
-        _hear_no_more()
-        typer.secho(terminal(masked(f"error: {error}")), err=True, fg="red" if sys.stderr.isatty() else None)
-        sys.exit(error.exit_code)
+        return _say_error(error)
+    except OSError as error:
+        if not _of_surroundings(error):
+            raise
+        return _say_error(ConfigError(_what_failed(error)))
     except KeyboardInterrupt:
         _hear_no_more()
         typer.echo("interrupted", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
+        return 130
+    return 0
+
+
+def _say_error(error: LabError) -> int:
+    _hear_no_more()
+    typer.secho(terminal(masked(f"error: {error}")), err=True, fg="red" if sys.stderr.isatty() else None)
+    return error.exit_code
+
+
+def _of_surroundings(error: OSError) -> bool:
+    """A file that cannot be used, or no room: what the user can mend, wherever it shows."""
+    return (
+        error.filename is not None
+        or isinstance(error, FileNotFoundError | PermissionError)
+        or error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
+    )
+
+
+def _what_failed(error: OSError) -> str:
+    what = f"{error.filename!s:.200}: " if error.filename is not None else ""
+    return f"{what}{error.strerror or error}"

@@ -67,7 +67,12 @@ def echo(text: object = "", *, err: bool = False) -> None:
 
 def print_json(data: Any) -> None:
     """One JSON object on stdout."""
-    typer.echo(json_text(json.dumps(data, ensure_ascii=False, indent=1)))
+    text = json_text(json.dumps(data, ensure_ascii=False, indent=1))
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        text = json.dumps(data, indent=1)
+    typer.echo(text)
 
 
 def say(text: str) -> None:

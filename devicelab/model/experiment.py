@@ -1,5 +1,7 @@
 """Experiments: factors and their levels, what is measured, how often, and what is concluded from it."""
 
+import math
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -10,6 +12,10 @@ Level = str | int | float | bool
 
 Seconds = Annotated[float, Field(ge=0, le=31 * 86_400)]
 """A length of time; the agent takes at most 31 days."""
+
+
+Celsius = Annotated[float, Field(ge=-273, le=1000)]
+"""A temperature; whatever is no number fits no bound."""
 
 
 class Measure(Noun):
@@ -49,7 +55,7 @@ class Tenant(Noun):
     workload: str
     params: dict[str, Level | list[Level]] = Field(default_factory=dict)
     arrivals: str = "continuous"
-    deadline_ms: float | None = None
+    deadline_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     targets: dict[str, str] = Field(default_factory=dict)
     copies: int = 1
     cores: str | None = None
@@ -70,9 +76,9 @@ class Thermal(Noun):
         timeout_s: after so long the run is performed all the same, and flagged ``gate-timeout``.
     """
 
-    max_c: float | None = None
-    min_c: float | None = None
-    flat_within_c: float | None = None
+    max_c: Celsius | None = None
+    min_c: Celsius | None = None
+    flat_within_c: Annotated[float, Field(ge=0, le=1000)] | None = None
     window_s: Seconds = 5.0
     timeout_s: Seconds = 600.0
 
@@ -152,7 +158,18 @@ class Experiment(Noun):
         both = sorted(self.factors.keys() & self.set.keys())
         if both:
             raise ValueError(f"{both[0]!r} is both a factor and set to one level")
+        programs = (*((self.measure,) if self.measure is not None else ()), *self.tenants)
+        for levels in (self.factors, self.set, *self.exclude, *(program.params for program in programs)):
+            for name, level in levels.items():
+                if not _finite(level):
+                    raise ValueError(f"{name!r} has a level that is no number: {level!r}")
         return self
+
+
+def _finite(level: Level | Iterable[Level]) -> bool:
+    if isinstance(level, list | tuple):
+        return all(map(_finite, level))
+    return not isinstance(level, float) or math.isfinite(level)
 
 
 class Cell(Noun):
