@@ -228,6 +228,11 @@ def choose(wanted: str | None, lab: Lab | None = None) -> DeviceEntry:
         return lab.devices[wanted]
     if wanted in {LOCAL, "local:"}:
         return local_entry(lab)
+    called = [entry for entry in lab.devices.values() if wanted in _other_names(entry)]
+    if len(called) > 1:
+        raise _several(called, f"{len(called)} devices of lab.toml are {wanted!r}")
+    if called:
+        return called[0]
     if wanted.partition(":")[0] in registry.names("transports") and ":" in wanted:
         return _at(wanted)
     found = survey(lab)
@@ -235,6 +240,12 @@ def choose(wanted: str | None, lab: Lab | None = None) -> DeviceEntry:
         if wanted == seen.entry.name:
             return seen.entry
     return _choose_by_kind(wanted, found)
+
+
+def _other_names(entry: DeviceEntry) -> set[str]:
+    """Its address, and its serial."""
+    scheme, _, rest = entry.address.partition(":")
+    return {entry.address, rest, rest.rpartition("@")[0] if scheme == "adb" and "@" in rest else rest} - {""}
 
 
 def _at(address: str) -> DeviceEntry:
@@ -282,10 +293,11 @@ def _choose_default(lab: Lab) -> DeviceEntry:
         return lab.devices.get(lab.default) or local_entry(lab)
     found = survey(lab)
     others = [seen for seen in found.devices if seen.entry.name != LOCAL]
-    present = [seen for seen in others if seen.usable]
+    # A phone that is attached and not ready counts: the one beside it may not be the one that is meant.
+    present = [seen for seen in others if seen.state != "absent"]
     if len(present) > 1:
         raise _several([seen.entry for seen in present], "several devices are attached or configured")
-    if present:
+    if present and present[0].usable:
         return present[0].entry
     if others or found.hidden:
         raise DeviceUnreachableError(

@@ -12,7 +12,7 @@ _UNPRINTABLE = re.compile(
 )
 # scheme://user:PASSWORD@, password=..., and a password where an ssh address has none.
 _SECRETS = (
-    (re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s:/@'\"]*):[^\s@]*@"), r"\1:***@"),
+    (re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s:/@'\"]*):[^\s@]*@(?:[^\s/@]*@)*"), r"\1:***@"),
     (re.compile(r"(?i)\b((?:ssl)?password|passwd|pwd|token|secret|api_?key)=[^\s&'\",;]+"), r"\1=***"),
     (re.compile(r"\b(ssh:[^\s:@/'\"]+):[^\s@]+@"), r"\1:***@"),
 )

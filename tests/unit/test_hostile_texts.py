@@ -89,6 +89,7 @@ def test_exported_frames_have_no_formula_in_cells_or_column_names(tmp_path: Path
     ("text", "shown"),
     [
         ("--store postgresql://me:s3cret@host/db", "--store postgresql://me:***@host/db"),
+        ("postgresql://me:p@s3cret@host/db?x=a@b", "postgresql://me:***@host/db?x=a@b"),
         ("postgresql://host/db?user=me&password=s3cret&x=1", "postgresql://host/db?user=me&password=***&x=1"),
         ("'ssh:root:s3cret@host:22'", "'ssh:root:***@host:22'"),
         ("host=h password=s3cret user=u", "host=h password=*** user=u"),

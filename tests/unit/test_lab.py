@@ -9,6 +9,8 @@ from devicelab.errors import ConfigError, DeviceUnreachableError
 from devicelab.lab import DeviceEntry, Lab
 from devicelab.transports.base import Attached
 
+RACK = DeviceEntry(name="rack", address="adb:0123@rack-host:5037")
+
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Lab:
@@ -32,6 +34,17 @@ def test_a_name_a_serial_and_an_address_choose_a_device(bench: Lab) -> None:
     assert lab.choose("local", bench).address == "local:"
 
 
+def test_a_device_of_the_lab_is_the_same_by_its_address_and_its_serial(bench: Lab) -> None:
+    for wanted in ("adb:R58A", "R58A"):
+        assert lab.choose(wanted, bench) is bench.devices["left"]
+    rack = bench.model_copy(update={"devices": {"rack": RACK}})
+    for wanted in ("rack", "0123", RACK.address):
+        assert lab.choose(wanted, rack) is RACK
+    twice = {name: DeviceEntry(name=name, address="ssh:me@gpu", dir=f"/{name}") for name in ("a", "b")}
+    with pytest.raises(ConfigError, match="a, b"):
+        lab.choose("ssh:me@gpu", Lab(devices=twice))
+
+
 def test_a_board_kind_with_two_devices_lists_them(bench: Lab) -> None:
     with pytest.raises(ConfigError, match=r"R58B, left"):
         lab.choose("note10", bench)
@@ -51,6 +64,18 @@ def test_a_name_nobody_knows_gives_the_nearest(bench: Lab) -> None:
 def test_without_a_wish_several_devices_are_an_error_that_lists_them(bench: Lab) -> None:
     with pytest.raises(ConfigError, match=r"several devices.*R58B, left"):
         lab.choose(None, bench)
+
+
+def test_without_a_wish_a_phone_is_not_taken_for_the_one_beside_it_that_is_not_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = (Attached("adb:R58A", "device"), Attached("adb:R58B", "unauthorized"))
+    monkeypatch.setattr("devicelab.transports.discover_all", lambda: seen)
+    with pytest.raises(ConfigError, match=r"several devices.*R58A, R58B"):
+        lab.choose(None, Lab())
+    absent = Lab(devices={"c": DeviceEntry(name="c", address="adb:R58C")})
+    monkeypatch.setattr("devicelab.transports.discover_all", lambda: seen[:1])
+    assert lab.choose(None, absent).name == "R58A"
 
 
 def test_without_a_wish_the_default_of_the_lab_is_taken(bench: Lab) -> None:
@@ -100,9 +125,6 @@ def test_where_there_is_no_adb_at_all_this_computer_is_taken(monkeypatch: pytest
     assert lab.choose(None, Lab()).name == "local"
     with pytest.raises(ConfigError, match="no device or board kind named 'nosuch'"):
         lab.choose("nosuch", Lab())
-
-
-RACK = DeviceEntry(name="rack", address="adb:0123@rack-host:5037")
 
 
 def test_a_board_behind_another_host_s_adb_server_is_asked_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
