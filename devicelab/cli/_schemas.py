@@ -221,7 +221,13 @@ prefixes = { xsched = "/opt/xsched" }
         f"{_HEAD}\n# lab.toml\n\nNames the units you have. It is not part of a checkout. Looked for in this order: "
         "`$DEVICELAB_LAB`, `./lab.toml`, `~/.config/devicelab/lab.toml`. Without one, devices are found by asking adb, "
         "and `local` is always there.\n\n"
-        f"{example}\n\n## Top level\n\n{key_table(Lab, leave_out=('path',))}\n\n"
+        f"{example}\n\n"
+        "`adb:SERIAL` means the adb server that adb itself takes: `ADB_SERVER_SOCKET` (`tcp:PORT` or `tcp:HOST:PORT`), "
+        "else `ANDROID_ADB_SERVER_ADDRESS` and `ANDROID_ADB_SERVER_PORT`, else this computer's, which is started if "
+        "need be. `ssh:` goes by OpenSSH's own files: `~/.ssh/config` and `/etc/ssh/ssh_config` with what they "
+        "include, known_hosts, keys and the agent. What a server elsewhere has, and machines over ssh, are asked when "
+        "they are used; `devicelab devices` asks all.\n\n"
+        f"## Top level\n\n{key_table(Lab, leave_out=('path',))}\n\n"
         f"## `[devices.NAME]`\n\n{key_table(DeviceEntry, leave_out=('name',))}\n"
     )
 
