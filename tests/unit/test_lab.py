@@ -147,6 +147,13 @@ def test_a_board_of_the_default_adb_server_is_one_device_however_it_is_written(
     assert [seen.entry.name for seen in lab.attached(named, ask_kind=False)] == ["left", "local"]
 
 
+def test_this_computer_by_another_name_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devicelab.transports.discover_all", lambda: (Attached("local:", "device"),))
+    entries = {name: DeviceEntry(name=name, address="local:", dir=f"/{name}") for name in ("a", "b")}
+    states = {seen.entry.name: seen.state for seen in lab.attached(Lab(devices=entries), ask_kind=False)}
+    assert states == {"a": "named", "b": "named", "local": "device"}
+
+
 def test_of_two_devices_of_a_kind_the_one_that_is_there_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("devicelab.transports.discover_all", lambda: (Attached("adb:R58B", "device"),))
     names = {"left": "adb:R58A", "right": "adb:R58B"}
