@@ -179,7 +179,6 @@ def survey(lab: Lab) -> Survey:
     seen: dict[str, Seen] = {}
     blind: list[Blind] = []
     listed = {entry.name: transports.listed_as(entry.address) for entry in lab.devices.values()}
-    by_address = {listed[entry.name]: entry for entry in lab.devices.values()}
     for found in transports.discover_all():
         scheme, _, rest = found.address.partition(":")
         if scheme == "local":
@@ -188,8 +187,9 @@ def survey(lab: Lab) -> Survey:
             hint = found.details.get("hint") or None
             blind.append(Blind(scheme, found.state, found.details.get("error", found.state), hint))
             continue
-        entry = by_address.get(found.address) or DeviceEntry(name=rest, address=found.address)
-        seen[entry.name] = Seen(entry, found.state)
+        named = [entry for entry in lab.devices.values() if listed[entry.name] == found.address]
+        for entry in named or [DeviceEntry(name=rest, address=found.address)]:
+            seen[entry.name] = Seen(entry, found.state)
     for entry in lab.devices.values():
         if entry.name not in seen and entry.name != LOCAL:
             # Whether one that no transport lists is there shows only when it is asked.

@@ -121,7 +121,9 @@ def _perform() -> int:
     except OSError as error:
         if not _of_surroundings(error):
             raise
-        return _say_error(ConfigError(_what_failed(error)))
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        hint = "`df -h` tells which disk is full; TMPDIR names another folder for temporary files" if full else None
+        return _say_error(ConfigError(_what_failed(error), hint=hint))
     except KeyboardInterrupt:
         _hear_no_more()
         typer.echo("interrupted", err=True)

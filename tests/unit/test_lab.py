@@ -154,6 +154,13 @@ def test_this_computer_by_another_name_is_there(monkeypatch: pytest.MonkeyPatch)
     assert states == {"a": "named", "b": "named", "local": "device"}
 
 
+def test_a_phone_with_two_names_is_there_by_both(bench: Lab) -> None:
+    entries = {name: DeviceEntry(name=name, address="adb:R58A", dir=f"/{name}") for name in ("a", "b")}
+    states = {seen.entry.name: seen.state for seen in lab.attached(Lab(devices=entries), ask_kind=False)}
+    assert (states["a"], states["b"]) == ("device", "device")
+    assert "R58A" not in states
+
+
 def test_of_two_devices_of_a_kind_the_one_that_is_there_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("devicelab.transports.discover_all", lambda: (Attached("adb:R58B", "device"),))
     names = {"left": "adb:R58A", "right": "adb:R58B"}
