@@ -198,7 +198,7 @@ class Execution {
       RunTask task(around, run, static_cast<int64_t>(i), &arena, &beat);
       RunOutcome outcome = task.perform();
       journal_error_ = outcome.journal_error;
-      if (journal_error_ == 0) journal_.count_run(run.run_id);
+      if (journal_error_ == 0 && !outcome.interrupted) journal_.count_run(run.run_id);
       runs_done_ += outcome.done;
       info_.runs_done = static_cast<int64_t>(journal_.runs());
       info_.write(state_);

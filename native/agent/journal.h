@@ -95,8 +95,41 @@ class Journal {
     JsonError why;
     const JsonValue* id = JsonParser(quoted.first(end + 1), &scratch).parse(&why);
     if (id == nullptr || id->kind != JsonValue::kString) return;
-    if (is_run) runs_.add(id->text);
+    if (is_run && !interrupted(start, run.size + end + 1, begin, length)) runs_.add(id->text);
     if (!is_run && plan_id_.data == nullptr) plan_id_ = arena_.copy(id->text);
+  }
+
+  // The run was cut off as its agent was ended: it is done again. ``start`` is what was read of the line; behind the id
+  // only a number and a fixed word stand before the flags, and what programs said comes after them.
+  bool interrupted(Text start, size_t behind_id, uint64_t begin, uint64_t length) {
+    Text mark(",\"flags\":[");
+    size_t at = behind_id;
+    while (at < start.size && !start.from(at).starts_with(mark)) ++at;
+    if (at == start.size || start.from(at + mark.size).starts_with("]")) return false;
+    Buf line;
+    size_t wanted = length < kMaxFlags ? static_cast<size_t>(length) : kMaxFlags;
+    line.reserve(wanted);
+    ssize_t got = pread(fd_.get(), line.data, wanted, static_cast<off_t>(begin));
+    if (got < 0 || static_cast<size_t>(got) < at + mark.size) return false;
+    line.size = static_cast<size_t>(got);
+    Text list = line.text().from(at + mark.size - 1);
+    size_t end = 0;
+    for (bool quoted = false; end < list.size && (quoted || list.data[end] != ']'); ++end) {
+      if (quoted && list.data[end] == '\\') {
+        ++end;
+      } else if (list.data[end] == '"') {
+        quoted = !quoted;
+      }
+    }
+    if (end >= list.size) return false;
+    Arena scratch;
+    JsonError why;
+    const JsonValue* flags = JsonParser(list.first(end + 1), &scratch).parse(&why);
+    for (const JsonValue* flag = flags != nullptr ? flags->first : nullptr; flag != nullptr; flag = flag->next) {
+      const JsonValue* code = flag->find("code");
+      if (code != nullptr && code->kind == JsonValue::kString && code->text == Text("interrupted")) return true;
+    }
+    return false;
   }
 
   bool sound(uint64_t begin, uint64_t length) {
@@ -117,6 +150,8 @@ class Journal {
     Text text(seal, sizeof seal), mark(",\"line_sha256\":\"");
     return text.starts_with(mark) && text.from(mark.size).first(64) == Text(hex);
   }
+
+  static constexpr size_t kMaxFlags = 2 << 20;  // 256 flags of a kilobyte, each byte of them escaped
 
   Fd fd_;
   uint64_t size_ = 0;  // of the whole lines

@@ -17,7 +17,8 @@ struct Surroundings {
 };
 
 struct RunOutcome {
-  bool done = false;  // else it could not be performed
+  bool done = false;         // else it could not be performed
+  bool interrupted = false;  // the agent was ended meanwhile: it is to be done again
   bool restored = true;
   int journal_error = 0;
 };
@@ -51,6 +52,7 @@ class RunTask {
     if (stopping()) {
       flags_.add("interrupted", "the agent was ended by signal %d", static_cast<int>(signals().stop));
       outcome.done = false;
+      outcome.interrupted = true;
     }
     int left = programs_.end_all();
     if (left > 0) flags_.add("load-left-behind", "%d processes did not end within 5 s of SIGKILL", left);

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from agent_tools import Bench, codes, events, load, one_run, plan, shell, until
 
-from devicelab.model.journal import RunRecord, RunStart
+from devicelab.model.journal import RunRecord, RunStart, seal_line
 from devicelab.model.plan import Command, Plan, Write
 
 
@@ -139,6 +140,49 @@ def test_a_damaged_line_in_the_middle_is_done_again(bench: Bench) -> None:
         except ValueError:
             continue
     assert sorted(good) == ["r0", "r1", "r2"]
+
+
+def test_a_run_that_was_cut_off_by_a_signal_is_done_again(bench: Bench) -> None:
+    script = f"echo $RUN >> {bench.root}/count; until [ -e {bench.root}/go -o $RUN = r0 ]; do sleep 0.05; done"
+    wanted = plan(*(one_run(shell(script, env={"RUN": f"r{i}"}), run_id=f"r{i}") for i in range(3)))
+    process = bench.start(wanted)
+    until(lambda: (bench.root / "count").exists() and "r1" in (bench.root / "count").read_text(), "the second run")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    assert [(r.run_id, codes(r)[-1:]) for r in bench.told(wanted).records] == [("r0", []), ("r1", ["interrupted"])]
+    assert bench.ask("status")["agent"]["runs_done"] == 1
+    (bench.root / "go").touch()
+    told = bench.run(wanted)
+    assert (bench.root / "count").read_text() == "r0\nr1\nr1\nr2\n"
+    whole = [r.run_id for r in told.records if "interrupted" not in codes(r)]
+    assert whole == ["r0", "r1", "r2"]
+    assert (told.end.reason, told.end.runs_done) == ("complete", 2)
+    bench.run(wanted)  # and not a third time
+    assert (bench.root / "count").read_text() == "r0\nr1\nr1\nr2\n"
+
+
+def test_a_run_that_was_cut_off_is_known_by_its_flags_however_many_and_by_no_other_text(bench: Bench) -> None:
+    wanted = three_runs(bench)
+    bench.run(wanted)
+    journal = bench.journal(wanted)
+    text = '},{"code":"interrupted","detail":"]'
+    many = [{"code": f"c{i}", "detail": f'{i} \\ ], "code":"interrupted" {"ü" * 500}'} for i in range(255)]
+    changes = {
+        "r0": {"flags": [{"code": "timeout", "detail": text}], "witnesses": [{"name": "w", "stdout": text}]},
+        "r1": {"flags": [*many, {"code": "interrupted", "detail": "the agent was ended by signal 15"}]},
+        "r2": {"flags": [*many, {"code": "program-failed", "detail": "interrupted"}]},
+    }
+    lines = []
+    for line in journal.read_bytes().splitlines():
+        event = json.loads(line)
+        event.pop("line_sha256")
+        if event["event"] == "run":
+            event |= changes[event["run_id"]]
+        lines.append(seal_line(event))
+    journal.write_bytes(b"".join(lines))
+    (bench.root / "count").unlink()
+    bench.run(wanted)
+    assert (bench.root / "count").read_text() == "r1\n"
 
 
 def test_a_finished_plan_run_again_does_nothing(bench: Bench) -> None:
