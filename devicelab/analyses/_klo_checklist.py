@@ -57,7 +57,7 @@ def checklist(data: KloData) -> tuple[Finding, ...]:
 def _adjusted(question: _Question, answers: list[_Answer]) -> list[_Answer]:
     """Several loads are several tests: the notable answer must survive a Benjamini-Hochberg adjustment over them."""
     tested = [answer.effect.p for answer in answers]
-    if len(answers) < 2 or any(p is None for p in tested):
+    if len(answers) < 2 or all(p is None for p in tested):
         return answers
     adjusted = _stats.benjamini_hochberg([1.0 if p is None else p for p in tested])
     return [

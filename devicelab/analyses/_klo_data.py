@@ -204,7 +204,7 @@ def _load(results: Results) -> KloData:
     if totals.empty:
         totals = _frames.metric(results, "total_profiled_ns")
     names = [name for name in _frames.factors(runs) if name not in {*WITHIN, "k_flushed"}]
-    shown = _frames.varying(runs)
+    shown = _frames.varying(results.runs())  # a level without one valid run is still another level
     conditions = []
     for key, part in _frames.grouped(runs, names).items():
         levels = dict(zip(names, key, strict=True))
@@ -275,6 +275,7 @@ def _policy(runs: pd.DataFrame, results: Results) -> "pd.Series[str]":
 def _curve(part: pd.DataFrame, totals: "pd.Series[float]") -> pd.DataFrame:
     chosen = part[(part["policy"] == "constant") & (part["k_flushed"] > 0)]
     rows = chosen.assign(total=chosen["run_id"].map(totals)).dropna(subset=["total"])
+    rows = rows[rows["total"] > 0]
     rows = rows.drop_duplicates(["repetition", "k_flushed"])
     return rows.pivot_table(index="repetition", columns="k_flushed", values="total", aggfunc="first")
 
@@ -283,6 +284,7 @@ def _policies(part: pd.DataFrame, totals: "pd.Series[float]") -> dict[str, "pd.S
     found = {}
     for policy, rows in part[part["policy"] != "constant"].groupby("policy"):
         figures = rows.set_index("repetition")["run_id"].map(totals).astype("float64").dropna()
+        figures = figures[figures > 0]
         found[str(policy)] = figures[~figures.index.duplicated()]
     return found
 

@@ -83,7 +83,14 @@ class LaunchTable(Noun):
         Raises:
             ConfigError: there is none; names those there are.
         """
-        found = [one for one in self.entries if all(levels.get(k, v) == v for k, v in one.levels.items())]
+        # What was measured with free clocks says nothing about pinned ones.
+        pinned = {name: level for name, level in levels.items() if name in {"cpu", "gpu"} and level != "-"}
+        found = [
+            one
+            for one in self.entries
+            if all(levels.get(name, level) == level for name, level in one.levels.items())
+            and all(one.levels.get(name) == level for name, level in pinned.items())
+        ]
         if len(found) != 1:
             known = "; ".join(_frames.label(one.levels) for one in self.entries)
             wrong = "no" if not found else "more than one"

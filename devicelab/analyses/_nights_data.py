@@ -33,15 +33,17 @@ PARTS = frozenset(
 
 _TIMES = frozenset({"ns", "us", "µs", "ms", "s", "min", "h"})
 _MORE = ("throughput", "share_pct", "fps", "hit_rate", "score", "accuracy")
-_LESS = ("dropped", "missed", "empty_seconds", "preemption", "latency", "gap", "cost", "error", "failure", "lost")
+_LOSSES = ("dropped", "missed", "preemption", "error", "failure", "lost")
+_LESS = (*_LOSSES, "empty_seconds", "latency", "gap", "cost")
 
 
 def worse(metric: str, unit: str) -> Literal["more", "less"] | None:
-    """Which way a figure gets worse: times when larger, rates and shares when smaller; ``None`` if nobody can tell."""
+    """Which way is worse: times and losses when larger, other rates and shares when smaller; else ``None``."""
     if unit in _TIMES:
         return "more"
-    if unit.endswith(("/s", "/ms", "/min")) or unit in {"fps", "Hz"} or metric.endswith(("_per_s", "_per_second")):
-        return "less"
+    rate = unit.startswith("1/") or unit.endswith(("/s", "/ms", "/min")) or unit in {"fps", "Hz"}
+    if rate or metric.endswith(("_per_s", "_per_second")):
+        return "more" if any(word in metric for word in _LOSSES) else "less"
     if any(word in metric for word in _LESS) or metric.endswith(("_ns", "_us", "_ms")):
         return "more"
     return "less" if any(word in metric for word in _MORE) else None

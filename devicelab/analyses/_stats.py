@@ -96,7 +96,8 @@ def location(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     upper = np.triu_indices(n)
     walsh = np.sort((x[upper[0]] + x[upper[1]]) / 2)
     below, above = float((walsh < 0).sum()), float((walsh > 0).sum())
-    cut, p = _tail(_signed_rank_cdf, (n,), walsh.size, n * (n + 1) * (2 * n + 1) / 24, min(below, above), confidence)
+    least = min(below, above) + (walsh.size - below - above) / 2  # ties speak for neither side
+    cut, p = _tail(_signed_rank_cdf, (n,), walsh.size, n * (n + 1) * (2 * n + 1) / 24, least, confidence)
     if not np.any(x):
         p = 1.0
     return _between(walsh, cut, n, p)
@@ -114,7 +115,8 @@ def shift(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Interva
     differences = np.sort(np.subtract.outer(y, x).ravel())
     below, above = float((differences < 0).sum()), float((differences > 0).sum())
     variance = x.size * y.size * (x.size + y.size + 1) / 12
-    cut, p = _tail(_rank_sum_cdf, (x.size, y.size), differences.size, variance, min(below, above), confidence)
+    least = min(below, above) + (differences.size - below - above) / 2  # ties speak for neither side
+    cut, p = _tail(_rank_sum_cdf, (x.size, y.size), differences.size, variance, least, confidence)
     if below == above:
         p = 1.0
     return _between(differences, cut, min(x.size, y.size), p)
@@ -261,7 +263,7 @@ def _tail(
     if sum(sizes) <= _EXACT:
         table = cdf(*sizes)
         cut = int(np.searchsorted(table, tail * (1 + 1e-12), side="right"))
-        return cut, min(1.0, 2 * float(table[int(statistic)]))
+        return cut, min(1.0, 2 * float(table[math.ceil(statistic)]))
     from scipy.stats import norm
 
     spread = math.sqrt(variance)

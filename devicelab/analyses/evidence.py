@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from devicelab.model.journal import Samples
+from devicelab.model.temperature import units_per_degree
 
 Range = tuple[float, float]
 """Lowest and highest reading."""
@@ -20,8 +21,6 @@ _ZONE = re.compile(r"/(thermal_zone\d+)/temp$")
 # No reading of a clock or a thermometer has more digits.
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
 
-# The kernel's interface says millidegrees; some vendors' drivers give degrees. No processor runs at 0.2 °C.
-_DEGREES_BELOW = 200
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ def _number(text: object) -> float | None:
 
 
 def _celsius(readings: Range) -> Range:
-    per_degree = 1.0 if max(abs(reading) for reading in readings) < _DEGREES_BELOW else 1000.0
+    per_degree = units_per_degree(max(abs(reading) for reading in readings))
     return readings[0] / per_degree, readings[1] / per_degree
 
 

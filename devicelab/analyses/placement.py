@@ -56,7 +56,7 @@ def table(results: Results) -> pd.DataFrame:
     names = [name for name in ("load", "placement", "cpu", "gpu") if name in runs.columns]
     within = ["repetition", *(name for name in _frames.factors(runs) if name not in names)]
     cells = _frames.grouped(runs, names)
-    varying = _frames.varying(runs)
+    varying = _frames.varying(results.runs())
     rows = []
     for metric, words in _FIGURES.items():
         values = _frames.metric(results, metric)

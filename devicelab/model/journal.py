@@ -27,10 +27,13 @@ class Flag(Noun):
     Codes set by the agent: ``write-failed`` ``probe-failed`` ``gate-timeout`` ``load-not-running`` ``load-died``
     ``affinity-refused`` ``affinity-changed`` ``program-failed`` ``timeout`` ``not-ready`` ``output-cut``
     ``interrupted`` ``agent-busy`` ``load-left-behind`` ``restore-failed``. Knobs, workloads and schedulers add theirs.
+
+    A ``remark`` is said, and the run counts all the same.
     """
 
     code: str
     detail: str
+    remark: bool = False
 
 
 class StepResult(Record):

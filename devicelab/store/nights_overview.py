@@ -72,7 +72,7 @@ class NightOverview:
         return frozenset(str(row[0]) for row in self._tuples(query if night is None else query.where(c.night == night)))
 
     def night_counts(self) -> Mapping[str, NightCounts]:
-        """All nights by id."""
+        """All nights by id; one that another process begins meanwhile comes with the next call."""
         nights = self._tuples(select(s.nights))
         counts: dict[str, tuple[Counter[str], Counter[str], set[str]]] = {
             row.night: (Counter(), Counter(), set()) for row in nights
@@ -83,6 +83,8 @@ class NightOverview:
         for row in nights:
             marks[row.night].append(_text(row))
         for row in self._tuples(select(s.tasks).order_by(s.tasks.c.night, s.tasks.c.position)):
+            if row.night not in counts:
+                continue
             statuses, _, devices = counts[row.night]
             statuses[row.status] += 1
             devices.update([row.device] if row.device else [])
@@ -94,6 +96,8 @@ class NightOverview:
                 if row.campaign in simulated:
                     virtual.add(row.night)
         for row in self._tuples(_verdict_sums()):
+            if row.night not in counts:
+                continue
             counts[row.night][1][row.verdict] += row.figures
             marks[row.night].append(_text(row))
         for row in (*self._tuples(_health_sums()), *self._tuples(_finding_sums())):
@@ -115,7 +119,7 @@ class NightOverview:
         query = (
             select(c.device, c.experiment, f.code, func.count(r.id.distinct()), func.min(f.detail))
             .select_from(s.flags.join(s.runs).join(s.campaigns))
-            .where(c.night == night)
+            .where(c.night == night, r.valid.is_(False))
             .group_by(c.device, c.experiment, f.code)
             .order_by(c.device, c.experiment, f.code)
         )
@@ -178,6 +182,9 @@ class NightOverview:
         names = {row.id: row for row in every if figures is None or (row.program, row.metric) in figures}
         cells = {row.id: row for row in self._tuples(select(s.cells.c.id, s.cells.c.cell_id, s.cells.c.label))}
         found = self._values(experiment, list(names))
+        # What another process began meanwhile is not known yet.
+        old = np.isin(found["campaign"], list(group_of)) & np.isin(found["cell"], list(cells))
+        found = {name: column[old] for name, column in found.items()}
         campaign_ids, position = np.unique(found["campaign"], return_inverse=True)
         group = np.asarray([group_of[number] for number in campaign_ids.tolist()], dtype=np.int64)[position]
         of, cell, name, statistics = _medians(group, found["cell"], found["name"], found["value"])

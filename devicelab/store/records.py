@@ -40,7 +40,7 @@ def run_rows(
     """All rows of a run.
 
     The run's flags are the record's, the measurements' and the given ones, each once. It is valid if it was performed
-    and has none.
+    and has none but remarks.
 
     Raises:
         ValueError: a measurement's table is not a table of numbers.
@@ -54,7 +54,7 @@ def run_rows(
             "repetition": repetition,
             "seq": _int64(record.seq),
             "status": record.status,
-            "valid": record.status == "done" and not every,
+            "valid": record.status == "done" and all(flag.remark for flag in every),
             "simulated": any(measurement.simulated for measurement in measurements.values()),
             "t_unix_ns": _int64(record.t_unix_ns),
             "duration_ns": _int64(record.t_end_ns - record.t_start_ns),

@@ -21,8 +21,10 @@ _MOST_ENTRIES = 1_000_000
 _LONGEST_LINE = 20_000
 _BEGIN = re.compile(r'\{\s*"(?:Version|CommandLine|CL_DEVICE_VERSION|Iterations|tests)"\s*:')
 _KERNEL = re.compile(r"(?:\[(queued|flushed|start|end)\])?(.*) #(\d{1,6})", re.DOTALL)
-_LINE = re.compile(r"(?P<key>[^\s/:][^:]{0,2000}):\s+(?P<fields>AVG=.*)")
-_FIELD = re.compile(r"(AVG|MIN|MAX|MEDIAN)=([-+0-9.eE]+)(?: ([A-Za-z]+))?")
+_LINE = re.compile(r"(?P<key>[^\s/:][^:]{0,2000}):\s+(?P<fields>(?:AVG|STDDEV|MIN|MAX|MEDIAN)=.*)")
+# A number without its unit was cut, or has a comma in it.
+_FIELD = re.compile(r"(AVG|MIN|MAX|MEDIAN)=([-+0-9.eE]+) ([A-Za-zµ]+)(?=,|$)")
+_INSTRUMENTS = ("OpenCLTimer/", "OpenCLTimestamps/", "Wall clock")
 _ENTRY = re.compile(r"(Version|CommandLine|CL_DEVICE_VERSION|Iterations) = (.{0,2000})")
 _COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
 UNITS_NS = {"ns": 1.0, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9}
@@ -124,7 +126,9 @@ def _flat(raw: list[Any]) -> Iterator[Any]:
 
 def _from_text(text: str) -> AclOutput:
     found = AclOutput("text")
-    for coloured in text.splitlines():
+    lines = text.splitlines()
+    complete: set[str] = set()
+    for place, coloured in enumerate(lines):
         if len(coloured) > _LONGEST_LINE:
             continue
         # Before any pattern looks at it: colours and blanks that a pattern may share out in many ways take it hours.
@@ -134,11 +138,16 @@ def _from_text(text: str) -> AclOutput:
         if line.startswith("ERROR: "):
             raise MeasurementError(f"the benchmark reports an error: {line[:200]}")
         measured = _LINE.fullmatch(line)
+        fields = {name: (value, unit) for name, value, unit in _FIELD.findall(measured["fields"])} if measured else {}
+        ours = line.startswith(_INSTRUMENTS)
+        if ours and place == len(lines) - 1 and not text.endswith("\n") and not complete <= set(fields):
+            raise MeasurementError(f"the benchmark's text ends within a line: {line[-80:]!r}", hint="was it killed?")
         if measured is None:
             continue
-        fields = {name: (value, unit) for name, value, unit in _FIELD.findall(measured["fields"])}
         value, unit = fields.get("MEDIAN", fields.get("AVG", ("", "")))
-        unit = unit or fields.get("AVG", ("", ""))[1]
+        if ours and not value:
+            raise MeasurementError(f"no value with its unit in {line[:200]!r}")
+        complete |= set(fields) if ours else set()
         _put(found, measured["key"], [value], unit)
     return found
 
@@ -146,7 +155,7 @@ def _from_text(text: str) -> AclOutput:
 def _put(found: AclOutput, key: str, raw: list[Any], unit: str) -> None:
     """Sort a measurement into its place; instruments that say nothing about time are left out."""
     instrument, _, rest = key.partition("/")
-    if instrument.startswith("Wall clock"):
+    if instrument == "Wall clock":  # "Wall clock timestamps" are points in time
         found.wall = _series(key, raw, unit)
         return
     kernel = _KERNEL.fullmatch(rest)

@@ -1,6 +1,7 @@
 """What workloads that run somebody else's program share: how K reaches it, and what may be made of its numbers."""
 
 import math
+import re
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -9,11 +10,12 @@ from pydantic import Field, StringConstraints, model_validator
 
 from devicelab.errors import MeasurementError
 from devicelab.model.journal import Flag
-from devicelab.model.measurement import Measurement, Metric, Table
+from devicelab.model.measurement import Column, Measurement, Metric, Table
 from devicelab.model.plan import Noun
 from devicelab.workloads.base import CommandLine
-from devicelab.workloads.klo import count_out_of_order, kernel_metrics, kernel_table
+from devicelab.workloads.klo import kernel_metrics, kernel_table, timestamp_flags
 
+_WHOLE = re.compile(r"[-+]?[0-9]{1,19}")
 # Differences of two such times still fit 64 bits.
 MOST_NS = 2**61
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=r"^[^\x00\n]*$")]
@@ -63,11 +65,15 @@ class OwnBinary(Noun):
 
 
 def number(text: object, what: str) -> float:
-    """A finite number from JSON, or from text.
+    """A finite number from JSON, or from text; whole numbers stay exact, as a clock since 1970 in ns needs it.
 
     Raises:
         MeasurementError: it is none; ``what`` names the place.
     """
+    if isinstance(text, str) and _WHOLE.fullmatch(text):
+        return int(text)
+    if isinstance(text, int) and not isinstance(text, bool) and abs(text) < 2**63:
+        return text
     try:
         value = float(text) if isinstance(text, int | float | str) and not isinstance(text, bool) else math.nan
     except (ValueError, OverflowError):
@@ -83,10 +89,21 @@ def nanoseconds(value: float, scale: float, what: str) -> int:
     Raises:
         MeasurementError: out of range.
     """
-    time_ns = value * scale
+    time_ns = value * (int(scale) if isinstance(value, int) else scale)
     if not -MOST_NS <= time_ns <= MOST_NS:
         raise MeasurementError(f"{what}: {value:g} is out of range for a time")
     return round(time_ns)
+
+
+def positive(times_ns: Column) -> Column:
+    """The times of whole inferences, all above 0.
+
+    Raises:
+        MeasurementError: one is not.
+    """
+    if times_ns.size and times_ns.min() <= 0:
+        raise MeasurementError(f"an inference took {int(times_ns.min())} ns: there is no such time")
+    return times_ns
 
 
 def from_stamps(stamps: tuple[NDArray[np.int64], ...], flags: tuple[Flag, ...] = ()) -> Measurement:
@@ -109,9 +126,6 @@ def from_stamps(stamps: tuple[NDArray[np.int64], ...], flags: tuple[Flag, ...] =
     metrics = kernel_metrics(queued, submit, start, end)
     metrics["total_profiled_ns"] = Metric(float(np.median(total)), "ns")
     metrics["flushes"] = Metric(float(np.median(flushes)), "1")
-    crossed = count_out_of_order(queued, submit, start, end)
-    if crossed:
-        detail = f"{crossed} of {queued.size} kernels have timestamps out of order"
-        flags = (*flags, Flag(code="timestamps-out-of-order", detail=detail))
+    flags = (*flags, *timestamp_flags(queued, submit, start, end))
     tables: dict[str, Table] = {"kernels": table, "inferences": profiled}
     return Measurement(tables, metrics, {"kernels": int(queued.shape[1])}, flags)

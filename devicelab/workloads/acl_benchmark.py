@@ -16,7 +16,7 @@ from devicelab.errors import MeasurementError
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Measurement, Metric, Table
 from devicelab.workloads._acl_output import UNITS_NS, AclOutput, Series, read
-from devicelab.workloads._own_binary import OwnBinary, Text, from_stamps, nanoseconds
+from devicelab.workloads._own_binary import OwnBinary, Text, from_stamps, nanoseconds, positive
 from devicelab.workloads.base import CommandLine, Context
 
 NATIVE: tuple[str, ...] = ()
@@ -97,12 +97,14 @@ def parse(output: bytes, params: Params) -> Measurement:
         per_inference = tables["durations"]["t_ker_ns"].reshape(-1, len(found.durations)).sum(axis=1)
         metrics.setdefault("t_ker_sum_ns", Metric(float(np.median(per_inference)), "ns"))
     if found.wall is not None:
-        wall = _times(found.wall, "wall clock")
+        wall = positive(_times(found.wall, "wall clock"))
         # Any OpenCL instrument puts the profiling queue in.
         name = "total_profiled_wall_ns" if found.stamps or found.durations else "total_ns"
         metrics[name] = Metric(float(np.median(wall)), "ns")
         tables["wall"] = {"iteration": np.arange(wall.size, dtype=np.int64), "total_ns": wall}
-    seen = max((len(t["inference"]) for n, t in tables.items() if n == "inferences"), default=0)
+    counts = [len(tables["inferences"]["inference"])] if "inferences" in tables else []
+    counts += [len(series.values) for series in (found.wall, *found.durations.values()) if series is not None]
+    seen = min(counts, default=0)
     if found.source == "json" and 0 < seen < params.iterations - 1:
         detail = f"{seen} iterations of {params.iterations} were printed"
         flags.append(Flag(code="iterations-missing", detail=detail))

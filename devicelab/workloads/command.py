@@ -22,7 +22,7 @@ from pydantic import Field, field_validator, model_validator
 from devicelab.errors import MeasurementError
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Column, Measurement, Metric, Table
-from devicelab.workloads._own_binary import OwnBinary, Text, from_stamps, nanoseconds, number
+from devicelab.workloads._own_binary import OwnBinary, Text, from_stamps, nanoseconds, number, positive
 from devicelab.workloads.base import CommandLine, Context
 
 NATIVE: tuple[str, ...] = ()
@@ -230,7 +230,7 @@ def _kernels(columns: Table, flags: tuple[Flag, ...]) -> Measurement:
     """Tables of kernel timestamps; rows in the order printed, or sorted by inference and kernel where both are given.
 
     Raises:
-        MeasurementError: the inferences have different numbers of kernels.
+        MeasurementError: the inferences have different numbers of kernels, or kernels are missing or doubled.
     """
     inference = _inference_of(columns)
     order = np.lexsort((columns.get("kernel", np.arange(inference.size)), inference))
@@ -241,6 +241,13 @@ def _kernels(columns: Table, flags: tuple[Flag, ...]) -> Measurement:
         order, counts = order[: -counts[-1]], counts[:-1]
     if (counts != counts[0]).any():
         raise MeasurementError(f"inferences have {int(counts.min())} to {int(counts.max())} kernels")
+    if "kernel" in columns:
+        numbers = columns["kernel"][order].reshape(-1, int(counts[0]))
+        if (numbers != numbers[0]).any() or (np.diff(numbers[0]) != 1).any():
+            raise MeasurementError(
+                "kernels of an inference are missing, or there twice",
+                hint="they are numbered one after the other; if your numbers mean something else, leave `kernel` out",
+            )
     stamps = tuple(columns[name][order].astype(np.int64).reshape(-1, int(counts[0])) for name in _STAMPS)
     return from_stamps(stamps, flags)
 
@@ -257,7 +264,7 @@ def _inference_of(columns: Table) -> NDArray[np.int64]:
 
 
 def _inferences(columns: Table, flags: tuple[Flag, ...]) -> Measurement:
-    total = columns["total_ns"]
+    total = positive(columns["total_ns"])
     count = np.arange(total.size, dtype=np.int64)
     table: Table = {"inference": count, "profiled": np.zeros(total.size, dtype=np.int64), "total_ns": total}
     metrics = {"total_ns": Metric(float(np.median(total)), "ns")}

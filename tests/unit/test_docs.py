@@ -294,11 +294,10 @@ def test_the_tutorial_runs_from_beginning_to_end(
             if words[:2] == ["sim", "up"]:
                 virtual_board(words[2])
                 continue
-            if "repetitions=8" in words:
-                words[words.index("repetitions=8")] = "repetitions=1"
+            fewer = ["repetitions=1" if word.startswith("repetitions=") else word for word in words]
             code = "from devicelab.cli import main; main()"
             done = subprocess.run(
-                [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=280, check=False
+                [sys.executable, "-c", code, *fewer], capture_output=True, text=True, timeout=280, check=False
             )
             expected = 2 if "--resume" in words else 0
             assert done.returncode == expected, f"devicelab {shlex.join(words)}: {done.stderr}"

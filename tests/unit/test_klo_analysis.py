@@ -1,13 +1,14 @@
 """What the klo analysis concludes from campaigns with known truth."""
 
 import io
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure as MplFigure
 
-from devicelab.analyses import _klo_data, _klo_plan, klo
+from devicelab.analyses import _klo_checklist, _klo_data, _klo_plan, _stats, klo
 from devicelab.analyses._klo_cross import cross_table
 from devicelab.analyses._klo_findings import decomposition, default_k
 from devicelab.analyses.klo_model import LaunchCosts, best_constant
@@ -266,6 +267,37 @@ def test_invalid_runs_enter_nothing() -> None:
     assert not set(data.kernels["run_id"]) & bad
     assert klo.analyse(results)[1].n == 6
     assert max(condition.curve.max().max() for condition in data.conditions) < 5e6
+
+
+def test_figures_name_their_load_also_where_no_run_without_one_is_valid() -> None:
+    def spoiled(levels: Levels, repetition: int) -> tuple[Flag, ...]:
+        return (Flag(code="throttled", detail="x"),) if levels["load"] == "none" else ()
+
+    factors = {"load": ("none", LOADED), "k": (1, 4)}
+    results = campaign(TRUTH, factors, board=Board(flags=spoiled), repetitions=7, inferences=3)
+    (condition,) = _klo_data.load(results).conditions
+    assert condition.label == f"load {LOADED}"
+
+
+def test_a_time_that_cannot_be_enters_no_curve() -> None:
+    results = campaign(TRUTH, {"load": ("none", LOADED), "k": (1, 4)}, repetitions=7, inferences=3)
+    totals = results.metric_rows["metric"] == "total_ns"
+    results.metric_rows.loc[results.metric_rows[totals].index[:2], "value"] = (-1e6, 0.0)
+    assert claims(results)
+    assert all(condition.curve.min().min() > 0 for condition in _klo_data.load(results).conditions)
+
+
+def test_a_load_that_lost_its_data_does_not_make_the_answers_of_the_others_surer() -> None:
+    question = next(one for one in _klo_checklist._QUESTIONS if one.notable == "yes")
+
+    def answer(p: float | None) -> Any:
+        effect = _stats.Interval(0.8, 0.7, 0.9, 6, p)
+        return _klo_checklist._Answer(cast("Any", None), effect, "yes" if p is not None else "insufficient n", ())
+
+    answers = [answer(p) for p in (0.03, 0.04, 0.9, None)]
+    verdicts = [one.verdict for one in _klo_checklist._adjusted(question, answers)]
+    assert verdicts == ["inconclusive"] * 3 + ["insufficient n"]
+    assert [one.verdict for one in _klo_checklist._adjusted(question, answers[:2])] == ["yes", "yes"]
 
 
 def test_a_campaign_without_runs_has_findings_that_say_so_and_no_figures() -> None:

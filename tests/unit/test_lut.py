@@ -161,6 +161,14 @@ def test_a_condition_the_table_does_not_have_is_a_configuration_error(table: lut
         table.entry({})
 
 
+def test_costs_of_free_clocks_are_not_those_of_pinned_ones(table: lut.LaunchTable) -> None:
+    free = table.model_copy(update={"entries": (table.entries[0].model_copy(update={"levels": {}}),)})
+    assert free.entry({"load": "none"}) == free.entries[0]
+    for pinned in ({"cpu": "min"}, {"gpu": "max"}):
+        with pytest.raises(ConfigError, match="no entry"):
+            free.entry(pinned)
+
+
 def by_claim(results: FrameResults) -> dict[str, Finding]:
     return {finding.claim: finding for finding in lut.analyse(results)}
 

@@ -211,6 +211,8 @@ def test_without_runs_there_are_no_verdicts_and_without_a_baseline_no_judgement(
         ("throughput_per_s", "1/s", "less"),
         ("read", "MB/s", "less"),
         ("dropped", "1", "more"),
+        ("kernels_per_us", "1/us", "less"),
+        ("dropped_per_s", "1/s", "more"),
         ("share_pct", "pct", "less"),
         ("gpu_use_pct", "pct", None),
         ("clusters", "1", None),

@@ -155,6 +155,15 @@ def test_flags_from_everywhere_make_a_run_invalid(store: Store) -> None:
     assert store.campaign().runs_invalid == 1
 
 
+def test_a_remark_is_kept_and_the_run_counts(store: Store) -> None:
+    campaign = labdata.begin(store)
+    remark = Flag(code="timestamps-out-of-order", detail="1 of 560 kernels", remark=True)
+    commit(store, campaign, store.cells(campaign)[0], "run-1", measurements={"measure": Measurement(flags=(remark,))})
+    runs = store.results(campaign).runs()
+    assert [flag.detail for flag in runs["flags"].iloc[0]] == [remark.detail]
+    assert runs["valid"].tolist() == [True]
+
+
 def test_a_run_that_could_not_be_performed_is_invalid_without_flags(store: Store) -> None:
     campaign = labdata.begin(store)
     failed = labdata.record("run-1").model_copy(update={"status": "failed"})

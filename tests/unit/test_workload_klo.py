@@ -156,6 +156,32 @@ def test_timestamps_out_of_order_are_flagged_with_their_count_and_differences_st
     assert flag.detail.startswith("1 of 8 kernels")
 
 
+def test_a_few_crossed_timestamps_are_said_and_the_run_counts() -> None:
+    clean = (np.arange(400).reshape(4, 100) * 1000) + np.array([[0], [100], [200], [300]])
+    queued, submit, start, end = (np.tile(row, (2, 1)) for row in clean)
+    assert klo.timestamp_flags(queued, submit, start, end) == ()
+    for crossed, remark in ((2, True), (3, False)):
+        early = start.copy()
+        early[0, :crossed] = submit[0, :crossed] - 1
+        (flag,) = klo.timestamp_flags(queued, submit, early, end)
+        assert (flag.code, flag.remark) == ("timestamps-out-of-order", remark)
+
+
+@pytest.mark.parametrize("missing", [(0, 1, 2, 3), (0, 1), (0,), (3,)])
+def test_timestamps_a_driver_does_not_give_are_no_measurement(missing: tuple[int, ...]) -> None:
+    stamps = [1_700_000_000_000_000_000 + np.arange(56).reshape(2, 28) * 1000 + 100 * place for place in range(4)]
+    for place in missing:
+        stamps[place] = np.zeros((2, 28), dtype=np.int64)
+    (flag,) = klo.timestamp_flags(*stamps)
+    assert (flag.code, flag.remark) == ("timestamps-missing", False)
+    assert all(np.isfinite(metric.value) for metric in klo.kernel_metrics(*stamps).values())
+
+
+def test_a_program_may_count_from_its_own_start() -> None:
+    queued = np.array([[0, 10], [0, 10]])
+    assert klo.timestamp_flags(queued, queued + 1, queued + 2, queued + 3) == ()
+
+
 def test_a_negative_kernel_time_is_kept_with_its_sign() -> None:
     got = klo.parse(text(header(), profiled(end_ns=[200, 260, 200, 420])), K2)
     assert got.metrics["t_ker_sum_ns"].value == 60 + 60 - 75 + 120

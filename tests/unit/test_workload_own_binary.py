@@ -129,6 +129,89 @@ def test_out_of_order_timestamps_and_missing_iterations_are_flagged() -> None:
     assert {flag.code for flag in acl.parse(acl_json(), more).flags} == {"iterations-missing"}
 
 
+def test_iterations_that_only_the_clock_or_the_timers_show_are_missed_as_well() -> None:
+    more = ACL.model_copy(update={"iterations": 20})
+    for one in ({"Wall clock/Wall clock time": {"raw": [812], "unit": "us"}}, {key(0): {"raw": [5], "unit": "us"}}):
+        output = json.dumps({"tests": {"x": {"measurements": one}}}).encode()
+        assert [flag.code for flag in acl.parse(output, more).flags] == ["iterations-missing"]
+
+
+def test_clocks_since_1970_in_nanoseconds_stay_exact() -> None:
+    base = 1_700_000_000_000_000_123
+    times = {"queued_ns": base, "submit_ns": base + 100, "start_ns": base + 200, "end_ns": base + 1200}
+    table = {",".join(times): ",".join(map(str, times.values()))}
+    outputs = {"jsonl": json.dumps(times), "csv": "\n".join(f"{head}\n{row}" for head, row in table.items())}
+    for form, output in outputs.items():
+        got = command.parse(f"{output}\n".encode(), params(output=form))
+        assert got.metrics["t_ker_sum_ns"].value == 1000
+        assert got.metrics["klo_total_ns"].value == 200
+    later = {name: {"raw": (values + base).tolist(), "unit": "ns"} for name, values in stamps_by_key().items()}
+    assert acl.parse(acl_json(**later), ACL).metrics["t_prod_mean_ns"].value == 10_000
+
+
+def stamps_by_key() -> dict[str, np.ndarray]:
+    return {key(kernel, stamp): values[:, kernel] for stamp, values in stamps().items() for kernel in range(N)}
+
+
+def test_points_in_time_are_no_duration() -> None:
+    instrument = "Wall clock timestamps"
+    points = {
+        f"{instrument}/[start]Wall clock time": {"raw": [1_700_000_000_000_000], "unit": "us"},
+        f"{instrument}/[end]Wall clock time": {"raw": [1_700_000_000_008_000], "unit": "us"},
+    }
+    with pytest.raises(MeasurementError, match="no measurement"):
+        acl.parse(json.dumps({"tests": {"x": {"measurements": points}}}).encode(), ACL)
+
+
+@pytest.mark.parametrize(
+    ("fields", "t_ker_ns"),
+    [
+        ("MIN=2 ms, AVG=2.5 ms, MEDIAN=2.4 ms, MAX=3 ms", 2_400_000),
+        ("STDDEV=1.2 %, MEDIAN=2.4 ms, , AVG=2.5 ms", 2_400_000),
+        ("AVG=3 ms, STDDEV=1 %, MEDIAN=2,4 ms", 3_000_000),  # a decimal comma: the mean is sound
+        ("AVG=2400 µs", 2_400_000),
+    ],
+)
+def test_fields_of_a_text_line_come_in_any_order(fields: str, t_ker_ns: int) -> None:
+    got = acl.parse(f"  {key(0)}:    {fields}\n".encode(), ACL)
+    assert got.tables["durations"]["t_ker_ns"].tolist() == [t_ker_ns]
+
+
+def test_text_that_ends_within_a_line_is_no_measurement() -> None:
+    whole = "".join(text_line(key(kernel), version=1) for kernel in (0, 1))
+    line = len(text_line(key(1), version=1))
+    assert acl.parse(whole.rstrip("\n").encode(), ACL).tables["durations"]["t_ker_ns"].size == 2
+    for left in range(1, line):
+        cut = whole[: -1 - left]
+        try:
+            kept = acl.parse(cut.encode(), ACL).tables["durations"]["t_ker_ns"].tolist()
+        except MeasurementError:
+            continue
+        # Nothing recognisable of the second line is left.
+        assert kept == [2_600_000], cut[-60:]
+        assert "Timer/" not in cut[-(line - left) :], cut[-60:]
+    with pytest.raises(MeasurementError, match="no value with its unit"):
+        acl.parse(f"  {key(0)}:    AVG=2,5 ms\n".encode(), ACL)
+
+
+@pytest.mark.parametrize("took", ["0", "-1"])
+def test_an_inference_takes_time(took: str) -> None:
+    pattern = r"took (?P<total_ms>[-0-9.]+) ms"
+    with pytest.raises(MeasurementError, match="no such time"):
+        command.parse(f"took 3 ms\ntook {took} ms\n".encode(), params(output="regex", pattern=pattern))
+    wall = {"Wall clock/Wall clock time": {"raw": [812, int(took)], "unit": "us"}}
+    with pytest.raises(MeasurementError, match="no such time"):
+        acl.parse(json.dumps({"tests": {"x": {"measurements": wall}}}).encode(), ACL)
+
+
+@pytest.mark.parametrize("gone", [[(0, 2), (1, 2), (2, 2)], [(0, 2), (1, 3), (2, 4)]])
+def test_a_lost_kernel_is_not_renumbered_away(gone: list[tuple[int, int]]) -> None:
+    rows = [row for row in kernel_rows() if (row["it"], row["id"]) not in gone]
+    output = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    with pytest.raises(MeasurementError, match="missing, or there twice"):
+        command.parse(output, params(output="jsonl", rename=RENAME))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
