@@ -1,8 +1,10 @@
 """Which nodes every run samples as evidence, whatever its knobs: clocks, temperatures, throttling."""
 
+import errno
 import fnmatch
 
 from devicelab.model.device import Facts
+from devicelab.model.temperature import is_battery_monitor
 
 _CPU = "/sys/devices/system/cpu"
 _CLOCKS = (
@@ -36,7 +38,8 @@ GLOBS: tuple[str, ...] = (*_CLOCKS, *_GPU_CLOCKS, *_AROUND, _ZONE_TYPES, _ZONE_T
 def thermal_zones(facts: Facts) -> dict[str, str]:
     """The ``temp`` nodes that stand for the silicon's temperature, by path, with their zone's type.
 
-    The board's zone types first; on a board that names none, every zone with a readable temperature.
+    The board's zone types first; on a board that names none, every zone with a readable temperature. Monitors of the
+    battery that are registered as zones are none.
     """
     tree = facts.tree
     zones: dict[str, str] = {}
@@ -44,7 +47,10 @@ def thermal_zones(facts: Facts) -> dict[str, str]:
     for pattern in patterns:
         for path in tree.glob(_ZONE_TYPES):
             kind, temp = tree.text(path), path.removesuffix("type") + "temp"
-            if kind and fnmatch.fnmatchcase(kind, pattern) and tree.number(temp) is not None:
+            reading = tree.number(temp)
+            if not kind or reading is None or is_battery_monitor(kind, reading):
+                continue
+            if fnmatch.fnmatchcase(kind, pattern):
                 zones.setdefault(temp, kind)
     return dict(list(zones.items())[:_MAX_ZONES])
 
@@ -54,7 +60,8 @@ def sampled(facts: Facts) -> tuple[str, ...]:
     tree = facts.tree
     clocks = tree.glob(_CLOCKS[0]) or tree.glob(_CLOCKS[1])
     gpu = next((found for pattern in _GPU_CLOCKS if (found := tree.glob(pattern))), ())
-    readable = (path for path in (*clocks, *gpu) if tree.text(path) is not None)
+    # A policy whose CPUs are offline is busy; they may be online in the run.
+    readable = (path for path in (*clocks, *gpu) if tree.text(path) is not None or tree[path].errno == errno.EBUSY)
     return (*readable, *thermal_zones(facts))
 
 

@@ -109,7 +109,7 @@ def load_programs(level: Level, placement: str, facts: Facts) -> tuple[Program, 
         level: ``none`` or the arguments of ``overhead`` ("1000 5000 20").
         placement: ``free`` (one process, no affinity), ``one-big``, ``one-per-core``, ``two-per-core``, ``n:4`` (four
             processes, no affinity), or cores ("big", "4-7", "0x30": one process pinned to each).
-        facts: the device's.
+        facts: the device's, with the CPUs that will be online then (``knobs.assume``).
 
     Raises:
         ConfigError: not such a level or placement, or CPUs that are not there.
@@ -130,7 +130,7 @@ def place(line: CommandLine, placement: str, facts: Facts) -> tuple[Program, ...
     elif kind == "n" and count.isdecimal() and 0 < int(count) <= 1024:
         spots = [None] * int(count)
     elif placement == "one-big":
-        spots = [(knobs.resolve_cores("big", facts)[0],)]
+        spots = [(_one_big(facts),)]
     elif placement == "one-per-core":
         spots = [(cpu,) for cpu in facts.cpus_online]
     elif placement == "two-per-core":
@@ -144,6 +144,23 @@ def place(line: CommandLine, placement: str, facts: Facts) -> tuple[Program, ...
     return tuple(
         Program(name=f"load{number}", role="load", argv=line.argv, env=line.env, cpus=cpus)
         for number, cpus in enumerate(spots)
+    )
+
+
+def _one_big(facts: Facts) -> int:
+    """The first big core that is online.
+
+    Raises:
+        ConfigError: all of them are offline.
+    """
+    big = knobs.resolve_cores("big", facts)
+    for cpu in big:
+        if cpu in facts.cpus_online:
+            return cpu
+    raise ConfigError(
+        f"placement 'one-big': every big core ({', '.join(map(str, big))}) is offline",
+        device=facts.name,
+        hint='bring them online with cores = "all-online"',
     )
 
 
@@ -206,9 +223,11 @@ def run_of(cell: Cell, repetition: int, experiment: Experiment, place: Place, ca
     """One run as the agent performs it."""
     facts = place.facts
     chosen = settings(cell, experiment, facts)
-    programs = load_programs(cell.levels.get("load", "none"), str(cell.levels.get("placement", "free")), facts)
+    # Programs start after the steps: on the CPUs that are online then.
+    later = knobs.assume(cell.levels, facts)
+    programs = load_programs(cell.levels.get("load", "none"), str(cell.levels.get("placement", "free")), later)
     if experiment.measure is not None:
-        programs = (*programs, measure_program(experiment.measure, cell, facts, chosen.values()))
+        programs = (*programs, measure_program(experiment.measure, cell, later, chosen.values()))
     steps = tuple(step for setting in chosen.values() for step in setting.steps)
     crowd = tenancy.crowd(cell, repetition, experiment, place) if experiment.tenants else None
     if crowd is not None:

@@ -178,8 +178,10 @@ def crowd(cell: Cell, repetition: int, experiment: Experiment, place: Place) -> 
     """
     tenants = tenants_of(cell, experiment)
     treatment = treatment_of(cell, experiment, place)
+    # Tenants start after the steps: on the CPUs that are online then.
+    later = replace(place, facts=knobs.assume(cell.levels, place.facts))
     programs = tuple(
-        _program(tenant, copy, treatment.tenants[tenant.name], experiment, repetition, place)
+        _program(tenant, copy, treatment.tenants[tenant.name], experiment, repetition, later)
         for tenant in tenants
         for copy in range(tenant.copies)
     )
