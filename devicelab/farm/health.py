@@ -11,6 +11,7 @@ from devicelab.facts import Device
 from devicelab.model.device import Facts
 from devicelab.model.night import Health, HealthRules
 from devicelab.model.plan import content_id
+from devicelab.model.temperature import units_per_degree
 from devicelab.runner import FREE_KIB
 from devicelab.store import Store
 from devicelab.transports._root import wrap as as_root
@@ -85,8 +86,9 @@ def _parse_space(text: str) -> dict[str, float]:
 
 
 def hottest_c(texts: Iterable[str | None]) -> float | None:
-    """The highest of thermal zones' texts (millidegrees) in degrees Celsius; values no silicon has do not count."""
-    values = [int(text) / 1000 for text in texts if text and re.fullmatch(r"-?\d{1,7}", text.strip())]
+    """The highest of thermal zones' texts in degrees Celsius; values no silicon has do not count."""
+    readings = [int(text) for text in texts if text and re.fullmatch(r"-?\d{1,7}", text.strip())]
+    values = [reading / units_per_degree(reading) for reading in readings]
     return max((value for value in values if _PLAUSIBLE_C[0] < value < _PLAUSIBLE_C[1]), default=None)
 
 

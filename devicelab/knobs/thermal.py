@@ -17,6 +17,7 @@ from devicelab.model.device import Facts
 from devicelab.model.experiment import Level, Thermal
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Gate
+from devicelab.model.temperature import is_battery_monitor, units_per_degree
 from devicelab.model.tree import whole
 
 WORDS = ("thermal",)
@@ -31,8 +32,6 @@ GLOBS = (f"{_ZONE}/type", f"{_ZONE}/temp", *_COUNTERS, *_heat.GLOBS)
 _LEVELS = "a temperature in °C (45), a band (30-45), or any"
 _BAND = re.compile(r"(?:(\d+(?:\.\d+)?)\s*-\s*)?(\d+(?:\.\d+)?)\s*(?:°?c)?")
 
-# The kernel's interface says millidegrees; some vendors' drivers give degrees. No processor runs at 0.2 °C.
-_DEGREES_BELOW = 200
 _BELIEVED_C = (-30.0, 150.0)
 
 
@@ -54,7 +53,8 @@ class Zone:
 def zones(facts: Facts) -> tuple[Zone, ...]:
     """The zones to await: the hottest of each type pattern of the board file.
 
-    Where none of them fits, the hottest zone of the device. Zones with an empty or absurd reading are left out.
+    Where none of them fits, the hottest zone of the device. Zones with an empty or absurd reading are left out, and so
+    are monitors of the battery's charge, current and voltage.
     """
     readable = [zone for path in facts.tree.glob(f"{_ZONE}/type") if (zone := _zone(facts, path)) is not None]
     chosen: dict[str, Zone] = {}
@@ -73,7 +73,9 @@ def _zone(facts: Facts, type_path: str) -> Zone | None:
     reading = facts.tree.number(path)
     if not reading:
         return None
-    zone = Zone(path, facts.tree.text(type_path) or "", reading, 1 if abs(reading) < _DEGREES_BELOW else 1000)
+    zone = Zone(path, facts.tree.text(type_path) or "", reading, units_per_degree(reading))
+    if is_battery_monitor(zone.type, reading):
+        return None
     return zone if _BELIEVED_C[0] <= zone.celsius <= _BELIEVED_C[1] else None
 
 
@@ -100,6 +102,10 @@ def _gate(zone: Zone, thermal: Thermal) -> Gate:
     def units(degrees: float | None) -> int | None:
         return None if degrees is None else round(degrees * zone.per_degree)
 
+    # A sensor may drop out while it is awaited and read 0, -1 or -274000: that is not cool. A zone that read above 0 is
+    # not believed at or below it.
+    believed = 1 if zone.reading > 0 else round(_BELIEVED_C[0] * zone.per_degree)
+    low = units(thermal.min_c)
     parts = [
         f"at most {thermal.max_c:g} °C" if thermal.max_c is not None else "",
         f"at least {thermal.min_c:g} °C" if thermal.min_c is not None else "",
@@ -108,7 +114,7 @@ def _gate(zone: Zone, thermal: Thermal) -> Gate:
     return Gate(
         path=zone.path,
         max_value=units(thermal.max_c),
-        min_value=units(thermal.min_c),
+        min_value=believed if low is None else max(low, believed),
         flat_within=units(thermal.flat_within_c),
         window_ms=round(thermal.window_s * 1000),
         timeout_ms=round(thermal.timeout_s * 1000),
