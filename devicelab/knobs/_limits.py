@@ -74,12 +74,15 @@ def pin(limits: Limits, value: int) -> tuple[Write, ...]:
             )
         )
         floor = limits.lowest
+    # devfreq keeps kHz from 5.5 on: a ceiling in Hz reads back rounded up, a floor rounded down.
+    whole_khz = -(-value // 1000) * 1000 if unit == "Hz" else value
     held_down = f", held down by {limits.heat}" if limits.heat else ""
     steps.append(
         Write(
             path=limits.ceiling_path,
             value=str(value),
             why=f"{where}: ceiling to {value} {unit} ({_shown(limits.ceiling, unit)} now{held_down})",
+            expect=str(whole_khz) if whole_khz != value else None,
             verify="at-most" if readable else "none",
             restore=str(limits.restored_ceiling),
         )
@@ -89,7 +92,7 @@ def pin(limits: Limits, value: int) -> tuple[Write, ...]:
             path=limits.floor_path,
             value=str(value),
             why=f"{where}: floor to {value} {unit}, so that it stays there",
-            verify="first-int" if readable else "none",
+            verify="none" if not readable else "first-int" if whole_khz == value else "at-most",
             restore=str(floor),
             required=False,
         )

@@ -70,12 +70,15 @@ def held(code: str, where: str, seen: Mapping[int, int], target: int, unit: str,
 def limits_moved(
     where: str, record: RunRecord, floor: str, ceiling: str, target: int, unit: str, heat: str | None
 ) -> Flag | None:
-    """A flag if the limits read around the run were not both the target: a vendor daemon, another user, or heat."""
+    """A flag if the limits read around the run were not both the target: a vendor daemon, another user, or heat.
+
+    Kernels from 5.5 on round limits in Hz to whole kHz.
+    """
     for when, texts in (("before", record.before), ("after", record.after)):
         for path in (ceiling, floor):
             words = (texts.get(path) or "").split()
             now = whole(words[0]) if words else None
-            if now is not None and now != target:
+            if now is not None and abs(now - target) >= (1000 if unit == "Hz" else 1):
                 name = path.rsplit("/", 1)[-1]
                 by = f"heat: {heat}" if heat else "a daemon or another program changed it"
                 return Flag(

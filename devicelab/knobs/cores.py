@@ -7,7 +7,7 @@ affinity call to every big core, which is the only thing that tells.
 
 import re
 
-from devicelab.knobs import _levels, _limits, cpufreq
+from devicelab.knobs import _levels, _limits, _tunables, cpufreq
 from devicelab.knobs._clusters import CPU, clusters, resolve_cores, show
 from devicelab.knobs.base import Setting
 from devicelab.model.device import Facts
@@ -28,8 +28,12 @@ GLOBS = (
     *_WATCHED,
 )
 
+# What is read before and after a run; ``max_cpus`` follows ``min_cpus``.
+_PROVING = ("min_cpus", "enable", "global_state")
+
 ALL_ONLINE = "all-online"
 HOLD = "hold"
+_LISTED = re.compile(r"\s*(First )?CPU: ([0-9]{1,4})\s*")
 _CORE_CTL_DIR = re.compile(rf"({CPU}/cpu([0-9]{{1,5}})/core_ctl)/[a-z_]+")
 
 
@@ -91,11 +95,10 @@ def _hotplug(want: Level, facts: Facts) -> Setting:
     """First every wanted CPU comes online, then the others leave, so that there is always one left."""
     wanted = online_after(want, facts)
     online = facts.cpus_online
+    come, leave = [cpu for cpu in wanted if cpu not in online], [cpu for cpu in online if cpu not in wanted]
     steps: list[Write] = []
     unmet: list[str] = []
-    changes = [(cpu, 1) for cpu in wanted if cpu not in online]
-    changes += [(cpu, 0) for cpu in online if cpu not in wanted]
-    for cpu, state in changes:
+    for cpu, state in (*((cpu, 1) for cpu in come), *((cpu, 0) for cpu in leave)):
         path = f"{CPU}/cpu{cpu}/online"
         verb = "bring online" if state else "take offline"
         if path not in facts.tree:
@@ -105,17 +108,39 @@ def _hotplug(want: Level, facts: Facts) -> Setting:
         else:
             why = f"{verb} CPU {cpu} (cores = {want})"
             steps.append(Write(path=path, value=str(state), why=why, restore=str(1 - state)))
-    return Setting(steps=tuple(steps), around=(f"{CPU}/online",), unmet=tuple(unmet))
+    return Setting(steps=(*_kept(steps, facts), *steps), around=(f"{CPU}/online",), unmet=tuple(unmet))
+
+
+def _kept(steps: list[Write], facts: Facts) -> tuple[Write, ...]:
+    """What the governors of policies that lose their last CPU are set to, to be given back when the CPUs are."""
+    off = {step.path for step in steps if step.value == "0"}
+    left = {cpu for cpu in facts.cpus_online if f"{CPU}/cpu{cpu}/online" not in off}
+    gone = [policy for policy in cpufreq.policies(facts) if policy.online and not left & set(policy.cpus)]
+    return tuple(write for policy in gone for write in _tunables.of_policy(policy.dir, facts))
 
 
 def _controllers(facts: Facts) -> dict[str, tuple[int, ...]]:
-    """core_ctl folder → CPUs of the cluster it governs."""
+    """core_ctl folder → CPUs of the cluster it governs: those it lists, and the cluster its first CPU is in."""
     found: dict[str, tuple[int, ...]] = {}
     for path in facts.tree.glob(f"{CPU}/cpu*/core_ctl/*"):
         match = _CORE_CTL_DIR.fullmatch(path)
         if match is not None:
-            cpus = next((c.cpus for c in clusters(facts) if int(match[2]) in c.cpus), (int(match[2]),))
-            found[match[1]] = cpus
+            first = int(match[2])
+            cpus = next((c.cpus for c in clusters(facts) if first in c.cpus), (first,))
+            listed = _listed(facts.tree.text(f"{match[1]}/global_state") or "", first) & set(facts.cpus_present)
+            found[match[1]] = tuple(sorted({*cpus, *listed}))
+    return found
+
+
+def _listed(state: str, first: int) -> set[int]:
+    """CPUs of one cluster in ``global_state``, which tells of all of them: "CPU: 5", then "First CPU: 4"."""
+    cpu, found = -1, set()
+    for line in state.splitlines():
+        match = _LISTED.fullmatch(line)
+        if match is not None and not match[1]:
+            cpu = int(match[2])
+        elif match is not None and int(match[2]) == first:
+            found.add(cpu)
     return found
 
 
@@ -124,11 +149,11 @@ def _hold(facts: Facts) -> Setting:
     unmet: list[str] = []
     watched = [path for path in (f"{CPU}/online", f"{CPU}/isolated", *_WATCHED) if path in facts.tree]
     for folder, cpus in _controllers(facts).items():
-        watched += [f"{folder}/{node}" for node in ("min_cpus", "global_state") if f"{folder}/{node}" in facts.tree]
-        if facts.tree.number(f"{folder}/enable") == 0 or not set(cpus) & set(facts.cpus_online):
+        watched += [path for node in _PROVING if (path := f"{folder}/{node}") in facts.tree]
+        if not _controls(folder, cpus, facts):
             continue
         writes, why_not = _hold_cluster(folder, cpus, facts)
-        steps += writes
+        steps += [write for write in writes if facts.tree.number(write.path) != int(write.value)]
         unmet += [f"CPUs {show(cpus)}: {why_not}"] if why_not else []
     watched += [path for cpu in facts.cpus_present if (path := f"{CPU}/cpu{cpu}/isolate") in facts.tree]
     offline = [cpu for cpu in _big(facts) if cpu not in facts.cpus_online and f"{CPU}/cpu{cpu}/online" in facts.tree]
@@ -142,16 +167,23 @@ def _hold(facts: Facts) -> Setting:
     return Setting(steps=tuple(steps), probes=probes, around=tuple(watched), unmet=tuple(unmet))
 
 
+def _controls(folder: str, cpus: tuple[int, ...], facts: Facts) -> bool:
+    """Whether this core_ctl is at work: switched on, and one of its CPUs online."""
+    return facts.tree.number(f"{folder}/enable") != 0 and bool(set(cpus) & set(facts.cpus_online))
+
+
 def _hold_cluster(folder: str, cpus: tuple[int, ...], facts: Facts) -> tuple[list[Write], str | None]:
-    """``max_cpus`` first: some versions clamp ``min_cpus`` to it. Without these nodes, ``enable`` off."""
+    """``max_cpus`` first: some versions clamp ``min_cpus`` to it. Without these nodes, ``enable`` off.
+
+    ``max_cpus`` is never lowered: it may govern more CPUs than the cluster that is known.
+    """
     low, high, enable = (f"{folder}/{node}" for node in ("min_cpus", "max_cpus", "enable"))
-    size = str(len(cpus))
+    size = str(max(len(cpus), facts.tree.number(high) or 0))
     why_not = _limits.blocked(facts, high, low)
     if why_not is None:
         steps = [
             Write(path=path, value=size, why=f"hold all {size} CPUs {show(cpus)}: {name}", verify="first-int")
             for path, name in ((high, "max_cpus"), (low, "min_cpus"))
-            if facts.tree.number(path) != len(cpus)
         ]
         return steps, None
     if _limits.blocked(facts, enable) is None:
@@ -184,19 +216,34 @@ def prove(word: str, want: Level, facts: Facts, record: RunRecord) -> tuple[Flag
             if (texts.get(f"{CPU}/cpu{cpu}/isolate") or "").strip() == "1" and cpu in _big(facts):
                 flags.append(Flag(code="core-not-held", detail=f"CPU {cpu} was isolated {when} the run"))
     for folder, cpus in _controllers(facts).items():
-        path = f"{folder}/min_cpus"
-        before, after = ((texts.get(path) or "").strip() for texts in (record.before, record.after))
-        if before and after and before != after:
-            detail = f"core_ctl of CPUs {show(cpus)}: min_cpus went from {before} to {after} during the run"
-            flags.append(Flag(code="isolation-changed", detail=detail))
+        flags += _controller_moved(folder, cpus, facts, record)
     return tuple(flags)
+
+
+def _controller_moved(folder: str, cpus: tuple[int, ...], facts: Facts, record: RunRecord) -> list[Flag]:
+    """Flags where core_ctl's nodes changed during the run, or were not as they had been set."""
+    asked = {write.path: write.value for write in _hold_cluster(folder, cpus, facts)[0]}
+    asked = asked if _controls(folder, cpus, facts) else {}
+    flags = []
+    for name in ("min_cpus", "enable"):
+        path = f"{folder}/{name}"
+        before, after = ((texts.get(path) or "").strip() for texts in (record.before, record.after))
+        told = f"core_ctl of CPUs {show(cpus)}: {name}"
+        if before and after and before != after:
+            flags.append(Flag(code="isolation-changed", detail=f"{told} went from {before} to {after} during the run"))
+        elif path in asked and (before or after) not in {"", asked[path]}:
+            detail = f"{told} was {before or after} during the run instead of {asked[path]}"
+            flags.append(Flag(code="isolation-changed", detail=detail))
+    return flags
 
 
 def _same_cores(want: Level, facts: Facts, record: RunRecord) -> tuple[Flag, ...]:
     wanted = online_after(want, facts)
+    count = max(map(len, record.samples.busy.values()), default=0)
     flags = []
     for cpu in facts.cpus_present:
-        ticks = record.samples.busy.get(str(cpu), ())
+        # The agent leaves out a CPU that it never saw online.
+        ticks = record.samples.busy.get(str(cpu), (None,) * count)
         away = sum(tick is None for tick in ticks)
         if cpu in wanted and away:
             detail = f"CPU {cpu} was offline in {away} of {len(ticks)} samples"

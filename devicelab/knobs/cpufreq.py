@@ -7,19 +7,20 @@ descending). Exynos' ``/sys/power/cpufreq_max_limit`` takes whole clusters offli
 with every run and never used to pin.
 """
 
+import errno
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from devicelab.errors import ConfigError
-from devicelab.knobs import _heat, _levels, _limits, _proof
+from devicelab.knobs import _heat, _levels, _limits, _proof, _tunables
 from devicelab.knobs._clusters import CPU, clusters, show
 from devicelab.knobs.base import Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level
 from devicelab.model.journal import Flag, RunRecord
-from devicelab.model.plan import Write
+from devicelab.model.plan import Step, Write
 from devicelab.model.tree import whole
 
 WORDS = ("governor", "cpu")
@@ -53,6 +54,7 @@ _OTHERS = (
 GLOBS = (
     *(f"{CPU}/cpufreq/policy*/{node}" for node in _NODES),
     *(f"{CPU}/cpu*/cpufreq/{node}" for node in _NODES),
+    *_tunables.GLOBS,
     *_OTHERS,
     *_heat.GLOBS,
 )
@@ -116,13 +118,12 @@ def _policy(facts: Facts, folder: str, number: int, numbers: set[int]) -> Policy
     tree = facts.tree
     table = _table(facts, folder)
     cpus = tree.numbers(f"{folder}/related_cpus") or _until_next(facts, number, numbers)
-    affected = tree.numbers(f"{folder}/affected_cpus")
     return Policy(
         name=folder.rsplit("/", 1)[-1] if "policy" in folder else f"cpu{number}",
         dir=folder,
         number=number,
         cpus=cpus,
-        online=bool(affected),
+        online=_is_online(facts, f"{folder}/affected_cpus", cpus),
         table=table,
         lowest=table[0] if table else tree.number(f"{folder}/cpuinfo_min_freq"),
         highest=table[-1] if table else tree.number(f"{folder}/cpuinfo_max_freq"),
@@ -130,11 +131,22 @@ def _policy(facts: Facts, folder: str, number: int, numbers: set[int]) -> Policy
     )
 
 
+def _is_online(facts: Facts, affected_path: str, cpus: tuple[int, ...]) -> bool:
+    """An offline policy affects no CPU, or its nodes are busy; where neither is told, its CPUs decide."""
+    affected = facts.tree.get(affected_path)
+    if affected is None or (affected.text is None and affected.errno != errno.EBUSY):
+        return bool(set(cpus) & set(facts.cpus_online))
+    return bool(facts.tree.numbers(affected_path))
+
+
 def _table(facts: Facts, folder: str) -> tuple[int, ...]:
     tree = facts.tree
     listed = tree.numbers(f"{folder}/scaling_available_frequencies")
     if not listed:
-        listed = tuple(_proof.residency(tree.text(f"{folder}/stats/time_in_state")))
+        # The residency counters list boost frequencies too, which no limit reaches.
+        lowest, highest = (tree.number(f"{folder}/cpuinfo_{end}_freq") for end in ("min", "max"))
+        counted = _proof.residency(tree.text(f"{folder}/stats/time_in_state"))
+        listed = tuple(khz for khz in counted if (lowest or 0) <= khz <= (highest or khz))
     return tuple(sorted({khz for khz in listed if khz > 0}))
 
 
@@ -160,7 +172,7 @@ def plan(word: str, want: Level, facts: Facts) -> Setting:
     if not found:
         return Setting(unmet=("this device has no cpufreq policies",))
     if word == "governor":
-        return _merge(_set_governor(want, policy, facts) for policy in found)
+        return _set_governors(want, found, facts)
     wants = _per_policy(want, found, facts)
     return _merge(_pin(level, policy, facts) for policy in found if (level := wants.get(policy.name)) is not None)
 
@@ -241,13 +253,27 @@ def _offline(policy: Policy) -> str:
     )
 
 
+def _not_told(policy: Policy) -> str:
+    return (
+        f"{policy.name}: its frequencies could not be read while its CPUs ({show(policy.cpus)}) were offline; "
+        "bring them online before: `devicelab pin --knob cores=all-online`"
+    )
+
+
+def _tells(policy: Policy) -> bool:
+    """Kernels from 5.19 on tell nothing of a policy that is offline, not even its frequencies."""
+    return bool(policy.table) or policy.lowest is not None or policy.highest is not None
+
+
 def _pin(want: Level, policy: Policy, facts: Facts) -> Setting:
-    if not policy.table and not policy.online:
+    evidence = _evidence(policy, facts)
+    if not _tells(policy):
+        if policy.online:
+            return Setting(sample=evidence.sample, around=evidence.around, unmet=(_not_told(policy),))
         return Setting(unmet=(_offline(policy),))
     target = target_khz(want, policy)
     if not policy.online:
         return Setting(unmet=(_offline(policy),))
-    evidence = _evidence(policy, facts)
     floor, ceiling = policy.path("scaling_min_freq"), policy.path("scaling_max_freq")
     why_not = _limits.blocked(facts, ceiling, floor)
     if why_not is not None:
@@ -264,6 +290,18 @@ def _evidence(policy: Policy, facts: Facts) -> Setting:
     return Setting(sample=(policy.path("scaling_cur_freq"),), around=(*own, *heat, *others))
 
 
+def _set_governors(want: Level, found: tuple[Policy, ...], facts: Facts) -> Setting:
+    """What the old governors are set to is kept before any of them goes: several policies may share it."""
+    chosen = _merge(_set_governor(want, policy, facts) for policy in found)
+    leave = {step.path for step in chosen.steps if step.kind == "write"}
+    kept: dict[str, Step] = {}
+    for policy in found:
+        if policy.path("scaling_governor") in leave:
+            writes = (*_tunables.of_policy(policy.dir, facts), *_tunables.of_all(policy.dir, facts))
+            kept |= {write.path: write for write in writes}
+    return replace(chosen, steps=(*kept.values(), *chosen.steps))
+
+
 def _set_governor(want: Level, policy: Policy, facts: Facts) -> Setting:
     path = policy.path("scaling_governor")
     if not policy.online:
@@ -276,6 +314,8 @@ def _set_governor(want: Level, policy: Policy, facts: Facts) -> Setting:
     if why_not is not None:
         return Setting(around=(path,), unmet=(f"{policy.name}: {why_not}",))
     now = facts.tree.text(path) or "not readable"
+    if now == chosen:
+        return Setting(around=(path,))
     step = Write(path=path, value=chosen, why=f"{policy.name}: governor {chosen} ({now} now)")
     return Setting(steps=(step,), around=(path,))
 
@@ -294,17 +334,19 @@ def prove(word: str, want: Level, facts: Facts, record: RunRecord) -> tuple[Flag
     flags: list[Flag] = []
     for policy in found:
         level = wants.get(policy.name)
-        if level is not None and (policy.table or policy.lowest is not None):
+        if level is not None and _tells(policy):
             flags += _judge(policy, target_khz(level, policy), facts, record)
+        elif level is not None:
+            detail = f"{policy.name}: its frequencies were not known when the run was planned, so it was not pinned"
+            flags.append(Flag(code="cpu-frequency-not-proven", detail=detail))
     return tuple(flags)
 
 
 def _ran(policy: Policy, record: RunRecord) -> bool:
     """Whether any CPU of the policy was online during the run; one that never was proves and needs nothing."""
     busy = record.samples.busy
-    ticks = [busy[str(cpu)] for cpu in policy.cpus if str(cpu) in busy]
-    if ticks:
-        return any(tick is not None for of_cpu in ticks for tick in of_cpu)
+    if busy:  # without CPUs that were never seen online
+        return any(tick is not None for cpu in policy.cpus for tick in busy.get(str(cpu), ()))
     return policy.online or bool(record.before.get(policy.path("stats/time_in_state")))
 
 

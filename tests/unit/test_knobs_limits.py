@@ -103,6 +103,15 @@ def test_a_ceiling_that_reads_lower_for_heat_stops_no_run_but_a_refused_one_does
     assert by_name["scaling_min_freq"].verify == "first-int"
 
 
+def test_a_ceiling_in_odd_hz_may_read_back_rounded_to_khz() -> None:
+    odd = _limits.Limits("gpu", "Hz", "floor", "ceiling", 124999998, 799999987, 124999998, 799999987)
+    ceiling, floor = _limits.pin(odd, 666666656)
+    assert (ceiling.value, ceiling.expect, ceiling.verify) == ("666666656", "666667000", "at-most")
+    assert (floor.value, floor.expect, floor.verify) == ("666666656", None, "at-most")
+    even = _limits.pin(odd, 666667000)
+    assert [(step.expect, step.verify) for step in even] == [(None, "at-most"), (None, "first-int")]
+
+
 def test_limits_that_cannot_be_read_are_written_without_read_back() -> None:
     folder = f"{CPU}/cpufreq/policy4"
     device = facts("sm8150", change={f"{folder}/scaling_min_freq": None, f"{folder}/scaling_max_freq": None})

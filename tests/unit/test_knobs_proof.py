@@ -104,6 +104,22 @@ def test_a_policy_whose_cores_were_off_all_the_time_needs_no_proof() -> None:
     assert prove("cpu", "min", facts("sm8150"), record) == []
 
 
+def test_a_policy_that_was_not_known_when_it_was_planned_is_not_believed() -> None:
+    silent: Texts = {f"{CPU}/online": "0-6\n", f"{CPU}/cpu7/online": "0\n"}
+    silent |= {path: None for path in facts("sm8150").tree if path.startswith(f"{CPU}/cpufreq/policy7/")}
+    device = knobs.assume({"cores": "all-online"}, facts("sm8150", change=silent))
+    held = {f"{CPU}/cpufreq/policy{n}/scaling_cur_freq": (str(khz),) * 2 for n, khz in ((0, 300000), (4, 710400))}
+    on = Samples(busy={str(cpu): (1, 2) for cpu in range(8)}, nodes=held)
+    assert prove("cpu", "min", device, run(samples=on)) == [
+        (
+            "cpu-frequency-not-proven",
+            "policy7: its frequencies were not known when the run was planned, so it was not pinned",
+        )
+    ]
+    off = Samples(busy={str(cpu): (1, 2) for cpu in range(7)}, nodes=held)
+    assert prove("cpu", "min", device, run(samples=off)) == []
+
+
 def test_a_thermal_limit_is_told_from_interference() -> None:
     held = {f"{POLICY4}/stats/time_in_state": residency({1286400: 0, 1612800: 0})}
     cold: Texts = {f"{POLICY4}/scaling_max_freq": "1612800", f"{COOLING}1/cur_state": "0", **held}
@@ -160,6 +176,28 @@ def test_a_refused_affinity_call_and_isolated_cores_flag_the_hold() -> None:
         ("core-not-held", "CPU 5 was isolated after the run"),
         ("isolation-changed", "core_ctl of CPUs 4-6: min_cpus went from 3 to 2 during the run"),
     ]
+
+
+def test_a_hold_that_was_undone_before_the_run_is_flagged() -> None:
+    path = f"{CPU}/cpu4/core_ctl/min_cpus"
+    assert prove("isolation", "hold", facts("sm8150"), run({path: "2\n"})) == [
+        ("isolation-changed", "core_ctl of CPUs 4-6: min_cpus was 2 during the run instead of 3")
+    ]
+    assert prove("isolation", "hold", facts("sm8150"), run({path: "3\n"})) == []
+    off = facts("sm8150", change={f"{CPU}/cpu4/core_ctl/enable": "0\n"})
+    assert prove("isolation", "hold", off, run({path: "2\n"})) == []
+    fixed = facts("sm8150", read_only=[f"{CPU}/cpu*/core_ctl/m*_cpus"])
+    assert prove("isolation", "hold", fixed, run({f"{CPU}/cpu7/core_ctl/enable": "1\n", path: "2\n"})) == [
+        ("isolation-changed", "core_ctl of CPUs 7: enable was 1 during the run instead of 0")
+    ]
+
+
+def test_a_wanted_core_that_no_sample_saw_flags_the_run() -> None:
+    busy: dict[str, tuple[int | None, ...]] = {str(cpu): (1, 2, 3) for cpu in range(7)}
+    assert prove("cores", "all-online", facts("sm8150"), run(samples=Samples(busy=busy))) == [
+        ("core-went-offline", "CPU 7 was offline in 3 of 3 samples")
+    ]
+    assert prove("cores", "0-6", facts("sm8150"), run(samples=Samples(busy=busy))) == []
 
 
 def test_cores_that_come_and_go_flag_the_run() -> None:
@@ -219,6 +257,17 @@ def test_a_memory_bus_is_judged_like_a_clock() -> None:
     assert [code for code, _ in prove("membus", "min", device, run())] == ["membus-frequency-not-proven"]
 
 
+def test_limits_that_a_kernel_rounds_to_khz_are_not_taken_for_interference() -> None:
+    folder = "/sys/class/devfreq/ffe40000.gpu"
+    points = "124999998 666666656 799999987"
+    device = facts("empty", change={f"{folder}/available_frequencies": points, f"{folder}/max_freq": "799999987"})
+    limits: Texts = {f"{folder}/min_freq": "666666000\n", f"{folder}/max_freq": "666667000\n"}
+    clock = sampled(f"{folder}/cur_freq", "666666656")
+    assert prove("gpu", "666666656", device, run(limits, samples=clock)) == []
+    (found,) = prove("gpu", "666666656", device, run({**limits, f"{folder}/max_freq": "799999987\n"}, samples=clock))
+    assert found[0] == "limits-changed"
+
+
 def test_cooling_devices_and_counters_tell_throttling() -> None:
     phone, server = facts("exynos9825"), facts("server")
     hot = run({f"{COOLING}1/cur_state": "0\n"}, {f"{COOLING}1/cur_state": "4\n"})
@@ -244,6 +293,21 @@ def test_groups_idle_states_and_screen_that_changed_are_flagged() -> None:
         assert [found for found, _ in prove(word, want, phone, run({}, {path: f"{text}\n"}))] == [code]
         assert prove(word, want, phone, run()) == []
     assert prove("airplane", "on", phone, run()) == []
+
+
+def test_idle_states_of_a_core_that_came_online_are_not_believed_to_be_off() -> None:
+    states: Texts = {f"{CPU}/cpu{cpu}/cpuidle/state1/disable": "0\n" for cpu in range(3)}
+    away: Texts = {f"{CPU}/online": "0-2\n", f"{CPU}/cpu3/online": "0\n"}
+    device = knobs.assume({"cores": "all-online"}, facts("server", change={**states, **away}))
+    held: Texts = dict.fromkeys(states, "1\n")
+    on = Samples(busy={str(cpu): (1, 2) for cpu in range(4)})
+    assert prove("idle_states", "off", device, run(held, samples=on)) == [
+        (
+            "idle-states-not-proven",
+            "idle_states: nothing was known of the idle states of CPUs 3, so they were left as they are",
+        )
+    ]
+    assert prove("idle_states", "off", device, run(held, samples=Samples(busy={"0": (1, 2)}))) == []
 
 
 def test_a_daemon_that_would_not_stop_is_flagged() -> None:
