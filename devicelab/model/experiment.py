@@ -1,7 +1,7 @@
 """Experiments: factors and their levels, what is measured, how often, and what is concluded from it."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -158,8 +158,9 @@ class Experiment(Noun):
         both = sorted(self.factors.keys() & self.set.keys())
         if both:
             raise ValueError(f"{both[0]!r} is both a factor and set to one level")
-        programs = (*((self.measure,) if self.measure is not None else ()), *self.tenants)
-        for levels in (self.factors, self.set, *self.exclude, *(program.params for program in programs)):
+        programs: list[Measure | Tenant] = [*self.tenants, *([self.measure] if self.measure is not None else [])]
+        said: list[Mapping[str, Level | Iterable[Level]]] = [self.factors, self.set, *self.exclude]
+        for levels in (*said, *(program.params for program in programs)):
             for name, level in levels.items():
                 if not _finite(level):
                     raise ValueError(f"{name!r} has a level that is no number: {level!r}")
