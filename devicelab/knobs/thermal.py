@@ -14,7 +14,7 @@ from devicelab.knobs import _heat, _levels
 from devicelab.knobs._clusters import CPU
 from devicelab.knobs.base import Setting
 from devicelab.model.device import Facts
-from devicelab.model.experiment import Level, Thermal
+from devicelab.model.experiment import HOTTEST_C, Level, Thermal
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Gate
 from devicelab.model.temperature import is_battery_monitor, units_per_degree
@@ -133,7 +133,7 @@ def plan(word: str, want: Level, facts: Facts) -> Setting:
         return Setting()
     band = _BAND.fullmatch(chosen)
     low, high = (float(number) if number else None for number in (band[1], band[2])) if band else (None, None)
-    if high is None or (low is not None and low > high):
+    if high is None or high > HOTTEST_C or (low is not None and low > high):
         raise ConfigError(f"{word} = {want!r} makes no sense", hint=f"one of: {_LEVELS}")
     return wait_for(Thermal(max_c=high, min_c=low), facts)
 

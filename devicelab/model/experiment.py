@@ -14,7 +14,8 @@ Seconds = Annotated[float, Field(ge=0, le=31 * 86_400)]
 """A length of time; the agent takes at most 31 days."""
 
 
-Celsius = Annotated[float, Field(ge=-273, le=1000)]
+HOTTEST_C = 1000
+Celsius = Annotated[float, Field(ge=-273, le=HOTTEST_C)]
 """A temperature; whatever is no number fits no bound."""
 
 
