@@ -31,8 +31,18 @@ MANIFEST = "bundle.json"
 
 _RUN = """#!/bin/sh
 # Runs the plans of this bundle on this machine and leaves result.tar beside this script. Needs nothing but a shell
-# and the tenants' Python. Can be started again: what is journalled is not run twice.
+# and the tenants' Python. Can be started again: what is journalled is not run twice, what was cut off is done again.
+# Ctrl-C, SIGTERM and SIGHUP end the run at hand; the agent puts everything back, and what there is gets packed.
 cd "$(dirname "$0")" || exit 1
+agent= ended= again=
+# The agent has a session of its own: no signal from a terminal reaches it.
+hear() {
+  ended=$1 again=1
+  [ -n "$agent" ] && kill -TERM "$agent" 2>/dev/null
+}
+trap 'hear 130' INT
+trap 'hear 143' TERM
+trap 'hear 129' HUP
 chmod +x bin/* 2>/dev/null
 mkdir -p out
 { echo "machine=$(uname -m)"; echo "kernel=$(uname -r)"; echo "boot_id=$(cat /proc/sys/kernel/random/boot_id)"
@@ -42,12 +52,30 @@ mkdir -p out
 ./bin/agent snapshot patterns.txt >out/snapshot.jsonl 2>/dev/null
 code=0
 for plan in plans/*.json; do
+  [ -n "$ended" ] && break
   name=$(basename "$plan" .json)
-  ./bin/agent run "$plan" --state state --out "out/$name" || code=$?
+  ./bin/agent run "$plan" --state state --out "out/$name" & # a shell hears nothing while it runs a command before it
+  agent=$!
+  [ -n "$ended" ] && kill -TERM "$agent" 2>/dev/null
+  again=1 said=1
+  while [ -n "$again" ]; do # a signal ends the waiting, not the agent; 127: it was waited for already
+    again=
+    wait "$agent"
+    status=$?
+    [ $status -eq 127 ] || said=$status
+  done
+  agent=
+  [ $said -eq 0 ] || code=$said
   [ $code -ge 128 ] && break # ended by a signal: the agent has put everything back
 done
-tar -cf result.tar bundle.json out
-echo "result.tar is ready (exit code $code)"
+trap '' INT TERM HUP # the packing is not cut off
+[ -n "$ended" ] && [ $code -ne 8 ] && code=$ended
+if tar -cf result.part bundle.json out && mv result.part result.tar; then
+  echo "result.tar is ready (exit code $code)"
+else
+  echo "result.tar cannot be written; what there is lies in out" >&2
+  [ $code -ne 0 ] || code=4
+fi
 exit $code
 """
 

@@ -148,6 +148,18 @@ def test_interrupted_runs_and_runs_of_other_plans_stay_outside(tmp_path: Path, s
     assert (done.new, done.known) == (0, 0)
 
 
+def test_a_run_that_was_cut_off_and_done_again_comes_in_once_and_whole(tmp_path: Path, store: Store) -> None:
+    of = manifest()
+    whole = journal(of)
+    names = tuple(program.name for program in of.plans[0].runs[1].programs)
+    cut_off = line(of.plans[0].runs[1].run_id, 1, names, "interrupted")
+    early = import_result(result(tmp_path / "early.tar", of, [whole[0], cut_off]), store)
+    assert (early.new, store.campaign(CAMPAIGN).status) == (1, "interrupted")
+    late = import_result(result(tmp_path / "late.tar", of, [whole[0], cut_off, *whole[1:]]), store)
+    assert (late.new, late.known, store.campaign(CAMPAIGN).status) == (3, 1, "complete")
+    assert store.results(CAMPAIGN).runs()["flags"].map(lambda flags: "interrupted" not in str(flags)).all()
+
+
 def test_flags_of_the_agent_and_of_the_tenants_are_stored(tmp_path: Path, store: Store) -> None:
     of = manifest()
     run = of.plans[0].runs[0]
