@@ -3,14 +3,15 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from devicelab import evidence, knobs, runner
 from devicelab import plan as planning
 from devicelab.analyses.evidence import cpu_use_pct
-from devicelab.errors import ConfigError, MeasurementError
+from devicelab.errors import ConfigError, LabError, MeasurementError
 from devicelab.facts import Device, open_device
+from devicelab.interruption import interruptible
 from devicelab.lab import DeviceEntry
 from devicelab.model.journal import Event, Flag, LiveSample, RunRecord, Samples
 from devicelab.model.plan import Plan, Program, Run, Sampling
@@ -28,6 +29,18 @@ _SEARCH_NEAR = 5
 _SEARCH_MAX_RUNS = 16
 _MAX_INNER = 2_000_000_000
 
+# With these flags the use told is not that of the load, and what to do about it.
+_PLACE = (
+    "are these cores online, and open to every program? `devicelab doctor` shows a pin in force; --cores takes others"
+)
+_IDLE = {
+    "affinity-refused": _PLACE,
+    "affinity-changed": _PLACE,
+    "load-died": "more batches (the third number: 2^N of them), or less time (--seconds)",
+    "load-not-running": "is the device frozen, or busy with something else?",
+    "program-failed": "`devicelab doctor` tells whether the load can run there",
+}
+
 
 @dataclass(frozen=True)
 class LoadResult:
@@ -43,6 +56,8 @@ class LoadResult:
         left_behind: processes of the load that were alive after it was ended (0, or the device is in trouble).
         agent_pct: the agent's own use of one core while it sampled.
         flags: what did not hold.
+        interrupted: ended early by Ctrl-C or a signal.
+        ran: every process of the load ran where it was placed, to the end of the window.
     """
 
     device: str
@@ -59,6 +74,25 @@ class LoadResult:
     agent_pct: float
     flags: tuple[Flag, ...]
     interrupted: bool = False
+    ran: bool = True
+
+
+def require_ran(result: LoadResult) -> None:
+    """The CPU use told is that of the load.
+
+    Raises:
+        MeasurementError: the load was not placed as asked, or was over before the window was; why, and what to do.
+    """
+    if result.ran:
+        return
+    codes = {flag.code for flag in result.flags}
+    reasons = [flag.detail for flag in result.flags if flag.code in _IDLE] or [flag.detail for flag in result.flags]
+    more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    raise MeasurementError(
+        f"the load did not run as asked: {'; '.join(reasons[:3]) or 'no reason was given'}{more}",
+        device=result.device,
+        hint=next((hint for code, hint in _IDLE.items() if code in codes), None),
+    )
 
 
 @dataclass(frozen=True)
@@ -110,6 +144,7 @@ class Loader:
 
         Raises:
             ConfigError: no such cores. MeasurementError: the agent gave no record of the run.
+            KeyboardInterrupt: interrupted before there was anything to tell.
         """
         plan = self._plan(params, cores, per_core, seconds, live=on_live is not None)
         records: list[RunRecord] = []
@@ -121,17 +156,28 @@ class Loader:
             elif isinstance(event, RunRecord):
                 records.append(event)
 
-        interrupted = False
-        runner.deploy(self._device, ("agent", *overhead.NATIVE), plan)
-        runner.start(self._device, plan)
-        try:
-            runner.attend(self._device, plan, see)
-        except KeyboardInterrupt:
-            interrupted = True
-            runner.stop(self._device)
-            if not records:
-                runner.attend(self._device, plan, see, patience_s=20)
-        runner.clean(self._device, plan)
+        interrupted = begun = False
+        with interruptible() as signals:
+            try:
+                runner.deploy(self._device, ("agent", *overhead.NATIVE), plan)
+                begun = True
+                runner.start(self._device, plan)
+                runner.attend(self._device, plan, see)
+            except LabError:
+                raise
+            except BaseException as error:
+                signals.ending = True
+                if begun:
+                    runner.stop(self._device, plan)
+                interrupted, live.on_live = isinstance(error, KeyboardInterrupt), None
+                with suppress(LabError):
+                    if begun and interrupted and not records:
+                        runner.attend(self._device, plan, see, patience_s=20)
+                if not (interrupted and records):
+                    with suppress(LabError):
+                        runner.clean(self._device, plan)
+                    raise
+            runner.clean(self._device, plan)
         if not records:
             raise MeasurementError("the load's run left no record", device=self._device.facts.name)
         return self._result(records[0], params, plan.runs[0], interrupted=interrupted)
@@ -153,7 +199,8 @@ class Loader:
         once more, and that run is what is returned.
 
         Raises:
-            ConfigError: not a use that a load with sleeps can have. MeasurementError: it did not come within 1 point.
+            ConfigError: not a use that a load with sleeps can have.
+            MeasurementError: it did not come within 1 point, or the load did not run.
         """
         if not 1 <= util_pct <= 99:
             raise ConfigError(f"--util {util_pct:g}: give a CPU use from 1 to 99 (percent)")
@@ -167,6 +214,7 @@ class Loader:
                 on_try(result)
             if result.interrupted:
                 raise KeyboardInterrupt
+            require_ran(result)
             got.append(result.cores_pct)
             if len(factors) >= _SEARCH_NEAR and abs(result.cores_pct - util_pct) <= 1:
                 return params, result
@@ -232,6 +280,7 @@ class Loader:
             agent_pct=round(100 * record.agent_cpu_ns / window_ns, 3) if window_ns else 0.0,
             flags=tuple(flag for flag in record.flags if not (interrupted and flag.code == "interrupted")),
             interrupted=interrupted,
+            ran=record.status == "done" and not any(flag.code in _IDLE for flag in record.flags),
         )
 
 
@@ -239,20 +288,20 @@ class _LiveUse:
     """Turns counters since boot into use between two samples."""
 
     def __init__(self, on_live: Callable[[Live], None] | None) -> None:
-        self._on_live = on_live
+        self.on_live = on_live
         self._last: LiveSample | None = None
         self._start = time.monotonic()
 
     def see(self, sample: LiveSample) -> None:
         last, self._last = self._last, sample
-        if last is None or self._on_live is None:
+        if last is None or self.on_live is None:
             return
         pair = Samples(
             t_ns=(last.t_ns, sample.t_ns),
             busy={cpu: (last.busy.get(cpu), now) for cpu, now in sample.busy.items()},
             total={cpu: (last.total.get(cpu), now) for cpu, now in sample.total.items()},
         )
-        self._on_live(Live(cpu_use_pct(pair), time.monotonic() - self._start))
+        self.on_live(Live(cpu_use_pct(pair), time.monotonic() - self._start))
 
 
 def _odds(pct: float) -> float:

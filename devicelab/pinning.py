@@ -1,16 +1,18 @@
 """Pin a device and leave it pinned (``devicelab pin``), and give it back (``devicelab restore``)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from devicelab import knobs, runner
-from devicelab.errors import DeviceRefusedError, LabError
+from devicelab.errors import DeviceRefusedError, LabError, RestoreError
 from devicelab.facts import Device, open_device, read_again
+from devicelab.interruption import interruptible
 from devicelab.knobs.base import Setting
 from devicelab.lab import DeviceEntry
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level
-from devicelab.model.journal import Event, PlanStart, StepResult
+from devicelab.model.journal import Event, PlanEnd, PlanStart, StepResult
 from devicelab.model.plan import Plan
 from devicelab.sweep import holder, new_campaign_id
 
@@ -31,12 +33,14 @@ class Pinned:
 
 
 def settings_for(wants: dict[str, Level], facts: Facts) -> dict[str, Setting]:
-    """What each wanted knob has to do on this device.
+    """What each wanted knob has to do on this device, in the order in which it is done.
 
     Raises:
-        ConfigError: a word or level that makes no sense there.
+        ConfigError: a word that nobody knows, or a level that makes no sense there.
     """
-    return {word: knobs.setting(word, want, facts) for word, want in wants.items()}
+    for word in wants:
+        knobs.families(word, facts)
+    return knobs.settings(wants, facts)
 
 
 def pin(entry: DeviceEntry, wants: dict[str, Level], *, dry_run: bool = False) -> Pinned:
@@ -45,7 +49,8 @@ def pin(entry: DeviceEntry, wants: dict[str, Level], *, dry_run: bool = False) -
     All writes and their verification are done by one start of the agent.
 
     Raises:
-        DeviceRefusedError: nothing of it can be set here, or a write did not hold (the device is restored then).
+        DeviceRefusedError: nothing of it can be set here, or it did not hold (the device is restored then).
+        RestoreError: it did not hold, and something could not be put back.
     """
     device = open_device(entry)
     try:
@@ -76,20 +81,62 @@ def pin(entry: DeviceEntry, wants: dict[str, Level], *, dry_run: bool = False) -
 
 
 def _execute(device: Device, plan: Plan) -> tuple[StepResult, ...]:
-    steps: list[StepResult] = []
-    flags: list[str] = []
+    start: list[PlanStart] = []
 
     def see(event: Event) -> None:
         if isinstance(event, PlanStart):
-            steps.extend(event.setup)
-            flags.extend(f"{flag.code}: {flag.detail}" for flag in event.flags)
+            start.append(event)
 
-    runner.deploy(device, ("agent",), plan)
-    runner.start(device, plan)
-    runner.attend(device, plan, see)
-    if flags:
-        raise DeviceRefusedError(f"the pin did not hold: {'; '.join(flags)}", device=device.facts.name)
-    return tuple(steps)
+    begun = False
+    with interruptible() as signals:
+        try:
+            runner.deploy(device, ("agent",), plan)
+            begun = True
+            runner.start(device, plan)
+            end = runner.attend(device, plan, see)
+        except LabError:
+            raise
+        except BaseException:
+            signals.ending = True
+            if begun:
+                _undo(device, plan)
+            raise
+    _check(start, end, device.facts.name)
+    return tuple(step for event in start for step in event.setup)
+
+
+def _undo(device: Device, plan: Plan) -> None:
+    """Nothing of a pin stays that nobody waits for any more: its agent undoes it, or it is undone if that is over."""
+    runner.stop(device, plan)
+    try:
+        end = runner.attend(device, plan, lambda _: None, patience_s=20)
+    except runner.AgentLostError:
+        end = None
+    if (end is not None and end.reason == "complete") or runner.status(device).pending:
+        runner.restore(device)
+
+
+def _check(start: Sequence[PlanStart], end: PlanEnd, device: str) -> None:
+    """The pin is in force, and the agent says so in its last word.
+
+    Raises:
+        RestoreError: the agent undid it, and could not put everything back.
+        DeviceRefusedError: the agent undid it.
+    """
+    flags = [*(flag for event in start for flag in event.flags), *end.flags]
+    why = "; ".join(dict.fromkeys(f"{flag.code}: {flag.detail}" for flag in flags))
+    for flag in end.flags:
+        if flag.code == "restore-failed":
+            raise RestoreError(
+                f"the pin did not hold, and could not be put back as it was found: {flag.detail}",
+                device=device,
+                hint="`devicelab restore` tries again; a reboot resets sysfs",
+            )
+    if flags or end.reason != "complete":
+        reasons = {"signal": "it was ended by a signal", "lease-lost": "somebody else took the device by force"}
+        raise DeviceRefusedError(
+            f"nothing is pinned, the agent undid it: {why or reasons.get(end.reason, end.reason)}", device=device
+        )
 
 
 def give_back(entry: DeviceEntry, *, force: bool = False) -> dict[str, Any]:

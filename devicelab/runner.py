@@ -43,6 +43,10 @@ _RECONNECT_S = 10.0
 # A run that is overdue by so much makes the host ask whether the agent is still alive.
 _OVERDUE_S = 60.0
 
+# So long an agent may take from its start until it says that it is there: it reads its plan and waits for the lock.
+_APPEAR_S = 10.0
+_LOOK_S = 0.1
+
 # A write to a node may block (a core that goes offline), but not for long.
 _WRITE_MS = 2_000
 
@@ -329,8 +333,20 @@ def attend(
         )
 
 
-def stop(device: Device) -> None:
-    """End the live agent: it aborts its run, kills its loads and restores, and is waited for."""
+def stop(device: Device, plan: Plan | None = None) -> None:
+    """End the live agent: it aborts its run, kills its loads and restores, and is waited for.
+
+    With ``plan`` only the agent that executes it, or another plan of its campaign, also if it was started this moment
+    and has not said yet that it is there; an agent that somebody else has started goes on.
+    """
+    deadline = time.monotonic() + _APPEAR_S
+    while plan is not None:
+        found = status(device)
+        if found.alive and (found.plan_id or "").startswith(plan.campaign):
+            break
+        if found.plan_id == plan.plan_id or time.monotonic() >= deadline:
+            return
+        time.sleep(_LOOK_S)
     ask(device, "stop", "--state", state_dir(device), timeout_s=180)
 
 

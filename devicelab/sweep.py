@@ -25,6 +25,7 @@ from devicelab.errors import (
     RestoreError,
 )
 from devicelab.facts import Device, open_device, read_again
+from devicelab.interruption import interruptible
 from devicelab.lab import DeviceEntry
 from devicelab.model.campaign import BinaryInfo, CampaignInfo
 from devicelab.model.device import Facts
@@ -249,7 +250,7 @@ class _Conductor:
         self.resumed = resumed
         self.unmet = unmet or {}
         self.undone = undone
-        self.current: Plan = plans[0]
+        self.begun: Plan | None = None
         self.on_progress: Callable[[Progress], None] | None = None
         self.stop: Callable[[], bool] | None = None
         self.patience_s = runner.PATIENCE_S
@@ -261,19 +262,26 @@ class _Conductor:
 
     def run_to_end(self) -> bool:
         """All runs, or until interrupted (then True)."""
-        try:
-            if self.resumed:
-                self._fetch()
-            self._execute()
-        except (KeyboardInterrupt, runner.StopRequestedError):
-            self._interrupted()
-            return True
-        except LabError as error:
-            with contextlib.suppress(LabError):
-                self.store.finish_campaign(self.campaign, "interrupted", error.message)
-            raise
-        self.store.finish_campaign(self.campaign, "complete")
-        return False
+        with interruptible() as signals:
+            try:
+                if self.resumed:
+                    self._fetch()
+                self._execute()
+            except (KeyboardInterrupt, runner.StopRequestedError):
+                signals.ending = True
+                self._interrupted()
+                return True
+            except LabError as error:
+                with contextlib.suppress(LabError):
+                    self.store.finish_campaign(self.campaign, "interrupted", error.message)
+                raise
+            except BaseException:  # a mistake of ours, or of who is told the progress: no agent goes on for nobody
+                signals.ending = True
+                with contextlib.suppress(Exception):
+                    self._interrupted()
+                raise
+            self.store.finish_campaign(self.campaign, "complete")
+            return False
 
     def missing(self) -> tuple[Run, ...]:
         """Planned runs that are not stored yet, in their order."""
@@ -285,7 +293,7 @@ class _Conductor:
         while blocks:
             plan = blocks.pop(0)
             runner.deploy(self.device, self.programs, plan, self.files)
-            self.current = plan
+            self.begun = plan
             runner.start(self.device, plan)
             try:
                 end = self._attend(plan)
@@ -294,11 +302,15 @@ class _Conductor:
                 if restarts > MAX_RESTARTS:
                     raise
                 self._plan_again()
-                runner.clean(self.device, plan)  # what it journalled is stored
+                self._clean(plan)
                 blocks = list(self._blocks(again=True))
                 continue
             _check_end(end, self.device.facts.name)
-            runner.clean(self.device, plan)
+            self._clean(plan)
+
+    def _clean(self, plan: Plan) -> None:
+        self.begun = None  # it has ended, and what it journalled is stored
+        runner.clean(self.device, plan)
 
     def _attend(self, plan: Plan) -> PlanEnd:
         return runner.attend(self.device, plan, self._see, patience_s=self.patience_s, stop=self.stop)
@@ -322,11 +334,11 @@ class _Conductor:
                 f"held by {found.holder or 'another agent'}", device=self.device.facts.name, hint="try again later"
             )
         for plan_id in runner.plans_there(self.device, self.campaign):
-            self.current = self.plans[0].model_copy(update={"plan_id": plan_id, "runs": tuple(self.runs.values())})
+            plan = self.begun = self.plans[0].model_copy(update={"plan_id": plan_id, "runs": tuple(self.runs.values())})
             # How that plan ended is history: what is wrong with the device by now shows when it is made ready.
             with contextlib.suppress(runner.AgentLostError, ConfigError, DeviceBusyError, RestoreError):
-                self._attend(self.current)
-            runner.clean(self.device, self.current)
+                self._attend(plan)
+            self._clean(plan)
         self._plan_again()
 
     def _plan_again(self) -> None:
@@ -340,10 +352,14 @@ class _Conductor:
         self.runs |= {run.run_id: run for plan in self.plans for run in plan.runs if run.run_id in self.runs}
 
     def _interrupted(self) -> None:
-        runner.stop(self.device)
-        with contextlib.suppress(LabError):
-            runner.attend(self.device, self.current, self._see, patience_s=20)
-        self.store.finish_campaign(self.campaign, "interrupted", "stopped early")
+        self.on_progress = None  # who watched may be why it ends
+        try:
+            if self.begun is not None:
+                runner.stop(self.device, self.begun)
+                with contextlib.suppress(LabError):
+                    runner.attend(self.device, self.begun, self._see, patience_s=20)
+        finally:
+            self.store.finish_campaign(self.campaign, "interrupted", "stopped early")
 
     def _see(self, event: Event) -> None:
         if isinstance(event, RunStart):
@@ -364,7 +380,7 @@ class _Conductor:
         if self.store.commit_run(
             self.campaign, cell, record, repetition=run.repetition, measurements=measurements, flags=flags
         ):
-            self.invalid += bool(flags)
+            self.invalid += not all(flag.remark for flag in flags)
         self.done.add(record.run_id)
         if self._started and self._started[0] == record.run_id:
             self.spans_s.append(time.monotonic() - self._started[1])
@@ -437,7 +453,7 @@ def _result(conductor: _Conductor, *, interrupted: bool) -> SweepResult:
         unmet=conductor.unmet,
         undone=conductor.undone,
         interrupted=interrupted,
-        reasons=_reasons(runs["flags"]) if len(runs) else (),
+        reasons=_reasons(runs.loc[~runs["valid"], "flags"]) if len(runs) else (),
     )
 
 

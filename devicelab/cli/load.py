@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
         """Load a device's CPUs with `overhead`, show the use per core, end it; nothing stays behind."""
         from devicelab import lab
         from devicelab.errors import ConfigError, RestoreError
-        from devicelab.load import loading
+        from devicelab.load import loading, require_ran
         from devicelab.workloads import overhead
 
         numbers = (sleep_us, inner_iter, log2_outer_iter)
@@ -71,6 +71,7 @@ def register(app: typer.Typer) -> None:
             )
         if result.interrupted:
             raise KeyboardInterrupt
+        require_ran(result)
 
 
 def _show_try(result: "LoadResult") -> None:
