@@ -2,6 +2,7 @@
 
 import errno
 import fnmatch
+import itertools
 
 from devicelab.model.device import Facts
 from devicelab.model.temperature import is_battery_monitor
@@ -38,21 +39,23 @@ GLOBS: tuple[str, ...] = (*_CLOCKS, *_GPU_CLOCKS, *_AROUND, _ZONE_TYPES, _ZONE_T
 def thermal_zones(facts: Facts) -> dict[str, str]:
     """The ``temp`` nodes that stand for the silicon's temperature, by path, with their zone's type.
 
-    The board's zone types first; on a board that names none, every zone with a readable temperature. Monitors of the
-    battery that are registered as zones are none.
+    Zones of each of the board's types in turn; on a board that names none, every zone with a readable temperature.
+    Monitors of the battery that are registered as zones are none.
     """
     tree = facts.tree
-    zones: dict[str, str] = {}
-    patterns = facts.board.thermal_zones or ("*",)
-    for pattern in patterns:
+    fitting: list[list[tuple[str, str]]] = []
+    for pattern in facts.board.thermal_zones or ("*",):
+        fitting.append([])
         for path in tree.glob(_ZONE_TYPES):
             kind, temp = tree.text(path), path.removesuffix("type") + "temp"
             reading = tree.number(temp)
             if not kind or reading is None or is_battery_monitor(kind, reading):
                 continue
             if fnmatch.fnmatchcase(kind, pattern):
-                zones.setdefault(temp, kind)
-    return dict(list(zones.items())[:_MAX_ZONES])
+                fitting[-1].append((temp, kind))
+    # In turn, so that the cores' many sensors leave room for the GPU's.
+    turns = (zone for zones in itertools.zip_longest(*fitting) for zone in zones if zone is not None)
+    return dict(itertools.islice(dict(turns).items(), _MAX_ZONES))
 
 
 def sampled(facts: Facts) -> tuple[str, ...]:

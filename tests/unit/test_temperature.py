@@ -48,3 +48,9 @@ def test_battery_monitors_are_told_from_thermometers(kind: str, reading: int, mo
 def test_a_charge_in_percent_is_no_evidence_of_heat() -> None:
     texts = zones([("soc", "99\n"), ("cpu-thermal", "41000\n"), ("soc_thermal", "40000\n")])
     assert list(evidence.thermal_zones(facts("empty", change=texts)).values()) == ["cpu-thermal", "soc_thermal"]
+
+
+def test_the_gpu_s_zones_are_evidence_though_the_cores_have_many() -> None:
+    kinds = list(evidence.thermal_zones(facts("sm8150")).values())
+    assert kinds == ["cpu-1-0-usr", "cpu-0-0-usr", "gpuss-0-usr", "gpuss-max-step", "cpu-1-1-usr", "cpu-0-1-usr"]
+    assert list(evidence.thermal_zones(facts("exynos9825")).values()) == ["BIG", "MID", "LITTLE", "G3D"]
