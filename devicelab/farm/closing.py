@@ -3,15 +3,21 @@
 Everything here happens in one thread: drawing figures is not safe in several.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from devicelab.errors import ConfigError, LabError
+from devicelab.farm.night import worst
+from devicelab.model.experiment import Finding
 from devicelab.model.night import CellVerdict, Farm, Task
 from devicelab.report.build import conclude
 from devicelab.store import Store
+
+_LOG = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 
@@ -31,22 +37,57 @@ class Outputs:
     site: Path | None = None
 
 
-def find(store: Store, tasks: Iterable[Task], say: Say) -> tuple[str, ...]:
-    """Have the complete tasks' campaigns analysed, each once; what their checks failed, one sentence each."""
-    failed = []
+def find(store: Store, tasks: Iterable[Task], say: Say) -> tuple[tuple[str, ...], tuple[Task, ...]]:
+    """Have the complete tasks' campaigns analysed, each once.
+
+    Returns:
+        What their checks failed, one sentence each; and the tasks that could not be judged, with the reason and code.
+    """
+    failed, unjudged = [], []
     for task in tasks:
-        if task.status != "complete" or task.campaign is None:
+        if task.status != "complete" or task.campaign is None or task.confirms is not None:
             continue
         try:
-            findings = store.findings(task.campaign)
-            if not findings:
-                findings = conclude(store.results(task.campaign))
-                store.add_findings(task.campaign, findings)
-        except LabError as error:
-            say(f"{task.experiment} on {task.device} could not be analysed: {error.message}")
+            findings = _findings(store, task.campaign)
+        except Exception as error:  # noqa: BLE001 - one bug in an analysis does not cost the other tasks' findings
+            why, code = f"could not be analysed: {trouble(error)}", exit_code_of(error)
+            say(f"{task.experiment} on {task.device} {why}")
+            unjudged.append(_worse(task, why, code))
             continue
         failed += [f"{task.device}: {finding.claim}" for finding in findings if finding.verdict == "fail"]
-    return tuple(failed)
+        without = [one for one in findings if one.analysis == "checks" and one.verdict == "invalid"]
+        for one in without[:1]:
+            why = f"a check cannot be judged: {one.claim}: {'; '.join(one.reasons[:1])}"
+            say(f"{task.experiment} on {task.device}: {why}")
+            unjudged.append(_worse(task, why, ConfigError.exit_code))
+    return tuple(failed), tuple(unjudged)
+
+
+def _findings(store: Store, campaign: str) -> tuple[Finding, ...]:
+    findings = store.findings(campaign)
+    if not findings:
+        findings = conclude(store.results(campaign))
+        store.add_findings(campaign, findings)
+    return findings
+
+
+def _worse(task: Task, why: str, code: int) -> Task:
+    """The task with one more reason; a night that goes on comes here twice."""
+    reason = task.reason if why in task.reason else "; ".join(filter(None, (task.reason, why)))
+    return task.model_copy(update={"reason": reason, "exit_code": worst((task.exit_code, code))})
+
+
+def trouble(error: Exception) -> str:
+    """An error for people; one that nobody foresaw is logged with its traceback."""
+    if isinstance(error, LabError):
+        return error.message
+    _LOG.error("at the end of a night", exc_info=error)
+    return f"a bug in devicelab, please report it: {type(error).__name__}: {error}"
+
+
+def exit_code_of(error: Exception) -> int:
+    """What a night with this error ends with at least."""
+    return error.exit_code if isinstance(error, LabError) else 1
 
 
 def judge(store: Store, farm: Farm, night: str) -> tuple[CellVerdict, ...]:
@@ -101,23 +142,27 @@ def tidy(store: Store, farm: Farm, say: Say) -> None:
         say(f"the store is {done.short_bytes / 1e9:.1f} GB above max_gb; what is left is needed as a baseline")
 
 
-def publish(store: Store, night: str, outputs: Outputs) -> tuple[str, ...]:
-    """Write the files that were asked for; what could not be written, one sentence each."""
+def publish(store: Store, night: str, outputs: Outputs) -> tuple[Exception, ...]:
+    """Write the files that were asked for; what was in the way of those that could not be written."""
     from devicelab.report.night import junit, markdown
     from devicelab.report.site import build_site
 
-    problems = []
-    for path, text_of in ((outputs.junit, junit), (outputs.summary, markdown)):
-        if path is not None:
-            try:
-                _write(path, text_of(store, night))
-            except LabError as error:
-                problems.append(error.message)
+    def write(path: Path, text_of: Callable[[Store, str], str]) -> None:
+        _write(path, text_of(store, night))
+
+    steps: list[Callable[[], object]] = [
+        partial(write, path, text_of)
+        for path, text_of in ((outputs.junit, junit), (outputs.summary, markdown))
+        if path is not None
+    ]
     if outputs.site is not None:
+        steps.append(partial(build_site, store, outputs.site))
+    problems = []
+    for step in steps:
         try:
-            build_site(store, outputs.site)
-        except LabError as error:
-            problems.append(error.message)
+            step()
+        except Exception as error:  # noqa: BLE001 - one page's bug spares the others and the messages
+            problems.append(error)
     return tuple(problems)
 
 

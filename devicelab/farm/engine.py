@@ -5,9 +5,10 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
+from devicelab.farm.care import Left, Limits, last_visit
 from devicelab.farm.pool import known_devices
 from devicelab.farm.selectors import Known
-from devicelab.farm.task import Limits, give_back, run_task
+from devicelab.farm.task import run_task
 from devicelab.lab import DeviceEntry
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, Task
@@ -47,8 +48,8 @@ class Hosts(Protocol):
         """Where the night's tasks are executed."""
         ...
 
-    def give_back(self, entry: DeviceEntry, campaigns: Collection[str]) -> str:
-        """See ``task.give_back``."""
+    def give_back(self, entry: DeviceEntry, campaigns: Collection[str]) -> Left | None:
+        """See ``care.last_visit``."""
         ...
 
 
@@ -63,9 +64,9 @@ class ThisHost:
         """See ``Hosts.engine``."""
         return LocalThreads(store, farm, night, on_progress)
 
-    def give_back(self, entry: DeviceEntry, campaigns: Collection[str]) -> str:
+    def give_back(self, entry: DeviceEntry, campaigns: Collection[str]) -> Left | None:
         """See ``Hosts.give_back``."""
-        return give_back(entry, campaigns)
+        return last_visit(entry, campaigns)
 
 
 class LocalThreads:

@@ -26,6 +26,7 @@ from distributed.security import Security
 from devicelab import __version__
 from devicelab.errors import ConfigError, DeviceUnreachableError
 from devicelab.farm import hosting, schedule
+from devicelab.farm.care import Left
 from devicelab.farm.engine import OnProgress
 from devicelab.farm.hosting import Offer, Order, resource
 from devicelab.farm.selectors import Known
@@ -130,29 +131,28 @@ class DaskHosts:
             DeviceUnreachableError: the scheduler does not answer.
         """
         with self._asked():
-            offers: Mapping[str, Offer | None] = self._client.run(hosting.offer)
-            found = {address: offer for address, offer in offers.items() if offer is not None}
-            pool, chosen = merged(found)
+            pool, chosen = merged(answered(self._client.run(hosting.offer, on_error="return")))
             for address, names in chosen.items():
-                self._client.run(hosting.take_resources, names, workers=[address])
+                self._client.run(hosting.take_resources, names, workers=[address], on_error="ignore")
         return pool
 
     def engine(self, farm: Farm, night: str, store: Store, on_progress: OnProgress | None = None) -> "DaskEngine":
         """Where the night's tasks are executed."""
         return DaskEngine(self._client, self._place, farm, night, store, on_progress)
 
-    def give_back(self, entry: DeviceEntry, campaigns: Collection[str]) -> str:
-        """``farm.task.give_back`` on a host that reaches the device; why it could not be done, or nothing."""
+    def give_back(self, entry: DeviceEntry, campaigns: Collection[str]) -> Left | None:
+        """``farm.care.last_visit`` on a host that reaches the device."""
         if not offering(self._client, entry.name):
-            return "no host that reaches it is there"
+            return Left("no host that reaches it is there", DeviceUnreachableError.exit_code)
         visit = self._client.submit(
             hosting.visit, entry, tuple(campaigns), key=f"visit-{entry.name}-{secrets.token_hex(4)}",
             resources={resource(entry.name): 1}, pure=False,
         )  # fmt: skip
         try:
-            return str(visit.result(timeout=_VISIT_S))
+            left: Left | None = visit.result(timeout=_VISIT_S)
         except (*_LOST, TimeoutError):
-            return "its host did not answer in time"
+            return Left("its host did not answer in time", DeviceUnreachableError.exit_code)
+        return left
 
     @contextlib.contextmanager
     def _asked(self) -> Iterator[None]:
@@ -160,6 +160,21 @@ class DaskHosts:
             yield
         except (OSError, TimeoutError, *_LOST) as error:
             raise _gone(self._place) from error
+
+
+def answered(offers: Mapping[str, Offer | Exception | None]) -> dict[str, Offer]:
+    """The offers of devicelab's workers; one that died just now offers nothing.
+
+    Raises:
+        LabError: a worker's lab is wrong.
+    """
+    found = {}
+    for address, offer in offers.items():
+        if isinstance(offer, Exception) and not isinstance(offer, OSError):
+            raise offer
+        if isinstance(offer, Offer):
+            found[address] = offer
+    return found
 
 
 def merged(offers: Mapping[str, Offer]) -> tuple[dict[str, Known], dict[str, tuple[str, ...]]]:
@@ -226,7 +241,7 @@ class DaskEngine:
         self._tasks: dict[str, Task] = {}
         self._stopped = False
         self._threads = ThreadPoolExecutor(max_workers=1024, thread_name_prefix="device")
-        client.run(hosting.go_on, night)
+        client.run(hosting.go_on, night, on_error="ignore")  # one that died just now has no task yet
         client.subscribe_topic(hosting.topic(night), self._heard)
 
     def submit(
@@ -241,7 +256,7 @@ class DaskEngine:
         """See ``Engine.stop``."""
         self._stopped = True
         with contextlib.suppress(OSError, TimeoutError, *_LOST):
-            self._client.run(hosting.stop, self._night)
+            self._client.run(hosting.stop, self._night, on_error="ignore")
 
     def close(self) -> None:
         """See ``Engine.close``."""

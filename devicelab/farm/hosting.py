@@ -15,9 +15,10 @@ from distributed import Worker, get_worker
 
 from devicelab import __version__
 from devicelab.errors import ConfigError, StoreError
+from devicelab.farm.care import Left, Limits, last_visit
 from devicelab.farm.pool import known_devices
 from devicelab.farm.selectors import Known
-from devicelab.farm.task import Limits, give_back, run_task
+from devicelab.farm.task import run_task
 from devicelab.lab import LOCAL, DeviceEntry, load_lab
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, Task
@@ -230,6 +231,6 @@ def execute(order: Order) -> Task:
     return host.execute(order, report)
 
 
-def visit(entry: DeviceEntry, campaigns: Collection[str]) -> str:
-    """See ``farm.task.give_back``."""
-    return give_back(entry, campaigns)
+def visit(entry: DeviceEntry, campaigns: Collection[str]) -> Left | None:
+    """See ``farm.care.last_visit``."""
+    return last_visit(entry, campaigns)

@@ -2,10 +2,10 @@
 
 import json
 import re
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -13,7 +13,7 @@ from devicelab import boards, experiment_files, registry, tenancy
 from devicelab import plan as planning
 from devicelab.errors import ConfigError, LabError
 from devicelab.farm import selectors
-from devicelab.farm.selectors import Known, Selector
+from devicelab.farm.selectors import NO_PAST, Known, Past, Selector
 from devicelab.lab import explain
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, JobEntry
@@ -35,26 +35,23 @@ class Job:
     path: Path | None = None
 
 
-def load(path: Path, pool: Mapping[str, Known] | None = None) -> Job:
+def load(path: Path, pool: Mapping[str, Known] | None = None, past: Past = NO_PAST) -> Job:
     """The farm file with its experiments.
 
     Args:
         path: of the file.
         pool: devices by name; without them it is not checked whether the selectors mean any.
+        past: what meant something in earlier nights, and may be away now.
 
     Raises:
         ConfigError: with the file, the line and the reason: no TOML, a key or value that is not known, an experiment
             that does not exist or makes no sense, a selector that means nothing here.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    text, data = _read(path)
+    for loc, value in _numbers(data):
+        if not -_LARGEST <= value <= _LARGEST:  # NaN is not, either
+            where = f"{path}{_at(text, loc)}: {'.'.join(map(str, loc))}"
+            raise ConfigError(f"{where}: no number of this file may be so large (got {value:.6g})", hint=_HINT)
     try:
         farm = Farm.model_validate({"name": path.stem, **data})
     except ValidationError as error:
@@ -66,9 +63,11 @@ def load(path: Path, pool: Mapping[str, Known] | None = None) -> Job:
         jobs.append(entry.model_copy(update={"experiment": str(local)}) if local.suffix == ".toml" else entry)
         key = "experiment"
         try:
-            _check_experiment(jobs[-1])
+            _check_experiment(jobs[-1].model_copy(update={"repetitions": None}))
+            key = "repetitions"
+            experiment_of(jobs[-1])
             key = "devices"
-            _check_devices(jobs[-1], pool)
+            _check_devices(jobs[-1], pool, past)
         except LabError as error:
             place = _at(text, ("jobs", number, key))
             raise ConfigError(f"{path}{place}: jobs.{number}.{key}: {error.message}", hint=error.hint) from error
@@ -76,6 +75,8 @@ def load(path: Path, pool: Mapping[str, Known] | None = None) -> Job:
 
 
 _HINT = "see the reference of farm.toml"
+# Databases keep whole numbers in 32 bits.
+_LARGEST = 2**31 - 1
 
 
 def understood(farm: Farm, path: Path | None = None) -> Job:
@@ -99,10 +100,8 @@ def experiment_of(entry: JobEntry) -> Experiment:
         ConfigError: no such experiment, or something in it is wrong.
     """
     overrides = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in entry.set.items()]
-    experiment = experiment_files.load(entry.experiment, overrides)
-    if entry.repetitions is not None:
-        experiment = experiment.model_copy(update={"repetitions": entry.repetitions})
-    return experiment
+    overrides += [] if entry.repetitions is None else [f"repetitions={entry.repetitions}"]
+    return experiment_files.load(entry.experiment, overrides)
 
 
 def _check_experiment(entry: JobEntry) -> None:
@@ -117,10 +116,32 @@ def _check_experiment(entry: JobEntry) -> None:
         registry.module("analyses", name)
 
 
-def _check_devices(entry: JobEntry, pool: Mapping[str, Known] | None) -> None:
+def _check_devices(entry: JobEntry, pool: Mapping[str, Known] | None, past: Past) -> None:
     selector = selectors.parse(entry.devices)
     if pool is not None:
-        selectors.check(selector, pool, boards.kinds())
+        selectors.check(selector, pool, boards.kinds(), past)
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    """Text (for the lines of mistakes) and content."""
+    data = registry.read_toml(path)
+    try:
+        return path.read_text(encoding="utf-8"), data
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+
+
+def _numbers(data: object, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], int | float]]:
+    """All numbers of the file with their places, but those that belong to experiments."""
+    if isinstance(data, int | float):
+        yield place, data
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            if key != "set":
+                yield from _numbers(value, (*place, key))
+    elif isinstance(data, list):
+        for number, value in enumerate(data):
+            yield from _numbers(value, (*place, number))
 
 
 def _at(text: str, loc: tuple[str | int, ...]) -> str:

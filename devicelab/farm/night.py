@@ -8,13 +8,15 @@ import contextlib
 import fcntl
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Protocol
 
 from devicelab import registry
-from devicelab.errors import ConfigError, DeviceBusyError
+from devicelab.errors import ConfigError, DeviceBusyError, DeviceUnreachableError, RestoreError
 from devicelab.farm import clock, schedule
+from devicelab.farm.care import Left
 from devicelab.farm.engine import Engine, Hosts, ThisHost
 from devicelab.farm.estimate import Estimator
 from devicelab.farm.job import Job
@@ -179,12 +181,17 @@ class Conductor:
         working = [name for name in self.pool if name not in self.out]
         return schedule.foretell(waiting, working, self.fits, self.seconds, left_s)
 
-    def prepare(self) -> tuple[Task, ...]:
-        """The tasks of a new night, and who is out from the beginning; nothing is stored."""
+    def prepare(self, night: str | None = None) -> tuple[Task, ...]:
+        """The tasks of a new night, and who is out from the beginning; nothing is stored.
+
+        Args:
+            night: the one that goes on, if one does: what came out of it is news all the same.
+        """
         ends = clock.ends_at(self.job.farm, clock.local_now())
         self.ends_unix_s = ends.timestamp() if ends is not None else None
-        self.out = {found.device: f"in quarantine: {found.reason}" for found in self.store.quarantines(active=True)}
-        self._out_before = frozenset(self.out)
+        found = self.store.quarantines(active=True)
+        self.out = {one.device: f"in quarantine: {one.reason}" for one in found}
+        self._out_before = frozenset(one.device for one in found if night is None or one.night != night)
         return schedule.make_tasks(self.job, self.pool)
 
     def begin(self) -> None:
@@ -196,7 +203,7 @@ class Conductor:
 
     def go_on(self, info: NightInfo) -> None:
         """Take up a night that a dead process or a signal left."""
-        self.prepare()
+        self.prepare(info.night)
         self.night = info.night
         self.tasks = {task.task_id: task for task in self.left_of(info)}
         self.store.finish_night(self.night, "running", None)
@@ -255,16 +262,18 @@ class Conductor:
             else:
                 return
 
-    def give_back(self) -> dict[str, str]:
-        """Visit the devices that were lost once more; those that still cannot be asked, with the reason."""
+    def give_back(self) -> dict[str, Left]:
+        """Visit the devices that were lost once more; those that could not be given back even then."""
         campaigns = [info.campaign for info in self.store.night_campaigns(self.night)]
         worked = {info.device for info in self.store.night_campaigns(self.night)}
-        left = {}
+        not_given_back = {}
         for device in sorted(self.out.keys() & worked & self.pool.keys()):
-            reason = self._hosts.give_back(self.pool[device].entry, campaigns)
-            if reason:
-                left[device] = reason
-        return left
+            left = self._hosts.give_back(self.pool[device].entry, campaigns)
+            if left is not None:
+                not_given_back[device] = left
+                if left.exit_code == RestoreError.exit_code:
+                    self.store.quarantine(device, left.reason, self.night)
+        return not_given_back
 
     def _assign(self, engine: Engine, running: "dict[Future[Task], tuple[str, Task]]") -> None:
         if self.interrupted:
@@ -277,6 +286,9 @@ class Conductor:
             task = schedule.pick(waiting, device, self.fits, self.seconds, left_s)
             if task is None:
                 continue
+            if self._taken_out(device):
+                self._assign(engine, running)  # its tasks may go elsewhere now
+                return
             waiting.remove(task)
             begun = task.model_copy(update={"device": device, "status": "running"})
             self.tasks[task.task_id] = begun
@@ -285,44 +297,83 @@ class Conductor:
             future = engine.submit(task, self.pool[device].entry, experiment, self.ends_unix_s)
             running[future] = (device, task)
 
+    def _taken_out(self, device: str) -> bool:
+        """Somebody may have put the device into quarantine a moment ago: a person, or another farm."""
+        found = self.store.quarantines(device=device, active=True)
+        if found:
+            self._put_out(device, f"in quarantine: {found[0].reason}")
+        return bool(found)
+
+    def _put_out(self, device: str, reason: str) -> None:
+        self.out[device] = reason
+        self.watcher.said(f"{device} gets no more work tonight: {reason}")
+        if not self.interrupted:  # otherwise what waits goes on later
+            self._drop_the_homeless()
+
     def _take(self, future: "Future[Task]", device: str, task: Task) -> None:
         """What came of a task; an error here is the store's or the engine's, and ends the night."""
         ended = future.result()
         self.tasks[task.task_id] = ended
         self._tried.setdefault(task.task_id, set()).add(device)
-        quarantined = self.store.quarantines(device=device, active=True)
         newest = self.store.health(device=device, night=self.night, limit=1)
-        if quarantined:
-            self.out[device] = f"in quarantine: {quarantined[0].reason}"
-        elif newest and not newest[0].ok:
-            self.out[device] = "; ".join(newest[0].reasons)
         self.watcher.ended(ended, device)
-        if device in self.out:
-            self.watcher.said(f"{device} gets no more work tonight: {self.out[device]}")
+        if self._taken_out(device):
+            return
+        if newest and not newest[0].ok:
+            self._put_out(device, "; ".join(newest[0].reasons))
+        elif ended.status == "waiting" and not self.interrupted:
             self._drop_the_homeless()
 
     def _drop_the_homeless(self) -> None:
         """Tasks whose device is out, or that no device of those left fits, are skipped at once, with the reason."""
         working = [name for name in self.pool if name not in self.out]
-        gone = []
+        changed: list[Task] = []
+        excused: Counter[int] = Counter()
         for task in self.tasks.values():
-            if task.status != "waiting" or any(self.fits(task, device) for device in working):
+            if task.status != "waiting":
                 continue
-            if task.device is not None and schedule.movable(task) and task.device in self.out:
-                gone.append(task.model_copy(update={"device": None}))
+            free = task
+            if task.device is not None and task.device in self.out and schedule.movable(task):
+                free = task.model_copy(update={"device": None})
+            if any(self.fits(free, device) for device in working):
+                changed += [free] if free is not task else []
                 continue
-            why = f"no device that fits {task.selector!r} is left" + (f"; {task.reason}" if task.reason else "")
-            if task.device is not None:
-                why = f"{task.device}: {self.out.get(task.device, 'not known here')}"
-            # That a device is in quarantine since an earlier night is no news.
-            code = 0 if task.device in self._out_before else task.exit_code or 3
-            gone.append(task.model_copy(update={"status": "skipped", "reason": why, "exit_code": code}))
-        self.add(gone)
+            why = f"no device that fits {free.selector!r} is left"
+            code = free.exit_code or DeviceUnreachableError.exit_code
+            if free.device is not None:
+                why = f"{free.device}: {self.out.get(free.device, 'it is not there now')}"
+                # That a device is in quarantine since an earlier night is no news.
+                code = 0 if free.device in self._out_before else code
+            elif not free.exit_code and excused[free.job] < self._missing_before(free.job):
+                excused[free.job] += 1
+                code = 0
+            why = "; ".join(filter(None, (why, free.reason if free.device is None else "", *self._out_of(free))))
+            changed.append(free.model_copy(update={"status": "skipped", "reason": why, "exit_code": code}))
+        self.add(changed)
+
+    def _out_of(self, task: Task) -> tuple[str, ...]:
+        """Why devices that an ``any N of`` task might have gone to are out since an earlier night."""
+        if task.device is not None:
+            return ()
+        return tuple(f"{name}: {self.out[name]}" for name in sorted(self._meant(task.job) & self._out_before))
+
+    def _missing_before(self, job: int) -> int:
+        """How many of a job's ``any N of`` tasks have no place since devices are in quarantine from earlier nights."""
+        meant, already = self._meant(job), len(self._excused(job))
+        well = len(meant - self._out_before)
+        return min(len(meant & self._out_before), max(0, (self.job.selectors[job].count or 0) - well)) - already
+
+    def _excused(self, job: int) -> tuple[Task, ...]:
+        tasks = (task for task in self.tasks.values() if task.job == job and task.device is None)
+        return tuple(task for task in tasks if task.status == "skipped" and not task.exit_code)
+
+    def _meant(self, job: int) -> frozenset[str]:
+        return frozenset(name for name, known in self.pool.items() if self.job.selectors[job].fits(known))
 
     def _skip_the_rest(self) -> None:
+        self._drop_the_homeless()
         rest = [task for task in self.tasks.values() if task.status == "waiting"]
         reasons = {task.task_id: why for task, why in self.foretell().dropped}
-        self.add(
-            task.model_copy(update={"status": "skipped", "reason": reasons.get(task.task_id, "no time was left")})
-            for task in rest
-        )
+        for task in rest:
+            why = reasons.get(task.task_id, "no time was left") + (f"; {task.reason}" if task.reason else "")
+            self.add([task.model_copy(update={"status": "skipped", "reason": why})])

@@ -1,24 +1,23 @@
 """A whole night: read the farm file, conduct the tasks, conclude, publish, and say how it ended."""
 
-import logging
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from devicelab.errors import ConfigError, LabError, MeasurementError, RestoreError
+from devicelab.errors import LabError, MeasurementError, RestoreError
 from devicelab.farm import closing
 from devicelab.farm import night as conducting
 from devicelab.farm.closing import Outputs
 from devicelab.farm.engine import Hosts, ThisHost
 from devicelab.farm.job import Job, load, understood
 from devicelab.farm.night import Conductor, Watcher, worst
+from devicelab.farm.pool import remembered
 from devicelab.farm.schedule import Schedule
 from devicelab.farm.selectors import Known
 from devicelab.model.night import CellVerdict, NightStatus, Quarantine, Task
 from devicelab.store import Store
-
-_LOG = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 """Exit code of a night that a signal ended."""
@@ -75,13 +74,13 @@ def foretell(path: Path, store: Store, *, resume: bool = False, hosts: Hosts | N
         ConfigError: the farm file is wrong, or there is no night to go on with.
     """
     pool = (hosts or ThisHost()).known_devices(store)
-    job = load(path, pool)
+    job = _read(path, pool, store, resume=resume)
     conductor = Conductor(job, pool, store, conducting.SILENT)
     tasks = conductor.prepare()
     if resume:
         info = conducting.unfinished(store, job.farm.name)
         conductor = Conductor(understood(info.job, path), pool, store, conducting.SILENT)
-        conductor.prepare()
+        conductor.prepare(info.night)
         tasks = conductor.left_of(info)
     conductor.tasks = {task.task_id: task for task in tasks}
     return Foretold(conductor, conductor.foretell(), tasks)
@@ -113,17 +112,22 @@ def nightly(
     """
     hosts = hosts or ThisHost()
     pool = hosts.known_devices(store)
-    job = load(path, pool)
+    job = _read(path, pool, store, resume=resume)
     with conducting.alone(job.farm.name):
         conductor = _conductor(job, pool, store, watcher, hosts, resume=resume)
         watcher.begun(conductor.night, conductor.foretell(), conductor.ends_unix_s)
         try:
             conductor.conduct()
-            failed_checks, bug = ((), False) if conductor.interrupted else _concluded(conductor, watcher)
+            failed_checks, codes = ((), ()) if conductor.interrupted else _conclude(conductor, watcher)
         except KeyboardInterrupt:
-            conductor.interrupted, failed_checks, bug = True, (), False
-        result = _finish(conductor, failed_checks, bug=bug)
+            conductor.interrupted, failed_checks, codes = True, (), ()
+        result = _finish(conductor, failed_checks, codes)
         return _publish(result, conductor, outputs or Outputs(), watcher)
+
+
+def _read(path: Path, pool: Mapping[str, Known], store: Store, *, resume: bool) -> Job:
+    """The farm file. A night that goes on was checked when it began; its devices may be away by now."""
+    return load(path) if resume else load(path, pool, remembered(store))
 
 
 def _conductor(
@@ -146,40 +150,44 @@ def _conductor(
     return conductor
 
 
-def _concluded(conductor: Conductor, watcher: Watcher) -> tuple[tuple[str, ...], bool]:
-    """``_conclude``; a bug there is told and logged, and the night ends in order all the same (True)."""
-    try:
-        return _conclude(conductor, watcher), False
-    except LabError as error:
-        watcher.said(f"the night could not be compared with those before: {error.message}")
-    except Exception as error:  # noqa: BLE001 - one bug in an analysis does not cost a night
-        _LOG.exception("conclusions of %s", conductor.night)
-        watcher.said(f"a bug in devicelab, please report it: {type(error).__name__}: {error}")
-    return (), True
+def _conclude(conductor: Conductor, watcher: Watcher) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Findings and verdicts, once more after what looked like a regression was measured again.
 
+    Returns:
+        Failed checks, and an exit code for each thing that went wrong in here.
 
-def _conclude(conductor: Conductor, watcher: Watcher) -> tuple[str, ...]:
-    """Findings and verdicts, once more after what looked like a regression was measured again; failed checks."""
-    store, farm, night = conductor.store, conductor.job.farm, conductor.night
-    failed = closing.find(store, conductor.tasks.values(), watcher.said)
-    verdicts = closing.judge(store, farm, night)
-    again = closing.confirmations(conductor.tasks.values(), verdicts) if farm.confirm else ()
+    Raises:
+        LabError: the engine or the database fails while cells are measured again; the night can go on later.
+    """
+    failed, unjudged = closing.find(conductor.store, conductor.tasks.values(), watcher.said)
+    conductor.add(unjudged)
+    verdicts, codes = _compared(conductor, watcher)
+    again = closing.confirmations(conductor.tasks.values(), verdicts) if conductor.job.farm.confirm else ()
     if again:
         cells = sum(len(task.cells) for task in again)
         watcher.said(f"{cells} cells look worse than in the nights before; they are measured once more")
         conductor.add(again)
         conductor.conduct()
-        closing.judge(store, farm, night)
-    return failed
+        if not conductor.interrupted:
+            codes += _compared(conductor, watcher)[1]
+    return failed, codes
 
 
-def _finish(conductor: Conductor, failed_checks: tuple[str, ...], *, bug: bool) -> NightResult:
+def _compared(conductor: Conductor, watcher: Watcher) -> tuple[tuple[CellVerdict, ...], tuple[int, ...]]:
+    """The night's verdicts; without them the night ends in order all the same, with the exit code of what it was."""
+    try:
+        return closing.judge(conductor.store, conductor.job.farm, conductor.night), ()
+    except Exception as error:  # noqa: BLE001 - one bug in the comparison does not cost a night
+        watcher.said(f"the night could not be compared with those before: {closing.trouble(error)}")
+        return (), (closing.exit_code_of(error),)
+
+
+def _finish(conductor: Conductor, failed_checks: tuple[str, ...], wrong: tuple[int, ...]) -> NightResult:
     store, night = conductor.store, conductor.night
     not_given_back = conductor.give_back()
     tasks = store.tasks(night)
     verdicts = store.verdicts(night=night)
-    codes = [task.exit_code for task in tasks]
-    codes += [1] if bug else []
+    codes = [*wrong, *(task.exit_code for task in tasks), *(left.exit_code for left in not_given_back.values())]
     codes += [_CHECK_FAILED] if failed_checks or any(v.verdict == "regression" for v in verdicts) else []
     status: NightStatus = "complete" if any(task.status == "complete" for task in tasks) else "failed"
     exit_code = worst(codes) or (0 if status == "complete" else MeasurementError.exit_code)
@@ -195,29 +203,44 @@ def _finish(conductor: Conductor, failed_checks: tuple[str, ...], *, bug: bool) 
         verdicts=verdicts,
         quarantined=tuple(q for q in store.quarantines() if q.night == night),
         out=dict(conductor.out),
-        not_given_back=not_given_back,
+        not_given_back={device: left.reason for device, left in not_given_back.items()},
         failed_checks=failed_checks,
     )
 
 
 def _publish(result: NightResult, conductor: Conductor, outputs: Outputs, watcher: Watcher) -> NightResult:
-    """Retention, files, messages. A file that cannot be written makes the exit code 2 at least."""
+    """Retention, files, messages. What does not work out is said, and may only make the exit code worse."""
     store, farm = conductor.store, conductor.job.farm
     try:
-        if not conductor.interrupted:
-            closing.tidy(store, farm, watcher.said)
+        problems = () if conductor.interrupted else _trouble_of(lambda: closing.tidy(store, farm, watcher.said))
         if outputs.site is not None:
             watcher.said(f"writing the farm's pages into {outputs.site}")
-        problems = closing.publish(store, result.night, outputs)
-        for problem in problems:
-            watcher.said(problem)
-        if problems:
-            result = replace(result, exit_code=worst((result.exit_code, ConfigError.exit_code)))
-            store.finish_night(result.night, result.status, result.exit_code)
-        closing.tell(store, farm, result.night, result.exit_code, watcher.said)
+        problems += closing.publish(store, result.night, outputs)
+        result = _with_trouble(result, problems, store, watcher)
+        problems = _trouble_of(lambda: closing.tell(store, farm, result.night, result.exit_code, watcher.said))
+        result = _with_trouble(result, problems, store, watcher)
     except KeyboardInterrupt:
         watcher.said("ended before all pages were written; `devicelab site` writes them")
     return result
+
+
+def _trouble_of(step: Callable[[], None]) -> tuple[Exception, ...]:
+    try:
+        step()
+    except Exception as error:  # noqa: BLE001 - the night is over and stored; its exit code has to be told
+        return (error,)
+    return ()
+
+
+def _with_trouble(result: NightResult, problems: Sequence[Exception], store: Store, watcher: Watcher) -> NightResult:
+    for problem in problems:
+        watcher.said(closing.trouble(problem))
+    if not problems:
+        return result
+    worse = replace(result, exit_code=worst((result.exit_code, *map(closing.exit_code_of, problems))))
+    with contextlib.suppress(LabError):  # the database may be what is wrong
+        store.finish_night(worse.night, worse.status, worse.exit_code)
+    return worse
 
 
 def as_json(result: NightResult) -> dict[str, Any]:

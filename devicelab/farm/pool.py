@@ -4,12 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from devicelab.errors import LabError
 from devicelab.facts import identify
-from devicelab.farm.selectors import Known
+from devicelab.farm.selectors import Known, Past
 from devicelab.lab import LOCAL, Lab, Seen, attached, load_lab
 from devicelab.store import Store
 
 # Devices asked for their kind at a time; each is a process on this machine and a command on the device.
 _AT_ONCE = 8
+# Nights of the past whose selectors are remembered.
+_RECENT = 50
 
 
 def known_devices(lab: Lab | None = None, store: Store | None = None) -> dict[str, Known]:
@@ -45,3 +47,10 @@ def _ask(seen: Seen) -> str | None:
 def _remembered(device: str, store: Store | None) -> str | None:
     campaigns = store.campaigns(device=device, limit=1) if store is not None else ()
     return campaigns[0].board if campaigns else None
+
+
+def remembered(store: Store) -> Past:
+    """Selectors and devices of the past: who is away now is no mistake in a farm file."""
+    nights = store.nights(limit=_RECENT)
+    selectors = frozenset(entry.devices for info in nights for entry in info.job.jobs)
+    return Past(selectors, lambda name: bool(store.campaigns(device=name, limit=1)))

@@ -8,6 +8,7 @@ from devicelab.errors import DeviceRefusedError, DeviceUnreachableError, LabErro
 from devicelab.lab import DeviceEntry
 from devicelab.model.device import RootMethod
 from devicelab.transports._root import wrap as as_root
+from devicelab.transports.base import Transport
 
 Wait = Callable[[float], bool]
 """Waits so many seconds; True: stop waiting, somebody wants to end."""
@@ -26,8 +27,14 @@ if command -v getprop >/dev/null 2>&1; then getprop sys.boot_completed; else ech
 """
 
 
-def reconnect(entry: DeviceEntry, timeout_s: float, wait: Wait) -> None:
+def reconnect(entry: DeviceEntry, timeout_s: float, wait: Wait, held: Transport | None = None) -> None:
     """Until the device runs commands again, its way there made anew meanwhile.
+
+    Args:
+        entry: which one.
+        timeout_s: how long it is tried.
+        wait: see ``Wait``.
+        held: the connection that shall work again; ``None``: any.
 
     Raises:
         DeviceUnreachableError: it did not come back in time.
@@ -35,11 +42,12 @@ def reconnect(entry: DeviceEntry, timeout_s: float, wait: Wait) -> None:
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            transport = transports.connect(entry.address)
+            transport = held or transports.connect(entry.address)
             try:
                 transport.reconnect(timeout_s=_TRY_S)
             finally:
-                transport.close()
+                if held is None:
+                    transport.close()
         except DeviceUnreachableError:
             if time.monotonic() + _PAUSE_S > deadline or wait(_PAUSE_S):
                 raise

@@ -49,6 +49,8 @@ def make_tasks(job: Job, pool: Mapping[str, Known]) -> tuple[Task, ...]:
         zip(job.farm.jobs, job.experiments, job.selectors, strict=True)
     ):
         found = [device.entry.name for device in matching(selector, pool.values())]
+        # Those that are away now have a task, too, which the conductor skips with the reason.
+        found += sorted({word.value for word in selector.words if word.by == "name" and word.value not in pool})
         places: Sequence[str | None] = found if selector.count is None else [None] * selector.count
         common = {"job": number, "experiment": experiment.name, "selector": entry.devices, "priority": entry.priority}
         for place, device in enumerate(places, 1):

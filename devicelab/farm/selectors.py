@@ -1,7 +1,7 @@
 """Device selectors of a farm file: ``note10-a``, ``board=note10``, ``tag=sd855``, ``any 2 of tag=a, board=pixel``."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,8 +9,10 @@ from devicelab import registry
 from devicelab.errors import ConfigError
 from devicelab.lab import DeviceEntry
 
-_ANY = re.compile(r"any\s+(\d+)\s+of\s+(.+)", re.IGNORECASE | re.DOTALL)
+_ANY = re.compile(r"any\s+(\d{1,9})\s+of\s+(.+)", re.IGNORECASE | re.DOTALL)
 _WORDS = ("board", "tag")
+MAX_COUNT = 1000
+"""What ``any N of`` may ask for."""
 
 
 @dataclass(frozen=True)
@@ -94,23 +96,48 @@ def _word(part: str, text: str) -> Word:
     raise registry.unknown("selector word", f"{by}=", tuple(f"{word}=" for word in _WORDS))
 
 
-def check(selector: Selector, pool: Mapping[str, Known], kinds: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Past:
+    """What meant something once, whoever is away now.
+
+    Attributes:
+        selectors: of earlier nights, as they were written.
+        knew: whether a device of that name was ever used.
+    """
+
+    selectors: Collection[str] = ()
+    knew: Callable[[str], bool] = lambda _: False
+
+    def means(self, word: Word) -> bool:
+        """A device of that name was used, or an earlier night's selector had the word."""
+        if word.by == "name" and self.knew(word.value):
+            return True
+        return any(word in parse(text).words for text in self.selectors)
+
+
+NO_PAST = Past()
+
+
+def check(selector: Selector, pool: Mapping[str, Known], kinds: Sequence[str], past: Past = NO_PAST) -> None:
     """That the lab knows what the selector means; whether it is there now shows when the night runs.
 
     Raises:
         ConfigError: a device, tag or board kind that nobody knows, or fewer devices than ``any`` asks for.
     """
+    if selector.count is not None and selector.count > MAX_COUNT:
+        raise ConfigError(f"{selector.text!r} asks for more than {MAX_COUNT} devices")
     tags = tuple(sorted({tag for device in pool.values() for tag in device.entry.tags}))
     for word in selector.words:
-        if word.by == "name" and word.value not in pool:
+        if word.by == "name" and word.value not in pool and not past.means(word):
             raise registry.unknown("device", word.value, tuple(sorted(pool)))
-        if word.by == "tag" and word.value not in tags:
+        if word.by == "tag" and word.value not in tags and not past.means(word):
             raise registry.unknown("tag", word.value, tags)
         if word.by == "board" and word.value not in kinds:
             raise registry.unknown("board kind", word.value, tuple(kinds))
     fixed = all(word.by != "board" for word in selector.words)
     fitting = matching(selector, pool.values())
-    if selector.count is not None and fixed and len(fitting) < selector.count:
+    away = selector.text in past.selectors
+    if selector.count is not None and fixed and len(fitting) < selector.count and not away:
         names = ", ".join(device.entry.name for device in fitting)
         raise ConfigError(f"{selector.text!r} asks for {selector.count} devices, and {len(fitting)} fit: {names}")
 

@@ -139,7 +139,8 @@ class Task(Noun):
         priority: of the job.
         confirms: the task whose suspicious cells this one measures again, if it does.
         cells: ids of the cells that are measured; empty: all of the experiment's.
-        exit_code: what a sweep with this end would have exited with; 0 while the task waits or runs.
+        exit_code: what a sweep with this end would have exited with; 0 while the task runs, and while it waits unless a
+            device did not take it.
     """
 
     task_id: str

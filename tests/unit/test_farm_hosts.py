@@ -8,7 +8,7 @@ import pytest
 from devicelab import __version__
 from devicelab.errors import ConfigError, StoreError
 from devicelab.farm import hosting
-from devicelab.farm.engine_dask import DaskHosts, Tls, address_of, merged
+from devicelab.farm.engine_dask import DaskHosts, Tls, address_of, answered, merged
 from devicelab.farm.hosting import Host, Offer, Order, taken_over
 from devicelab.farm.selectors import Known
 from devicelab.lab import DeviceEntry
@@ -75,6 +75,13 @@ def test_nobody_there_and_another_version_are_said() -> None:
         merged({})
     with pytest.raises(ConfigError, match=r"the worker on h is devicelab 0\.0\.1"):
         merged({"tcp://h:1": Offer("h", "0.0.1", ())})
+
+
+def test_a_worker_that_died_just_now_offers_nothing_and_a_wrong_lab_is_said() -> None:
+    (offer,) = offers(h1=(known("a"),)).values()
+    assert answered({"1": offer, "2": OSError("connection refused"), "3": None}) == {"1": offer}
+    with pytest.raises(ConfigError, match="lab"):
+        answered({"1": offer, "2": ConfigError("lab.toml is wrong")})
 
 
 # --- what a worker does ----------------------------------------------------------------------------------------------
