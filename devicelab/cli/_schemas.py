@@ -273,9 +273,12 @@ def exit_codes() -> str:
         "`devicelab/errors.py` is the source. The agent on the device has [codes of its own](agent.md#exit-codes).\n\n"
         "| code | error | meaning | may trying again help |\n|---|---|---|---|\n" + "\n".join(lines) + "\n"
         f"\n## A night\n\n`devicelab nightly` ends with the worst of what happened to its tasks, worst first: "
-        f"{', '.join(map(str, _severity()))}. 7 is a regression against the baseline nights or a failed check; 3 and 4 "
-        "are devices that were lost or not fit for work, unless others did their tasks; 6 are cells without a valid "
-        "run. Tasks that were left out because the time was over do not count, and are said. A night that a signal "
+        f"{', '.join(map(str, _severity()))}. 7 is a regression against the baseline nights or a failed check; 2 is "
+        "also a check that cannot be judged, such as one of a metric that is not printed any more, and a database "
+        "or page that could not be written at the end; 3 and 4 are devices that were away, lost or not fit for work, "
+        "unless others did their tasks; 6 are cells without a valid run. A task whose device was lost or not fit "
+        "after its last run stays complete with that code. Tasks that were left out because the time was over, or "
+        "because a device is in quarantine since an earlier night, do not count, and are said. A night that a signal "
         "ended exits with 130, or 8 if a device could not be restored.\n"
     )
 

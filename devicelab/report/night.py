@@ -74,6 +74,7 @@ def markdown(reader: StoreReader, night: str | None = None) -> str:
         ("regressions", [_moved(view, one, "regression") for one in _of(view, "regression")]),
         ("failed checks", [_failed(one) for one in view.failed]),
         ("failed tasks", [_went(task) for task in view.tasks if task.status == "failed"]),
+        ("doubtful tasks", [_went(task) for task in view.tasks if task.status == "complete" and task.exit_code]),
         ("quarantined devices", [_kept(one.device, one.reason) for one in view.quarantines]),
         ("skipped tasks", [_went(task) for task in view.tasks if task.status == "skipped"]),
         ("improvements", [_moved(view, one, "improvement") for one in _of(view, "improvement")]),
@@ -149,7 +150,7 @@ def _task(suite: ET.Element, view: NightView, task: Task, names: _Names) -> None
         said = f"the night ended while the task was {task.status}" if over else f"the task is {task.status}"
         _part(case, "error" if over else "skipped", "unfinished" if over else None, task.reason or said, details)
     elif checks := [one for one in view.failed if one.campaign == task.campaign]:
-        details += [f"{one.claim}: {one.reasons}" for one in checks]
+        details += [*filter(None, [task.reason]), *(f"{one.claim}: {one.reasons}" for one in checks)]
         _part(case, "failure", "check", f"failed: {checks[0].claim}", details)
     elif task.exit_code:
         _part(case, "failure", f"exit-code-{task.exit_code}", task.reason or f"exit code {task.exit_code}", details)

@@ -21,6 +21,9 @@ _MAX_DOTS = 60
 MarkKind = Literal["regression", "improvement", "not comparable", "too noisy"]
 Floats = npt.NDArray[np.float64]
 
+# Beyond these the places of values overflow or vanish; no clock, counter or memory has such a value.
+_LARGEST, _SMALLEST = 1e100, 1e-100
+
 
 @dataclass(frozen=True)
 class Line:
@@ -108,7 +111,7 @@ def chart(
     every = [
         np.asarray(part, dtype=float) for one in lines for part in (one.values, one.low, one.high) if part is not None
     ]
-    values = np.concatenate([part[np.isfinite(part)] for part in every]) if every else np.empty(0)
+    values = np.concatenate([part[_drawable(part)] for part in every]) if every else np.empty(0)
     if not values.size:
         return None
     divisor, shown = scale(unit, values)
@@ -120,7 +123,11 @@ def chart(
     return Chart(
         unit=shown,
         lines=tuple(_draw(one, x, y) for one in lines),
-        marks=tuple(Mark(_f(x(one.t_unix_ns)), _f(y(one.value)), one.kind, one.text) for one in events),
+        marks=tuple(
+            Mark(_f(x(one.t_unix_ns)), _f(y(one.value)), one.kind, one.text)
+            for one in events
+            if _drawable(np.asarray(one.value))
+        ),
         breaks=tuple((_f(x(at)), text) for at, text in breaks),
         x_ticks=_dates(x),
         y_ticks=tuple((_f(y(tick * divisor)), number(tick)) for tick in ticks),
@@ -130,7 +137,7 @@ def chart(
 def spark(values: Sequence[float]) -> str:
     """Path of a tiny line without axes, in a box of 90 × 22; empty with fewer than two values."""
     found = np.asarray(values, dtype=float)
-    found = found[np.isfinite(found)]
+    found = found[_drawable(found)]
     if len(found) < 2:
         return ""
     low, high = float(found.min()), float(found.max())
@@ -139,6 +146,12 @@ def spark(values: Sequence[float]) -> str:
     y = _Axis(middle - half, middle + half, _SPARK_HEIGHT - 2, 2)
     x = _Axis(0, len(found) - 1, 2, _SPARK_WIDTH - 2)
     return _path([x(i) for i in range(len(found))], [y(value) for value in found])
+
+
+def _drawable(values: Floats) -> npt.NDArray[np.bool_]:
+    """Which values have a place on a chart; a program may print any."""
+    size = np.abs(values)
+    return np.asarray((size < _LARGEST) & ((size > _SMALLEST) | (size == 0)))
 
 
 class _Axis:
@@ -155,11 +168,13 @@ class _Axis:
 
 
 def _draw(line: Line, x: _Axis, y: _Axis) -> Drawn:
-    points = [(x(at), y(value)) for at, value in zip(line.t_unix_ns, line.values, strict=True) if math.isfinite(value)]
+    shown = _drawable(np.asarray(line.values, dtype=float))
+    points = [(x(at), y(value)) for at, value, one in zip(line.t_unix_ns, line.values, shown, strict=True) if one]
     band = ""
     if line.low is not None and line.high is not None:
-        edges = zip(line.t_unix_ns, line.low, line.high, strict=True)
-        ends = [(x(at), y(low), y(high)) for at, low, high in edges if math.isfinite(low) and math.isfinite(high)]
+        held = _drawable(np.asarray(line.low, dtype=float)) & _drawable(np.asarray(line.high, dtype=float))
+        edges = zip(line.t_unix_ns, line.low, line.high, held, strict=True)
+        ends = [(x(at), y(low), y(high)) for at, low, high, one in edges if one]
         if len(ends) > 1:
             there = _path([end[0] for end in ends], [end[1] for end in ends])
             back = _path([end[0] for end in reversed(ends)], [end[2] for end in reversed(ends)])
@@ -192,7 +207,8 @@ def _ticks(low: float, high: float) -> list[float]:
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    digits = 12 - math.floor(math.log10(step))
+    return [round(i * step, min(digits, 300)) for i in range(first, last + 1)]
 
 
 def _dates(x: _Axis) -> tuple[tuple[str, str, str], ...]:

@@ -14,6 +14,9 @@ from devicelab.model.night import Farm, NightStatus, Retention
 if TYPE_CHECKING:
     from devicelab.store.database import Store
 
+# Larger than any disk: no limit at all (``inf`` among them).
+_ENDLESS_GB = 1e12
+
 BYTES_PER_RUN = 1024
 """What a run takes besides its blobs (figures, flags, the run itself, indexes): a rule of thumb."""
 
@@ -99,7 +102,7 @@ def decide(
         if night.night in _old(nights, retention.thin_samples_after_nights) - delete.keys() and night.sample_bytes
     )
     left -= sum(night.sample_bytes for night in nights if night.night in thin)
-    allowed = None if retention.max_gb is None else int(retention.max_gb * 1e9)
+    allowed = None if retention.max_gb is None or retention.max_gb > _ENDLESS_GB else int(retention.max_gb * 1e9)
     for night in oldest_first:
         if allowed is None or left <= allowed:
             break

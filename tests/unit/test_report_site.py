@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from devicelab.cli import app
 from devicelab.errors import ConfigError
+from devicelab.model.night import CellVerdict, Task
 from devicelab.report import trend
 from devicelab.report.clean import page_name
 from devicelab.report.site import build_site, update_site
@@ -338,3 +340,59 @@ def test_the_command_makes_the_site_and_says_what_it_did(store: Store, tmp_path:
     }
     again = CliRunner().invoke(app, ["site", str(tmp_path / "site"), "--reports", "0", *place])
     assert "0 pages written, 4 unchanged" in again.stdout
+
+
+@pytest.mark.parametrize("absurd", [1.7976931348623157e308, -1e308, 1e-320, float("inf")])
+def test_a_chart_leaves_out_what_has_no_place_on_it(absurd: float) -> None:
+    times = [day * 86_400_000_000_000 for day in range(3)]
+    line = trend.Line(times, [1.0, absurd, 2.0], low=[0.5, absurd, 1.5], high=[1.5, -absurd, 2.5])
+    drawn = trend.chart([line], "ns", events=[trend.Event(times[1], absurd, "regression", "?")])
+    assert drawn is not None
+    assert len(drawn.lines[0].dots) == 2
+    assert drawn.marks == ()
+    assert trend.chart([trend.Line(times, [absurd] * 3)], "ns") is None
+    assert trend.spark([1.0, absurd, 2.0]) == trend.spark([1.0, 2.0])
+
+
+def test_small_values_have_labels_of_their_own() -> None:
+    drawn = trend.chart([trend.Line([0, 1], [1e-15, 2e-15])], "x")
+    assert drawn is not None
+    assert len({text for _, text in drawn.y_ticks}) == len(drawn.y_ticks) > 2
+
+
+def test_a_night_that_begins_while_the_pages_are_made_comes_with_the_next_ones(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nightdata.fill(store, History(nights=3))
+    info = store.nights(limit=1)[0]
+    before, medians = store.night_counts(), store.night_medians("klo_under_load")
+    assert len(medians)
+    tuples = store._tuples
+    begun: list[str] = []
+    days = iter((9, 20))
+
+    def between(query: Any) -> Any:
+        rows = tuples(query)
+        if not begun:
+            begun.append("")
+            begun[0] = nightdata.fill(store, History(nights=1, first=next(days), cells=5))[-1]
+            store.put_tasks(begun[0], [Task(task_id="1.9", job=0, experiment="e", selector="a")])
+            store.put_verdicts(begun[0], [one.model_copy(update={"night": begun[0]}) for one in _verdicts(info.night)])
+        return rows
+
+    monkeypatch.setattr(store, "_tuples", between)
+    assert store.night_counts() == before
+    assert begun[0] in store.night_counts()
+    begun.clear()
+    found = store.night_medians("klo_under_load")
+    assert begun[0] not in set(found["night"])
+    assert begun[0] in set(store.night_medians("klo_under_load")["night"])
+
+
+def _verdicts(night: str) -> list[CellVerdict]:
+    return [
+        CellVerdict(
+            night=night, experiment="e", cell_id="x", cell="x", device="a", program="p", metric="m", unit="ns",
+            verdict="regression",
+        )
+    ]  # fmt: skip

@@ -70,6 +70,12 @@ def test_the_oldest_of_all_farms_go_until_the_size_fits() -> None:
     assert "more than 7.5 GB" in found.delete["g-005"]
 
 
+@pytest.mark.parametrize("endless", [float("inf"), 1e308])
+def test_a_size_without_end_is_no_limit(endless: float) -> None:
+    found = asked([night(i) for i in range(30)], max_gb=endless)
+    assert (dict(found.delete), found.short_bytes) == ({}, 0)
+
+
 def test_thinning_counts_for_the_size_and_leaves_out_what_is_deleted_or_thin_already() -> None:
     nights = [night(0), night(1), night(2, size=GB // 2, samples=0), *(night(i) for i in range(3, 7))]
     found = asked(nights, thin_samples_after_nights=3, max_gb=4.9)
