@@ -132,14 +132,14 @@ class Care:
 
     def patiently(self, device: Device, step: Callable[[], _T], patience_s: float | None = None) -> _T:
         """Do a step; if the way to the device is lost, wait for it (the farm's patience) and do the step once more."""
+        patience_s = self.farm.patience_s if patience_s is None else patience_s
         try:
             return step()
         except DeviceBusyError:
             raise
         except DeviceUnreachableError:
-            if self.limits.over():
+            if self.limits.over() or not patience_s:
                 raise
-        patience_s = self.farm.patience_s if patience_s is None else patience_s
         recover.reconnect(self.entry, patience_s, self.limits.wait, device.transport)
         facts.regain_root(device)
         return step()

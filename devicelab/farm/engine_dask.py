@@ -138,19 +138,20 @@ class DaskHosts:
 
     def engine(self, farm: Farm, night: str, store: Store, on_progress: OnProgress | None = None) -> "DaskEngine":
         """Where the night's tasks are executed."""
-        return DaskEngine(self._client, self._place, farm, night, store, on_progress)
+        with self._asked():
+            return DaskEngine(self._client, self._place, farm, night, store, on_progress)
 
     def give_back(self, entry: DeviceEntry, campaigns: Collection[str]) -> Left | None:
         """``farm.care.last_visit`` on a host that reaches the device."""
-        if not offering(self._client, entry.name):
-            return Left("no host that reaches it is there", DeviceUnreachableError.exit_code)
-        visit = self._client.submit(
-            hosting.visit, entry, tuple(campaigns), key=f"visit-{entry.name}-{secrets.token_hex(4)}",
-            resources={resource(entry.name): 1}, pure=False,
-        )  # fmt: skip
         try:
+            if not offering(self._client, entry.name):
+                return Left("no host that reaches it is there", DeviceUnreachableError.exit_code)
+            visit = self._client.submit(
+                hosting.visit, entry, tuple(campaigns), key=f"visit-{entry.name}-{secrets.token_hex(4)}",
+                resources={resource(entry.name): 1}, pure=False,
+            )  # fmt: skip
             left: Left | None = visit.result(timeout=_VISIT_S)
-        except (*_LOST, TimeoutError):
+        except (*_LOST, OSError):
             return Left("its host did not answer in time", DeviceUnreachableError.exit_code)
         return left
 
@@ -261,7 +262,7 @@ class DaskEngine:
     def close(self) -> None:
         """See ``Engine.close``."""
         self._threads.shutdown(wait=True)
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, OSError):
             self._client.unsubscribe_topic(hosting.topic(self._night))
 
     def _see_through(self, order: Order) -> Task:
@@ -276,6 +277,8 @@ class DaskEngine:
             except _LOST as error:
                 if self._client.status != "running":
                     raise _gone(self._place) from error
+            except OSError as error:  # no worker's: a task's own errors come back in the task
+                raise _gone(self._place) from error
             else:
                 return ended or self._host_gone(order, "no host that reaches the device came back")
         return self._host_gone(order, "every worker that measured it died")

@@ -1,7 +1,7 @@
 """A whole night: read the farm file, conduct the tasks, conclude, publish, and say how it ended."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from devicelab.errors import LabError, MeasurementError, RestoreError
 from devicelab.farm import closing
 from devicelab.farm import night as conducting
+from devicelab.farm.care import Left
 from devicelab.farm.closing import Outputs
 from devicelab.farm.engine import Hosts, ThisHost
 from devicelab.farm.job import Job, load, understood
@@ -187,7 +188,7 @@ def _finish(conductor: Conductor, failed_checks: tuple[str, ...], wrong: tuple[i
     not_given_back = conductor.give_back()
     tasks = store.tasks(night)
     verdicts = store.verdicts(night=night)
-    codes = [*wrong, *(task.exit_code for task in tasks), *(left.exit_code for left in not_given_back.values())]
+    codes = [*wrong, *(task.exit_code for task in tasks), *_lost(not_given_back, tasks)]
     codes += [_CHECK_FAILED] if failed_checks or any(v.verdict == "regression" for v in verdicts) else []
     status: NightStatus = "complete" if any(task.status == "complete" for task in tasks) else "failed"
     exit_code = worst(codes) or (0 if status == "complete" else MeasurementError.exit_code)
@@ -206,6 +207,14 @@ def _finish(conductor: Conductor, failed_checks: tuple[str, ...], wrong: tuple[i
         not_given_back={device: left.reason for device, left in not_given_back.items()},
         failed_checks=failed_checks,
     )
+
+
+def _lost(not_given_back: Mapping[str, Left], tasks: Sequence[Task]) -> Iterator[int]:
+    """Exit codes of devices that were not given back; a lost one whose tasks others did is no failure."""
+    for device, left in not_given_back.items():
+        own = (task for task in tasks if task.device == device)
+        if left.exit_code == RestoreError.exit_code or any(one.status != "complete" or one.reason for one in own):
+            yield left.exit_code
 
 
 def _publish(result: NightResult, conductor: Conductor, outputs: Outputs, watcher: Watcher) -> NightResult:

@@ -275,12 +275,26 @@ def _written(place: Path, text: str) -> Path:
 
 
 def test_a_device_that_could_not_be_seen_again_counts(place: Path, store: Store) -> None:
-    hosts = Pretending(store, a=lost)
+    def cut(hosts: Pretending, task: Task) -> Task:
+        update = {"status": "skipped", "reason": "the night's time ran out: the cable is out"}
+        return lost(hosts, task).model_copy(update=update)
+
+    hosts = Pretending(store, a=cut)
     hosts.left = {"a": Left("no answer", 3)}
     result = conducted(place, hosts)
     assert (result.exit_code, result.not_given_back, hosts.visited) == (3, {"a": "no answer"}, ["a"])
     hosts.left = {}
     assert conducted(place, hosts).exit_code == 0
+
+
+def test_a_lost_device_whose_task_another_one_did_is_no_failure(place: Path, store: Store) -> None:
+    def moved(hosts: Pretending, task: Task) -> Task:
+        return lost(hosts, task).model_copy(update={"status": "waiting", "device": None, "exit_code": 3})
+
+    hosts = Pretending(store, a=moved)
+    hosts.left = {"a": Left("no host that reaches it is there", 3)}
+    result = conducted(place, hosts, JOB.replace("a, b", "any 1 of a, b"))
+    assert (result.tasks[0].device, result.exit_code, list(result.not_given_back)) == ("b", 0, ["a"])
 
 
 def test_an_interruption_turns_no_waiting_task_into_a_skipped_one(place: Path, store: Store) -> None:
