@@ -172,7 +172,7 @@ class Loader:
                 interrupted, live.on_live = isinstance(error, KeyboardInterrupt), None
                 with suppress(LabError):
                     if begun and interrupted and not records:
-                        runner.attend(self._device, plan, see, patience_s=20)
+                        runner.drain(self._device, plan, see)
                 if not (interrupted and records):
                     with suppress(LabError):
                         runner.clean(self._device, plan)

@@ -108,10 +108,7 @@ def _execute(device: Device, plan: Plan) -> tuple[StepResult, ...]:
 def _undo(device: Device, plan: Plan) -> None:
     """Nothing of a pin stays that nobody waits for any more: its agent undoes it, or it is undone if that is over."""
     runner.stop(device, plan)
-    try:
-        end = runner.attend(device, plan, lambda _: None, patience_s=20)
-    except runner.AgentLostError:
-        end = None
+    end = runner.drain(device, plan, lambda _: None)
     if (end is not None and end.reason == "complete") or runner.status(device).pending:
         runner.restore(device)
 

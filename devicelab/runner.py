@@ -323,7 +323,7 @@ def attend(
         if found.alive:
             watch.breathe()
             continue
-        drained = _drain(device, plan, reader, on_event)
+        drained = drain(device, plan, on_event, reader)
         if drained is not None:
             return drained
         raise AgentLostError(
@@ -350,6 +350,21 @@ def stop(device: Device, plan: Plan | None = None) -> None:
     ask(device, "stop", "--state", state_dir(device), timeout_s=180)
 
 
+def drain(
+    device: Device, plan: Plan, on_event: Callable[[Event], None], reader: JournalReader | None = None
+) -> PlanEnd | None:
+    """What an agent that has ended journalled, without waiting for more: all of it, or what ``reader`` has not seen."""
+    reader = reader or JournalReader()
+    for chunk in _follow(device, plan, reader.reopen()):
+        for event in reader.feed(chunk):
+            on_event(event)
+            if isinstance(event, PlanEnd):
+                return event
+        if not chunk:
+            break
+    return None
+
+
 def clean(device: Device, plan: Plan) -> None:
     """Remove a plan's directory from the device, once everything in it is stored."""
     argv = as_root(device.facts.root, ["rm", "-rf", plan_dir(device, plan.plan_id)])
@@ -374,18 +389,6 @@ def _after_silence(device: Device, patience_s: float, stop: Callable[[], bool] |
             regain_root(device)
             return status(device)
     raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def _drain(device: Device, plan: Plan, reader: JournalReader, on_event: Callable[[Event], None]) -> PlanEnd | None:
-    """What a dead agent journalled after the last byte we saw."""
-    for chunk in _follow(device, plan, reader.reopen()):
-        for event in reader.feed(chunk):
-            on_event(event)
-            if isinstance(event, PlanEnd):
-                return event
-        if not chunk:
-            break
-    return None
 
 
 def _last_words(device: Device, plan: Plan) -> str:

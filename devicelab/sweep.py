@@ -357,7 +357,7 @@ class _Conductor:
             if self.begun is not None:
                 runner.stop(self.device, self.begun)
                 with contextlib.suppress(LabError):
-                    runner.attend(self.device, self.begun, self._see, patience_s=20)
+                    runner.drain(self.device, self.begun, self._see)
         finally:
             self.store.finish_campaign(self.campaign, "interrupted", "stopped early")
 

@@ -32,7 +32,7 @@ class Agent:
         self.asked: list[str] = []
         self.found = runner.Status()
         self.at: dict[str, list[Callable[[Callable[[Any], None]], Any]]] = {}
-        for name in ("deploy", "start", "attend", "stop", "clean", "restore", "status"):
+        for name in ("deploy", "start", "attend", "drain", "stop", "clean", "restore", "status"):
             monkeypatch.setattr(runner, name, lambda *args, name=name, **_: self._do(name, args))
         self.device: Any = SimpleNamespace(facts=labdata.facts(nodes=CPUS))
 
@@ -41,7 +41,7 @@ class Agent:
             return self.found
         self.asked.append(name)
         steps = self.at.get(name)
-        see = args[2] if name == "attend" else None
+        see = args[2] if name in ("attend", "drain") else None
         return steps.pop(0)(see) if steps else None  # type: ignore[arg-type]
 
 
@@ -95,19 +95,20 @@ def test_a_load_with_a_remark_is_told_with_it(agent: Agent) -> None:
 
 
 def test_a_signal_between_the_start_of_a_load_and_its_return_ends_it(agent: Agent) -> None:
-    agent.at = {"start": [interrupt], "attend": [tell(Flag(code="interrupted", detail="signal 15"), status="failed")]}
+    agent.at = {"start": [interrupt], "drain": [tell(Flag(code="interrupted", detail="signal 15"), status="failed")]}
     result = Loader(agent.device).run(NUMBERS)
     assert (result.interrupted, result.flags) == (True, ())
-    assert agent.asked == ["deploy", "start", "stop", "attend", "clean"]
+    assert agent.asked == ["deploy", "start", "stop", "drain", "clean"]
 
 
 def test_an_impatient_second_signal_does_not_keep_a_load_from_being_ended(agent: Agent) -> None:
     agent.at = {
-        "attend": [interrupt, tell(Flag(code="interrupted", detail="signal 15"), status="failed")],
+        "attend": [interrupt],
         "stop": [interrupt],
+        "drain": [tell(Flag(code="interrupted", detail="signal 15"), status="failed")],
     }
     assert Loader(agent.device).run(NUMBERS).interrupted
-    assert agent.asked == ["deploy", "start", "attend", "stop", "attend", "clean"]
+    assert agent.asked == ["deploy", "start", "attend", "stop", "drain", "clean"]
 
 
 def test_a_signal_before_a_load_was_started_stops_nobodys_agent(agent: Agent) -> None:
@@ -195,10 +196,10 @@ def test_a_pin_that_holds_is_told_with_its_steps(agent: Agent) -> None:
 )
 def test_an_interrupted_pin_does_not_stay(agent: Agent, end: str, pending: tuple[str, ...], restored: bool) -> None:
     agent.found = runner.Status(pending=pending)
-    agent.at = {"attend": [interrupt, lambda _: ended(end)], "stop": [interrupt]}
+    agent.at = {"attend": [interrupt], "stop": [interrupt], "drain": [lambda _: ended(end)]}
     with pytest.raises(KeyboardInterrupt):
         pinning._execute(agent.device, pin_plan())
-    assert agent.asked == ["deploy", "start", "attend", "stop", "attend", *(["restore"] if restored else [])]
+    assert agent.asked == ["deploy", "start", "attend", "stop", "drain", *(["restore"] if restored else [])]
 
 
 def test_a_pin_is_written_in_the_order_of_the_knobs_and_for_the_cores_that_will_be_there() -> None:
@@ -230,7 +231,7 @@ def test_a_signal_as_the_agent_of_a_sweep_starts_ends_it(agent: Agent) -> None:
     agent.at = {"start": [interrupt], "stop": [interrupt]}
     one, finished = conductor(agent)
     assert one.run_to_end()
-    assert agent.asked == ["deploy", "start", "stop", "attend"]
+    assert agent.asked == ["deploy", "start", "stop", "drain"]
     assert finished == [("c", "interrupted", "stopped early")]
 
 
@@ -250,12 +251,12 @@ def test_a_sweep_whose_progress_cannot_be_told_ends_its_agent(agent: Agent) -> N
         raise BrokenPipeError
 
     cut_off = labdata.record("r0")
-    agent.at["attend"] = [attend, attend]
+    agent.at = {"attend": [attend], "drain": [attend]}
     one, finished = conductor(agent)
     one.on_progress = broken
     with pytest.raises(BrokenPipeError):
         one.run_to_end()
-    assert agent.asked == ["deploy", "start", "attend", "stop", "attend"]
+    assert agent.asked == ["deploy", "start", "attend", "stop", "drain"]
     assert finished == [("c", "interrupted", "stopped early")]
 
 
