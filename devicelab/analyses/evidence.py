@@ -22,7 +22,6 @@ _ZONE = re.compile(r"/(thermal_zone\d+)/temp$")
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
 
 
-
 @dataclass(frozen=True)
 class RunConditions:
     """What held during one run.

@@ -259,7 +259,12 @@ def test_a_clock_table_that_changed_since_the_device_was_well_is_named() -> None
 
 @pytest.mark.parametrize(
     ("texts", "hottest"),
-    [(["41200", "38000"], 41.2), (["655", "61"], 65.5), (["0", "-274000", "2147483647", None, "x"], 0.0), ([None, "-99000"], None)],
+    [
+        (["41200", "38000"], 41.2),
+        (["655", "61"], 65.5),
+        (["0", "-274000", "2147483647", None, "x"], 0.0),
+        ([None, "-99000"], None),
+    ],
 )
 def test_only_temperatures_that_silicon_has_count(texts: list[str | None], hottest: float | None) -> None:
     assert health.hottest_c(texts) == hottest
