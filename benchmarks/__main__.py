@@ -2,12 +2,14 @@
 
     python -m benchmarks [--quick] [--only NAME ...] [--to docs/benchmarks.md]
     python -m benchmarks --list
+    python -m benchmarks --read NAME FILE
 
 Every benchmark is a script of its own in this folder and runs in a process of its own, one after the other. Its
 figures are merged into a JSON file beside the table (``docs/benchmarks.json``), so that one row can be measured again
 when the machine is quiet, and the table is written anew from that. The load average at the start stands in every row;
 where it is above half of the CPUs, figures of benchmarks that need a quiet machine are marked. Exit code 1 if a
-benchmark failed or could not be read (its row stays as it was); missing a goal is no failure here.
+benchmark failed or could not be read (its row stays as it was); missing a goal is no failure here. ``--read`` takes the
+figures from what a script printed when it was started by hand on this machine.
 
 ``orchestration`` needs the Python of an environment with devlib==1.3.4 in ``DEVICELAB_DEVLIB``.
 """
@@ -18,6 +20,7 @@ import datetime as dt
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,11 +44,14 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help="these alone")
     parser.add_argument("--to", type=Path, default=_ROOT / "docs" / "benchmarks.md")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--read", nargs=2, metavar=("NAME", "FILE"), help="what its script printed, instead of running")
     args = parser.parse_args()
     known = {one.name: one for one in BENCHMARKS}
     if args.list:
         print("\n".join(f"{name:18} {one.title}" for name, one in known.items()))
         return 0
+    if args.read:
+        args.only = args.read[:1]
     if unknown := [name for name in args.only if name not in known]:
         parser.error(f"no benchmark {unknown[0]!r}; there are: {', '.join(known)}")
     place = args.to.with_suffix(".json")
@@ -53,10 +59,11 @@ def main() -> int:
     failed = False
     for name in args.only or known:
         one = known[name]
-        if missing := one.missing():
+        missing = None if args.read else one.missing()
+        if missing:
             print(f"{name}: not run: {missing}", flush=True)
             continue
-        row = _run(one, quick=args.quick)
+        row = _row(one, Path(args.read[1]).read_text(), quick=args.quick) if args.read else _run(one, quick=args.quick)
         if row is None:
             failed = True
             continue
@@ -75,12 +82,20 @@ def _run(one: Benchmark, *, quick: bool) -> dict[str, Any] | None:
     done = subprocess.run(
         [sys.executable, str(script), *arguments], cwd=_ROOT, capture_output=True, text=True, check=False
     )
-    figures = one.read(done.stdout) if done.stdout.strip() else []
-    if not figures:
+    row = _row(one, done.stdout, quick=quick, load=load)
+    if row is None:
         print(f"{one.name} failed (exit code {done.returncode}):\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
+    return row
+
+
+def _row(one: Benchmark, printed: str, *, quick: bool, load: float | None = None) -> dict[str, Any] | None:
+    figures = one.read(printed) if printed.strip() else []
+    if not figures:
         return None
     for figure in figures:
         print(f"  {figure.what}: {figure.ours} / {figure.peer} = {figure.ratio}", flush=True)
+    said = re.search(r"load average (?:before )?([0-9.]+)", printed)
+    load = load if load is not None else float(said[1]) if said else os.getloadavg()[0]
     return {
         "figures": [dataclasses.asdict(figure) for figure in figures],
         "date": dt.datetime.now(dt.UTC).date().isoformat(),

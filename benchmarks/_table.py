@@ -146,7 +146,12 @@ def _nights(text: str) -> list[Figure]:
         if len(row) == len(head) and row[0] != "noise":
             by_noise.setdefault(row[0], []).append(row)
     return [
-        Figure(f"{noise}: false alarms a cell-night, {mine[1]} beside {other[1]}", mine[-1], other[-1])
+        Figure(
+            f"{noise} noise: false alarms a cell-night, {mine[1]} beside {other[1]}",
+            mine[-1],
+            other[-1],
+            f"{float(mine[-1].rstrip(' %')) / float(other[-1].rstrip(' %')):.2f}",
+        )
         for noise, (mine, *others) in by_noise.items()
         for other in others[-1:]
     ]
@@ -257,7 +262,7 @@ BENCHMARKS = (
         "farm_makespan",
         "Makespan of a night",
         ("--boards", "3", "--runs", "3", "--seconds", "2"),
-        (),
+        ("--runs", "60"),
         _makespan,
         "settle and hold times of the busiest board",
         "1.10 is the goal with 50 boards",
