@@ -1,13 +1,14 @@
 """Pin a device and leave it pinned (``devicelab pin``), and give it back (``devicelab restore``)."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from devicelab import knobs, runner
 from devicelab.errors import DeviceRefusedError, LabError, RestoreError
 from devicelab.facts import Device, open_device, read_again
-from devicelab.interruption import interruptible
+from devicelab.interruption import Interruptible, interruptible
 from devicelab.knobs.base import Setting
 from devicelab.lab import DeviceEntry
 from devicelab.model.device import Facts
@@ -43,10 +44,13 @@ def settings_for(wants: dict[str, Level], facts: Facts) -> dict[str, Setting]:
     return knobs.settings(wants, facts)
 
 
-def pin(entry: DeviceEntry, wants: dict[str, Level], *, dry_run: bool = False) -> Pinned:
+def pin(
+    entry: DeviceEntry, wants: dict[str, Level], *, dry_run: bool = False, signals: Interruptible | None = None
+) -> Pinned:
     """Bring the device to the wanted levels and leave it so; the undo journal stays for ``restore``.
 
-    All writes and their verification are done by one start of the agent.
+    All writes and their verification are done by one start of the agent. A signal undoes the pin; from the moment it
+    holds, one is too late (for as long as ``signals`` of the caller are in force).
 
     Raises:
         DeviceRefusedError: nothing of it can be set here, or it did not hold (the device is restored then).
@@ -75,12 +79,13 @@ def pin(entry: DeviceEntry, wants: dict[str, Level], *, dry_run: bool = False) -
             setup=steps,
             keep=True,
         )
-        return Pinned(device.facts, chosen, _execute(device, plan), undone)
+        with nullcontext(signals) if signals is not None else interruptible() as heard:
+            return Pinned(device.facts, chosen, _execute(device, plan, heard), undone)
     finally:
         device.transport.close()
 
 
-def _execute(device: Device, plan: Plan) -> tuple[StepResult, ...]:
+def _execute(device: Device, plan: Plan, signals: Interruptible) -> tuple[StepResult, ...]:
     start: list[PlanStart] = []
 
     def see(event: Event) -> None:
@@ -88,19 +93,19 @@ def _execute(device: Device, plan: Plan) -> tuple[StepResult, ...]:
             start.append(event)
 
     begun = False
-    with interruptible() as signals:
-        try:
-            runner.deploy(device, ("agent",), plan)
-            begun = True
-            runner.start(device, plan)
-            end = runner.attend(device, plan, see)
-        except LabError:
-            raise
-        except BaseException:
-            signals.ending = True
-            if begun:
-                _undo(device, plan)
-            raise
+    try:
+        runner.deploy(device, ("agent",), plan)
+        begun = True
+        runner.start(device, plan)
+        end = runner.attend(device, plan, see)
+        signals.ending = True
+    except LabError:
+        raise
+    except BaseException:
+        signals.ending = True
+        if begun:
+            _undo(device, plan)
+        raise
     _check(start, end, device.facts.name)
     return tuple(step for event in start for step in event.setup)
 

@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
         """Pin clocks (and other knobs) of a device and leave it so until `devicelab restore`."""
         from devicelab import lab
         from devicelab.errors import ConfigError
+        from devicelab.interruption import interruptible
         from devicelab.pinning import pin as pin_device
 
         wants: dict[str, str | int | float | bool] = {}
@@ -41,19 +42,20 @@ def register(app: typer.Typer) -> None:
             wants[word] = level
         if not wants:
             raise ConfigError("nothing to pin", hint="give --cpu, --gpu or --knob WORD=LEVEL")
-        done = pin_device(lab.choose(board), wants, dry_run=dry_run)
-        if json_:
-            print_json(
-                {
-                    "device": done.facts.name,
-                    "dry_run": dry_run,
-                    "steps": [step.model_dump(mode="json") for s in done.settings.values() for step in s.steps],
-                    "results": [step.model_dump(mode="json") for step in done.steps],
-                    "unmet": {word: list(reasons) for word, reasons in done.unmet.items()},
-                }
-            )
-        else:
-            _show(done, dry_run=dry_run)
+        with interruptible() as signals:  # to the last word: what was said to be pinned is, and nothing else
+            done = pin_device(lab.choose(board), wants, dry_run=dry_run, signals=signals)
+            if json_:
+                print_json(
+                    {
+                        "device": done.facts.name,
+                        "dry_run": dry_run,
+                        "steps": [step.model_dump(mode="json") for s in done.settings.values() for step in s.steps],
+                        "results": [step.model_dump(mode="json") for step in done.steps],
+                        "unmet": {word: list(reasons) for word, reasons in done.unmet.items()},
+                    }
+                )
+            else:
+                _show(done, dry_run=dry_run)
 
     @app.command(epilog="Example: devicelab restore --board note10")
     def restore(

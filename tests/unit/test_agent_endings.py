@@ -10,6 +10,7 @@ from board_trees import facts as board_facts
 
 from devicelab import load, pinning, runner, sweep
 from devicelab.errors import ConfigError, DeviceRefusedError, MeasurementError, RestoreError
+from devicelab.interruption import interruptible
 from devicelab.load import Loader
 from devicelab.model.journal import Flag, PlanEnd, PlanStart, RunRecord
 from devicelab.model.plan import Plan, Run
@@ -177,8 +178,8 @@ def test_a_pin_that_the_agent_undid_is_not_called_pinned(
         return end
 
     agent.at["attend"] = [attend]
-    with pytest.raises(error, match=said):
-        pinning._execute(agent.device, pin_plan())
+    with interruptible() as signals, pytest.raises(error, match=said):
+        pinning._execute(agent.device, pin_plan(), signals)
 
 
 def test_a_pin_that_holds_is_told_with_its_steps(agent: Agent) -> None:
@@ -187,7 +188,9 @@ def test_a_pin_that_holds_is_told_with_its_steps(agent: Agent) -> None:
         return ended("complete")
 
     agent.at["attend"] = [attend]
-    assert pinning._execute(agent.device, pin_plan()) == ()
+    with interruptible() as signals:
+        assert pinning._execute(agent.device, pin_plan(), signals) == ()
+        interrupt()  # too late: it is pinned, and said to be
     assert agent.asked == ["deploy", "start", "attend"]
 
 
@@ -197,8 +200,8 @@ def test_a_pin_that_holds_is_told_with_its_steps(agent: Agent) -> None:
 def test_an_interrupted_pin_does_not_stay(agent: Agent, end: str, pending: tuple[str, ...], restored: bool) -> None:
     agent.found = runner.Status(pending=pending)
     agent.at = {"attend": [interrupt], "stop": [interrupt], "drain": [lambda _: ended(end)]}
-    with pytest.raises(KeyboardInterrupt):
-        pinning._execute(agent.device, pin_plan())
+    with interruptible() as signals, pytest.raises(KeyboardInterrupt):
+        pinning._execute(agent.device, pin_plan(), signals)
     assert agent.asked == ["deploy", "start", "attend", "stop", "drain", *(["restore"] if restored else [])]
 
 
