@@ -18,12 +18,14 @@ def check(experiment: Experiment, overridden: Collection[str] = ()) -> None:
 
     Raises:
         ConfigError: an unknown factor, workload, parameter, analysis or required word, a load that is none, or a check
-            that can never be judged.
+            that can never be judged; with tenants, a factor that their analyses would take for repetitions.
     """
     if experiment.measure is not None:
         registry.module("workloads", experiment.measure.workload)
     tenancy.check(experiment)
     cells = plan.cells(experiment)
+    if experiment.tenants:
+        _check_tenants_factors(cells)
     for level in _levels(cells).get("load", {}).values():
         if level != "none":
             overhead.parse_level(str(level))
@@ -37,6 +39,17 @@ def check(experiment: Experiment, overridden: Collection[str] = ()) -> None:
             raise registry.unknown("knob to require", word, tuple(knobs.words()))
     for one in experiment.checks:
         _check(one, _levels(cells), overridden)
+
+
+def _check_tenants_factors(cells: tuple[Cell, ...]) -> None:
+    """Legs are told apart by scheduler, pressure and tenant alone: another factor's levels would be pooled."""
+    for word, levels in _levels(cells).items():
+        if word not in tenancy.WORDS and len(levels) > 1:
+            raise ConfigError(
+                f"factors.{word}: an experiment with tenants compares schedulers and pressures alone, "
+                f"and would take the levels of {word} for repetitions of one leg",
+                hint=f"hold {word} at one level, a sweep for each level",
+            )
 
 
 def _levels(cells: tuple[Cell, ...]) -> dict[str, dict[str, Level]]:

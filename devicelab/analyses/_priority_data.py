@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from devicelab import gauge
 from devicelab.analyses import _frames, _stats
-from devicelab.model.experiment import STANDALONE, Level, Tenant
+from devicelab.model.experiment import STANDALONE, Tenant
 from devicelab.model.results import Results
 
 NS_PER_MS = 1e6
@@ -19,6 +19,8 @@ QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 Times = Literal["response", "service"]
 Key = tuple[str, str, str]
 Leg = tuple[str, str]
+
+_NOTHING_SERVED = pd.DataFrame({name: np.empty(0, np.int64) for name in ("scheduled_ns", "start_ns", "end_ns")})
 
 
 @dataclass(frozen=True)
@@ -78,23 +80,27 @@ class Service:
 def load(results: Results) -> dict[Key, Service]:
     """All services by (tenant, leg, pressure), from valid runs."""
     runs = _frames.valid_runs(results)
-    requests = results.samples("requests")
-    if runs.empty or requests.empty:
+    if runs.empty:
         return {}
     tenants = {tenant.name: tenant for tenant in results.experiment.tenants}
-    done, lost = _by_program(requests), _by_program(results.samples("dropped"))
-    wide = results.metrics().pivot_table(index=["run_id", "program"], columns="metric", values="value")
+    done, lost = _by_program(results.samples("requests")), _by_program(results.samples("dropped"))
+    metrics = results.metrics()
+    # A tenant that served nothing has figures and no requests: it ran all the same.
+    rates = metrics[metrics["metric"] == "throughput_per_s"]
+    ran = dict.fromkeys((*done, *lost, *zip(rates["run_id"].map(str), rates["program"].map(str), strict=True)))
+    wide = metrics.pivot_table(index=["run_id", "program"], columns="metric", values="value")
     window_ns = round(results.experiment.duration_s * 1e9)
     found: dict[Key, list[_OneRun]] = {}
     for run in runs.to_dict("records"):
         run_id = str(run["run_id"])
         for name, tenant in tenants.items():
-            programs = [p for owner, p in done if owner == run_id and p.partition("#")[0] == name]
+            programs = [p for owner, p in ran if owner == run_id and p.partition("#")[0] == name]
             if not programs:
                 continue
+            served = [done[run_id, program] for program in programs if (run_id, program) in done]
             one = _one_run(
                 tenant,
-                pd.concat([done[run_id, program] for program in programs]),
+                pd.concat(served) if served else _NOTHING_SERVED,
                 [lost[run_id, program] for program in programs if (run_id, program) in lost],
                 wide.reindex([(run_id, program) for program in programs]),
                 window_ns,
@@ -106,9 +112,9 @@ def load(results: Results) -> dict[Key, Service]:
 
 def leg_of(run: Mapping[Any, Any]) -> Leg:
     """(scheduler, pressure) of a row of ``Results.runs``; a pressure the cell does not have is ""."""
-    pressure = run.get("pressure")
-    missing = pressure is None or (isinstance(pressure, float) and np.isnan(pressure))
-    return str(run.get("scheduler", "native")), "" if missing else str(pressure)
+    # A column of numbers beside runs without one holds floats: 16 has to stay "16".
+    pressure = _frames.level_text(run.get("pressure"))
+    return str(run.get("scheduler", "native")), "" if pressure == "-" else pressure
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,8 @@ class _OneRun:
 
 
 def _by_program(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    if frame.empty:
+        return {}
     groups = frame.groupby(["run_id", "program"], sort=False)
     return {(str(run_id), str(program)): part for (run_id, program), part in groups}
 
@@ -173,7 +181,7 @@ def standalone_of(services: Mapping[Key, Service], service: Service) -> Service 
 def legs(results: Results) -> tuple[Leg, ...]:
     """(leg, pressure) of everything that was run, valid or not: native first, then as the experiment lists them."""
     factors = results.experiment.factors
-    order = {name: [str(level) for level in factors.get(name, ())] for name in ("scheduler", "pressure")}
+    order = {name: [_frames.level_text(level) for level in factors.get(name, ())] for name in ("scheduler", "pressure")}
 
     def rank(leg: Leg) -> tuple[int, bool, int, Leg]:
         return _place(leg[1], order["pressure"]), leg[0] != "native", _place(leg[0], order["scheduler"]), leg
@@ -181,8 +189,8 @@ def legs(results: Results) -> tuple[Leg, ...]:
     return tuple(sorted({leg_of(run) for run in results.runs().to_dict("records")}, key=rank))
 
 
-def _place(level: Level, order: list[str]) -> int:
-    return order.index(str(level)) if level in order else len(order)
+def _place(level: str, order: list[str]) -> int:
+    return order.index(level) if level in order else len(order)
 
 
 def shared(leg: Leg) -> bool:

@@ -32,7 +32,7 @@ def figures(results: Results, services: Mapping[Key, Service]) -> Iterator[Figur
         return
     yield from _target_table(results, services)
     for tenant in tenants:
-        if any(service.tenant == tenant.name for service in services.values()):
+        if any(service.tenant == tenant.name and service.response_ns.size for service in services.values()):
             yield _ecdf(results, services, tenant)
     yield from _strip(results)
     yield from _shares(results, services)
@@ -103,7 +103,7 @@ def _estimate_text(row: Mapping[Any, Any]) -> str:
 
 def _ecdf(results: Results, services: Mapping[Key, Service], tenant: Tenant) -> Figure:
     order = {leg: i for i, leg in enumerate(legs(results))}
-    own = [service for service in services.values() if service.tenant == tenant.name]
+    own = [service for service in services.values() if service.tenant == tenant.name and service.response_ns.size]
     own.sort(key=lambda service: (not is_alone(service.leg), order.get((service.leg, service.pressure), 0)))
     curves = []
     for service in own:

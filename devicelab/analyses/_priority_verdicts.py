@@ -77,9 +77,15 @@ def judged(results: Results, services: Mapping[Key, Service]) -> Iterator[Judged
                     verdict = answers.get(verdict, verdict)
                 elif verdict == "pass" and not discriminates(hurt[moved := _moved(target.figure)].get(leg[1])):
                     verdict = "cannot tell here"
-                    what = moved.partition("_")[0].upper()
-                    reasons.insert(0, f"native sharing does not visibly hurt the important tenant's {what} here")
+                    reasons.insert(0, _not_told(hurt[moved].get(leg[1]), moved.partition("_")[0].upper()))
                 yield Judged(tenant.name, leg, target, got, verdict, (*reasons, *why))
+
+
+def _not_told(hurt: _stats.Interval | None, what: str) -> str:
+    """Why a scheduler cannot be told from none: native sharing does not hurt, or nobody knows whether it does."""
+    if hurt is None or not hurt.known:
+        return f"whether native sharing hurts the important tenant's {what} here is not known"
+    return f"native sharing does not visibly hurt the important tenant's {what} here"
 
 
 def _moved(figure: str) -> str:

@@ -84,6 +84,36 @@ def test_a_check_may_name_a_level_that_an_override_leaves_out(tmp_path: Path) ->
     load(tmp_path, GOOD, 'load=["none"]')
 
 
+TENANTS = """
+question = "Does niceness help?"
+analyses = ["priority"]
+
+[factors]
+scheduler = ["standalone", "native", "nice"]
+pressure = [2, 16]
+load = ["none"]
+
+[[tenants]]
+name = "high"
+priority = 2
+workload = "cpu_tenant"
+
+[[tenants]]
+name = "low"
+priority = 1
+workload = "cpu_tenant"
+"""
+
+
+def test_a_factor_that_tenants_analyses_would_pool_is_refused(tmp_path: Path) -> None:
+    load(tmp_path, TENANTS)
+    for override, word in (('load=["none", "10 1000 20"]', "load"), ('gpu=["min", "max"]', "gpu")):
+        with pytest.raises(ConfigError, match=f"factors.{word}: .* repetitions of one leg") as caught:
+            load(tmp_path, TENANTS, override)
+        assert "a sweep for each level" in str(caught.value)
+    load(tmp_path, TENANTS, 'load=["10 1000 20"]', "gpu=min")
+
+
 @pytest.mark.parametrize("name", experiment_files.known())
 def test_every_experiment_that_comes_with_devicelab_is_sound(name: str) -> None:
     experiment_files.load(name)

@@ -105,6 +105,17 @@ def test_without_a_native_leg_a_kept_target_says_nothing() -> None:
     assert concluded(campaign(of, response))[NICE].verdict == "cannot tell here"
 
 
+def test_a_native_leg_that_says_nothing_is_not_said_to_hurt_nobody() -> None:
+    def broken(scheduler: str, _repetition: int) -> tuple[Flag, ...]:
+        return (Flag(code="timeout", detail="low"),) if scheduler == "native" else ()
+
+    never = experiment(factors={"scheduler": ("standalone", "nice"), "pressure": ("copies:2",)})
+    for results in (campaign(never, response), campaign(experiment(), response, flags=broken)):
+        got = concluded(results)[NICE]
+        assert got.verdict == "cannot tell here"
+        assert got.reasons[0] == "whether native sharing hurts the important tenant's P99 here is not known"
+
+
 def test_a_bound_inside_the_interval_is_inconclusive() -> None:
     of = experiment(tenants=tenants(targets={"p99_ratio": "< 1.2"}))
     got = concluded(campaign(of, response))
@@ -233,6 +244,31 @@ def test_a_request_that_still_waits_at_the_end_counts_with_what_it_had_waited() 
     assert dropped.response_ns.size == 3 * 400  # a full queue drops; those never have a response
 
 
+def test_a_tenant_that_served_nothing_counts_with_no_request() -> None:
+    of = experiment(tenants=tenants(targets={"dropped": "<= 0", "p99_ratio": "< 2"}))
+    results = campaign(of, response, dropped=lambda scheduler, _: 7 if scheduler == "nice" else 0, empty=lambda *_: 4.0)
+    served = results.sample_tables["requests"]
+    lost = results.sample_tables["dropped"]
+    nothing = served["run_id"].str.startswith("nice/") & (served["program"] == "high")
+    results.sample_tables["requests"] = served[~nothing]
+    got = concluded(results)
+    assert got["nice at pressure copies:2: high dropped <= 0"].verdict == "fail"
+    assert got["nice at pressure copies:2: high dropped <= 0"].estimate == 7
+    assert got[NICE].verdict == "insufficient n"
+    service = load(results)["high", "nice", "copies:2"]
+    assert service.repetitions == 3
+    assert service.response_ns.size == 3 * 7  # what waited to the end
+    assert service.range_of("empty_seconds").estimate == 4
+    assert {figure.name for figure in priority.figures(results)} >= {"latency-high", "throughput-shares"}
+    # Nobody's requests, not even waiting ones.
+    results.sample_tables["requests"], results.sample_tables["dropped"] = served[:0], lost[:0]
+    assert len(load(results)) == 6
+    assert all(service.response_ns.size == 0 for service in load(results).values())
+    assert concluded(results)[NICE].verdict == "insufficient n"
+    assert {figure.name for figure in priority.figures(results)} == {"targets", "throughput-shares"}
+    assert (priority.table(results)["requests"] == 0).all()
+
+
 def test_preemption_is_service_time_less_its_standalone_median(results: FrameResults) -> None:
     services = load(results)
     got = figure_of(services["high", "native", "copies:2"], "preemption_p50_ms", services)
@@ -279,6 +315,16 @@ def test_the_least_pressure_that_hurts_is_found_in_the_experiments_order() -> No
     got = concluded(results)
     least = got["least pressure at which native sharing visibly hurts: at batch:32"]
     assert [reason.split(":")[1] for reason in least.reasons] == ["8", "32", "128"]
+
+
+def test_pressures_that_are_numbers_keep_their_text_and_their_order() -> None:
+    of = experiment(factors={"scheduler": ("standalone", "native", "nice"), "pressure": (2, 16)})
+    results = campaign(of, response)
+    assert results.run_rows["pressure"].dtype == float  # a leg without a pressure makes them so
+    assert {pressure for _, _, pressure in load(results)} == {"", "2", "16"}
+    got = concluded(results)
+    assert got["least pressure at which native sharing visibly hurts: at 2"].n == 2
+    assert got["nice at pressure 16: high p99_ratio < 2"].verdict == "pass"
 
 
 def test_simulated_results_say_so(results: FrameResults) -> None:
