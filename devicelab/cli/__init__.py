@@ -73,8 +73,12 @@ def _plain_flags(one: typer.core.TyperCommand | typer.core.TyperGroup, context: 
         _plain_flags(child, typer.Context(child, parent=context))
 
 
+_heard: set[int] = set()
+
+
 def _as_interrupt(number: int, _frame: FrameType | None) -> None:
     # Ending us politely is the same whoever asks: the device is given back first.
+    _heard.add(number)
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
@@ -102,8 +106,9 @@ def _hear_no_more() -> None:
 
 def main() -> None:
     """Run the command line; the process's exit code tells what kind of error it was (``devicelab.errors``)."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
+    _heard.clear()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) in {signal.SIG_DFL, signal.default_int_handler}:
             signal.signal(number, _as_interrupt)
     sys.unraisablehook = _hand_on_interrupt
     with dependable():
@@ -125,10 +130,19 @@ def _perform() -> int:
         hint = "`df -h` tells which disk is full; TMPDIR names another folder for temporary files" if full else None
         return _say_error(ConfigError(_what_failed(error), hint=hint))
     except KeyboardInterrupt:
-        _hear_no_more()
-        typer.echo("interrupted", err=True)
-        return 130
+        return _say_interrupted()
+    except Exception:
+        if not _heard:
+            raise
+        # Libraries in C hand an interruption on as an error of their own (pydantic: SchemaError).
+        return _say_interrupted()
     return 0
+
+
+def _say_interrupted() -> int:
+    _hear_no_more()
+    typer.echo("interrupted", err=True)
+    return 130
 
 
 def _say_error(error: LabError) -> int:

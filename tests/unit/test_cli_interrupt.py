@@ -68,3 +68,25 @@ def test_a_second_interruption_during_the_last_words_changes_nothing(error: str,
     argv = [sys.executable, "-c", _IMPATIENT.format(error=error)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (code, said)
+
+
+_CONVERTED = """
+import signal
+from devicelab import cli
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def work():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt as error:
+        raise RuntimeError("Error building the serializer: KeyboardInterrupt")
+
+cli.command = lambda: work
+cli.main()
+"""
+
+
+def test_an_interruption_that_a_library_made_an_error_of_its_own_is_one() -> None:
+    argv = [sys.executable, "-c", _CONVERTED]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
