@@ -1,5 +1,6 @@
 """Faults: what is random comes from the seed, what is counted is counted exactly."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,26 @@ def test_a_fault_at_a_count_of_runs_counts_the_journals_new_run_lines(board: Rec
     board.pass_time()
     assert board.calls == ["kill su"]
     assert not board.later
+
+
+def test_a_journal_that_is_a_link_is_not_read_and_directories_that_vanish_do_no_harm(
+    board: Recorder, faults: Faults, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = tmp_path_factory.mktemp("host") / "journal.jsonl"
+    outside.write_text('{"event":"run","seq":1}\n' * 5)
+    (board.data_dir() / "journal.link").symlink_to(outside)
+    (board.data_dir() / "linked").symlink_to(outside.parent)
+    (board.data_dir() / "gone").mkdir()
+    scandir = os.scandir
+
+    def vanishing(path: Any) -> Any:
+        if Path(path).name == "gone":
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", vanishing)
+    (board.data_dir() / "journal.jsonl").write_text('{"event":"run","seq":1}\n')
+    assert faults._runs() == 1
 
 
 def test_damage_changes_one_byte_of_the_payloads_asked_for_and_is_repeatable(board: Recorder) -> None:
