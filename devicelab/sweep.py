@@ -416,7 +416,7 @@ def judge(
                 measurements[result.name] = measured
                 flags += measured.flags
     if experiment.tenants:
-        measurements, found = tenancy.judge(record, cell, experiment)
+        measurements, found = tenancy.judge(record, cell, experiment, facts.board.kind)
         flags += found
     if experiment.thermal is not None and experiment.thermal.max_c is not None:
         flags += knobs.prove("thermal", experiment.thermal.max_c, facts, record)

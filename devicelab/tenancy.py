@@ -18,6 +18,9 @@ from devicelab.workloads.base import CommandLine, Context
 
 WORDS = ("scheduler", "pressure", "tenant")
 
+# Boards on which a model that is left to choose its device belongs on the GPU.
+_GPU_SERVERS = frozenset(("nvidia-server", "amd-server"))
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 _ARRIVALS = re.compile(r"continuous|(?:fixed|poisson|every):([0-9]{1,9}(?:\.[0-9]{1,9})?)")
 _MAX_COPIES, _MAX_BATCH = 1024, 65536
@@ -231,8 +234,12 @@ def _program(
     )
 
 
-def judge(record: RunRecord, cell: Cell, experiment: Experiment) -> tuple[dict[str, Measurement], tuple[Flag, ...]]:
+def judge(
+    record: RunRecord, cell: Cell, experiment: Experiment, board: str = ""
+) -> tuple[dict[str, Measurement], tuple[Flag, ...]]:
     """Every tenant's measurement, and why the leg is not to be believed: output, or a treatment that was not seen.
+
+    On a GPU server (the kind of ``board``) a model that was to choose its device and took the CPU is not believed.
 
     Of a run that could not be performed (its flags say why) only the tenants' last words are added.
     """
@@ -248,8 +255,9 @@ def judge(record: RunRecord, cell: Cell, experiment: Experiment) -> tuple[dict[s
         if result.role != "measure" or tenant is None:
             continue
         workload = registry.module("workloads", tenant.workload)
+        params = params_of(tenant, TenantTreatment())
         try:
-            measured: Measurement = workload.parse(result.output(), params_of(tenant, TenantTreatment()))
+            measured: Measurement = workload.parse(result.output(), params)
         except (MeasurementError, ValueError) as error:
             words = _last_words(result)
             also = f"; it said: {words}" if words else ""
@@ -258,6 +266,9 @@ def judge(record: RunRecord, cell: Cell, experiment: Experiment) -> tuple[dict[s
         # A copy says the same of itself as the first one.
         measurements[result.name] = measured if result.name in by_name else replace(measured, info={})
         flags += measured.flags
+        chose = tenant.workload == "torch_model" and getattr(params, "device", None) == "auto"
+        if chose and measured.info.get("device") == "cpu" and board in _GPU_SERVERS:
+            flags.append(Flag(code="not-on-gpu", detail=f"{result.name} ran on the CPU; does its torch see the GPU?"))
     if (gauged := gauge.read(record)) is not None:
         measurements[gauge.PROGRAM] = gauged
     leg = parse_leg(cell.levels.get("scheduler", "native"))

@@ -1,9 +1,11 @@
 """What several schedulers need: the names to scrub, ranks of priorities, outputs of witnesses."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from devicelab.model.experiment import Tenant
-from devicelab.model.journal import Flag, RunRecord
+from devicelab.model.journal import Flag, ProgramResult, RunRecord
 from devicelab.model.plan import Witness
 from devicelab.schedulers.base import TenantTreatment
 
@@ -61,6 +63,26 @@ def said(record: RunRecord, name: str) -> str | None:
         if witness.name == name:
             return witness.stdout if witness.exit_code == 0 else None
     return None
+
+
+def header(result: ProgramResult) -> Mapping[str, Any]:
+    """What a tenant says of itself in its first line, nothing if that cannot be read."""
+    try:
+        data = json.loads(result.output().partition(b"\n")[0])
+    except (ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def on_cpu(scheduler: str, tenants: Iterable[Tenant], record: RunRecord) -> tuple[Flag, ...]:
+    """The flag of a GPU scheduler's leg in which a model ran on the CPU by its own word, where it schedules nothing."""
+    known = pids(record, tenants)
+    for result in record.programs:
+        if result.name in known:
+            said_of_itself = header(result)
+            if said_of_itself.get("tool") == "torch_tenant" and said_of_itself.get("device") == "cpu":
+                return not_seen(scheduler, f"{result.name} ran on the CPU; does its torch see the GPU?")
+    return ()
 
 
 def not_seen(scheduler: str, why: str) -> tuple[Flag, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from devicelab.errors import ConfigError
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, RunRecord
-from devicelab.schedulers._shared import SCRUBBED, environ_witnesses, not_seen, pids, said, tenant_of
+from devicelab.schedulers._shared import SCRUBBED, environ_witnesses, not_seen, on_cpu, pids, said, tenant_of
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
 
 
@@ -42,4 +42,4 @@ def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[
     for name in pids(record, tenants):
         if (said(record, f"environ {name}") or "").strip() != f"HSA_CU_MASK=0:{masks[tenant_of(name)]}":
             return not_seen("cu_mask", f"{name} does not have its mask")
-    return ()
+    return on_cpu("cu_mask", tenants, record)

@@ -7,7 +7,7 @@ from devicelab.errors import ConfigError
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Witness
-from devicelab.schedulers._shared import SCRUBBED, environ_witnesses, not_seen, pids, said, tenant_of
+from devicelab.schedulers._shared import SCRUBBED, environ_witnesses, not_seen, on_cpu, pids, said, tenant_of
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
 
 _UUID = re.compile(r"MIG-[0-9a-fA-F-]{36}")
@@ -54,4 +54,4 @@ def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[
     for name in pids(record, tenants):
         if (said(record, f"environ {name}") or "").strip() != f"CUDA_VISIBLE_DEVICES={given[tenant_of(name)]}":
             return not_seen("mig", f"{name} was not given its device")
-    return ()
+    return on_cpu("mig", tenants, record)

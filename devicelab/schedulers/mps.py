@@ -7,14 +7,14 @@ Source: NVIDIA Multi-Process Service documentation; the names of the variables a
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from devicelab.errors import ConfigError
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Command, Witness
 from devicelab.schedulers import stream_priority
-from devicelab.schedulers._shared import SCRUBBED, not_seen, pids, ranks, said
+from devicelab.schedulers._shared import SCRUBBED, environ_witnesses, not_seen, pids, ranks, said, tenant_of
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
 
 _CONTROL = "nvidia-cuda-mps-control"
@@ -70,8 +70,15 @@ def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:
             )
             for name, rank in ranks(tenants).items()
         },
-        witnesses=(Witness(name="mps clients", argv=("sh", "-c", _LIST), env=env),),
+        witnesses=(Witness(name="mps clients", argv=("sh", "-c", _LIST), env=env), *_share_witnesses(variant, tenants)),
     )
+
+
+def _share_witnesses(variant: str, tenants: Sequence[Tenant]) -> Iterator[Witness]:
+    rank = ranks(tenants)
+    for tenant in tenants:
+        for variable in _share(variant, rank[tenant.name]):
+            yield from environ_witnesses(variable, (tenant,))
 
 
 def _share(variant: str, rank: int) -> dict[str, str]:
@@ -84,8 +91,8 @@ def _share(variant: str, rank: int) -> dict[str, str]:
     raise ConfigError(f"mps:{variant}: a percentage from 1 to 100, `priority` or `stream` is expected")
 
 
-def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[Flag, ...]:  # noqa: ARG001 - protocol
-    """Every tenant's pid has to be in the server's client list."""
+def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[Flag, ...]:
+    """Every tenant's pid has to be in the server's client list, and to have what the variant gives it."""
     text = said(record, "mps clients")
     if text is None:
         return not_seen("mps", "the control daemon did not answer")
@@ -95,4 +102,18 @@ def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[
         return not_seen("mps", f"not in the client list: {', '.join(missing)}")
     if any(_GONE in (result.output or "") for result in record.restore):
         return not_seen("mps", "the control daemon ended before the tenants did")
+    return (
+        stream_priority.unprioritised("mps", tenants, record)
+        if variant == "stream"
+        else _unshared(variant, tenants, record)
+    )
+
+
+def _unshared(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[Flag, ...]:
+    """The flag of a leg in which a less important tenant's process does not have its share."""
+    rank = ranks(tenants)
+    for name in pids(record, tenants):
+        for variable, value in _share(variant, rank[tenant_of(name)]).items():
+            if (said(record, f"environ {name}") or "").strip() != f"{variable}={value}":
+                return not_seen("mps", f"{name} does not have {variable}={value}")
     return ()

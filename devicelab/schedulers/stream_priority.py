@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from devicelab.errors import ConfigError, DeviceRefusedError
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, RunRecord
-from devicelab.schedulers._shared import SCRUBBED, not_seen, pids, ranks, tenant_of
+from devicelab.schedulers._shared import SCRUBBED, header, not_seen, on_cpu, pids, ranks, tenant_of
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
 
 
@@ -32,12 +32,18 @@ def prioritised(tenants: Sequence[Tenant]) -> dict[str, TenantTreatment]:
 
 
 def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[Flag, ...]:  # noqa: ARG001 - protocol
-    """What every tenant says of its own stream."""
+    """What the driver told every tenant of its own stream."""
+    return on_cpu("stream_priority", tenants, record) or unprioritised("stream_priority", tenants, record)
+
+
+def unprioritised(scheduler: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[Flag, ...]:
+    """The flag of a leg in which a tenant's stream does not have its priority."""
     wanted = prioritised(tenants)
+    known = pids(record, tenants)
     for result in record.programs:
-        if result.name in pids(record, tenants):
-            text = f'"stream_priority":{wanted[tenant_of(result.name)].params["stream_priority"]},'
-            head = result.output()[:4096].decode("utf-8", "replace")
-            if text not in head.replace(" ", ""):
-                return not_seen("stream_priority", f"{result.name} does not say {text.rstrip(',')}")
+        if result.name in known:
+            priority = wanted[tenant_of(result.name)].params["stream_priority"]
+            told = header(result).get("stream_priority")
+            if type(told) is not int or told != priority:
+                return not_seen(scheduler, f"the stream of {result.name} does not say that its priority is {priority}")
     return ()

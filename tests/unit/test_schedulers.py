@@ -181,6 +181,34 @@ def test_mps_gives_the_less_important_a_share_or_a_lower_priority() -> None:
     assert where == {"/var/tmp/devicelab-1000/mps/pipe"}
 
 
+def test_mps_proves_what_its_variant_gives() -> None:
+    share = {f"environ {name}": "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=40\n" for name in ("B", "C", "C#2")}
+    assert set(share) <= {witness.name for witness in treat("mps", "40").witnesses}
+    assert verify("mps", "40", good("mps", witnesses=share)) == ()
+    (flag,) = verify("mps", "40", good("mps", witnesses={**share, "environ C#2": None}))
+    assert flag.detail == "mps: C#2 does not have CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=40"
+    (flag,) = verify("mps", "priority", good("mps"))
+    assert "B does not have CUDA_MPS_CLIENT_PRIORITY=1" in flag.detail
+    assert verify("mps", "stream", good("mps")) == ()
+    (flag,) = verify("mps", "stream", record(PIDS, GOOD["mps"][1], stdout={**STREAMS, "A": STREAMS["B"]}))
+    assert flag.detail == "mps: the stream of A does not say that its priority is -1"
+
+
+@pytest.mark.parametrize("name", ["stream_priority", "mig", "cu_mask"])
+def test_a_model_on_the_cpu_is_not_under_a_gpus_scheduler(name: str) -> None:
+    streams = {**STREAMS, "C#2": STREAMS["C#2"].replace('"threads"', '"device":"cpu","threads"')}
+    (flag,) = verify(name, GOOD[name][0], record(PIDS, GOOD[name][1], stdout=streams))
+    assert flag.code == "scheduler-not-seen"
+    assert flag.detail.startswith(f"{name}: C#2 ran on the CPU")
+    assert verify("nice", "", record(PIDS, GOOD["nice"][1], stdout=streams)) == ()
+
+
+@pytest.mark.parametrize("output", ["", "no JSON\n", "[1]\n", "[" * 100_000, '{"stream_priority":false}\n'])
+def test_a_stream_that_says_nothing_readable_has_no_priority(output: str) -> None:
+    (flag,) = verify("stream_priority", "", record(PIDS, {}, stdout={**STREAMS, "B": output}))
+    assert "stream of B" in flag.detail
+
+
 def test_a_daemon_or_server_that_ended_early_makes_the_leg_invalid() -> None:
     (flag,) = verify("mps", "", good("mps", restored=("the daemon had ended before\n",)))
     assert "ended before the tenants did" in flag.detail

@@ -212,6 +212,20 @@ def test_of_a_run_that_could_not_be_performed_the_tenants_last_words_are_kept() 
     assert got == ({}, (Flag(code="output-unusable", detail="low said: ImportError: no torch"),))
 
 
+def test_a_model_left_to_choose_that_took_the_cpu_of_a_gpu_server_is_flagged() -> None:
+    said = GOOD.replace("cpu_tenant", "torch_tenant").replace('"duration_s"', '"device":"cpu","duration_s"')
+    seen = record({"m": 5}, {"maps m": "looked\n"}, stdout={"m": said})
+    flags = {}
+    for device in ("auto", "cpu"):
+        params = {"model": "resnet18", "device": device}
+        of = experiment(tenants=(Tenant(name="m", workload="torch_model", params=params),))
+        for board in ("linux", "nvidia-server"):
+            flags[device, board] = tenancy.judge(seen, cell(scheduler="native"), of, board)[1]
+    (flag,) = flags.pop(("auto", "nvidia-server"))
+    assert (flag.code, flag.detail.partition(";")[0]) == ("not-on-gpu", "m ran on the CPU")
+    assert set(flags.values()) == {()}
+
+
 def test_copies_are_measured_each_and_say_only_once_what_they_are() -> None:
     names = ("high", "low", "low#2")
     seen = record(dict.fromkeys(names, 7), {f"maps {n}": "looked\n" for n in names}, stdout=dict.fromkeys(names, GOOD))

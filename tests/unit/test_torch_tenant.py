@@ -1,6 +1,7 @@
 """The torch tenant's script: arrivals, the open loop and its output, without torch; one real model where torch is."""
 
 import argparse
+import ast
 import importlib.util
 import itertools
 import json
@@ -140,6 +141,15 @@ def test_what_it_prints_is_what_the_workload_reads(script: ModuleType, capsys: p
     assert '"stream_priority":-1,' in output.splitlines()[0]  # the proof of the leg `stream_priority` reads this
 
 
+def test_the_script_uses_nothing_newer_than_python_3_8() -> None:
+    tree = ast.parse(registry.script("torch_tenant.py").read_text(encoding="utf-8"), feature_version=(3, 8))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    strict = [node for node in calls if any(keyword.arg == "strict" for keyword in node.keywords)]
+    later = {"removeprefix", "removesuffix", "pairwise", "bit_count"}  # and zip(strict=True) from 3.10 on
+    assert [node.lineno for node in strict] == []
+    assert not later & {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+
 def test_the_gate_says_ready_and_waits_for_the_common_start(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,4 +202,6 @@ def test_a_real_product_on_the_cpu_is_served_open_loop() -> None:
     done = subprocess.run(argv, capture_output=True, check=True)
     got = parse_requests(done.stdout, "torch_tenant")
     assert got.metrics["requests"].value + got.metrics["dropped"].value == 25
-    assert json.loads(done.stdout.splitlines()[0])["device_name"] == "cpu"
+    header = json.loads(done.stdout.splitlines()[0])
+    assert header["device_name"] == "cpu"
+    assert header["stream_priority"] is None  # a CPU has no streams

@@ -1,6 +1,6 @@
 """One tenant of a GPU: a model with random weights that serves requests, open loop, and records each in ns.
 
-Self-contained: needs torch and torchvision (Whisper: transformers) and nothing else, downloads nothing. Runs on CUDA,
+Self-contained: needs Python 3.8, torch and torchvision (Whisper: transformers), downloads nothing. Runs on CUDA,
 ROCm (which torch calls cuda too) or CPU, on a stream of its own: schedulers that hook streams do not see the default
 one. Loads, warms up at the final shapes, says READY on the descriptor in DEVICELAB_READY_FD, reads the common start
 time (CLOCK_MONOTONIC ns) from the one in DEVICELAB_GO_FD, then works until start + duration and prints JSON lines.
@@ -150,7 +150,7 @@ MODELS = (*TORCHVISION, "deeplabv3_mobilenet_v3_large", "whisper_base", "matmul"
 
 
 def make_step(args, torch, device):
-    """One request as a function that returns when its result is there."""
+    """One request as a function that returns when its result is there, and the stream it works on (None on a CPU)."""
     dtype = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[args.dtype]
     if args.model == "matmul":
         a = torch.randn(args.batch, args.batch, device=device, dtype=dtype)
@@ -183,14 +183,14 @@ def make_step(args, torch, device):
                 forward()
 
     if stream is None:
-        return work
+        return work, None
 
     def step():
         with torch.cuda.stream(stream):
             work()
         stream.synchronize()
 
-    return step
+    return step, stream
 
 
 def gate():
@@ -228,7 +228,7 @@ def report(args, info, done, dropped, start_ns):
     emit({"tool": "torch_tenant", "version": VERSION, **info, **vars(args), "start_ns": start_ns})
     for at in range(0, len(done), CHUNK):
         part = done[at : at + CHUNK]
-        emit({"requests": dict(zip(("scheduled_ns", "start_ns", "end_ns"), map(list, zip(*part)), strict=True))})
+        emit({"requests": dict(zip(("scheduled_ns", "start_ns", "end_ns"), map(list, zip(*part))))})
     emit({"end": True, "requests": len(done), "dropped": len(dropped), "dropped_scheduled_ns": dropped})
     sys.stdout.flush()
 
@@ -263,7 +263,9 @@ def main():
     torch.manual_seed(args.seed)
     if device.type == "cpu":
         torch.set_num_threads(args.threads)
-    step = make_step(args, torch, device)
+    step, stream = make_step(args, torch, device)
+    # What the driver says of the real stream: the argument proves nothing.
+    args.stream_priority = None if stream is None else stream.priority
     for _ in range(args.warmup):
         step()
     info = {
