@@ -168,12 +168,13 @@ class Board:
             return {"error": f"no such request: {request.get('do')!r}"}
         try:
             return command(request)
-        except (LabError, TypeError) as error:
+        except (LabError, OSError, OverflowError, TypeError, ValueError) as error:
             return {"error": getattr(error, "message", str(error)), "hint": getattr(error, "hint", None)}
 
     def _fault(self, request: dict[str, Any]) -> dict[str, Any]:
-        for data in request.get("faults", ()):
-            self.faults.arm(Fault.from_dict(data))
+        # One that makes no sense leaves those before it unarmed as well.
+        for fault in [Fault.from_dict(data) for data in request.get("faults", ())]:
+            self.faults.arm(fault)
         return {"armed": self.faults.armed}
 
     def _down(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ found once can be produced again.
 """
 
 import contextlib
+import math
 import os
 import random
 import stat
@@ -14,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from devicelab.errors import ConfigError
+from devicelab.errors import ConfigError, LabError
 from devicelab.sim.interface import KERNEL_FAULTS, Kernel
 from devicelab.sim.loop import Loop, Timer
 
@@ -25,6 +26,10 @@ CAMPAIGN_FAULTS = ("drop", "reboot", "hang", "slow", "kill-su", "corrupt")
 _DURATION_S = {"drop": 1.0, "hang": 5.0, "slow": 10.0, "disk-full": 0.0}
 """How long a fault lasts unless told otherwise; 0: until ``clear``."""
 
+_ARGS = {"slow": ("bytes_per_s",), "corrupt": ("count", "min_size")}
+"""Arguments of faults that are not the kernel's: numbers, all of them."""
+_MOST = 1e9
+_MOST_DAMAGED = 1_000_000
 _SLOW_BYTES_PER_S = 256 * 1024
 _RUNS_POLL_S = 0.1
 _RUN_LINE = b'"event":"run",'
@@ -71,9 +76,26 @@ class Fault:
         triggers = [fault.after_s, fault.at_bytes, fault.at_runs]
         if sum(trigger is not None for trigger in triggers) > 1:
             raise ConfigError("give one of --after-s, --at-bytes, --at-runs, not several")
-        if any(number is not None and number < 0 for number in (*triggers, fault.for_s)):
+        numbers = [number for number in (*triggers, fault.for_s) if number is not None]
+        if any(number < 0 for number in numbers):
             raise ConfigError("times and counts cannot be negative")
+        times = [number for number in (fault.after_s, fault.for_s) if number is not None]
+        if not all(math.isfinite(number) for number in numbers) or any(number > _MOST for number in times):
+            raise ConfigError(f"times have to be numbers of at most {_MOST:.0f} s")
+        if fault.fault not in KERNEL_FAULTS:
+            _check_args(fault)
         return fault
+
+
+def _check_args(fault: Fault) -> None:
+    known = _ARGS.get(fault.fault, ())
+    for name, value in fault.args.items():
+        if name not in known:
+            hint = f"known: {', '.join(known)}" if known else "it takes none"
+            raise ConfigError(f"fault {fault.fault!r} knows no {name!r}", hint=hint)
+        most = _MOST_DAMAGED if name == "count" else _MOST
+        if isinstance(value, str) or not 0 <= value <= most:
+            raise ConfigError(f"{name} has to be a number from 0 to {most:.0f}, not {value!r}")
 
 
 def campaign(seed: int, count: int, every_s: float, among: tuple[str, ...] = CAMPAIGN_FAULTS) -> tuple[Fault, ...]:
@@ -132,7 +154,7 @@ class Faults:
 
     def __init__(self, board: Board) -> None:
         self.done: list[dict[str, Any]] = []
-        """Faults performed: name and time in seconds since this object was made."""
+        """Faults performed: name, time in seconds since this object was made, and ``error`` if it failed."""
         self._board = board
         self._born = time.monotonic()
         self._passed = 0
@@ -147,10 +169,15 @@ class Faults:
         """Perform the fault when its time comes, or now.
 
         Raises:
-            ConfigError: the kernel does not know the fault's arguments.
+            ConfigError: the kernel does not know the fault's arguments, or a fault that is due now fails.
         """
+        if fault.fault in KERNEL_FAULTS:
+            try:
+                self._board.kernel.check(fault.fault, **fault.args)
+            except (ValueError, TypeError) as error:
+                raise ConfigError(f"the board cannot do that: {error}") from error
         if fault.after_s is not None:
-            self._waiting.append(self._board.loop.call_later(fault.after_s, lambda: self._perform(fault)))
+            self._waiting.append(self._board.loop.call_later(fault.after_s, lambda: self._perform_late(fault)))
         elif fault.at_bytes is not None:
             self._at_bytes.append((self._passed + fault.at_bytes, fault))
         elif fault.at_runs is not None:
@@ -183,16 +210,26 @@ class Faults:
             self._at_bytes = [(at, fault) for at, fault in self._at_bytes if at > self._passed]
             for fault in due:
                 # Not from here: the connection is in the middle of sending.
-                self._board.loop.call_soon(lambda fault=fault: self._perform(fault))  # type: ignore[misc]
+                self._board.loop.call_soon(lambda fault=fault: self._perform_late(fault))  # type: ignore[misc]
         return size / self._bytes_per_s if self._bytes_per_s else 0.0
 
+    def _perform_late(self, fault: Fault) -> None:
+        # Nobody waits for an answer any more: what went wrong stands in ``done``.
+        with contextlib.suppress(ConfigError):
+            self._perform(fault)
+
     def _perform(self, fault: Fault) -> None:
-        self.done.append({"fault": fault.fault, "at_s": round(time.monotonic() - self._born, 3)})
+        entry: dict[str, Any] = {"fault": fault.fault, "at_s": round(time.monotonic() - self._born, 3)}
+        self.done.append(entry)
+        try:
+            self._act(fault)
+        except (LabError, OSError, OverflowError, TypeError, ValueError) as error:
+            entry["error"] = getattr(error, "message", str(error))
+            raise ConfigError(f"the board cannot do that: {entry['error']}") from error
+
+    def _act(self, fault: Fault) -> None:
         if fault.fault in KERNEL_FAULTS:
-            try:
-                self._board.kernel.inject(fault.fault, **fault.args)
-            except (ValueError, TypeError) as error:
-                raise ConfigError(f"the board cannot do that: {error}") from error
+            self._board.kernel.inject(fault.fault, **fault.args)
             return
         actions: dict[str, Callable[[Fault], Callable[[], None] | None]] = {
             "drop": self._drop,
@@ -269,6 +306,6 @@ class Faults:
         due = [fault for at, fault in self._at_runs if at <= runs]
         self._at_runs = [(at, fault) for at, fault in self._at_runs if at > runs]
         for fault in due:
-            self._perform(fault)
+            self._perform_late(fault)
         if self._at_runs:
             self._board.loop.call_later(_RUNS_POLL_S, self._watch_runs)

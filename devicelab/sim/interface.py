@@ -79,7 +79,11 @@ class Kernel(Protocol):
         ...
 
     def inject(self, fault: str, **args: float | str) -> None:
-        """Perform one of ``KERNEL_FAULTS``; raises ``ValueError`` for arguments it does not know."""
+        """Perform one of ``KERNEL_FAULTS``; ``ValueError`` for arguments it does not know, ``OSError`` if it cannot."""
+        ...
+
+    def check(self, fault: str, **args: float | str) -> None:
+        """Raise ``ValueError`` for what ``inject`` would."""
         ...
 
     def service(self, name: str, running: bool) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
+_LONGEST_WAIT_S = 86400.0
+"""epoll takes milliseconds in 32 bits; a timer further away is looked at in between."""
 _GONE = select.EPOLLHUP | select.EPOLLERR
 Callback = Callable[[], None]
 
@@ -98,7 +100,9 @@ class Loop:
     def _step(self) -> None:
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
-        wait = -1.0 if not self._timers else max(0.0, self._timers[0][0] - time.monotonic())
+        wait = -1.0
+        if self._timers:
+            wait = min(_LONGEST_WAIT_S, max(0.0, self._timers[0][0] - time.monotonic()))
         for fd, ready in self._epoll.poll(wait):
             if fd == self._wake:
                 os.eventfd_read(self._wake)

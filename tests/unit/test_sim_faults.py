@@ -1,5 +1,6 @@
 """Faults: what is random comes from the seed, what is counted is counted exactly."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -37,9 +38,13 @@ class Recorder:
             if callback is not None:
                 callback()
 
-    def inject(self, fault: str, **args: object) -> None:
+    def check(self, _fault: str, **args: object) -> None:
         if "wrong" in args:
             raise ValueError("no such argument")
+
+    def inject(self, fault: str, **args: object) -> None:
+        if "busy" in args:
+            raise OSError(errno.EBUSY, "the last one")
         self.calls.append((fault, args))
 
     def unplug(self) -> None:
@@ -96,6 +101,14 @@ def test_a_campaign_of_unknown_faults_is_refused() -> None:
         {"fault": "drop", "colour": "red"},
         {"fault": "drop", "after_s": 1.0, "at_bytes": 5},
         {"fault": "drop", "after_s": -1.0},
+        {"fault": "drop", "after_s": float("nan")},
+        {"fault": "drop", "for_s": float("inf")},
+        {"fault": "drop", "after_s": 1e10},
+        {"fault": "drop", "args": {"cpu": 3.0}},
+        {"fault": "slow", "args": {"bytes_per_s": "64k"}},
+        {"fault": "slow", "args": {"bytes_per_s": -1.0}},
+        {"fault": "corrupt", "args": {"count": float("inf")}},
+        {"fault": "corrupt", "args": {"count": 1e9}},
     ],
 )
 def test_a_fault_that_makes_no_sense_is_refused(data: dict[str, Any]) -> None:
@@ -190,6 +203,23 @@ def test_kernel_faults_reach_the_kernel_and_its_refusal_the_user(board: Recorder
     assert board.calls == [("thermal", {"celsius": 90.0})]
     with pytest.raises(ConfigError, match="no such argument"):
         faults.arm(Fault("thermal", args={"wrong": 1.0}))
+
+
+def test_arguments_of_a_fault_that_is_due_later_are_refused_at_once(board: Recorder, faults: Faults) -> None:
+    with pytest.raises(ConfigError, match="no such argument"):
+        faults.arm(Fault("thermal", after_s=5.0, args={"wrong": 1.0}))
+    assert faults.armed == 0
+
+
+def test_a_fault_that_fails_when_its_time_has_come_is_noted_and_the_board_lives(
+    board: Recorder, faults: Faults
+) -> None:
+    faults.arm(Fault("offline", after_s=5.0, args={"busy": 1.0}))
+    board.pass_time()
+    assert [entry["fault"] for entry in faults.done] == ["offline"]
+    assert "the last one" in faults.done[0]["error"]
+    with pytest.raises(ConfigError, match="the last one"):
+        faults.arm(Fault("offline", args={"busy": 1.0}))
 
 
 def test_clear_forgets_what_is_armed(board: Recorder, faults: Faults) -> None:

@@ -153,6 +153,33 @@ def test_a_fault_that_makes_no_sense_is_named(fault: str, args: dict[str, float]
         Bench("note10").kernel.inject(fault, **args)
 
 
+@pytest.mark.parametrize(
+    ("fault", "args"),
+    [
+        ("thermal", {"seconds": float("inf")}),
+        ("thermal", {"celsius": float("nan")}),
+        ("thermal", {"where": "nowhere"}),
+        ("daemon", {"period_s": float("inf")}),
+        ("daemon", {"period_s": "often"}),
+        ("offline", {"cpu": 99.0}),
+        ("isolate", {"cpu": 1e300}),
+    ],
+)
+def test_what_a_fault_cannot_do_is_told_before_its_time_comes(fault: str, args: dict[str, float | str]) -> None:
+    bench = Bench("note10")
+    with pytest.raises(ValueError, match=r"cannot|convert|named"):
+        bench.kernel.check(fault, **args)
+    bench.wait(5)
+
+
+def test_a_number_that_a_daemon_writes_reaches_the_node_as_it_was_given() -> None:
+    bench = Bench("note10")
+    node = "cpufreq/policy6/scaling_max_freq"
+    bench.kernel.inject("daemon", path=f"/sys/devices/system/cpu/{node}", value=1456000.0)
+    bench.wait(1)
+    assert bench.r(node) == "1456000"
+
+
 def test_a_core_can_be_taken_or_isolated_on_demand() -> None:
     bench = busy("qualcomm", 6)
     for cpu in (0, 4, 7):

@@ -34,6 +34,15 @@ def test_timers_fire_in_order_of_their_time_and_cancelled_ones_do_not(loop: Loop
     assert seen == ["first", "second"]
 
 
+def test_a_timer_further_away_than_epoll_can_count_waits(loop: Loop) -> None:
+    for delay_s in (3e6, 1e9, float("inf")):
+        loop.call_later(delay_s, lambda: None)
+    thread = threading.Timer(0.02, lambda: loop.call_soon(loop.stop))
+    thread.start()
+    loop.run()
+    thread.join()
+
+
 def test_a_call_from_another_thread_wakes_the_loop(loop: Loop) -> None:
     thread = threading.Thread(target=lambda: loop.call_soon(loop.stop))
     thread.start()

@@ -6,6 +6,7 @@ until it is stopped; without a path, what the board's own daemon would write whe
 ``offline``: CPU ``cpu`` goes offline. ``isolate``: CPU ``cpu`` is isolated from the scheduler (``on`` = 0 ends it).
 """
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from devicelab.sim.kernel.cpufreq import CPU_DIR
@@ -22,9 +23,12 @@ FAULTS: dict[str, dict[str, float | str]] = {
 }
 """Faults and their arguments with the values used where none are given."""
 
+_MOST = 1e9
+"""No number of a fault is larger; what is computed from one stays far from every limit."""
 
-def inject(kernel: "Kernel", fault: str, args: dict[str, float | str]) -> None:
-    """Make a fault happen now. The kernel's lock is held.
+
+def check(kernel: "Kernel", fault: str, args: dict[str, float | str]) -> dict[str, Any]:
+    """All arguments of a fault, each of its kind. The kernel's lock is held.
 
     Raises:
         ValueError: an unknown fault or argument, or one that makes no sense on this board.
@@ -36,7 +40,27 @@ def inject(kernel: "Kernel", fault: str, args: dict[str, float | str]) -> None:
     if wrong:
         raise ValueError(f"fault {fault!r} knows no {wrong[0]!r}; known: {', '.join(usual)}")
     given = {**usual, **args}
-    values: dict[str, Any] = {n: str(given[n]) if isinstance(v, str) else float(given[n]) for n, v in usual.items()}
+    values: dict[str, Any] = {n: _text(given[n]) if isinstance(v, str) else float(given[n]) for n, v in usual.items()}
+    for name, value in values.items():
+        if isinstance(value, float) and not (math.isfinite(value) and abs(value) <= _MOST):
+            raise ValueError(f"{name} cannot be {value}")
+    if fault == "thermal":
+        kernel.heat.named(values["where"])
+    elif fault in {"offline", "isolate"} and (
+        values["cpu"] not in kernel.cpus.possible or (values["cpu"] == 0 and fault == "offline")
+    ):
+        raise ValueError(f"CPU {_text(values['cpu'])} cannot be taken from this board")
+    return values
+
+
+def inject(kernel: "Kernel", fault: str, args: dict[str, float | str]) -> None:
+    """Make a fault happen now. The kernel's lock is held.
+
+    Raises:
+        ValueError: an unknown fault or argument, or one that makes no sense on this board.
+        OSError: the board refuses, as it does to take its last CPU.
+    """
+    values = check(kernel, fault, args)
     if fault == "thermal":
         until = kernel.at_ns + int(values["seconds"] * 1e9)
         kernel.heat.force(values["celsius"], until, values["where"])
@@ -46,9 +70,12 @@ def inject(kernel: "Kernel", fault: str, args: dict[str, float | str]) -> None:
         _take(kernel, int(values["cpu"]), fault, on=bool(values.get("on", 1.0)))
 
 
+def _text(value: float | str) -> str:
+    # From the command line whatever looks like a number has become one.
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def _take(kernel: "Kernel", cpu: int, fault: str, *, on: bool) -> None:
-    if cpu not in kernel.cpus.possible or (cpu == 0 and fault == "offline"):
-        raise ValueError(f"CPU {cpu} cannot be taken from this board")
     if fault == "offline":
         kernel.plug(cpu, online=False)
     else:

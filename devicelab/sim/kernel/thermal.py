@@ -93,18 +93,28 @@ class Heat:
         """Temperature of a mass in degrees; of one that does not exist, the board's."""
         return self.temps.get(name, next(iter(self.temps.values())))
 
+    def named(self, where: str) -> list[str]:
+        """The masses that the name of a mass or zone means; everything made of silicon if it is empty.
+
+        Raises:
+            ValueError: no such mass or zone.
+        """
+        if where in self.temps:
+            return [where]
+        silicon = [mass.name for mass in self._masses if mass.base] or [mass.name for mass in self._masses]
+        if where:
+            silicon = [zone.spec.mass for zone in self.zones if zone.kind == where]
+            if not silicon:
+                raise ValueError(f"no thermal zone or mass named {where!r}")
+        return silicon
+
     def force(self, celsius: float, until_ns: int, where: str = "") -> None:
         """Something outside heats the silicon (or the one mass or zone named) to at least so much for a while.
 
         Raises:
             ValueError: no such mass or zone.
         """
-        silicon = [mass.name for mass in self._masses if mass.base] or [mass.name for mass in self._masses]
-        if where and where not in self.temps:
-            silicon = [zone.spec.mass for zone in self.zones if zone.kind == where]
-            if not silicon:
-                raise ValueError(f"no thermal zone or mass named {where!r}")
-        for name in [where] if where in self.temps else silicon:
+        for name in self.named(where):
             self._forced[name] = (celsius, until_ns)
             self.temps[name] = max(self.temps[name], celsius)
 

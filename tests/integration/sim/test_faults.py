@@ -103,6 +103,9 @@ def test_heat_reaches_the_thermal_zones(board: VirtualBoard, client: Adb) -> Non
 def test_a_fault_with_wrong_arguments_is_refused_and_the_board_lives(board: VirtualBoard, client: Adb) -> None:
     with pytest.raises(ConfigError):
         lifecycle.arm(board.name, [Fault("thermal", args={"colour": "red"})])
+    for wrong in (("offline", "cpu=99", "--after-s", "0.05"), ("slow", "bytes_per_s=64k"), ("daemon", "period_s=inf")):
+        assert sim("fault", board.name, *wrong).returncode == 2
+    assert sim("fault", board.name, "drop", "--after-s", "3000000").returncode == 0
     assert client("shell", "echo alive").stdout == b"alive\n"
 
 
