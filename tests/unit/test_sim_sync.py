@@ -69,6 +69,15 @@ def test_send_v1_creates_parents_and_replaces(peer: Peer, tmp_path: Path) -> Non
     assert path.stat().st_mode & 0o777 == 0o666
 
 
+@pytest.mark.parametrize("mode", ["0400", "0x100", "256", "33024", "0100400", "0400 and more"])
+def test_send_v1_takes_its_mode_as_strtoul_does(peer: Peer, tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "file"
+    peer.ask(b"SEND", f"{path},{mode}".encode())
+    peer.ask(b"DONE", length=0)
+    assert peer.read(8) == struct.pack("<4sI", b"OKAY", 0)
+    assert path.stat().st_mode & 0o777 == 0o444
+
+
 def test_a_failed_send_says_why_at_once_and_swallows_the_rest(peer: Peer, tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     peer.ask(b"SEND", f"{tmp_path}/dir,33188".encode())
@@ -128,6 +137,9 @@ def test_stat_and_list_in_both_versions_agree(peer: Peer, tmp_path: Path) -> Non
         (b"STAT", b"/" * 1025, "path too long"),
         (b"EVIL", b"/x", "unknown command"),
         (b"SEND", b"/no-mode", "missing"),
+        (b"SEND", b"/no-mode,", "bad mode"),
+        (b"SEND", b"/no-mode,read", "bad mode"),
+        (b"SEND", b"/no-mode,999999999999999999999999", "bad mode"),
     ],
 )
 def test_a_wrong_request_is_answered_and_ends_the_session(peer: Peer, word: bytes, data: bytes, reason: str) -> None:

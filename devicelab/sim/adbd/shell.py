@@ -215,15 +215,18 @@ class ShellV2:
         self._unacknowledged += 1
         while len(self._buffer) >= _PACKET.size:
             kind, length = _PACKET.unpack_from(self._buffer)
-            end = _PACKET.size + length
-            if length > self._stream.max_payload:
+            if kind != _STDIN and length > self._stream.max_payload:
                 self.on_close()
                 self._stream.close()
                 return
-            if len(self._buffer) < end:
+            here = min(length, len(self._buffer) - _PACKET.size)
+            if here < length and (kind != _STDIN or not here):
                 break
-            payload = bytes(self._buffer[_PACKET.size : end])
-            del self._buffer[:end]
+            payload = bytes(self._buffer[_PACKET.size : _PACKET.size + here])
+            del self._buffer[: _PACKET.size + here]
+            if here < length:
+                # A packet of stdin may be of any length and is passed on as it comes; its rest is one of its own.
+                self._buffer[:0] = _PACKET.pack(kind, length - here)
             self._packet(kind, payload)
         self._feed()
 
@@ -246,9 +249,9 @@ class ShellV2:
         elif kind == _CLOSE_STDIN:
             self._stdin_ends = True
         elif kind == _WINDOW_SIZE and self._pty and self._stdin >= 0:
-            # "ROWSxCOLUMNS,XPIXELSxYPIXELS"
+            # "ROWSxCOLUMNS,XPIXELSxYPIXELS", from adb itself with a NUL at its end
             with contextlib.suppress(ValueError, OSError, struct.error):
-                numbers = payload.decode("ascii").replace(",", "x").split("x")
+                numbers = payload.partition(b"\0")[0].decode("ascii").replace(",", "x").split("x")
                 fcntl.ioctl(self._stdin, termios.TIOCSWINSZ, struct.pack("4H", *(int(n) for n in numbers)))
 
     def _feed(self) -> None:

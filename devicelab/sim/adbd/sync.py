@@ -7,6 +7,7 @@ Source: AOSP ``packages/modules/adb/file_sync_protocol.h`` and ``daemon/file_syn
 
 import contextlib
 import os
+import re
 import socket
 import stat
 import struct
@@ -23,6 +24,7 @@ _DENT_V1 = struct.Struct("<4sIIII")
 _DENT_V2 = struct.Struct("<4sIQQIIIIQqqqI")
 _SEND_V2 = struct.Struct("<4sII")
 _RECV_V2 = struct.Struct("<4sI")
+_MODE = re.compile(rb"\s*(?:(0[xX][0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))")
 _T = TypeVar("_T")
 
 
@@ -136,9 +138,14 @@ class _Session:
 
     def _send_v1(self, spec: bytes) -> None:
         path, comma, mode = spec.rpartition(b",")
-        if not comma or not mode.isdigit() or len(mode) > 10:
+        if not comma:
             raise _Refused("missing , in ID_SEND")
-        self._send(path, int(mode) & 0xFFFFFFFF)
+        # strtoul(mode, nullptr, 0): hexadecimal, octal or decimal, and whatever follows is not looked at.
+        number = _MODE.match(mode)
+        if number is None or len(number[0]) > 20:
+            raise _Refused("bad mode")
+        base = 16 if number[1] else 8 if number[2] else 10
+        self._send(path, int(number[0], base) & 0xFFFFFFFF)
 
     def _send_v2(self, path: bytes) -> None:
         word, mode, flags = _SEND_V2.unpack(self._read(_SEND_V2.size))

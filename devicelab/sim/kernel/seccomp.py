@@ -14,6 +14,7 @@ import os
 import select
 import struct
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,6 +138,10 @@ class AffinitySupervisor:
             value = self._answer(self._calls[arch, number], call_id, tid, arguments)
         except OSError as refused:
             error = -(refused.errno or errno.EINVAL)
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            # Whatever a program asks, this thread has to live: the calls of all others would wait for ever.
+            traceback.print_exc()
+            error = -errno.EINVAL
         fcntl.ioctl(self._listener, _SEND, _ANSWER.pack(call_id, value, error, 0))
 
     def _answer(self, call: str, call_id: int, tid: int, arguments: list[int]) -> int:
@@ -147,7 +152,7 @@ class AffinitySupervisor:
             target = self._target(tid, ctypes.c_int32(first).value)
             if call == "set":
                 self._may_change(tid, target)
-                data = os.pread(memory, min(length & 0xFFFFFFFF, _MASK_BYTES), address)
+                data = _peek(memory, address, min(length & 0xFFFFFFFF, _MASK_BYTES))
                 self._kernel.set_affinity(target, int.from_bytes(data, "little"))
                 return 0
             if length % _MASK_BYTES or length * 8 <= max(self._kernel.spec.cpus):
@@ -192,10 +197,18 @@ class AffinitySupervisor:
                 raise fail(errno.EPERM)
 
 
+def _peek(memory: int, address: int, size: int) -> bytes:
+    # An address of the upper half, which no program has, is no file offset at all.
+    try:
+        return os.pread(memory, size, address)
+    except (OSError, OverflowError):
+        raise fail(errno.EFAULT) from None
+
+
 def _poke(memory: int, address: int, data: bytes) -> None:
     try:
         os.pwrite(memory, data, address)
-    except OSError:
+    except (OSError, OverflowError):
         raise fail(errno.EFAULT) from None
 
 

@@ -138,6 +138,28 @@ def test_nobody_signals_a_v1_command_when_its_stream_closes(host: RawHost, clien
     assert client("shell", f"kill $(cat {pid_file})").returncode == 0
 
 
+def test_the_window_size_is_taken_as_adb_sends_it(host: RawHost) -> None:
+    ours, theirs = host.open("shell,v2,pty:read line; sh -c 'echo $LINES $COLUMNS'")
+    size = b"31x97,0x0\0"
+    data = struct.pack("<BI", 5, len(size)) + size + struct.pack("<BI", 0, 1) + b"\n"
+    host.send(Packet(wire.WRTE, ours, theirs, data))
+    assert b"31 97" in b"".join(host.read_all(ours, theirs))
+
+
+def test_a_stdin_packet_longer_than_a_payload_arrives_whole(board: VirtualBoard) -> None:
+    host = RawHost(board.serial, max_payload=4096)
+    ours, theirs = host.open("shell,v2,raw:wc -c; exit 3")
+    data = struct.pack("<BI", 0, 10_000) + bytes(10_000) + struct.pack("<BI", 4, 0)
+    for start in range(0, len(data), 4096):
+        host.send(Packet(wire.WRTE, ours, theirs, data[start : start + 4096]))
+        while host.receive().command != wire.OKAY:
+            pass
+    answer = b"".join(host.read_all(ours, theirs))
+    host.close()
+    assert b"10000" in answer
+    assert answer.endswith(struct.pack("<BI", 3, 1) + b"\x03")
+
+
 def test_a_background_process_that_keeps_the_output_keeps_the_session(host: RawHost, client: Adb) -> None:
     ours, theirs = host.open("shell,v2,raw:sleep 1000 & echo $!")
     packet = host.receive()

@@ -66,6 +66,20 @@ for pid, length, address in ((0, 8, 16), (999999, 8, None), (0, 3, None)):
     assert output(supervised("python3", "-c", code)).split() == ["14", "3", "22"]
 
 
+def test_addresses_that_no_program_has_are_refused_and_the_next_call_is_answered(supervised: Start) -> None:
+    code = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+for call in (libc.sched_setaffinity, libc.sched_getaffinity):
+    for address in (None, ctypes.c_void_p(2**63), ctypes.c_void_p(2**64 - 8)):
+        ctypes.set_errno(0)
+        call(0, ctypes.c_size_t(8), address)
+        print(ctypes.get_errno())
+print(sorted(os.sched_getaffinity(0)))
+"""
+    assert output(supervised("python3", "-c", code)).splitlines() == ["14"] * 6 + ["[0, 1, 2, 3, 4, 5, 6, 7]"]
+
+
 def test_a_threads_mask_is_its_own(supervised: Start) -> None:
     code = """
 import os, threading
