@@ -122,17 +122,27 @@ def _sqlite(path: Path, *, create: bool) -> Engine:
             return
         # SQLite's own waiting is a lottery: of fifty threads some would not get a turn within BUSY_S. They queue here,
         # so that one thread of a process at a time waits for other processes.
+        over()
+        own.raw = connection.connection.dbapi_connection
         own.info = connection.info  # before: an interruption in between must not leave the turn taken for ever
         turn.acquire()
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def over() -> None:
+        # Also a turn into whose end an interruption fell: nobody else would end it, and the next one would wait for it.
+        if getattr(own, "info", None) is None:
+            return
+        with contextlib.suppress(sqlite3.Error):  # closed
+            own.raw.rollback()
+        with contextlib.suppress(RuntimeError):  # interrupted before it was this thread's turn
+            turn.release()
+        own.info = own.raw = None
 
     # A transaction's connection goes back to the pool when it is over, however it ended; there is no later event.
     @event.listens_for(engine, "checkin")
     def _over(_connection: Any, record: Any) -> None:
         if getattr(own, "info", None) is record.info:
-            with contextlib.suppress(RuntimeError):  # interrupted before it was this thread's turn
-                turn.release()
-            own.info = None
+            over()
 
     return engine
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,23 @@ def test_a_lock_that_is_not_given_back_is_named(tmp_path: Path, monkeypatch: pyt
         other.execute("ROLLBACK")
         other.close()
         assert commit(store, campaign, "second")
+
+
+def test_a_transaction_into_whose_end_an_interruption_fell_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devicelab.store.engine, "BUSY_S", 0.05)
+    with Store.open(tmp_path / "lab.sqlite") as store:
+        campaign = labdata.begin(store)
+        left = devicelab.store.engine.writer(store._engine).connect()
+        left.begin()
+        left.exec_driver_sql("DELETE FROM campaigns")  # never ended: its connection hangs in a traceback
+        assert commit(store, campaign, "first")
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(commit, store, campaign, "second").result(timeout=20)
+        assert store.done_runs(campaign) == {"first", "second"}
+        left.close()
+        assert commit(store, campaign, "third")
 
 
 @pytest.mark.parametrize("fate", ["moved", "deleted", "replaced"])
