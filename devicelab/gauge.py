@@ -1,12 +1,14 @@
 """GPU use while tenants run, by the driver's own gauge: "some kernel was running", not occupancy.
 
 NVIDIA tells it through ``nvidia-smi`` (a witness of the run); amdgpu, Adreno and Exynos Mali through a node that the
-agent samples. Of several cards the busiest is taken: tenants share one, the others may idle.
+agent samples. Of several NVIDIA cards the one on which the driver lists a process of the run is taken: the busiest may
+be another user's. Where it lists none (in a container it has other pids) and several cards work, no figure is given.
+Of several nodes the busiest is taken.
 """
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from devicelab.model.device import Facts
 from devicelab.model.journal import RunRecord
@@ -23,6 +25,9 @@ GLOBS = (
     "/sys/kernel/gpu/gpu_busy",
 )
 _QUERY = "--query-gpu=index,utilization.gpu,clocks.sm,temperature.gpu,power.draw"
+# Which card a process is on: cards by index, processes by card.
+CARDS, HOLDERS = "gpu cards", "gpu programs"
+_QUERIES = {CARDS: "--query-gpu=index,uuid", HOLDERS: "--query-compute-apps=pid,gpu_uuid"}
 _COLUMNS = {"gpu_use_pct": "pct", "gpu_sm_mhz": "MHz", "gpu_temperature_c": "C", "gpu_power_w": "W"}
 
 
@@ -32,41 +37,70 @@ def nodes(facts: Facts) -> tuple[str, ...]:
 
 
 def witnesses(facts: Facts, duration_s: float) -> tuple[Witness, ...]:
-    """NVIDIA's gauge, twice a second over the window; it ends by itself before the tenants do."""
+    """Which cards the processes are on, then NVIDIA's gauge, twice a second; it ends before the tenants do."""
     if facts.board.kind != "nvidia-server":
         return ()
-    seconds = max(1, int(duration_s) - 3)
+    seconds = max(1, int(duration_s) - 4)
     argv = ("timeout", str(seconds), "nvidia-smi", _QUERY, "--format=csv,noheader,nounits", "-lms", "500")
-    return (Witness(name=PROGRAM, argv=argv, timeout_ms=(seconds + 10) * 1000),)
+    return (
+        *(Witness(name=name, argv=("nvidia-smi", query, "--format=csv,noheader")) for name, query in _QUERIES.items()),
+        Witness(name=PROGRAM, argv=argv, timeout_ms=(seconds + 10) * 1000),
+    )
 
 
 def read(record: RunRecord) -> Measurement | None:
     """Means over a run's window, ``None`` if nothing told the GPU's use."""
     for witness in record.witnesses:
         if witness.name == PROGRAM:
-            return parse(witness.stdout)
+            return parse(witness.stdout, _cards(record))
     found = [_texts(texts) for path, texts in record.samples.nodes.items() if _is_gauge(path)]
     means = [statistics.fmean(values) for values in found if values]
     return Measurement(metrics={"gpu_use_pct": Metric(max(means), "pct")}) if means else None
 
 
-def parse(text: str) -> Measurement | None:
-    """What ``nvidia-smi`` printed: means over the lines of the busiest card; a figure it does not know is left out."""
+def _cards(record: RunRecord) -> frozenset[str]:
+    """Indices of the cards on which the driver lists a process of the run, or the MPS server that works for them."""
+    texts = {witness.name: witness.stdout for witness in record.witnesses if witness.exit_code == 0}
+    pids = {str(result.pid) for result in record.programs}
+    pids |= set(re.findall(r"^server (\d{1,10})$", texts.get("mps clients", ""), re.MULTILINE))
+    held = {card for pid, card in _pairs(texts.get(HOLDERS, "")) if pid in pids}
+    return frozenset(index for index, card in _pairs(texts.get(CARDS, "")) if card in held)
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    words = (line.split(",") for line in text.splitlines())
+    return [(one[0].strip(), one[1].strip()) for one in words if len(one) == 2]
+
+
+def parse(text: str, ours: Collection[str] = ()) -> Measurement | None:
+    """What ``nvidia-smi`` printed: means over the lines of the busiest card; a figure it does not know is left out.
+
+    Args:
+        text: its output.
+        ours: indices of the cards that the run's processes are on; if they are not known, nothing is told of several
+            cards that work.
+    """
     cards: dict[str, list[list[float | None]]] = {}
     for line in text.splitlines():
         index, *values = (word.strip() for word in line.split(","))
         if len(values) == len(_COLUMNS) and re.fullmatch(r"[0-9]{1,4}", index):
             cards.setdefault(index, []).append([_number(value) for value in values])
     best: tuple[float, str, dict[str, Metric]] | None = None
+    working = 0
     for index, rows in cards.items():
+        if ours and index not in ours:
+            continue
         metrics = {}
         for name, column in zip(_COLUMNS, zip(*rows, strict=True), strict=True):
             known = [value for value in column if value is not None]
             if known:
                 metrics[name] = Metric(statistics.fmean(known), _COLUMNS[name])
+        working += "gpu_use_pct" in metrics and metrics["gpu_use_pct"].value > 0
         if "gpu_use_pct" in metrics and (best is None or metrics["gpu_use_pct"].value > best[0]):
             best = (metrics["gpu_use_pct"].value, index, metrics)
-    return Measurement(metrics=best[2], info={"gpu_index": int(best[1])}) if best else None
+    if best is None or (working > 1 and not ours):
+        return None
+    return Measurement(metrics=best[2], info={"gpu_index": int(best[1])})
 
 
 def _number(text: str) -> float | None:

@@ -12,10 +12,14 @@ from devicelab.schedulers.base import TenantTreatment
 # What would switch a scheduler on behind our back.
 SCRUBBED = ("LD_PRELOAD", "XSCHED_*", "CUXTRA_*", "CUDA_MPS_*", "HSA_CU_MASK", "ROC_GLOBAL_CU_MASK")
 
+# Without the variable CUDA looks for a daemon, somebody else's too, in its default place (/tmp/nvidia-mps); where there
+# is none it goes on without MPS. Source: NVIDIA Multi-Process Service documentation.
+NO_MPS = {"CUDA_MPS_PIPE_DIRECTORY": "/nonexistent/no-mps"}
+
 
 def plain(tenants: Sequence[Tenant]) -> dict[str, TenantTreatment]:
     """A clean environment for every tenant and nothing else."""
-    return {tenant.name: TenantTreatment(env_scrub=SCRUBBED) for tenant in tenants}
+    return {tenant.name: TenantTreatment(env=NO_MPS, env_scrub=SCRUBBED) for tenant in tenants}
 
 
 def ranks(tenants: Iterable[Tenant]) -> dict[str, int]:

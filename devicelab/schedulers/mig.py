@@ -7,7 +7,7 @@ from devicelab.errors import ConfigError
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Witness
-from devicelab.schedulers._shared import SCRUBBED, environ_witnesses, not_seen, on_cpu, pids, said, tenant_of
+from devicelab.schedulers._shared import NO_MPS, SCRUBBED, environ_witnesses, not_seen, on_cpu, pids, said, tenant_of
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
 
 _UUID = re.compile(r"MIG-[0-9a-fA-F-]{36}")
@@ -21,7 +21,7 @@ def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:  
     """
     return Treatment(
         tenants={
-            name: TenantTreatment(env={"CUDA_VISIBLE_DEVICES": device}, env_scrub=SCRUBBED)
+            name: TenantTreatment(env={**NO_MPS, "CUDA_VISIBLE_DEVICES": device}, env_scrub=SCRUBBED)
             for name, device in _given(variant, tenants).items()
         },
         witnesses=(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from devicelab.errors import ConfigError
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, RunRecord
-from devicelab.schedulers._shared import SCRUBBED, not_seen, pids, proc_witnesses, ranks, said, tenant_of
+from devicelab.schedulers._shared import NO_MPS, SCRUBBED, not_seen, pids, proc_witnesses, ranks, said, tenant_of
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
 
 _LOWEST = 19
@@ -30,7 +30,8 @@ def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:  
     lowest = _lowest(variant)
     return Treatment(
         tenants={
-            name: TenantTreatment(env_scrub=SCRUBBED, nice=nice) for name, nice in niceness(tenants, lowest).items()
+            name: TenantTreatment(env=NO_MPS, env_scrub=SCRUBBED, nice=nice)
+            for name, nice in niceness(tenants, lowest).items()
         },
         witnesses=(*proc_witnesses("nice", _LOOK, tenants), *proc_witnesses("session", _LOOK_AT_SESSION, tenants)),
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from devicelab.errors import ConfigError, DeviceRefusedError
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, RunRecord
-from devicelab.schedulers._shared import SCRUBBED, header, not_seen, on_cpu, pids, ranks, tenant_of
+from devicelab.schedulers._shared import NO_MPS, SCRUBBED, header, not_seen, on_cpu, pids, ranks, tenant_of
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
 
 
@@ -26,7 +26,7 @@ def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:
 def prioritised(tenants: Sequence[Tenant]) -> dict[str, TenantTreatment]:
     """Each tenant's stream priority as a parameter of its workload."""
     return {
-        name: TenantTreatment(env_scrub=SCRUBBED, params={"stream_priority": -1 if rank == 0 else 0})
+        name: TenantTreatment(env=NO_MPS, env_scrub=SCRUBBED, params={"stream_priority": -1 if rank == 0 else 0})
         for name, rank in ranks(tenants).items()
     }
 

@@ -1,6 +1,9 @@
 """Every scheduler: what it gives the tenants, what it refuses, and when its leg is not to be believed."""
 
+import os
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,7 +38,7 @@ GOOD: dict[str, tuple[str, dict[str, str]]] = {
     "stream_priority": ("", {}),
     "xsched": (
         "HPF",
-        {"xserver": "server alive\n" + "".join(f"XQueue (0x{p:x}) from process {p} created\n" for p in PIDS.values())},
+        {"xserver": "".join(f"XQueue from process {p} created\n" for p in PIDS.values()) + "server alive\n"},
     ),
     "mig": (
         ",".join(MIG),
@@ -232,6 +235,18 @@ def test_xsched_in_front_of_cuda_by_library_path_and_of_hip_by_preload() -> None
     assert "XSCHED_AUTO_XQUEUE_DEADLINE" not in treat("xsched", "").tenants["B"].env
 
 
+def test_a_priority_xsched_does_not_know_is_refused() -> None:
+    with pytest.raises(ConfigError, match="tenant B has priority 300"):
+        treat("xsched", "HPF", (THREE[0], THREE[1].model_copy(update={"priority": 300})))
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if name not in {"mps", "cu_mask"}])
+def test_no_leg_but_mps_connects_to_a_daemon_of_somebody_elses(name: str) -> None:
+    """CUDA looks in /tmp/nvidia-mps where the variable is not set."""
+    for given in treat(name, GOOD[name][0]).tenants.values():
+        assert given.env["CUDA_MPS_PIPE_DIRECTORY"] == "/nonexistent/no-mps"
+
+
 def test_xsched_needs_a_prefix_and_a_gpu() -> None:
     with pytest.raises(ConfigError, match="where is XSched installed") as caught:
         treat("xsched", "", where=place("nvidia-server"))
@@ -246,6 +261,23 @@ def test_xsched_is_not_seen_when_the_server_is_dead_or_a_pid_has_no_queue() -> N
     assert "not alive" in flag.detail
     (flag,) = verify("xsched", "HPF", good("xsched", witnesses={"xserver": log.replace("process 12 ", "process 99 ")}))
     assert "no XQueue for B (pid 12)" in flag.detail
+    earlier = "server alive\n" + "".join(f"XQueue (0x{p:x}) from process {p} created\n" for p in PIDS.values())
+    assert verify("xsched", "HPF", good("xsched", witnesses={"xserver": earlier})) == ()
+
+
+def test_a_long_log_does_not_hide_that_the_server_lives(tmp_path: Path) -> None:
+    """Of a witness's output the last 64 KiB are kept."""
+    (look,) = (one for one in treat("xsched", "").witnesses if one.name == "xserver")
+    mine = Path(f"/proc/{os.getpid()}/stat").read_text().rpartition(")")[2].split()[19]
+    (tmp_path / "pid").write_text(str(os.getpid()))
+    (tmp_path / "start").write_text(mine + "\n")
+    line = "[INFO] XQueue (0x7f{:04x}) from process {} created\n\xff client process 3\n"
+    text = "".join(line.format(n, pid) for n in range(2000) for pid in PIDS.values())
+    (tmp_path / "log").write_bytes(text.encode("latin-1"))
+    done = subprocess.run([*look.argv[:-1], str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "server alive"
+    assert len(done.stdout) < 500
+    assert verify("xsched", "HPF", good("xsched", witnesses={"xserver": done.stdout})) == ()
 
 
 def test_a_mig_device_that_is_not_there_is_named() -> None:

@@ -237,8 +237,9 @@ def test_copies_are_measured_each_and_say_only_once_what_they_are() -> None:
 
 
 def test_nvidia_servers_are_gauged_within_the_window_and_others_by_their_nodes() -> None:
-    (witness,) = gauge.witnesses(place("nvidia-server").facts, 60)
-    assert witness.argv[:3] == ("timeout", "57", "nvidia-smi")
+    *which, witness = gauge.witnesses(place("nvidia-server").facts, 60)
+    assert [one.name for one in which] == [gauge.CARDS, gauge.HOLDERS]
+    assert witness.argv[:3] == ("timeout", "56", "nvidia-smi")
     found = crowd(scheduler="native", kind="nvidia-server")
     assert found.witnesses[-1].name == gauge.PROGRAM
     node = Node(path="/sys/class/drm/card1/device/gpu_busy_percent", text="3\n")
@@ -247,13 +248,33 @@ def test_nvidia_servers_are_gauged_within_the_window_and_others_by_their_nodes()
     assert gauge.PROGRAM not in [witness.name for witness in amd.witnesses]
 
 
-def test_the_busiest_card_is_the_one_the_tenants_share() -> None:
-    text = "0, 2, 345, 30, 70.1\n1, 90, 1980, 60, 400.5\n0, 0, 345, 30, 70\n1, 100, 1980, 62, [N/A]\nnoise\n1, 5\n"
-    got = gauge.parse(text)
+USE = "0, {}, 345, 30, 70.1\n1, 90, 1980, 60, 400.5\n0, 0, 345, 30, 70\n1, 100, 1980, 62, [N/A]\nnoise\n1, 5\n"
+
+
+def test_of_several_cards_the_one_that_works_is_the_one_the_tenants_share() -> None:
+    got = gauge.parse(USE.format(0))
     assert got is not None
     assert got.info == {"gpu_index": 1}
     assert got.metrics["gpu_use_pct"].value == 95
     assert got.metrics["gpu_power_w"].value == 400.5
+
+
+def test_a_card_that_works_for_somebody_else_is_not_the_tenants() -> None:
+    cards = "0, GPU-a\n1, GPU-b\n"
+    said = {gauge.PROGRAM: USE.format(40), gauge.CARDS: cards}
+    held = {"ours": "77, GPU-b\n5, GPU-a\n", "mps": "9, GPU-a\n", "a container's": "4711, GPU-b\n", "none": None}
+    more = {"mps": {"mps clients": "server 9\nclient 5\n"}}
+    got = {
+        name: gauge.read(record({"high": 5}, {**said, gauge.HOLDERS: text, **more.get(name, {})}))
+        for name, text in held.items()
+    }
+    assert got["a container's"] is None  # whose card it is cannot be told
+    assert got["none"] is None
+    for name in ("ours", "mps"):
+        found = got[name]
+        assert found is not None
+        assert found.info == {"gpu_index": 0}
+        assert found.metrics["gpu_use_pct"].value == 20
 
 
 @pytest.mark.parametrize("text", ["", "No devices were found\n", "0, [N/A], [N/A], [N/A], [N/A]\n", ",,,,\n" * 3])
