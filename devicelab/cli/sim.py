@@ -115,7 +115,7 @@ def register(app: typer.Typer) -> None:
         if json_:
             print_json({"boards": [item.as_dict() for item in running], "machines": [asdict(one) for one in machines]})
             return
-        if not running:
+        if not (running or machines):
             say("no virtual board is up (devicelab sim up KIND starts one)")
             return
         rows = [(item.name, item.kind, item.serial, item.abi, item.su, str(item.pid)) for item in running]

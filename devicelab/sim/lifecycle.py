@@ -242,14 +242,20 @@ def down(names: Sequence[str] = (), *, everything: bool = False) -> tuple[str, .
 
     Raises:
         ConfigError: a name that no board has.
-        DeviceUnreachableError: a host process did not end.
+        DeviceUnreachableError: a host process did not end; the others did.
     """
     chosen = boards() if everything else tuple(board(name) for name in names)
+    failed: list[DeviceUnreachableError] = []
     with _lock():
         for item in chosen:
-            _end(item.directory)
+            try:
+                _end(item.directory)
+            except DeviceUnreachableError as error:
+                failed.append(error)
         if everything:
             _clear_stale()
+    if failed:
+        raise failed[0]
     return tuple(item.name for item in chosen)
 
 
