@@ -31,10 +31,14 @@ class Clock:
 
 
 class Tasks:
-    """Processes: ``parents`` maps an id to its parent's, ``used`` CPU time to be reported at the next look."""
+    """Processes: ``parents`` maps an id to its parent's, ``used`` CPU time to be reported at the next look.
+
+    ``others`` maps further threads to their process.
+    """
 
     def __init__(self) -> None:
         self.parents: dict[int, int] = {}
+        self.others: dict[int, int] = {}
         self.used: dict[int, int] = {}
         self.ended_ns = 0
 
@@ -42,16 +46,16 @@ class Tasks:
         return tuple(self.parents)
 
     def threads(self) -> tuple[int, ...]:
-        return tuple(self.parents)
+        return (*self.parents, *self.others)
 
     def parent(self, tid: int) -> int:
-        return self.parents.get(tid, 0)
+        return self.others.get(tid) or self.parents.get(tid, 0)
 
     def inside(self, pid: int) -> int:
         return pid - 1000
 
     def outside(self, pid: int) -> int:
-        return pid + 1000 if pid + 1000 in self.parents else 0
+        return pid + 1000 if pid + 1000 in self.threads() else 0
 
     def usage(self) -> Usage:
         found = Usage({tid: self.used.get(tid, 0) for tid in self.parents}, self.ended_ns)

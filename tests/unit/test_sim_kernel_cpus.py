@@ -151,6 +151,21 @@ def test_a_cpuset_limits_what_affinity_can_ask_for() -> None:
     assert bench.granted(SHELL) == {4, 5}
 
 
+def test_cgroup_procs_moves_a_whole_process_and_tasks_one_thread() -> None:
+    bench = started("note10")
+    thread = 2010
+    bench.tasks.parents[CHILD] = SHELL
+    bench.tasks.others = {thread: SHELL}
+    assert bench.w("/dev/cpuset/background/cgroup.procs", thread - 1000) == "ok"
+    assert bench.granted(SHELL) == bench.granted(thread) == {0, 1}
+    assert bench.granted(CHILD) == set(range(8))
+    assert bench.w("/dev/cpuset/top-app/tasks", SHELL - 1000) == "ok"
+    assert bench.granted(SHELL) == set(range(8))
+    assert bench.granted(thread) == {0, 1}
+    assert bench.w("/dev/cpuset/top-app/cgroup.procs", 0, pid=SHELL) == "ok"
+    assert bench.granted(thread) == set(range(8))
+
+
 def test_cpu_time_lands_on_the_cores_a_task_is_bound_to() -> None:
     bench = started("note10")
     bench.taskset(SHELL, {4})

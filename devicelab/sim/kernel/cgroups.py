@@ -52,7 +52,7 @@ class Hierarchy:
             tree.file(
                 f"{group}/{name}",
                 lambda whole=whole: self._list(group, whole),  # type: ignore[misc]  # bound per turn
-                lambda text, caller: self._join(group, text, caller),
+                lambda text, caller, whole=whole: self._join(group, text, caller, whole=whole),  # type: ignore[misc]
                 mode=_MODE,
                 owner=_SYSTEM,
             )
@@ -62,15 +62,29 @@ class Hierarchy:
         everyone = processes.pids() if whole else processes.threads()
         return "".join(f"{processes.inside(tid)}\n" for tid in everyone if self.group(tid) == group)
 
-    def _join(self, group: str, text: str, caller: Caller) -> None:
+    def _join(self, group: str, text: str, caller: Caller, *, whole: bool) -> None:
         number = scan_int(text)
         if number < 0:
             raise fail(errno.EINVAL)
         tid = caller.pid if number == 0 else self.processes().outside(number)
         if not tid:
             raise fail(errno.ESRCH)
-        self._member[tid] = group
-        self._moved(tid)
+        # Whoever was born into the old group stays there, unless it is a thread of a process that moves as a whole.
+        for each in self.processes().threads():
+            self.seen(each)
+        moving = self._process(tid) if whole else (tid,)
+        for each in moving:
+            self._member[each] = group
+        for each in moving:
+            self._moved(each)
+
+    def _process(self, tid: int) -> tuple[int, ...]:
+        """All threads of the process that a thread belongs to."""
+        processes = self.processes()
+        mains = set(processes.pids())
+        main = tid if tid in mains else processes.parent(tid) or tid
+        others = (each for each in processes.threads() if each not in mains and processes.parent(each) == main)
+        return (main, *others)
 
 
 class CpuSets:
