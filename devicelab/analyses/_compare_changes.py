@@ -40,6 +40,7 @@ def changes(a: Results, b: Results) -> tuple[Change, ...]:
         *_changed(_INFO, a.info, b.info),
         *_of_programs(a, b),
         *_of_maps("binary", a.info.get("binaries") or {}, b.info.get("binaries") or {}, cut=12),
+        *_of_schedulers(a, b),
         *_of_experiments(a.experiment, b.experiment),
     ]
     return tuple(dict.fromkeys(found))
@@ -64,6 +65,34 @@ def _of_maps(what: str, a: Mapping[str, Any], b: Mapping[str, Any], *, cut: int)
     for name in dict.fromkeys((*a, *b)):
         if a.get(name) != b.get(name):
             yield Change(f"{what} {name}", _text(a.get(name))[:cut], _text(b.get(name))[:cut])
+
+
+def _of_schedulers(a: Results, b: Results) -> Iterator[Change]:
+    """Of the files of an installed scheduler that both campaigns used: their checksums stand for its version."""
+    ours, theirs = _scheduler_files(a), _scheduler_files(b)
+    both = {name: files for name, files in ours.items() if name in theirs}
+    for name, files in both.items():
+        yield from _of_maps(name, files, theirs[name], cut=12)
+
+
+def _scheduler_files(results: Results) -> dict[str, dict[str, str]]:
+    """By scheduler the checksums of its files by name, as ``sha256sum`` printed them in its first run."""
+    found: dict[str, dict[str, str]] = {}
+    tried: set[str] = set()
+    if not results.experiment.tenants:
+        return found
+    for run in results.runs().to_dict("records"):
+        leg = str(run.get("scheduler", ""))
+        if leg in tried or not run["valid"]:
+            continue
+        tried.add(leg)
+        for witness in results.evidence(str(run["run_id"])).get("witnesses", ()):
+            name, _, what = str(witness.get("name", "")).rpartition(" ")
+            if what == "files" and name:
+                lines = (line.split(maxsplit=1) for line in str(witness.get("stdout", "")).splitlines())
+                files = {one[1].rpartition("/")[2]: one[0] for one in lines if len(one) == 2}
+                found.setdefault(name, files)
+    return found
 
 
 def _of_experiments(a: Experiment, b: Experiment) -> Iterator[Change]:

@@ -1,6 +1,7 @@
 """Two campaigns with known truth side by side."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,20 @@ def test_a_baseline_leg_against_a_schedulers(baseline: FrameResults) -> None:
 def test_legs_that_make_no_pair_are_refused(baseline: FrameResults, leg_a: str | None, leg_b: str | None) -> None:
     with pytest.raises(ConfigError, match="leg"):
         compare(baseline, baseline, leg_a=leg_a, leg_b=leg_b)
+
+
+def test_another_version_of_an_installed_scheduler_is_named(baseline: FrameResults) -> None:
+    def under(shim: str) -> FrameResults:
+        results = campaign(experiment(), response)
+        text = f"{'a' * 64}  /opt/xsched/bin/xserver\n{shim * 64}  /opt/xsched/lib/libshimcuda.so\n"
+        witness = {"name": "xsched files", "exit_code": 0, "stdout": text}
+        records = {run_id: {"witnesses": [witness]} for run_id in results.run_rows["run_id"] if "nice" in run_id}
+        return replace(results, records=records)
+
+    assert compare(under("b"), under("b")).changes == ()
+    (change,) = compare(under("b"), under("c")).changes
+    assert (change.what, change.a, change.b) == ("xsched libshimcuda.so", "b" * 12, "c" * 12)
+    assert compare(baseline, under("b")).changes == ()  # a leg that only one has is a matter of the experiment
 
 
 def test_few_requests_or_repetitions_are_not_enough(baseline: FrameResults) -> None:
