@@ -158,6 +158,8 @@ def _session(leader: int) -> list[int]:
 
 def _become(uid: int) -> None:
     os.umask(0)
+    # What hides the host's /proc are mounts of this namespace: with the right to mount, root could take them away.
+    linux.never_mount_again()
     if uid:
         # An ordinary process on Android may neither raise its priority nor ask for real-time scheduling.
         for limit in (resource.RLIMIT_NICE, resource.RLIMIT_RTPRIO):

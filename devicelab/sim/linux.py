@@ -24,6 +24,8 @@ MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 
 _PR_SET_PDEATHSIG = 1
+_PR_CAPBSET_DROP = 24
+_CAP_SYS_ADMIN = 21
 _PR_SET_CHILD_SUBREAPER = 36
 _SYS_PIDFD_GETFD = 438
 """Same number on every architecture (Linux 5.6)."""
@@ -77,6 +79,11 @@ def umount(target: Path) -> None:
 def die_with_parent(signal: int) -> None:
     """Have the kernel send ``signal`` to this process when its parent ends."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl")
+
+
+def never_mount_again() -> None:
+    """Take CAP_SYS_ADMIN from every program that this process and its children will execute."""
+    _check(_libc.prctl(_PR_CAPBSET_DROP, _CAP_SYS_ADMIN, 0, 0, 0), "prctl")
 
 
 def adopt_orphans() -> None:

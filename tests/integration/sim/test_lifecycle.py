@@ -129,6 +129,10 @@ def test_the_host_is_out_of_reach_from_inside(virtual_board: StartBoard, adb_ser
     assert client("shell", f"su 0 cat {secret}").returncode != 0
     assert client("shell", "su 0 sh -c 'echo 1 > /proc/sys/kernel/sysrq'").returncode != 0
     assert client("shell", "su 0 sh -c 'ls /proc/1/root'").stdout.split() == client("shell", "su 0 ls /").stdout.split()
+    # What hides the host cannot be taken away from inside, nor can another view of it be mounted.
+    assert client("shell", "su 0 umount /proc/sys").returncode != 0
+    assert client("shell", "su 0 umount -l /proc/kcore").returncode != 0
+    assert client("shell", "su 0 sh -c 'mkdir /data/p && mount -t proc proc /data/p'").returncode != 0
     assert client("shell", "su 0 touch /system/bin/toybox").returncode != 0
     assert client("shell", "su 0 kill -9 1; echo alive").stdout == b"alive\n"
 
