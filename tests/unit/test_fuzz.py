@@ -38,10 +38,11 @@ def test_valid_inputs_are_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(TARGETS))
-@given(st.randoms(use_true_random=False))
+@given(st.integers(0, 2**32 - 1))
 @settings(max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-def test_what_is_almost_valid_is_taken_or_refused_and_nothing_else(name: str, chance: random.Random) -> None:
-    target = TARGETS[name]
+def test_what_is_almost_valid_is_taken_or_refused_and_nothing_else(name: str, seed: int) -> None:
+    # A generator of our own: packed seeds hold times, so their sizes differ from call to call.
+    target, chance = TARGETS[name], random.Random(seed)
     check(target, changed(chance.choice(list(target.seeds())[:20]), target.words, chance))
 
 
