@@ -22,6 +22,10 @@ from devicelab.workloads.base import Context
 # The load of a search sleeps so long; the work between two sleeps is what is searched. Long enough that the timer's
 # slack (50 us and more on phones) is a small part, short enough that a scheduler tick sees many of them.
 _SEARCH_SLEEP_US = 2000
+# Loads on sibling hardware threads slow each other down while they overlap. Near a half of the time, how much they do
+# hangs on their phase, which the slack shuffles within seconds if the period is short and within minutes if it is not.
+_SEARCH_SHORT_SLEEP_US = 500
+_SEARCH_SHORT_PCT = (20, 80)
 _SEARCH_RUN_S = 2.0
 # Tries count towards the answer when they came so near to the goal (points), and so many are wanted.
 _SEARCH_NEAR_PCT = 6.0
@@ -204,11 +208,13 @@ class Loader:
         """
         if not 1 <= util_pct <= 99:
             raise ConfigError(f"--util {util_pct:g}: give a CPU use from 1 to 99 (percent)")
+        low, high = _SEARCH_SHORT_PCT
+        sleep_us = _SEARCH_SHORT_SLEEP_US if low <= util_pct <= high else _SEARCH_SLEEP_US
         inner = 20_000
         factors: list[float] = []
         got: list[float] = []
         for _ in range(_SEARCH_MAX_RUNS):
-            params = overhead.Params(sleep_us=_SEARCH_SLEEP_US, inner_iter=inner, log2_outer_iter=40)
+            params = overhead.Params(sleep_us=sleep_us, inner_iter=inner, log2_outer_iter=40)
             result = self.run(params, cores=cores, per_core=per_core, seconds=_SEARCH_RUN_S)
             if on_try is not None:
                 on_try(result)
