@@ -85,6 +85,10 @@ class Status:
     plan_id: str | None = None
     kept: tuple[str, ...] = ()
 
+    def works_for(self, campaign: str | None) -> bool:
+        """An agent executes a plan of this campaign now; a plan's id is its campaign's and a part of its own."""
+        return self.alive and (self.plan_id or "").startswith(f"{campaign}-")
+
 
 @dataclass
 class JournalReader:
@@ -342,7 +346,7 @@ def stop(device: Device, plan: Plan | None = None) -> None:
     deadline = time.monotonic() + _APPEAR_S
     while plan is not None:
         found = status(device)
-        if found.alive and (found.plan_id or "").startswith(plan.campaign):
+        if found.works_for(plan.campaign):
             break
         if found.plan_id == plan.plan_id or time.monotonic() >= deadline:
             return

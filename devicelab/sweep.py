@@ -329,7 +329,7 @@ class _Conductor:
     def _fetch(self) -> None:
         """After a loss of this host: attach to the agent if it still works, take what it journalled, undo if dead."""
         found = runner.status(self.device)
-        if found.alive and not (found.plan_id or "").startswith(self.campaign):
+        if found.alive and not found.works_for(self.campaign):
             raise DeviceBusyError(
                 f"held by {found.holder or 'another agent'}", device=self.device.facts.name, hint="try again later"
             )

@@ -91,7 +91,7 @@ def put_back(device: Device, campaigns: Collection[str]) -> None:
         RestoreError: something could not be put back.
     """
     left = runner.status(device)
-    if left.alive and any((left.plan_id or "").startswith(f"{campaign}-") for campaign in campaigns):
+    if any(left.works_for(campaign) for campaign in campaigns):
         runner.stop(device)
         left = runner.status(device)
     if not left.alive and left.pending:
@@ -155,7 +155,7 @@ class Care:
         deadline = time.monotonic() + self.farm.wait_busy_s
         while True:
             found = runner.status(device)
-            if found.alive and (found.plan_id or "").startswith(f"{campaign}-"):
+            if found.works_for(campaign):
                 return True
             if not found.alive and found.holder in {None, sweeping.holder()}:
                 return False

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import IO
 
 import pytest
 from agent_tools import Bench, load, one_run, plan, until
@@ -100,46 +101,48 @@ def test_real_nodes_of_this_machine_can_be_read(bench: Bench) -> None:
     assert tree.text("/sys/devices/system/cpu/present")
 
 
-def test_follow_hands_over_what_is_appended_until_nobody_listens(bench: Bench) -> None:
-    path = bench.root / "log"
-    process = subprocess.Popen(bench.argv("follow", path, 3), stdout=subprocess.PIPE)
+def following(bench: Bench, *words: object) -> tuple["subprocess.Popen[bytes]", IO[bytes]]:
+    """`agent follow` on its own, and what it prints."""
+    process = subprocess.Popen(bench.argv("follow", *words), stdout=subprocess.PIPE)
     bench.started.append(process)  # type: ignore[arg-type]
     assert process.stdout is not None
+    return process, process.stdout
+
+
+def test_follow_hands_over_what_is_appended_until_nobody_listens(bench: Bench) -> None:
+    path = bench.root / "log"
+    process, output = following(bench, path, 3)
     path.write_bytes(b"abcdef")
-    assert os.read(process.stdout.fileno(), 100) == b"def"
+    assert os.read(output.fileno(), 100) == b"def"
     with path.open("ab") as file:
         file.write(b"more")
-    assert os.read(process.stdout.fileno(), 100) == b"more"
-    process.stdout.close()
+    assert os.read(output.fileno(), 100) == b"more"
+    output.close()
     assert process.wait(30) == 0
 
 
 def test_follow_can_wait_for_whole_lines(bench: Bench) -> None:
     path = bench.root / "log"
     path.write_bytes(b"one\ntw")
-    process = subprocess.Popen(bench.argv("follow", path, 0, "--lines"), stdout=subprocess.PIPE)
-    bench.started.append(process)  # type: ignore[arg-type]
-    assert process.stdout is not None
-    assert os.read(process.stdout.fileno(), 100) == b"one\n"
+    process, output = following(bench, path, 0, "--lines")
+    assert os.read(output.fileno(), 100) == b"one\n"
     with path.open("ab") as file:
         file.write(b"o\n")
-    assert os.read(process.stdout.fileno(), 100) == b"two\n"
-    process.stdout.close()
+    assert os.read(output.fileno(), 100) == b"two\n"
+    output.close()
     process.wait(30)
 
 
 def test_a_part_of_a_line_that_was_taken_back_does_not_end_the_following_of_lines(bench: Bench) -> None:
     path = bench.root / "log"
     path.write_bytes(b"one\ntwo, of which no more than")
-    process = subprocess.Popen(bench.argv("follow", path, 0, "--lines"), stdout=subprocess.PIPE)
-    bench.started.append(process)  # type: ignore[arg-type]
-    assert process.stdout is not None
-    assert os.read(process.stdout.fileno(), 100) == b"one\n"
+    process, output = following(bench, path, 0, "--lines")
+    assert os.read(output.fileno(), 100) == b"one\n"
     os.truncate(path, 4)
     with path.open("ab") as file:
         file.write(b"2\n")
-    assert os.read(process.stdout.fileno(), 100) == b"2\n"
-    process.stdout.close()
+    assert os.read(output.fileno(), 100) == b"2\n"
+    output.close()
     process.wait(30)
 
 
@@ -162,11 +165,9 @@ def test_follow_hands_over_large_files_whole(bench: Bench) -> None:
     path = bench.root / "large"
     data = os.urandom(3_000_000)
     path.write_bytes(data)
-    process = subprocess.Popen(bench.argv("follow", path, 0), stdout=subprocess.PIPE)
-    bench.started.append(process)  # type: ignore[arg-type]
-    assert process.stdout is not None
-    assert process.stdout.read(len(data)) == data
-    process.stdout.close()
+    process, output = following(bench, path, 0)
+    assert output.read(len(data)) == data
+    output.close()
     assert process.wait(30) == 0
 
 
