@@ -1,4 +1,4 @@
-"""Fixtures that every test may use."""
+"""Which tests run when none is named, and fixtures that every test may use."""
 
 import signal
 import sys
@@ -9,7 +9,23 @@ from sim_fixtures import adb_server, virtual_board  # noqa: F401  # pytest finds
 
 from tests import postgres
 
+_SLOWER = {"slow", "sim", "sshd"}
 _HEARD = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--all``: whoever just says ``pytest`` waits less than a minute."""
+    parser.addoption("--all", action="store_true", help=f"also the tests marked {', '.join(sorted(_SLOWER))}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keeps the fast tests, unless others were asked for: by ``--all``, a marker, a word or a path."""
+    option = config.option
+    if option.all or option.markexpr or option.keyword or config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return
+    slower = {item for item in items if _SLOWER.intersection(mark.name for mark in item.iter_markers())}
+    items[:] = [item for item in items if item not in slower]
+    config.hook.pytest_deselected(items=[*slower])
 
 
 def pytest_sessionstart() -> None:

@@ -28,7 +28,7 @@ ROOT = data_dir("native").parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 WRITTEN = tuple(page for page in PAGES if "<!-- Generated" not in page.read_text(encoding="utf-8"))
 SET_UP = "python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e '.[dev]'"
-QUICK_START = (f"{SET_UP} && .venv/bin/devicelab sweep quick --board local", ".venv/bin/pytest")
+QUICK_START = (f"{SET_UP} && .venv/bin/devicelab sweep quick --board local", ".venv/bin/pytest --all")
 
 
 @dataclass(frozen=True)
