@@ -166,7 +166,6 @@ class Session {
     const bool constant = options_.policy == Policy::constant;
     const int64_t k = !constant ? 0 : options_.k == 0 || options_.k > net_.count() ? net_.count() : options_.k;
     printf(",\"kernels\":%d,\"policy\":\"%s\",\"k\":%" PRId64, net_.count(), policy_name(options_.policy), k);
-    printf(",\"gated\":%s", options_.gated ? "true" : "false");
     printf(",\"warmup\":%" PRId64 ",\"inferences\":%" PRId64 ",\"plain\":%" PRId64 ",\"work_pct\":%" PRId64
            ",\"seed\":%" PRId64,
            options_.warmup, options_.inferences, options_.plain, options_.work_pct, options_.seed);

@@ -63,7 +63,13 @@ def figures(results: Results) -> tuple[Figure, ...]:
 
 
 def _discrimination(what: str, hurt: _stats.Interval, important: Tenant, pressure: str) -> Finding:
-    verdict: Verdict = "insufficient n" if not hurt.known else "yes" if discriminates(hurt) else "no"
+    verdict: Verdict = "inconclusive"
+    if hurt.high is None or not hurt.known:
+        verdict = "insufficient n"
+    elif discriminates(hurt):
+        verdict = "yes"
+    elif hurt.high <= HURT:
+        verdict = "no"
     return _finding(
         f"does native sharing hurt {important.name} ({what} over standalone){_at(pressure)}?",
         verdict,

@@ -36,7 +36,6 @@ class Header(_Line):
     kernels: Annotated[int, Field(strict=True, ge=1, le=100_000)]
     policy: Literal["constant", "static", "dynamic"]
     k: _Small
-    gated: bool = False
     emulation: _Text = ""
     clock: _Text = ""
 

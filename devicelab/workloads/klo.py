@@ -51,8 +51,6 @@ class Params(Noun):
         flush_ns, start_idle_ns, gap_ns: costs of the emulated GPU, instead of its nominal ones or the board's.
         emulation: file with the emulated GPU's parameters on the device.
         platform, device: index or part of the name of the OpenCL platform and device.
-        gated: a batch waits behind a user event until it is flushed, so that K takes effect in a driver that submits
-            kernels on its own. The event is part of what a flush costs.
         work_pct: parameter work per kernel, in percent of the usual.
         seed: of weights and input.
     """
@@ -73,7 +71,6 @@ class Params(Noun):
     emulation: _Word | None = None
     platform: _Word | None = None
     device: _Word | None = None
-    gated: bool = False
     work_pct: Annotated[int, Field(ge=0, le=100_000)] = 100
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1
 
@@ -111,8 +108,6 @@ def command(params: Params, context: Context) -> CommandLine:
         value = getattr(params, name)
         if value is not None:
             words += [f"--{name}", value]
-    if params.gated:
-        words.append("--gated")
     return CommandLine(tuple(map(str, words)))
 
 
@@ -272,7 +267,6 @@ def _mismatches(header: Header, params: Params) -> Iterator[Flag]:
         ("network", name, header.network),
         ("policy", params.policy, header.policy),
         ("k", k if params.policy == "constant" else 0, header.k),
-        ("gated", params.gated, header.gated),
     ]
     if params.backend != "auto":
         asked.append(("backend", params.backend, header.backend))
@@ -296,7 +290,6 @@ def _info(header: Header) -> dict[str, str | int | float | bool]:
         "kernels": header.kernels,
         "policy": header.policy,
         "k": header.k,
-        "gated": header.gated,
         "emulation": header.emulation[:200],
         "clock": header.clock[:40],
     }

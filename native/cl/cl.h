@@ -30,7 +30,6 @@ constexpr cl_int CL_PROFILING_INFO_NOT_AVAILABLE = -7;
 constexpr cl_int CL_BUILD_PROGRAM_FAILURE = -11;
 constexpr cl_int CL_PLATFORM_NOT_FOUND_KHR = -1001;
 
-constexpr cl_int CL_COMPLETE = 0;
 constexpr cl_bool CL_TRUE = 1;
 constexpr cl_uint CL_PLATFORM_NAME = 0x0902;
 constexpr cl_uint CL_DEVICE_TYPE = 0x1000;
@@ -79,8 +78,6 @@ constexpr cl_uint CL_PROFILING_COMMAND_END = 0x1283;
   X(clEnqueueWriteBuffer, cl_int,                                                                                       \
     (cl_command_queue, cl_mem, cl_bool, size_t, size_t, const void*, cl_uint, const cl_event*, cl_event*))              \
   X(clEnqueueMarkerWithWaitList, cl_int, (cl_command_queue, cl_uint, const cl_event*, cl_event*))                       \
-  X(clCreateUserEvent, cl_event, (cl_context, cl_int*))                                                                 \
-  X(clSetUserEventStatus, cl_int, (cl_event, cl_int))                                                                   \
   X(clFlush, cl_int, (cl_command_queue))                                                                                \
   X(clFinish, cl_int, (cl_command_queue))                                                                               \
   X(clGetEventProfilingInfo, cl_int, (cl_event, cl_uint, size_t, void*, size_t*))                                       \

@@ -83,7 +83,6 @@ class ClGpu {
     one.cpu = present_cpu();
     profiled_ = has_stamps(one.phase);
     queue_ = profiled_ ? profiling_queue_ : plain_queue_;
-    if (options_.gated) close_gate();
   }
 
   void enqueue(int i) {
@@ -92,26 +91,16 @@ class ClGpu {
     producer_.work(layer.work_units() * options_.work_pct / 100, layer);
     const Window window = producer_.window(layer);
     set_arguments(kernels_[at], layer, scales_[at]);
-    // The queue is in order: what comes after the first kernel of a batch waits for it.
-    const cl_uint waits = opens_batch_ ? 1 : 0;
-    opens_batch_ = false;
-    const cl_int code =
-        cl_.clEnqueueNDRangeKernel(queue_, kernels_[at], 3, nullptr, window.global, nullptr, waits,
-                                   waits != 0 ? &gate_ : nullptr, profiled_ ? &events_[at] : nullptr);
+    const cl_int code = cl_.clEnqueueNDRangeKernel(queue_, kernels_[at], 3, nullptr, window.global, nullptr, 0, nullptr,
+                                                   profiled_ ? &events_[at] : nullptr);
     if (code != CL_SUCCESS) cl_failed("clEnqueueNDRangeKernel", code);
   }
 
-  void flush() {
-    if (options_.gated) cl_check("clSetUserEventStatus", cl_.clSetUserEventStatus(gate_, CL_COMPLETE));
-    cl_check("clFlush", cl_.clFlush(queue_));
-    if (options_.gated) close_gate();
-  }
+  void flush() { cl_check("clFlush", cl_.clFlush(queue_)); }
   void finish() { cl_check("clFinish", cl_.clFinish(queue_)); }
 
   // Outside the timed part.
   void collect(Inference& one) {
-    if (gate_ != nullptr) cl_.clReleaseEvent(gate_);  // that of a batch which did not come
-    gate_ = nullptr;
     if (!profiled_) return;
     struct Stamp {
       cl_uint what;
@@ -129,15 +118,6 @@ class ClGpu {
   }
 
  private:
-  // The next batch waits until its flush opens this gate, so that the driver cannot submit a part of it before.
-  void close_gate() {
-    if (gate_ != nullptr) cl_.clReleaseEvent(gate_);
-    cl_int code = CL_SUCCESS;
-    gate_ = cl_.clCreateUserEvent(context_, &code);
-    cl_check("clCreateUserEvent", code);
-    opens_batch_ = true;
-  }
-
   int64_t stamp_of(cl_event event, cl_uint what) const {
     cl_ulong value = 0;
     cl_check("clGetEventProfilingInfo", cl_.clGetEventProfilingInfo(event, what, sizeof value, &value, nullptr));
@@ -263,8 +243,6 @@ class ClGpu {
   Array<cl_kernel> kernels_;
   Array<float> scales_;
   Array<cl_event> events_;
-  cl_event gate_ = nullptr;
-  bool opens_batch_ = false;
   bool profiled_ = false;
   const char* clock_ = "none";
   int64_t device_minus_host_ns_ = 0;

@@ -34,7 +34,6 @@ struct Options {
   int64_t gap_ns = -1;
   bool costs_given = false;
   int64_t costs[3] = {0, 0, 0};
-  bool gated = false;
   int64_t work_pct = 100;
   int64_t seed = 1;
   bool serving = false;  // requests of a tenant instead of a measurement
@@ -46,7 +45,7 @@ struct Options {
 
 constexpr const char* kUsage =
     "usage: klo [--backend opencl|emulated|auto] --network NAME|FILE --k K | --schedule FILE|CSV | --dynamic\n"
-    "           [--warmup W] [--inferences N] [--plain M] [--profile P] [--platform P] [--device D] [--gated]\n"
+    "           [--warmup W] [--inferences N] [--plain M] [--profile P] [--platform P] [--device D]\n"
     "           [--emulation FILE] [--flush-ns NS] [--start-idle-ns NS] [--gap-ns NS]\n"
     "           [--costs FLUSH,START_IDLE,GAP | --lut FILE] [--work-pct PCT] [--seed S]\n"
     "       klo --serve continuous|fixed:R|poisson:R|every:S [--duration-s D] [--queue Q] [--arrival-seed S]\n"
@@ -57,7 +56,6 @@ constexpr const char* kUsage =
     "One process is one repetition: W warm-up inferences, then N with every kernel's timestamps, then M without a\n"
     "profiling queue. The command queue is flushed every K kernels (0: once), after the batches of a schedule, or as\n"
     "planned at each flush (--dynamic: P inferences are profiled first; the planner uses the given launch costs).\n"
-    "With --gated a batch waits for its flush behind a user event, also in a driver that submits on its own.\n"
     "With --serve an inference is a request of a tenant: open loop, every one recorded from its scheduled time.\n";
 
 [[noreturn]] inline void usage(const char* format, const char* detail) {
@@ -144,10 +142,6 @@ inline Options parse_options(int argc, char** argv) {
     }
     if (strcmp(name, "--dynamic") == 0) {
       set_policy(o, Policy::dynamic);
-      continue;
-    }
-    if (strcmp(name, "--gated") == 0) {
-      o.gated = true;
       continue;
     }
     if (strcmp(name, "--list-networks") == 0 || strcmp(name, "--list-devices") == 0) {

@@ -1,7 +1,6 @@
 // An OpenCL library that computes nothing, for tests of what klo does when a driver misbehaves.
 //   FAKE_CL_FAIL=FUNCTION:CODE  that function gives that error
-//   FAKE_CL_LOG=FILE            one letter a call: e enqueue, E enqueue with an event, f flush, F finish, w an enqueue
-//                               that has to wait (before its e or E), g a gate that opens
+//   FAKE_CL_LOG=FILE            one letter a call: e enqueue, E enqueue with an event, f flush, F finish
 //   FAKE_CL_CROSSED=1           START lies before SUBMIT
 //   FAKE_CL_NAME=TEXT           the device's name
 
@@ -106,9 +105,8 @@ cl_int clGetProgramBuildInfo(cl_program, cl_device_id, cl_uint, size_t size, voi
 }
 cl_kernel clCreateKernel(cl_program, const char*, cl_int* code) { return create<cl_kernel>("clCreateKernel", code); }
 cl_int clSetKernelArg(cl_kernel, cl_uint, size_t, const void*) { return failure("clSetKernelArg"); }
-cl_int clEnqueueNDRangeKernel(cl_command_queue, cl_kernel, cl_uint, const size_t*, const size_t*, const size_t*, cl_uint waits,
+cl_int clEnqueueNDRangeKernel(cl_command_queue, cl_kernel, cl_uint, const size_t*, const size_t*, const size_t*, cl_uint,
                               const cl_event*, cl_event* event) {
-  if (waits != 0) note('w');
   note(event != nullptr ? 'E' : 'e');
   event_at(event);
   return failure("clEnqueueNDRangeKernel");
@@ -123,14 +121,6 @@ cl_int clEnqueueWriteBuffer(cl_command_queue, cl_mem, cl_bool, size_t, size_t, c
   return failure("clEnqueueWriteBuffer");
 }
 cl_int clEnqueueMarkerWithWaitList(cl_command_queue, cl_uint, const cl_event*, cl_event* event) { return event_at(event); }
-cl_event clCreateUserEvent(cl_context, cl_int* code) {
-  *code = failure("clCreateUserEvent");
-  return new _cl_event{now()};
-}
-cl_int clSetUserEventStatus(cl_event, cl_int status) {
-  if (status == CL_COMPLETE) note('g');
-  return failure("clSetUserEventStatus");
-}
 cl_int clFlush(cl_command_queue) {
   note('f');
   return failure("clFlush");

@@ -82,17 +82,6 @@ def test_the_driver_is_flushed_after_every_k_kernels_and_asked_for_events_only_w
     assert log.read_text() == "F" + 2 * profiled + 2 * plain  # the first finish reads the clocks
 
 
-def test_a_gated_batch_waits_for_an_event_that_its_flush_completes(
-    sanitized: Path, net: Path, fake: Env, tmp_path: Path
-) -> None:
-    log = tmp_path / "calls"
-    args = ("--backend", "opencl", "--network", net, "--k", 3, "--warmup", 1, "--inferences", 1, "--plain", 1)
-    said = run(sanitized, *args, "--gated", env=fake(FAKE_CL_LOG=str(log)))
-    profiled, plain = "wEEEgfwEEEgfwEEgfF", "weeegfweeegfweegfF"
-    assert log.read_text() == "F" + 2 * profiled + 2 * plain
-    assert said.header["gated"] is True
-
-
 def test_a_driver_with_crossed_timestamps_is_counted_and_flagged(sanitized: Path, net: Path, fake: Env) -> None:
     said = run(sanitized, "--network", net, "--k", 3, *QUICK, env=fake(FAKE_CL_CROSSED="1"))
     assert said.end["out_of_order"] == 16
@@ -128,16 +117,13 @@ def test_facts_about_the_driver_are_recorded(sanitized: Path, net: Path, fake: E
         "clEnqueueReadBuffer",
         "clFlush",
         "clFinish",
-        "clCreateUserEvent",
-        "clSetUserEventStatus",
         "clGetEventProfilingInfo",
     ],
 )
 def test_an_error_of_the_driver_ends_the_measurement_and_names_the_call(
     klo: Path, net: Path, fake: Env, function: str
 ) -> None:
-    gated = ("--gated",) if "UserEvent" in function else ()
-    done = attempt(klo, "--network", net, "--k", 3, *gated, *QUICK, env=fake(FAKE_CL_FAIL=f"{function}:-5"))
+    done = attempt(klo, "--network", net, "--k", 3, *QUICK, env=fake(FAKE_CL_FAIL=f"{function}:-5"))
     assert done.returncode == 1
     assert f"{function}" in done.stderr.decode()
     assert "error -5 (out of resources)" in done.stderr.decode()
@@ -213,13 +199,6 @@ def test_the_kernels_compute_their_layers_on_real_opencl(klo: Path, net: Path, p
     assert said.header["device"]
     assert said.header["library"]
     assert said.inferences[0]["batches"] == [3, 3, 2]
-    gated = run(klo, "--backend", "opencl", "--network", net, "--k", 3, "--seed", 5, "--gated", *QUICK, env=pocl)
-    assert gated.end["output"] == said.end["output"]
-    for one in gated.inferences:
-        if one["phase"] == "profiled":  # no kernel begins before the last one of its batch was queued
-            assert min(one["start_ns"][0:3]) > one["queued_ns"][2]
-            assert min(one["start_ns"][3:6]) > one["queued_ns"][5]
-            assert min(one["start_ns"][6:8]) > one["queued_ns"][7]
     got = workload.parse(said.raw, workload.Params(backend="opencl", network=str(net), k=3))
     assert not got.simulated
     assert got.info["device"] == said.header["device"]

@@ -78,6 +78,18 @@ def test_where_native_does_not_hurt_a_kept_target_says_nothing() -> None:
     assert any("does not visibly hurt" in reason for reason in got[NICE].reasons)
 
 
+def test_a_wide_interval_does_not_show_that_native_sharing_hurts_nobody() -> None:
+    def jumpy(_: str, tenant: str, rng: np.random.Generator, n: int) -> np.ndarray:
+        times = rng.normal(5, 0.1, n)
+        return np.where(rng.random(n) < 0.012, rng.uniform(5, 60, n), times) if tenant == "high" else times
+
+    got = concluded(campaign(experiment(), jumpy))[HURTS]
+    assert got.low is not None
+    assert got.high is not None
+    assert got.low < 1 < got.high
+    assert got.verdict == "inconclusive"
+
+
 def test_a_broken_target_is_a_failure_even_where_native_does_not_hurt() -> None:
     def odd(scheduler: str, tenant: str, rng: np.random.Generator, n: int) -> np.ndarray:
         return response({"nice": "native", "native": "standalone"}.get(scheduler, scheduler), tenant, rng, n)
