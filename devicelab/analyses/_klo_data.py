@@ -53,7 +53,7 @@ class Condition:
 
     @property
     def model(self) -> Profile | None:
-        """The profile, if the model of batches may predict from it: not where the driver groups kernels by itself."""
+        """The profile, if the model of batches may predict from it: not where the driver submits kernels by itself."""
         return self.profile if self.follows_k else None
 
     @property

@@ -42,7 +42,7 @@ def _curves(data: KloData) -> Iterator[Figure]:
             f"Time of an inference (without profiling) over the flush period K. Line: median over runs, {counted} for "
             "each K; band: its 95% interval (order statistics; none below 6 runs). Shaded: K within noise of the "
             "fastest one, which is marked. Dashed: the model with the fitted costs, counted from QUEUED of the first "
-            "kernel (not drawn where the driver groups kernels by itself). Horizontal lines: other policies."
+            "kernel (not drawn where the driver submits kernels by itself). Horizontal lines: other policies."
         )
         part = f"-{number}" if len(drawn) > _PANELS else ""
         title = "Time of an inference over K"

@@ -80,7 +80,7 @@ def _of_k(condition: Condition) -> Iterator[Finding]:
     else:
         reasons.append("no kernel timestamps: the fastest measured K stands for the model's")
     if not condition.follows_k:
-        reasons.append("the driver groups kernels by itself, so that the model cannot predict K: the fastest measured")
+        reasons.append("the driver submits kernels by itself, so that the model cannot predict K: the fastest measured")
     draws = condition.k_draws
     low, high = np.quantile(draws, [0.025, 0.975]) if draws.size else (None, None)
     yield Finding(

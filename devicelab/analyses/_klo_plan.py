@@ -8,7 +8,7 @@ from devicelab.analyses.klo_model import LaunchCosts, best_constant, best_schedu
 from devicelab.errors import ConfigError
 from devicelab.model.results import Results
 
-_UNFOLLOWED = "the driver groups kernels by itself: what the model says of K does not hold there"
+_UNFOLLOWED = "the driver submits kernels by itself: what the model says of K does not hold there"
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,10 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("Night", str(info.get("night") or "")),
         ("devicelab", str(info.get("version", ""))),
     ]
+    varied = results.experiment.factors  # what a program said of its first run holds for all, but for these
     for program, said in dict(info.get("programs") or {}).items():
-        listed.append((f"Program {program}", ", ".join(f"{name}: {value}" for name, value in said.items())))
+        told = (f"{name}: {value}" for name, value in said.items() if name not in varied and value != "")
+        listed.append((f"Program {program}", ", ".join(told)))
     return [(term, value.strip(" ,")) for term, value in listed if value.strip(" ,()")]
 
 

@@ -231,7 +231,7 @@ def test_a_driver_that_submits_by_itself_is_named_and_no_k_is_predicted_for_it()
     assert asked.verdict == "no"
     assert asked.estimate is not None
     assert asked.estimate > 2
-    assert any("groups kernels by itself" in reason for reason in found["Constant K (all runs)"].reasons)
+    assert any("submits kernels by itself" in reason for reason in found["Constant K (all runs)"].reasons)
     assert not any("model's K" in claim for claim in found)
     (curves,) = (figure for figure in klo.figures(results) if figure.name == "k-curves")
     assert not (curves.data["series"] == "model").any()

@@ -19,9 +19,9 @@ from devicelab.model.measurement import Measurement, Metric
 from devicelab.report import build_report, render
 from devicelab.report.frames import label, t_prod
 from devicelab.report.svg import draw, inline
-from devicelab.report.tables import cpu_text
+from devicelab.report.tables import cpu_text, facts
 from devicelab.store import Store
-from tests import hostile, labdata
+from tests import hostile, klodata, labdata
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -302,3 +302,9 @@ def test_a_run_with_many_flags_lists_all_reasons(store: Store, tmp_path: Path) -
     cell = store.cells(campaign)[0]
     store.commit_run(campaign, cell, labdata.record("r"), repetition=0, measurements={}, flags=flags)
     assert "code-0: detail 0; code-1: detail 1; code-2: detail 2" in page_of(store, campaign, tmp_path).words
+
+
+def test_what_a_program_said_of_itself_leaves_out_what_varied_and_what_is_empty() -> None:
+    results = klodata.campaign(klodata.random_truth(np.random.default_rng(1), 4), {"k": (1, 2)}, repetitions=1)
+    results.info["programs"] = {"measure": {"driver": "3.1", "k": 2, "emulation": "", "kernels": 4}}
+    assert dict(facts(results))["Program measure"] == "driver: 3.1, kernels: 4"
