@@ -18,10 +18,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help=f"also the tests marked {', '.join(sorted(_SLOWER))}")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keeps the fast tests, unless others were asked for: by ``--all``, a marker, a word or a path."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Tests that were asked for by a marker, a word or a path run whatever they are, one after another.
+
+    Else two processes share them file by file (slow tests wait more than they compute), unless ``-n`` is given.
+    """
     option = config.option
-    if option.all or option.markexpr or option.keyword or config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+    if hasattr(config, "workerinput"):
+        return
+    named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS or bool(option.markexpr or option.keyword)
+    if not named and option.numprocesses is None and not option.usepdb and not option.collectonly:
+        option.numprocesses, option.dist, option.loadscopereorder = 2, "loadfile", False
+    option.all = option.all or named
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Says what is left out."""
+    return "" if config.option.all else f"only the fast tests; --all runs those marked {', '.join(sorted(_SLOWER))} too"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keeps the fast tests, unless others were asked for."""
+    if config.option.all:
         return
     slower = {item for item in items if _SLOWER.intersection(mark.name for mark in item.iter_markers())}
     items[:] = [item for item in items if item not in slower]

@@ -22,6 +22,8 @@ from devicelab.transports._root import wrap
 from devicelab.transports.adb import AdbTransport
 from devicelab.transports.base import Completed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def board(virtual_board: StartBoard) -> VirtualBoard:

@@ -20,6 +20,8 @@ from devicelab.errors import (
 )
 from devicelab.transports.base import Transport
 
+pytestmark = pytest.mark.slow
+
 ALL_BYTES = bytes(range(256)) * 40
 
 ODD_WORDS = (

@@ -12,6 +12,8 @@ from agent_tools import Bench, load, one_run, plan, until
 
 from devicelab.model.tree import Tree, parse_snapshot
 
+pytestmark = pytest.mark.slow
+
 
 def snapshot(bench: Bench, *patterns: object) -> Tree:
     done = bench.call("snapshot", "-", stdin="\n".join(map(str, patterns)).encode())

@@ -13,6 +13,8 @@ from agent_tools import Bench, codes, events, load, one_run, plan, shell, until
 from devicelab.model.journal import RunRecord, RunStart, seal_line
 from devicelab.model.plan import Command, Plan, Write
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:

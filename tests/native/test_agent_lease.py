@@ -12,6 +12,8 @@ from agent_tools import Bench, load, one_run, plan, until
 
 from devicelab.model.plan import Write
 
+pytestmark = pytest.mark.slow
+
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 

@@ -13,6 +13,8 @@ from agent_tools import Bench, codes, load, measure, one_run, plan, shell, until
 from devicelab.model.journal import LiveSample, RunRecord, RunStart
 from devicelab.model.plan import Command, Gate, Probe, Sampling, Witness, Write
 
+pytestmark = pytest.mark.slow
+
 CPUS = sorted(os.sched_getaffinity(0))
 LAST = CPUS[-1]
 

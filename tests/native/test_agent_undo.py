@@ -14,6 +14,8 @@ from agent_tools import Bench, codes, load, one_run, plan, shell, until
 from devicelab.model.journal import seal_line
 from devicelab.model.plan import Command, Plan, Run, Write
 
+pytestmark = pytest.mark.slow
+
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 

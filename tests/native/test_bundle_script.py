@@ -13,6 +13,8 @@ from agent_tools import Bench, Told, codes, events, load, one_run, plan, shell, 
 from devicelab.bundle import _RUN
 from devicelab.model.plan import Plan, Write
 
+pytestmark = pytest.mark.slow
+
 SHELLS = [name for name in ("dash", "bash", "mksh", "ksh", "busybox") if shutil.which(name)]
 
 

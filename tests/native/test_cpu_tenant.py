@@ -13,6 +13,8 @@ from devicelab.workloads import cpu_tenant
 from devicelab.workloads.base import Context
 from tests import tenant_script
 
+pytestmark = pytest.mark.slow
+
 MS = 1_000_000
 
 

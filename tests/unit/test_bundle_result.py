@@ -20,6 +20,8 @@ from devicelab.model.journal import seal_line
 from devicelab.store import Store
 from tests.tenantdata import experiment, place
 
+pytestmark = pytest.mark.slow
+
 CAMPAIGN = "20261122-101500-3f2a9c"
 OUTPUT = (
     '{"tool":"cpu_tenant","duration_s":4.0,"arrivals":"fixed:100"}\n'

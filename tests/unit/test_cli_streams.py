@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 _MAIN = "from devicelab import cli; from devicelab.cli import _out; {set}; cli.main()"
 _PRINTS = _MAIN.format(set='cli.command = lambda: lambda: _out.print_json({"text": "\\xb5\\u2026\\U0001f600"})')
 _TABLE = _MAIN.format(set='cli.command = lambda: lambda: _out.print_table(("a",), [("\\u2026",)] * 9000)')

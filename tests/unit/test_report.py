@@ -23,6 +23,8 @@ from devicelab.report.tables import cpu_text, facts
 from devicelab.store import Store
 from tests import hostile, klodata, labdata
 
+pytestmark = pytest.mark.slow
+
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 

@@ -21,6 +21,8 @@ from devicelab.store import Store
 from tests import nightdata
 from tests.nightdata import History
 
+pytestmark = pytest.mark.slow
+
 
 class Page(HTMLParser):
     """Links, anchors, headings, scripts and text of a page."""

@@ -15,6 +15,8 @@ from devicelab.model.measurement import Measurement
 from devicelab.store import Store
 from tests import hostile, labdata
 
+pytestmark = pytest.mark.slow
+
 app = typer.Typer()
 report.register(app)
 store.register(app)

@@ -20,6 +20,8 @@ from devicelab.errors import StoreError
 from devicelab.store import Store, schema
 from tests import labdata
 
+pytestmark = pytest.mark.slow
+
 
 def commit(store: Store, campaign: str, identity: str) -> bool:
     return store.commit_run(

@@ -18,6 +18,8 @@ from devicelab.store import Store
 from devicelab.store.retention import Decision, NightSize, decide, merged, protected, prune
 from tests import labdata
 
+pytestmark = pytest.mark.slow
+
 GB = 10**9
 app = typer.Typer()
 report.register(app)
@@ -253,7 +255,8 @@ def test_a_report_of_a_thinned_campaign_says_so_and_draws_no_empty_figure(lab: P
     assert "figure-cpu-use-per-load" in page
 
 
-def test_an_export_of_a_thinned_campaign_says_so(lab: Path) -> None:
+def test_an_export_of_a_thinned_campaign_says_so(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     with Store.open() as opened:
         campaign = thinned(opened)
     said = json.loads(run("export", campaign, "--to", "out", "--json"))
