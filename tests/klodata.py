@@ -186,7 +186,9 @@ def campaign(
         table = emulate(real, batches, inferences, rng, noise)
         plain = emulate(real, batches, inferences, rng, noise)
         kernels.append(pd.DataFrame({"run_id": run_id, "program": "measure", **table}))
-        metrics += [{"run_id": run_id, "program": "measure", **row} for row in klo_metrics(table, plain, truth.p.size)]
+        figures = [*klo_metrics(table, plain, truth.p.size)]
+        figures.append({"metric": "flush_mean_ns", "value": costs.flush_ns, "unit": "ns"})
+        metrics += [{"run_id": run_id, "program": "measure", **row} for row in figures]
         records[run_id] = record(board.cpu_use(cell), loaded=cell.get("load", "none") != "none", rng=rng)
     experiment = Experiment.model_validate({"name": "made-up", "question": "?", "factors": factors, **fields})
     info = {"device": "phone-1", "board": "note10", "board_title": "Galaxy Note10", "simulated": True}

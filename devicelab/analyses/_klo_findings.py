@@ -40,6 +40,7 @@ def findings(results: Results, data: KloData) -> tuple[Finding, ...]:
     for condition in data.conditions:
         found += _of_k(condition)
         found += _of_driver(condition)
+        found += _one_flush(condition, results)
         found += _speedups(condition, results)
         found += _regrets(condition, data.idle_of(condition))
         found += _decomposition(condition, results)
@@ -109,6 +110,31 @@ def _of_driver(condition: Condition) -> Iterator[Finding]:
         unit="batches a flush",
         n=int((condition.runs["policy"] == "constant").sum()),
         reasons=(f"it submits {few} batches than are flushed: K is a hint it does not take",),
+    )
+
+
+def _one_flush(condition: Condition, results: Results) -> Iterator[Finding]:
+    """Where the driver submits at enqueue a flush is host time alone, so one is best: what that can save at most."""
+    n = condition.n_kernels
+    if condition.follows_k or not condition.submitted or condition.submitted < 1 or n is None or condition.curve.empty:
+        return
+    k = int(min(condition.curve.columns))
+    chosen = condition.runs[(condition.runs["policy"] == "constant") & (condition.runs["k_flushed"] == k)]["run_id"]
+    flush = chosen.map(_frames.metric(results, "flush_mean_ns")).dropna()
+    if k >= n or flush.empty:
+        return
+    total = chosen.loc[flush.index].map(_frames.metric(results, "total_ns"))
+    fewer = -(-n // k) - 1
+    yield _findings.make(
+        "klo",
+        f"Most that one flush could save over K = {k} ({condition.label})",
+        "info",
+        _stats.median_interval((flush * fewer / total).dropna() * 100),
+        unit="%",
+        reasons=(
+            f"a flush submits nothing there: {flush.median() / 1e3:.2f} µs of host time each, {fewer} fewer of them",
+            f"predicted K = {n}, one flush",
+        ),
     )
 
 

@@ -233,6 +233,10 @@ def test_a_driver_that_submits_by_itself_is_named_and_no_k_is_predicted_for_it()
     assert asked.estimate > 2
     assert any("submits kernels by itself" in reason for reason in found["Constant K (all runs)"].reasons)
     assert not any("model's K" in claim for claim in found)
+    saved = found["Most that one flush could save over K = 1 (all runs)"]
+    totals = _klo_data.load(results).conditions[0].curve[1]
+    assert saved.estimate == pytest.approx(100 * 1_000 * 23 / totals.median(), rel=0.1)
+    assert saved.reasons[-1] == "predicted K = 24, one flush"
     (curves,) = (figure for figure in klo.figures(results) if figure.name == "k-curves")
     assert not (curves.data["series"] == "model").any()
     (planned,) = _klo_plan.plan(results)
@@ -241,6 +245,7 @@ def test_a_driver_that_submits_by_itself_is_named_and_no_k_is_predicted_for_it()
     obeyed = claims(campaign(TRUTH, {"k": KS}, board=pairs, repetitions=7, inferences=4))
     assert "Does the driver submit when it is flushed? (all runs)" not in obeyed
     assert not any("by itself" in reason for reason in obeyed["Constant K (all runs)"].reasons)
+    assert not any("one flush" in claim for claim in obeyed)
 
 
 def test_k_that_is_no_factor_comes_from_the_measurement() -> None:
