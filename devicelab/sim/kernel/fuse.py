@@ -209,6 +209,9 @@ class Mount:
                 f"cannot mount the virtual board's /sys at {self.mountpoint}: {self._error}",
                 hint="FUSE is needed: /dev/fuse, and the package fuse3 for ordinary users",
             )
+        # "Ready" is said from within the kernel's first request. A program that this thread starts in the tree before
+        # that is answered would wait for it with the interpreter's lock held, which the answer needs.
+        os.stat(self.mountpoint)
 
     def _serve(self) -> None:
         try:

@@ -3,12 +3,13 @@
 import errno
 import os
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 
-from devicelab.sim.kernel import Kernel
+from devicelab.sim.kernel import Kernel, fuse
 
 pytestmark = pytest.mark.sim
 
@@ -26,6 +27,21 @@ def test_a_shell_reads_and_writes_nodes(tree: Path) -> None:
     assert shell(tree, "cat sys/devices/system/cpu/cpu5/cpufreq/related_cpus") == (0, "4 5\n")
     assert shell(tree, "ls sys/devices/system/cpu/cpu5/topology")[1].split()[0] == "core_id"
     assert shell(tree, "ls") == (0, "dev\nproc\nsys\n")
+
+
+def test_a_tree_is_mounted_once_its_first_request_is_answered(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def slow(self: fuse._Operations, _path: str) -> None:
+        self.ready.set()
+        answered.wait(0.3)
+        answered.set()
+
+    monkeypatch.setattr(fuse._Operations, "init", slow)
+    with tempfile.TemporaryDirectory() as place:
+        mounted = fuse.mount(kernel, Path(place))
+        assert answered.is_set()
+        mounted.close()
 
 
 def test_errors_are_the_kernels(tree: Path) -> None:
