@@ -25,10 +25,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     Else two processes share them file by file (slow tests wait more than they compute), unless ``-n`` is given.
     """
     option = config.option
-    if hasattr(config, "workerinput"):
-        return
     named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS or bool(option.markexpr or option.keyword)
-    if not named and option.numprocesses is None and not option.usepdb and not option.collectonly:
+    alone = hasattr(config, "workerinput") or option.usepdb or option.collectonly
+    if not named and option.numprocesses is None and not alone:
         option.numprocesses, option.dist, option.loadscopereorder = 2, "loadfile", False
     option.all = option.all or named
 

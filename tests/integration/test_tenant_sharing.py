@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,8 +49,8 @@ def test_a_bundle_runs_alone_and_its_result_comes_home_once(tmp_path: Path, stor
     )
     bundle, there = tmp_path / "job.tar", tmp_path / "there"
     manifest = write_bundle(of, tenantlab.entry(tmp_path, board="linux", dir=str(there / "lab")), bundle)
-    with tarfile.open(bundle) as archive:
-        archive.extractall(there, filter="data")
+    there.mkdir()
+    subprocess.run(["tar", "-xf", bundle, "-C", there], check=True)
     # A shell and nothing else: no Python of ours, no settings.
     environment = {"PATH": "/usr/bin:/bin"}
 

@@ -211,7 +211,7 @@ class Mount:
             )
         # "Ready" is said from within the kernel's first request. A program that this thread starts in the tree before
         # that is answered would wait for it with the interpreter's lock held, which the answer needs.
-        os.stat(self.mountpoint)
+        self.mountpoint.stat()
 
     def _serve(self) -> None:
         try:
