@@ -16,8 +16,11 @@ pytestmark = pytest.mark.sim
 POLICY = "sys/devices/system/cpu/cpufreq/policy4"
 
 
-def shell(tree: Path, line: str) -> tuple[int, str]:
-    done = subprocess.run(["sh", "-c", line], cwd=tree, capture_output=True, text=True, check=False)
+def shell(tree: Path, line: str, user: int | None = None) -> tuple[int, str]:
+    # This process serves the tree, and a child that enters it before it is a program of its own (``cwd``) would wait
+    # for us, while we wait for it with the interpreter's lock held.
+    argv = ["sh", "-c", 'cd "$0" && eval "$1"', str(tree), line]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, user=user)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -87,7 +90,7 @@ def test_nodes_vanish_and_come_back_with_their_cpu(tree: Path) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="changes the user of a child process")
 def test_the_callers_user_decides(tree: Path) -> None:
     def as_shell(line: str) -> int:
-        return subprocess.run(["sh", "-c", line], cwd=tree, check=False, capture_output=True, user=2000).returncode
+        return shell(tree, line, user=2000)[0]
 
     assert as_shell(f"cat {POLICY}/scaling_max_freq") == 0
     assert as_shell(f"echo 1066000 > {POLICY}/scaling_max_freq") != 0
