@@ -123,8 +123,6 @@ def _ecdf(results: Results, services: Mapping[Key, Service], tenant: Tenant) -> 
 
 
 def _draw_ecdf(figure: "MplFigure", *, data: pd.DataFrame, deadline_ms: float | None) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     figure.set_size_inches(6.5, 3.4)
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
@@ -134,11 +132,7 @@ def _draw_ecdf(figure: "MplFigure", *, data: pd.DataFrame, deadline_ms: float | 
         axes.step(part["response_ms"], part["share"], color=_plot.colour(index), linestyle=style, label=label)
     if deadline_ms is not None:
         axes.axvline(deadline_ms, color=_plot.GREY, linewidth=0.8)
-    axes.set_xscale("log")
-    # The page's figures know no mathematical text, so powers are written out.
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    _plot.log_x(axes)
     axes.set_xlabel("response, ms (log)", fontsize=8)
     axes.set_ylabel("share of requests", fontsize=8)
     axes.set_ylim(0, 1.005)
