@@ -27,6 +27,7 @@ from tests.sim_fixtures import tree_of
 
 # Imported so that forked commands find them.
 _WARM = (alembic.command, load, pinning, sweep, report)
+_HEARD = (signal.SIGINT, signal.SIGTERM)
 _FORK = multiprocessing.get_context("fork")
 Host = ForkProcess
 
@@ -76,7 +77,11 @@ class Commands:
         """
         words = (*words, "--board", self.name) if board else words
         host = _FORK.Process(target=self._command_line, args=(words, prepare))
-        host.start()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+        try:
+            host.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return host
 
     def _command_line(self, words: tuple[str, ...], prepare: Callable[[], None] | None) -> None:
@@ -96,6 +101,12 @@ class Commands:
         for step in (self.ready, prepare):
             if step is not None:
                 step()
+        try:
+            # What came until here met no devicelab yet, but this file: the interpreter alone would have died of it.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+        except KeyboardInterrupt:
+            os.write(2, b"interrupted before it began\n")
+            os._exit(130)
         devicelab()
 
     def run(self, *words: str, board: bool = True) -> int:
