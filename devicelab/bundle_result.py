@@ -67,7 +67,7 @@ def import_result(path: Path, store: Store) -> Imported:
     complete = planned <= store.done_runs(manifest.campaign)
     if imported.new or store.campaign(manifest.campaign).status == "running":
         reason = "" if complete else "the result imported last does not hold all runs"
-        store.finish_campaign(manifest.campaign, "complete" if complete else "interrupted", reason)
+        store.finish_campaign(manifest.campaign, "complete" if complete else "interrupted", reason, elsewhere=True)
     return imported
 
 

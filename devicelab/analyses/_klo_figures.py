@@ -155,7 +155,7 @@ def _draw_ecdf(figure: "MplFigure", table: pd.DataFrame) -> None:
         _plot.clean(axes, grid="both")
         shown = part["t_prod_us"][part["t_prod_us"] > 0]
         if len(shown) and shown.max() > 20 * shown.min():
-            _plot.log_x(axes)
+            axes.set_xscale("log")
     _plot.legend(figure)
     figure.supxlabel("T_prod, µs", fontsize=9)
     figure.supylabel("share of samples", fontsize=9)

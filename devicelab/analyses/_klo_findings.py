@@ -39,8 +39,7 @@ def findings(results: Results, data: KloData) -> tuple[Finding, ...]:
     found: list[Finding] = []
     for condition in data.conditions:
         found += _of_k(condition)
-        found += _of_driver(condition)
-        found += _one_flush(condition, results)
+        found += _of_driver(condition, results)
         found += _speedups(condition, results)
         found += _regrets(condition, data.idle_of(condition))
         found += _decomposition(condition, results)
@@ -97,7 +96,7 @@ def _of_k(condition: Condition) -> Iterator[Finding]:
     )
 
 
-def _of_driver(condition: Condition) -> Iterator[Finding]:
+def _of_driver(condition: Condition, results: Results) -> Iterator[Finding]:
     """A driver that K means nothing to: its real batches, inferred from SUBMIT, against the flushes."""
     if condition.submitted is None or condition.follows_k:
         return
@@ -111,12 +110,14 @@ def _of_driver(condition: Condition) -> Iterator[Finding]:
         n=int((condition.runs["policy"] == "constant").sum()),
         reasons=(f"it submits {few} batches than are flushed: K is a hint it does not take",),
     )
+    if condition.submitted > 1:
+        yield from _one_flush(condition, results)
 
 
 def _one_flush(condition: Condition, results: Results) -> Iterator[Finding]:
     """Where the driver submits at enqueue a flush is host time alone, so one is best: what that can save at most."""
     n = condition.n_kernels
-    if condition.follows_k or not condition.submitted or condition.submitted < 1 or n is None or condition.curve.empty:
+    if n is None or condition.curve.empty:
         return
     k = int(min(condition.curve.columns))
     chosen = condition.runs[(condition.runs["policy"] == "constant") & (condition.runs["k_flushed"] == k)]["run_id"]

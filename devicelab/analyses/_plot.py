@@ -1,6 +1,5 @@
 """How figures look: one palette that colour-blind readers and black-and-white printers can tell apart, little ink."""
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 # M. Okabe and K. Ito, "Color Universal Design"; ordered so that neighbours differ in lightness too.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#8a8a8a"
-_FEW_DECADES = 200  # with a longer axis the powers of ten alone are named
 STYLES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 
 
@@ -30,20 +28,6 @@ def clean(axes: "Axes", *, grid: str = "y") -> None:
     axes.tick_params(labelsize=8)
     axes.grid(axis=grid, color="#e3e3e3", linewidth=0.6)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
-
-
-def log_x(axes: "Axes") -> None:
-    """A logarithmic x axis whose ticks are plain numbers: the page's figures know no mathematical text."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    def text(value: float, _: object) -> str:
-        low, high = axes.get_xlim()
-        return f"{value:g}" if high <= _FEW_DECADES * low or math.log10(value).is_integer() else ""
-
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(text))
-    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def panels(

@@ -132,7 +132,7 @@ def _draw_ecdf(figure: "MplFigure", *, data: pd.DataFrame, deadline_ms: float | 
         axes.step(part["response_ms"], part["share"], color=_plot.colour(index), linestyle=style, label=label)
     if deadline_ms is not None:
         axes.axvline(deadline_ms, color=_plot.GREY, linewidth=0.8)
-    _plot.log_x(axes)
+    axes.set_xscale("log")
     axes.set_xlabel("response, ms (log)", fontsize=8)
     axes.set_ylabel("share of requests", fontsize=8)
     axes.set_ylim(0, 1.005)

@@ -16,7 +16,15 @@ from devicelab.analyses import _frames, _priority_figures, _stats
 from devicelab.analyses._findings import known
 from devicelab.analyses._priority_data import Key, Leg, Service, is_alone, jain, legs, load, shared, standalone_of
 from devicelab.analyses._priority_figure_of import basis, figure_of, unit_of
-from devicelab.analyses._priority_verdicts import HURT, Judged, discriminates, hurts, important_of, judged
+from devicelab.analyses._priority_verdicts import (
+    HURT,
+    Judged,
+    discriminates,
+    hurts,
+    important_of,
+    judged,
+    whether_it_hurts,
+)
 from devicelab.analyses.base import Figure
 from devicelab.model.experiment import STANDALONE, Finding, Tenant, Verdict
 from devicelab.model.results import Results
@@ -63,13 +71,7 @@ def figures(results: Results) -> tuple[Figure, ...]:
 
 
 def _discrimination(what: str, hurt: _stats.Interval, important: Tenant, pressure: str) -> Finding:
-    verdict: Verdict = "inconclusive"
-    if hurt.high is None or not hurt.known:
-        verdict = "insufficient n"
-    elif discriminates(hurt):
-        verdict = "yes"
-    elif hurt.high <= HURT:
-        verdict = "no"
+    verdict = whether_it_hurts(hurt)
     return _finding(
         f"does native sharing hurt {important.name} ({what} over standalone){_at(pressure)}?",
         verdict,

@@ -39,7 +39,7 @@ class CampaignInfo(Noun):
         experiment, question: what was asked.
         night: name of the farm job it belongs to, if any.
         simulated: a virtual board.
-        started_unix_ns, ended_unix_ns: host's clock; the end is ``None`` while it runs.
+        started_unix_ns, ended_unix_ns: host's clock (of a bundle, its machine's); the end is ``None`` while it runs.
         runs_planned, runs_done, runs_invalid: all cells times repetitions; stored so far; those of them with flags.
         command: as typed.
         version: of devicelab.

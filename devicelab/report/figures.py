@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from devicelab.analyses._plot import log_x
 from devicelab.analyses.base import Figure
 from devicelab.analyses.evidence import RunConditions, cpu_order
 from devicelab.model.results import Results
@@ -175,7 +174,7 @@ def _draw_strips(
     ends = drawn[["p1", "p99"]].to_numpy() / divisor
     log = bool(ends[:, 0].min() > 0 and ends[:, 1].max() / ends[:, 0].min() > _LOG_BEYOND)
     if log:
-        log_x(axes)
+        axes.set_xscale("log")
     rows = np.arange(len(order))
     q = drawn / divisor
     axes.hlines(rows, q["p1"], q["p99"], color=_COLOURS[0], linewidth=1)
@@ -271,7 +270,7 @@ def _draw_curves(
         if panel:
             axes.set_title(_short([panel])[0])
         if log:
-            log_x(axes)
+            axes.set_xscale("log")
         axes.set_ylim(0, 1)
     for axes in grid.flat[len(order) :]:
         axes.set_visible(False)

@@ -1,13 +1,17 @@
 """A figure as SVG: as a file of its own, and prepared to stand inside a page."""
 
+import math
 import re
 import threading
 import warnings
+from functools import partial
 from io import StringIO
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as MplFigure
+from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, NullFormatter
 
 from devicelab.analyses.base import Figure
 from devicelab.registry import data_dir
@@ -15,6 +19,7 @@ from devicelab.report.clean import printable
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
+_SHORT = 200  # a logarithmic axis whose ends are at most so many times apart
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 # Colours of reports/devicelab.mplstyle that follow the page's theme.
@@ -39,9 +44,24 @@ def draw(figure: Figure) -> str:
         warnings.filterwarnings("ignore", message="constrained_layout not applied", category=UserWarning)
         canvas = MplFigure()
         figure.draw(canvas)
+        _name_plain_numbers(canvas)
         out = StringIO()
         canvas.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
     return printable(out.getvalue())
+
+
+def _name_plain_numbers(canvas: MplFigure) -> None:
+    """On logarithmic axes, where matplotlib writes formulas; 2 and 5 between the powers of ten if the axis is short."""
+    for axis in (axis for axes in canvas.axes for axis in (axes.xaxis, axes.yaxis)):
+        if isinstance(axis.get_major_formatter(), LogFormatter):
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(FuncFormatter(partial(_tick, axis)))
+            axis.set_minor_formatter(NullFormatter())
+
+
+def _tick(axis: Axis, value: float, _position: object = None) -> str:
+    low, high = axis.get_view_interval()
+    return f"{value:g}" if high <= _SHORT * low or math.log10(value).is_integer() else ""
 
 
 def inline(document: str, name: str, title: str, description: str) -> str:

@@ -169,12 +169,18 @@ class Store(StoreReader, NightWriter, Deleter):
                 connection.execute(update(s.campaigns).where(s.campaigns.c.id == number).values(counters))
         return True
 
-    def finish_campaign(self, campaign: str, status: EndStatus, reason: str = "") -> None:
-        """Record how the campaign ended; a resumed one is finished again."""
-        values = {"status": status, "reason": clean(reason), "ended_unix_ns": time.time_ns()}
+    def finish_campaign(self, campaign: str, status: EndStatus, reason: str = "", *, elsewhere: bool = False) -> None:
+        """Record how the campaign ended; a resumed one is finished again.
+
+        With ``elsewhere`` this host did not see it (a bundle): it began and ended with its runs, by their machine's
+        clock.
+        """
+        values: Row = {"status": status, "reason": clean(reason), "ended_unix_ns": time.time_ns()}
         with places.guarded(self._place):
             number = self._require(campaign)
             with self._writer.begin() as connection:
+                if elsewhere:
+                    values |= _span(connection, number)
                 connection.execute(update(s.campaigns).where(s.campaigns.c.id == number).values(values))
 
     def add_findings(self, campaign: str, findings: Sequence[Finding]) -> None:
@@ -316,6 +322,16 @@ def _numbers(connection: Connection, table: Table, key: str, values: Sequence[st
         query = select(table.c[key], table.c.id).where(table.c[key].in_(values[start : start + 5000]))
         found.update((str(name), int(number)) for name, number in connection.execute(query))
     return found
+
+
+def _span(connection: Connection, campaign: int) -> Row:
+    """Start and end of a campaign's runs; nothing without one."""
+    r = s.runs.c
+    times = connection.execute(select(r.t_unix_ns, r.duration_ns).where(r.campaign == campaign)).all()
+    if not times:
+        return {}
+    end_ns = max(began + took for began, took in times)
+    return {"started_unix_ns": min(began for began, _ in times), "ended_unix_ns": min(end_ns, 2**63 - 1)}
 
 
 def _new_id(unix_ns: int) -> str:

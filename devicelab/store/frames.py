@@ -65,7 +65,6 @@ class StoredResults:
         facts = self.facts
         programs, emulated = self._programs()
         said = [info for info in programs.values() if info.get("driver")]
-        start_ns, end_ns = self._times()
         return {
             **self.summary.model_dump(),
             "simulated": self.summary.simulated or bool(emulated),
@@ -78,10 +77,10 @@ class StoredResults:
             "reference": facts.board.reference,
             "boot_id": facts.boot_id,
             "gpu_driver": str(said[0]["driver"]) if said else "",
-            "start_unix_ns": start_ns,
-            "end_unix_ns": end_ns,
-            "started": _utc(start_ns),
-            "ended": _utc(end_ns),
+            "start_unix_ns": self.summary.started_unix_ns,
+            "end_unix_ns": self.summary.ended_unix_ns,
+            "started": _utc(self.summary.started_unix_ns),
+            "ended": _utc(self.summary.ended_unix_ns),
             "binaries": {binary.name: binary.sha256 for binary in self.binaries},
             "programs": programs,
             "dropped_samples": self._dropped(),
@@ -224,13 +223,6 @@ class StoredResults:
         if not frames:
             return pd.DataFrame({"run_id": pd.Series(dtype="str"), "program": pd.Series(dtype="str")})
         return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
-
-    def _times(self) -> tuple[int, int | None]:
-        """Start and end by the host's clock; of a bundle, which the host saw only come home, by its machine's."""
-        if "--bundle" not in self.summary.command.split() or self._runs.empty:
-            return self.summary.started_unix_ns, self.summary.ended_unix_ns
-        began_ns = self._runs["t_unix_ns"]
-        return int(began_ns.min()), int((began_ns + self._runs["duration_ns"]).max())
 
     def _programs(self) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
         p = s.programs.c
