@@ -22,7 +22,7 @@ from scipy.optimize import least_squares
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from devicelab.analyses.klo_model import (
+from devicelab.analyses.klo.model import (
     LaunchCosts,
     Observed,
     best_schedule,

@@ -33,10 +33,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from devicelab.build import build
+from devicelab.device.build import build
+from devicelab.device.toolchain import host_abi
 from devicelab.model.journal import RunRecord, parse_line
 from devicelab.model.plan import Plan, Program, Run, Sampling
-from devicelab.toolchain import host_abi
 from devicelab.workloads._requests import parse_requests
 
 BARE = r"""

@@ -26,9 +26,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from devicelab.sim import lifecycle
-from devicelab.sim.lifecycle import AdbServer
 from devicelab.store import Store
+from virtualboards import lifecycle
+from virtualboards.lifecycle import AdbServer
 
 SETTLE_S = 0.5
 

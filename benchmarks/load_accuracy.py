@@ -32,9 +32,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from devicelab.device.lab import DeviceEntry
 from devicelab.errors import LabError
-from devicelab.lab import DeviceEntry
-from devicelab.load import Loader, loading
+from devicelab.jobs.load import Loader, loading
 
 _LEAD_S = 1.0
 """From the start of a load to the start of its window: programs start, the agent settles."""

@@ -37,8 +37,8 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from devicelab.analyses import nights
-from devicelab.analyses._nights_assess import Panel, assess
+from devicelab.compare import nights
+from devicelab.compare.nights.assess import Panel, assess
 from devicelab.store import Store
 from tests import nightdata
 

@@ -35,15 +35,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from devicelab import runner, sweep
-from devicelab.build import build
-from devicelab.lab import DeviceEntry
+from devicelab.device import runner
+from devicelab.device.build import build
+from devicelab.device.lab import DeviceEntry
+from devicelab.jobs import sweep
 from devicelab.model.experiment import Experiment
 from devicelab.model.journal import Event, RunRecord, RunStart
-from devicelab.sim import lifecycle
-from devicelab.sim.lifecycle import VirtualBoard
 from devicelab.store import Store
 from tests.integration.endings import Bench
+from virtualboards import lifecycle
+from virtualboards.lifecycle import VirtualBoard
 
 SETTLE_S = 0.5
 _EDGE_S = 0.3

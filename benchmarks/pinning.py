@@ -4,7 +4,7 @@
 
 Both pin every policy of one virtual board to its lowest frequency and prove it, then give it back; rounds take turns.
 
-- "devicelab": ``devicelab.pinning.pin`` on a board that has the agent already: connects, reads what the device is,
+- "devicelab": ``devicelab.jobs.pin.pin`` on a board that has the agent already: connects, reads what the device is,
   plans, has the agent write, verify and journal everything, and hears that it held.
 - "a call a node": connected already and told what to write; for each write the node is read (to be restored), written
   and read back, each by one adb command, which is what devlib's ``read_value`` and ``write_value`` do.
@@ -22,11 +22,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from devicelab import pinning
-from devicelab.facts import open_device
-from devicelab.lab import DeviceEntry
-from devicelab.sim import lifecycle
+from devicelab.device.facts import open_device
+from devicelab.device.lab import DeviceEntry
+from devicelab.jobs import pin
 from devicelab.transports._root import wrap as as_root
+from virtualboards import lifecycle
 
 _STREAM_S = 0.1
 
@@ -34,7 +34,7 @@ _STREAM_S = 0.1
 def ours(entry: DeviceEntry) -> float:
     """Seconds of one pin."""
     start = time.monotonic()
-    done = pinning.pin(entry, {"cpu": "min"})
+    done = pin.pin(entry, {"cpu": "min"})
     if not done.steps or not all(step.held for step in done.steps):
         raise SystemExit("the pin did not hold")
     return time.monotonic() - start
@@ -44,7 +44,7 @@ def theirs(entry: DeviceEntry) -> float:
     """Seconds of the same writes, a command each; they are taken back afterwards."""
     device = open_device(entry)
     try:
-        steps = [step for one in pinning.settings_for({"cpu": "min"}, device.facts).values() for step in one.steps]
+        steps = [step for one in pin.settings_for({"cpu": "min"}, device.facts).values() for step in one.steps]
         undo = []
 
         def command(*words: str) -> str:
@@ -91,7 +91,7 @@ def main() -> int:
             before = _streams(board.name)
             times[0].append(ours(entry))
             streams = _streams(board.name) - before
-            pinning.give_back(entry)
+            pin.give_back(entry)
             times[1].append(theirs(entry))
     finally:
         lifecycle.down([board.name])

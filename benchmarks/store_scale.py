@@ -22,7 +22,7 @@ from sqlalchemy import insert, select
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from devicelab.analyses.compare import compare
+from devicelab.compare.campaigns import compare
 from devicelab.report import build_report
 from devicelab.store import Store, schema
 from devicelab.store.records import run_rows

@@ -16,17 +16,19 @@ from pathlib import Path
 
 import alembic.command
 
-from devicelab import load, pinning, report, runner, sweep
+from devicelab import report
+from devicelab.device import runner
+from devicelab.device.facts import Device, open_device
+from devicelab.device.lab import DeviceEntry
 from devicelab.errors import LabError
-from devicelab.facts import Device, open_device
-from devicelab.lab import DeviceEntry
-from devicelab.sim.lifecycle import VirtualBoard
+from devicelab.jobs import load, pin, sweep
 from devicelab.store import Store
 from devicelab.transports._root import wrap as as_root
 from tests.sim_fixtures import tree_of
+from virtualboards.lifecycle import VirtualBoard
 
 # Imported so that forked commands find them.
-_WARM = (alembic.command, load, pinning, sweep, report)
+_WARM = (alembic.command, load, pin, sweep, report)
 _HEARD = (signal.SIGINT, signal.SIGTERM)
 _FORK = multiprocessing.get_context("fork")
 Host = ForkProcess

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from devicelab.analyses.klo_model import LaunchCosts, best_schedule, constant_batches, simulate_dynamic
+from devicelab.analyses.klo.model import LaunchCosts, best_schedule, constant_batches, simulate_dynamic
 from devicelab.model.experiment import Experiment
 from devicelab.model.journal import Flag
 

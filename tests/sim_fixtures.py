@@ -2,12 +2,12 @@
 
     @pytest.mark.sim
     def test_the_board_answers(virtual_board):
-        board = virtual_board("note10")              # devicelab.sim.lifecycle.VirtualBoard
+        board = virtual_board("note10")              # virtualboards.lifecycle.VirtualBoard
         adb = AdbClient(...).device(board.serial)    # or the product's own code: the environment points at our server
 
 Boards are attached to an adb server of our own on a free port (``adb_server``, one for the whole session; the user's
 at 5037 is never touched), and ``ANDROID_ADB_SERVER_PORT`` and ``DEVICELAB_CACHE`` are set for the test, so that
-commands and library calls find the same server and the same boards. Options of ``devicelab.sim.lifecycle.up`` are
+commands and library calls find the same server and the same boards. Options of ``virtualboards.lifecycle.up`` are
 passed on: ``virtual_board("oddball", su="magisk", shell_v2=False, abi="x86_64", seed=3)``. After the test every board
 is ended, and the test fails if a process, a mount, a directory or an adb connection is left.
 
@@ -31,12 +31,12 @@ from typer.testing import CliRunner
 
 from devicelab.cli import app
 from devicelab.errors import DeviceRefusedError, LabError
-from devicelab.sim import lifecycle
-from devicelab.sim.lifecycle import AdbServer, VirtualBoard
+from virtualboards import lifecycle
+from virtualboards.lifecycle import AdbServer, VirtualBoard
 
 
 class StartBoard(Protocol):
-    """Starts one virtual board of a kind; options as for ``devicelab.sim.lifecycle.up``."""
+    """Starts one virtual board of a kind; options as for ``virtualboards.lifecycle.up``."""
 
     def __call__(self, kind: str, **options: Any) -> VirtualBoard: ...
 

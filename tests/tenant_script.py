@@ -3,7 +3,7 @@
 import importlib.util
 from types import ModuleType
 
-from devicelab import registry
+from devicelab.ground import registry
 
 
 def load() -> ModuleType:

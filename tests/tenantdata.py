@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from devicelab import boards, gauge
+from devicelab import boards
+from devicelab.experiment import gauge
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment, Tenant
 from devicelab.model.journal import Flag, ProgramResult, RunRecord, StepResult, WitnessResult

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from devicelab import registry, tenancy
-from devicelab import sweep as sweeping
-from devicelab.lab import DeviceEntry
+from devicelab.device.lab import DeviceEntry
+from devicelab.experiment import tenancy
+from devicelab.ground import registry
+from devicelab.jobs import sweep as sweeping
+from devicelab.jobs.sweep import SweepResult
 from devicelab.model.measurement import Measurement
 from devicelab.model.plan import Noun
 from devicelab.store import Store
-from devicelab.sweep import SweepResult
 from devicelab.workloads._requests import parse_requests
 from devicelab.workloads.base import CommandLine, Context
 from tests.tenantdata import experiment

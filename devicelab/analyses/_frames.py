@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from devicelab.analyses.evidence import cpu_use_pct
+from devicelab.experiment.conditions import cpu_use_pct
 from devicelab.model.journal import Samples
 from devicelab.model.results import Results
 

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from devicelab.analyses import _findings, _frames, _stats
-from devicelab.bounds import RATIO_UNITS, parse_bound
 from devicelab.errors import ConfigError
+from devicelab.experiment.bounds import RATIO_UNITS, parse_bound
+from devicelab.ground.registry import unknown
 from devicelab.model.experiment import Check, Finding, Level, Verdict
 from devicelab.model.results import Results
-from devicelab.registry import unknown
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from devicelab import registry
 from devicelab.errors import ConfigError
+from devicelab.ground import registry
 from devicelab.model.device import Board, Recognise
 from devicelab.model.tree import Tree
 

@@ -1,11 +1,13 @@
 """The Typer skin: one file a command group, no logic; ``main`` is the one place that catches LabError.
 
-A module in this folder has ``register(app)``, which adds its commands. Heavy imports happen inside the commands, so
+A module in this folder, or one that the entry-point group ``devicelab.commands`` names, has ``register(app)``, which
+adds its commands. Heavy imports happen inside the commands, so
 that ``devicelab --help`` is fast.
 """
 
 import errno
 import importlib
+import importlib.metadata
 import os
 import pkgutil
 import signal
@@ -18,7 +20,7 @@ import typer.main
 
 from devicelab.cli._streams import dependable
 from devicelab.errors import ConfigError, LabError
-from devicelab.safe_text import masked, terminal
+from devicelab.ground.safe_text import masked, terminal
 
 _DAILY = ("devices", "doctor", "load", "sweep", "report")
 
@@ -50,6 +52,8 @@ def _root(
 for _info in sorted(pkgutil.iter_modules(__path__), key=lambda info: info.name):
     if not _info.name.startswith("_"):
         importlib.import_module(f"devicelab.cli.{_info.name}").register(app)
+for _entry in sorted(importlib.metadata.entry_points(group="devicelab.commands"), key=lambda entry: entry.name):
+    _entry.load().register(app)
 
 
 def command() -> typer.core.TyperGroup:

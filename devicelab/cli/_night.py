@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from devicelab.cli._out import duration, say
-from devicelab.safe_text import terminal
+from devicelab.ground.safe_text import terminal
 
 if TYPE_CHECKING:
     from devicelab.farm.night import Watcher
     from devicelab.farm.schedule import Schedule
+    from devicelab.jobs.sweep import Progress
     from devicelab.model.night import Task
-    from devicelab.sweep import Progress
 
 # A task says how far it is at most so often where every line stays.
 _EVERY_S = 60.0

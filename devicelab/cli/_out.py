@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from devicelab.safe_text import json_text, terminal
+from devicelab.ground.safe_text import json_text, terminal
 
 if TYPE_CHECKING:
-    from devicelab.sweep import Progress
+    from devicelab.jobs.sweep import Progress
 
 
 def _complete_board(incomplete: str) -> list[str]:
     from devicelab import boards
+    from devicelab.device.lab import load_lab
     from devicelab.errors import LabError
-    from devicelab.lab import load_lab
 
     try:
         names = [*load_lab().devices, "local", *boards.kinds()]
@@ -29,7 +29,7 @@ def _complete_board(incomplete: str) -> list[str]:
 
 
 def _complete_experiment(incomplete: str) -> list[str]:
-    from devicelab.experiment_files import known
+    from devicelab.experiment.files import known
 
     return [name for name in known() if name.startswith(incomplete)]
 

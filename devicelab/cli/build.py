@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from devicelab.build import Built
-    from devicelab.toolchain import Place
+    from devicelab.device.build import Built
+    from devicelab.device.toolchain import Place
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _complete_program(incomplete: str) -> list[str]:
-    from devicelab.build import programs
+    from devicelab.device.build import programs
 
     return [name for name in programs() if name.startswith(incomplete)]
 
@@ -35,9 +35,9 @@ def build(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Compile native programs, or take them from the cache, and show what was built with what."""
-    from devicelab import build as builder
+    from devicelab.device import build as builder
+    from devicelab.device.toolchain import host_abi
     from devicelab.errors import BuildError, ConfigError
-    from devicelab.toolchain import host_abi
 
     if everything and (abi or toolchain):
         raise ConfigError("--all chooses targets and toolchains itself", hint="leave out --abi and --toolchain")

@@ -8,7 +8,7 @@ from devicelab.cli._out import JsonOption, StoreOption, echo, print_json, print_
 from devicelab.cli.report import complete_campaign
 
 if TYPE_CHECKING:
-    from devicelab.analyses.compare import Comparison, Shift
+    from devicelab.compare.campaigns import Comparison, Shift
 
 _ROWS = 60
 
@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
         """
         from dataclasses import asdict
 
-        from devicelab.analyses.compare import compare as compare_results
+        from devicelab.compare.campaigns import compare as compare_results
         from devicelab.errors import CheckFailedError
         from devicelab.store import Store
 

@@ -22,8 +22,8 @@ def register(app: typer.Typer) -> None:
         """List the devices that are attached or named in lab.toml, with board kind, root and health."""
         from dataclasses import asdict
 
-        from devicelab import lab
-        from devicelab.pinning import health
+        from devicelab.device import lab
+        from devicelab.jobs.pin import health
 
         rows: list[dict[str, Any]] = []
         found = lab.survey(lab.load_lab())
@@ -54,8 +54,9 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog="Example: devicelab facts --board note10")
     def facts(board: BoardOption = None, json_: JsonOption = False) -> None:
         """Show what was read from a device: clusters, tables, GPU, zones, and what each knob can do there."""
-        from devicelab import knobs, lab
-        from devicelab.facts import open_device
+        from devicelab import knobs
+        from devicelab.device import lab
+        from devicelab.device.facts import open_device
 
         device = open_device(lab.choose(board))
         device.transport.close()
@@ -88,10 +89,10 @@ def register(app: typer.Typer) -> None:
         json_: JsonOption = False,
     ) -> None:
         """Write a device's facts and sysfs tree into one archive, from which a virtual board can be made."""
-        from devicelab import lab
-        from devicelab.capture import write_capture
-        from devicelab.facts import open_device
-        from devicelab.pinning import capture_patterns
+        from devicelab.device import lab
+        from devicelab.device.capture import write_capture
+        from devicelab.device.facts import open_device
+        from devicelab.jobs.pin import capture_patterns
 
         device = open_device(lab.choose(board), patterns=capture_patterns())
         device.transport.close()
@@ -105,7 +106,8 @@ def register(app: typer.Typer) -> None:
 
 def _show_more(found: "Facts") -> None:
     """Every knob there is, thermal zones, and what tells this board from others: what a board's file is made of."""
-    from devicelab import evidence, knobs
+    from devicelab import knobs
+    from devicelab.experiment import evidence
 
     families = {word: knobs.families(word, found) for word in knobs.words()}
     words = (f"{word} ({names[0]})" if word == "gpu" else word for word, names in families.items() if names)

@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
         """Check everything a measurement needs, on this computer and on a device; say what to do where it fails."""
         from dataclasses import asdict
 
-        from devicelab.doctor import examine
+        from devicelab.jobs.doctor import examine
 
         checks = examine(board)
         if json_:

@@ -21,9 +21,9 @@ def register(app: typer.Typer) -> None:
         """Bring a bundle's result into the store and write its report; importing it twice adds nothing."""
         from dataclasses import asdict
 
-        from devicelab.bundle_result import import_result
+        from devicelab.jobs.import_ import import_result
+        from devicelab.jobs.sweep import conclude
         from devicelab.store import Store
-        from devicelab.sweep import conclude
 
         with Store.open(store) as opened:
             done = import_result(result, opened)

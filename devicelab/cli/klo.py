@@ -10,8 +10,8 @@ from devicelab.cli._out import JsonOption, StoreOption, echo, print_json, print_
 from devicelab.cli.report import CampaignArgument
 
 if TYPE_CHECKING:
-    from devicelab.analyses._lut_table import Entry
-    from devicelab.analyses.klo_model import LaunchCosts
+    from devicelab.analyses.klo.model import LaunchCosts
+    from devicelab.analyses.lut.table import Entry
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +35,7 @@ def model(
     json_: JsonOption = False,
 ) -> None:
     """Makespan for every flush period K, the best constant K and the best schedule, for N equal kernels."""
-    from devicelab.analyses.klo_model import LaunchCosts
+    from devicelab.analyses.klo.model import LaunchCosts
     from devicelab.errors import ConfigError
 
     try:
@@ -99,13 +99,13 @@ def plan(
     json_: JsonOption = False,
 ) -> None:
     """Constant K, static schedule and launch costs for what runs next, from a campaign's kernel timestamps."""
-    from devicelab.analyses import _klo_plan
     from devicelab.analyses import lut as tables
+    from devicelab.analyses.klo import plan as klo_plan
     from devicelab.store import Store
 
     table = tables.load(lut) if lut is not None else None
     with Store.open(store, create=False) as opened:
-        planned = _klo_plan.plan(opened.results(opened.campaign(campaign).campaign), table, foreign=foreign)
+        planned = klo_plan.plan(opened.results(opened.campaign(campaign).campaign), table, foreign=foreign)
     for remark in dict.fromkeys(f"{one.label}: {remark}" for one in planned for remark in one.remarks):
         say(remark)
     if json_:
@@ -120,7 +120,7 @@ def plan(
 def _answer(n: int, t_prod_ns: float, t_ker_ns: float, costs: "LaunchCosts") -> dict[str, Any]:
     import numpy as np
 
-    from devicelab.analyses import klo_model
+    from devicelab.analyses.klo import model as klo_model
 
     p, g = np.full(n, t_prod_ns), np.full(n, t_ker_ns)
     curve = klo_model.constant_curve(p, g, costs)

@@ -11,7 +11,7 @@ import typer
 from devicelab.cli._out import BoardOption, JsonOption, echo, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from devicelab.load import Live, LoadResult
+    from devicelab.jobs.load import Live, LoadResult
 
 
 def register(app: typer.Typer) -> None:
@@ -34,9 +34,9 @@ def register(app: typer.Typer) -> None:
         json_: JsonOption = False,
     ) -> None:
         """Load a device's CPUs with `overhead`, show the use per core, end it; nothing stays behind."""
-        from devicelab import lab
+        from devicelab.device import lab
         from devicelab.errors import ConfigError, RestoreError
-        from devicelab.load import loading, require_ran
+        from devicelab.jobs.load import loading, require_ran
         from devicelab.workloads import overhead
 
         numbers = (sleep_us, inner_iter, log2_outer_iter)

@@ -6,16 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from devicelab.cli._hosts import EngineOption, TlsCaOption, TlsCertOption, TlsKeyOption, farm_hosts
-from devicelab.cli._out import (
-    DryRunOption,
-    JsonOption,
-    StoreOption,
-    duration,
-    echo,
-    print_json,
-    print_table,
-    say,
-)
+from devicelab.cli._out import DryRunOption, JsonOption, StoreOption, duration, echo, print_json, print_table, say
 
 if TYPE_CHECKING:
     from devicelab.farm.engine import Hosts

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
         Verdicts are those the night ended with; a night without any (it was killed, or is not over) is judged now.
         """
-        from devicelab.analyses.nights import judge, rank
+        from devicelab.compare.nights import judge, rank
         from devicelab.errors import CheckFailedError, StoreError
         from devicelab.store import Store
 
@@ -90,7 +90,7 @@ def _counted(verdicts: Sequence["CellVerdict"]) -> dict[str, int]:
 
 
 def _list(rows: list[dict[str, Any]]) -> None:
-    from devicelab.analyses.nights import ORDER
+    from devicelab.compare.nights import ORDER
 
     if not rows:
         echo("no nights; `devicelab nightly` makes them")

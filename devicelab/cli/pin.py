@@ -7,7 +7,7 @@ import typer
 from devicelab.cli._out import BoardOption, DryRunOption, JsonOption, echo, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from devicelab.pinning import Pinned
+    from devicelab.jobs.pin import Pinned
 
 
 def register(app: typer.Typer) -> None:
@@ -25,10 +25,10 @@ def register(app: typer.Typer) -> None:
         json_: JsonOption = False,
     ) -> None:
         """Pin clocks (and other knobs) of a device and leave it so until `devicelab restore`."""
-        from devicelab import lab
+        from devicelab.device import lab
         from devicelab.errors import ConfigError
-        from devicelab.interruption import interruptible
-        from devicelab.pinning import pin as pin_device
+        from devicelab.ground.interruption import interruptible
+        from devicelab.jobs.pin import pin as pin_device
 
         wants: dict[str, str | int | float | bool] = {}
         if cpu is not None:
@@ -64,8 +64,8 @@ def register(app: typer.Typer) -> None:
         json_: JsonOption = False,
     ) -> None:
         """Undo a pin, or what an agent that died has left on a device."""
-        from devicelab import lab
-        from devicelab.pinning import give_back
+        from devicelab.device import lab
+        from devicelab.jobs.pin import give_back
 
         entry = lab.choose(board)
         answer = give_back(entry, force=force)

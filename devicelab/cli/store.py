@@ -39,8 +39,8 @@ def register(app: typer.Typer) -> None:
         json_: JsonOption = False,
     ) -> None:
         """Write a campaign as files: runs, figures, flags, findings, raw samples, evidence."""
-        from devicelab.export import file_stem
         from devicelab.store import Store
+        from devicelab.store.export import file_stem
 
         with Store.open(store, create=False) as opened:
             info = opened.campaign(campaign)

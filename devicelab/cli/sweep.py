@@ -24,11 +24,11 @@ from devicelab.cli._out import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from devicelab.lab import DeviceEntry
+    from devicelab.device.lab import DeviceEntry
+    from devicelab.experiment.plan import Planned
+    from devicelab.jobs.sweep import SweepResult
     from devicelab.model.device import Facts
     from devicelab.model.experiment import Experiment, Finding
-    from devicelab.plan import Planned
-    from devicelab.sweep import SweepResult
 
 
 _SCREENFUL = 24
@@ -54,12 +54,13 @@ def register(app: typer.Typer) -> None:
         json_: JsonOption = False,
     ) -> None:
         """Run an experiment on a device: every cell, in random order, with evidence, to a report."""
-        from devicelab import experiment_files, lab
-        from devicelab import sweep as sweeping
+        from devicelab.device import lab
         from devicelab.errors import CheckFailedError, ConfigError, MeasurementError
+        from devicelab.experiment import files
+        from devicelab.jobs import sweep as sweeping
         from devicelab.store import Store
 
-        chosen = experiment_files.load(experiment, set_ or ())
+        chosen = files.load(experiment, set_ or ())
         entry = lab.choose(board)
         if bundle is not None:
             _write_bundle(chosen, entry, bundle, json_=json_)
@@ -96,7 +97,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _write_bundle(experiment: "Experiment", entry: "DeviceEntry", to: Path, *, json_: bool) -> None:
-    from devicelab.bundle import write_bundle
+    from devicelab.jobs.bundle import write_bundle
 
     manifest = write_bundle(experiment, entry, to)
     runs = sum(len(plan.runs) for plan in manifest.plans)
@@ -109,7 +110,7 @@ def _write_bundle(experiment: "Experiment", entry: "DeviceEntry", to: Path, *, j
 
 
 def _show_plan(planned: "Planned", facts: "Facts") -> None:
-    from devicelab.plan import programmed_ms
+    from devicelab.experiment.plan import programmed_ms
 
     echo(f"{facts.name}: {facts.board.title}{' (simulated)' if facts.simulated else ''}")
     runs = [run for plan in planned.plans for run in plan.runs]

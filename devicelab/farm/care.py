@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, TypeVar
 
-from devicelab import facts, runner
-from devicelab import sweep as sweeping
+from devicelab.device import facts, runner
+from devicelab.device.facts import Device
+from devicelab.device.lab import DeviceEntry
 from devicelab.errors import DeviceBusyError, DeviceUnreachableError, LabError, RestoreError, StoreError
-from devicelab.facts import Device
 from devicelab.farm import health, recover
-from devicelab.lab import DeviceEntry
+from devicelab.jobs import sweep as sweeping
 from devicelab.model.night import Farm, Health
 from devicelab.store import Store
 

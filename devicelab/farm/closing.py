@@ -92,7 +92,7 @@ def exit_code_of(error: Exception) -> int:
 
 def judge(store: Store, farm: Farm, night: str) -> tuple[CellVerdict, ...]:
     """Compare the night with those before it, and store the verdicts."""
-    from devicelab.analyses import nights
+    from devicelab.compare import nights
 
     verdicts = nights.judge(store, night, baseline_nights=farm.baseline_nights)
     store.put_verdicts(night, verdicts)
@@ -101,7 +101,7 @@ def judge(store: Store, farm: Farm, night: str) -> tuple[CellVerdict, ...]:
 
 def confirmations(tasks: Iterable[Task], verdicts: tuple[CellVerdict, ...]) -> tuple[Task, ...]:
     """Tasks that measure the suspicious cells once more, each where they were measured."""
-    from devicelab.analyses import nights
+    from devicelab.compare import nights
 
     cells: dict[tuple[str, str], set[str]] = defaultdict(set)
     for verdict in nights.suspicious(verdicts):
@@ -176,7 +176,7 @@ def _write(path: Path, text: str) -> None:
 
 def tell(store: Store, farm: Farm, night: str, exit_code: int, say: Say) -> None:
     """Notify whom the farm names, if it is time to."""
-    from devicelab.notify import notify
+    from devicelab.farm.notify import notify
     from devicelab.report.night import headline, markdown
 
     if farm.notify.when == "always" or exit_code != 0:

@@ -5,15 +5,15 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
+from devicelab.device.lab import DeviceEntry
 from devicelab.farm.care import Left, Limits, last_visit
 from devicelab.farm.pool import known_devices
 from devicelab.farm.selectors import Known
 from devicelab.farm.task import run_task
-from devicelab.lab import DeviceEntry
+from devicelab.jobs.sweep import Progress
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, Task
 from devicelab.store import Store
-from devicelab.sweep import Progress
 
 OnProgress = Callable[[Task, Progress], None]
 """Told after every run, from the thread that measures."""

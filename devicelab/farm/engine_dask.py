@@ -24,17 +24,17 @@ from distributed.comm.core import CommClosedError
 from distributed.security import Security
 
 from devicelab import __version__
+from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError, DeviceUnreachableError
 from devicelab.farm import hosting, schedule
 from devicelab.farm.care import Left
 from devicelab.farm.engine import OnProgress
 from devicelab.farm.hosting import Offer, Order, resource
 from devicelab.farm.selectors import Known
-from devicelab.lab import DeviceEntry
+from devicelab.jobs.sweep import Progress
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, Health, Task
 from devicelab.store import Store
-from devicelab.sweep import Progress
 
 SCHEME = "dask://"
 DEFAULT_PORT = 8786

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from devicelab import plan as planning
+from devicelab.experiment import plan as planning
 from devicelab.model.campaign import CampaignInfo
 from devicelab.model.experiment import Experiment
 from devicelab.store import Store

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from devicelab import evidence
-from devicelab.facts import Device
+from devicelab.device.facts import Device
+from devicelab.device.runner import FREE_KIB
+from devicelab.experiment import evidence
 from devicelab.model.device import Facts
 from devicelab.model.night import Health, HealthRules
 from devicelab.model.plan import content_id
 from devicelab.model.temperature import units_per_degree
-from devicelab.runner import FREE_KIB
 from devicelab.store import Store
 from devicelab.transports._root import wrap as as_root
 

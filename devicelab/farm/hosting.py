@@ -14,16 +14,16 @@ from typing import Any
 from distributed import Worker, get_worker
 
 from devicelab import __version__
+from devicelab.device.lab import LOCAL, DeviceEntry, load_lab
 from devicelab.errors import ConfigError, StoreError
 from devicelab.farm.care import Left, Limits, last_visit
 from devicelab.farm.pool import known_devices
 from devicelab.farm.selectors import Known
 from devicelab.farm.task import run_task
-from devicelab.lab import LOCAL, DeviceEntry, load_lab
+from devicelab.jobs.sweep import Progress
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, Task
 from devicelab.store import Store
-from devicelab.sweep import Progress
 
 # Transports whose address means something else on every host; an adb serial names a board wherever it is plugged in.
 _OF_THE_HOST = ("local", "qemu")

@@ -9,12 +9,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from devicelab import boards, experiment_files, registry, tenancy
-from devicelab import plan as planning
+from devicelab import boards
+from devicelab.device.lab import explain
 from devicelab.errors import ConfigError, LabError
+from devicelab.experiment import files, tenancy
+from devicelab.experiment import plan as planning
 from devicelab.farm import selectors
 from devicelab.farm.selectors import NO_PAST, Known, Past, Selector
-from devicelab.lab import explain
+from devicelab.ground import registry
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, JobEntry
 
@@ -101,7 +103,7 @@ def experiment_of(entry: JobEntry) -> Experiment:
     """
     overrides = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in entry.set.items()]
     overrides += [] if entry.repetitions is None else [f"repetitions={entry.repetitions}"]
-    return experiment_files.load(entry.experiment, overrides)
+    return files.load(entry.experiment, overrides)
 
 
 def _check_experiment(entry: JobEntry) -> None:

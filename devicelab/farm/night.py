@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Protocol
 
-from devicelab import registry
 from devicelab.errors import ConfigError, DeviceBusyError, DeviceUnreachableError, RestoreError
 from devicelab.farm import clock, schedule
 from devicelab.farm.care import Left
@@ -22,9 +21,10 @@ from devicelab.farm.estimate import Estimator
 from devicelab.farm.job import Job
 from devicelab.farm.schedule import Schedule
 from devicelab.farm.selectors import Known
+from devicelab.ground import registry
+from devicelab.jobs.sweep import Progress
 from devicelab.model.night import NightInfo, Task
 from devicelab.store import Store
-from devicelab.sweep import Progress
 
 # How often the conductor looks up while nothing ends: for the clock, and for people who watch.
 _LOOK_S = 1.0

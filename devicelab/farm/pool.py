@@ -2,10 +2,10 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+from devicelab.device.facts import identify
+from devicelab.device.lab import LOCAL, Lab, Seen, attached, load_lab
 from devicelab.errors import LabError
-from devicelab.facts import identify
 from devicelab.farm.selectors import Known, Past
-from devicelab.lab import LOCAL, Lab, Seen, attached, load_lab
 from devicelab.store import Store
 
 # Devices asked for their kind at a time; each is a process on this machine and a command on the device.

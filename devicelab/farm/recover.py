@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 
 from devicelab import transports
+from devicelab.device.lab import DeviceEntry
 from devicelab.errors import DeviceRefusedError, DeviceUnreachableError, LabError
-from devicelab.lab import DeviceEntry
 from devicelab.model.device import RootMethod
 from devicelab.transports._root import wrap as as_root
 from devicelab.transports.base import Transport

@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from devicelab import registry
+from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError
-from devicelab.lab import DeviceEntry
+from devicelab.ground import registry
 
 _ANY = re.compile(r"any\s+(\d{1,9})\s+of\s+(.+)", re.IGNORECASE | re.DOTALL)
 _WORDS = ("board", "tag")

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Collection
 from functools import partial
 
-from devicelab import facts
-from devicelab import sweep as sweeping
+from devicelab.device import facts
+from devicelab.device.facts import Device
+from devicelab.device.lab import DeviceEntry
 from devicelab.errors import (
     BuildError,
     ConfigError,
@@ -24,16 +25,15 @@ from devicelab.errors import (
     RestoreError,
     StoreError,
 )
-from devicelab.facts import Device
 from devicelab.farm import job, recover, schedule
 from devicelab.farm.care import RECONNECT_S, Care, Limits, RebootedError, UnfitError
-from devicelab.lab import DeviceEntry
+from devicelab.jobs import sweep as sweeping
+from devicelab.jobs.sweep import Progress, SweepResult
 from devicelab.model.campaign import CampaignInfo
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, Task, TaskStatus
 from devicelab.model.plan import content_id
 from devicelab.store import Store
-from devicelab.sweep import Progress, SweepResult
 
 _LOG = logging.getLogger(__name__)
 

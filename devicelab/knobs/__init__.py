@@ -5,8 +5,9 @@ from functools import cache
 from types import ModuleType
 from typing import cast
 
-from devicelab import boards, registry
+from devicelab import boards
 from devicelab.errors import LabError
+from devicelab.ground import registry
 from devicelab.knobs import _clusters
 from devicelab.knobs._clusters import clusters, resolve_cores
 from devicelab.knobs.base import Setting

@@ -3,13 +3,13 @@
 import contextlib
 from pathlib import Path
 
-from devicelab import registry
 from devicelab.analyses.base import Figure
 from devicelab.errors import ConfigError, SamplesDroppedError
-from devicelab.export import file_stem
+from devicelab.ground import registry
 from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.results import Results
 from devicelab.report.page import render
+from devicelab.store.export import file_stem
 from devicelab.store.reading import StoreReader
 
 

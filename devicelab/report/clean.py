@@ -3,7 +3,7 @@
 import hashlib
 import re
 
-from devicelab.safe_text import printable
+from devicelab.ground.safe_text import printable
 
 __all__ = ["markdown_text", "one_line", "page_name", "printable"]
 

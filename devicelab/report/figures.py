@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from devicelab.analyses.base import Figure
-from devicelab.analyses.evidence import RunConditions, cpu_order
+from devicelab.experiment.conditions import RunConditions, cpu_order
 from devicelab.model.results import Results
 from devicelab.report import frames
 from devicelab.report.frames import Distribution

@@ -14,16 +14,16 @@ from markupsafe import Markup
 
 from devicelab import __version__
 from devicelab.analyses.base import Figure
-from devicelab.analyses.evidence import RunConditions, run_conditions
 from devicelab.errors import ConfigError
-from devicelab.export import file_stem, spreadsheet_safe
-from devicelab.files import replacing
+from devicelab.experiment.conditions import RunConditions, run_conditions
+from devicelab.ground.files import replacing
+from devicelab.ground.registry import data_dir
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
-from devicelab.registry import data_dir
 from devicelab.report import svg, tables
 from devicelab.report.clean import printable
 from devicelab.report.figures import built_in
+from devicelab.store.export import file_stem, spreadsheet_safe
 
 # A page with more than this in one table could not be opened on a phone; `devicelab export` has no limit.
 _MAX_CSV_BYTES = 3_000_000

@@ -11,7 +11,7 @@ from typing import Any
 
 from devicelab import __version__
 from devicelab.errors import ConfigError
-from devicelab.registry import data_dir
+from devicelab.ground.registry import data_dir
 from devicelab.report.page import written
 
 _MANIFEST = ".devicelab-site.json"

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as MplFigure
 from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, NullFormatter
 
 from devicelab.analyses.base import Figure
-from devicelab.registry import data_dir
+from devicelab.ground.registry import data_dir
 from devicelab.report.clean import printable
 
 _SVG = "http://www.w3.org/2000/svg"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from devicelab.analyses.evidence import RunConditions, cpu_order, span
+from devicelab.experiment.conditions import RunConditions, cpu_order, span
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
 from devicelab.report import frames

@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
 from devicelab.errors import ConfigError, StoreError
-from devicelab.safe_text import masked
+from devicelab.ground.safe_text import masked
 
 BUSY_S = 30.0
 """How long a writer waits for another one before it gives up."""

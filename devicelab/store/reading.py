@@ -193,8 +193,8 @@ class StoreReader(NightReader, NightOverview, FigureReader):
         )
 
     def export(self, campaign: str, directory: Path, fmt: Literal["parquet", "csv", "both"]) -> tuple[Path, ...]:
-        """Write the campaign's frames into a folder (see ``devicelab.export``); the paths written."""
-        from devicelab.export import export_results
+        """Write the campaign's frames into a folder (see ``devicelab.store.export``); the paths written."""
+        from devicelab.store.export import export_results
 
         return export_results(self.results(campaign), self.findings(campaign), directory, fmt)
 

@@ -1,8 +1,8 @@
 """Plugins that say how to reach a device, found by name. See ``base`` for what one has to offer."""
 
-from devicelab import registry
 from devicelab.errors import ConfigError, LabError
-from devicelab.safe_text import masked
+from devicelab.ground import registry
+from devicelab.ground.safe_text import masked
 from devicelab.transports.base import Attached, NotInstalledError, Transport
 
 

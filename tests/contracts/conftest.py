@@ -10,9 +10,9 @@ import sshd
 from sim_fixtures import boards_in
 from transport_bench import Bench, Wire
 
-from devicelab.sim.lifecycle import AdbServer, VirtualBoard
 from devicelab.transports import connect
 from devicelab.transports.adb import AdbTransport
+from virtualboards.lifecycle import AdbServer, VirtualBoard
 
 KINDS = (
     pytest.param("local", id="local"),

@@ -12,15 +12,15 @@ from sim_fixtures import StartBoard, adb
 from transport_bench import free_port, listens
 
 from devicelab.errors import CommandTimeoutError, ConfigError, DeviceRefusedError, DeviceUnreachableError
-from devicelab.sim import lifecycle
-from devicelab.sim.faults import Fault
-from devicelab.sim.lifecycle import AdbServer, VirtualBoard
 from devicelab.transports import adb as adb_transport
 from devicelab.transports import connect, discover_all
-from devicelab.transports._adb_server import _device, unreachable
 from devicelab.transports._root import wrap
 from devicelab.transports.adb import AdbTransport
+from devicelab.transports.adb.server import _device, unreachable
 from devicelab.transports.base import Completed
+from virtualboards import lifecycle
+from virtualboards.faults import Fault
+from virtualboards.lifecycle import AdbServer, VirtualBoard
 
 pytestmark = pytest.mark.slow
 
@@ -239,7 +239,7 @@ def test_an_unreachable_server_elsewhere_does_not_make_one_start_here(monkeypatc
         connect(f"adb:SERIAL@127.0.0.1:{there}")
     assert "nodaemon" in (caught.value.hint or "")
     monkeypatch.setenv("ANDROID_ADB_SERVER_HOST", "192.0.2.1")
-    monkeypatch.setattr("devicelab.transports._adb_server._CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("devicelab.transports.adb.server._CONNECT_TIMEOUT_S", 0.2)
     with pytest.raises(DeviceUnreachableError, match=r"192\.0\.2\.1"):
         connect("adb:SERIAL")
     assert not listens(here)
@@ -268,7 +268,7 @@ def test_an_adb_program_that_does_not_work_is_named(monkeypatch: pytest.MonkeyPa
     def nowhere() -> str:
         raise adbutils.AdbError("No adb exe could be found")
 
-    monkeypatch.setattr("devicelab.transports._adb_server.adb_path", nowhere)
+    monkeypatch.setattr("devicelab.transports.adb.server.adb_path", nowhere)
     with pytest.raises(ConfigError, match="no adb program"):
         connect("adb:SERIAL")
     unavailable = next(item for item in discover_all() if item.address == "adb:")

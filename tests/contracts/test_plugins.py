@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from devicelab import build, registry
+from devicelab.device import build
 from devicelab.errors import MeasurementError
+from devicelab.ground import registry
 from devicelab.model.measurement import Measurement
 from devicelab.workloads.base import CommandLine, Context
 

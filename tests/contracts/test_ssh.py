@@ -10,8 +10,9 @@ import pytest
 from sshd import SshServer, keygen
 
 from devicelab.errors import ConfigError, DeviceRefusedError, DeviceUnreachableError
-from devicelab.transports import _ssh_config, connect
+from devicelab.transports import connect
 from devicelab.transports.base import Transport
+from devicelab.transports.ssh import config as ssh_config
 
 pytestmark = pytest.mark.sshd
 
@@ -187,10 +188,10 @@ def test_included_configurations_count_where_they_are_included(
     (folder / "a.conf").write_text(f"Port {ssh_home.port}\nHost board\n  HostName 127.0.0.1\n")
     (folder / "b.conf").write_text(f"Host board other\n  User {ssh_home.user}\n")
     (tmp_path / "system").write_text("Host *\n  HostKeyAlias the-board\n  User nobody-else\n")
-    monkeypatch.setattr("devicelab.transports._ssh_config._SYSTEM_CONFIG", tmp_path / "system")
+    monkeypatch.setattr("devicelab.transports.ssh.config._SYSTEM_CONFIG", tmp_path / "system")
     config(ssh_home, f"Host elsewhere\n  Include {tmp_path}/none\nHost board\n  Include conf.d/*.conf ~/none\n")
     assert works(connect("ssh:board"))
-    other = _ssh_config.resolve("other", "ssh:other")
+    other = ssh_config.resolve("other", "ssh:other")
     assert (other.host, other.port, other.user) == ("other", 22, "nobody-else")
 
 
@@ -204,21 +205,21 @@ def test_a_configuration_of_the_system_that_nobody_understands_is_passed_over(
     ssh_home: SshServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "system").write_text("Host\n")
-    monkeypatch.setattr("devicelab.transports._ssh_config._SYSTEM_CONFIG", tmp_path / "system")
+    monkeypatch.setattr("devicelab.transports.ssh.config._SYSTEM_CONFIG", tmp_path / "system")
     config(ssh_home, "Host board\n  Port 2222\n")
-    assert _ssh_config.resolve("board", "ssh:board").port == 2222
+    assert ssh_config.resolve("board", "ssh:board").port == 2222
 
 
 def test_who_has_no_name_has_to_say_as_whom(ssh_home: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("devicelab.user.name", lambda: None)
+    monkeypatch.setattr("devicelab.ground.user.name", lambda: None)
     with pytest.raises(ConfigError, match="as whom") as caught:
-        _ssh_config.resolve("board", "ssh:board")
+        ssh_config.resolve("board", "ssh:board")
     assert "user@host" in (caught.value.hint or "")
 
 
 def test_who_has_no_home_has_no_configuration(ssh_home: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("devicelab.user.home", lambda: None)
-    target = _ssh_config.resolve("me@board", "ssh:me@board")
+    monkeypatch.setattr("devicelab.ground.user.home", lambda: None)
+    target = ssh_config.resolve("me@board", "ssh:me@board")
     assert (target.user, target.keys) == ("me", ())
 
 

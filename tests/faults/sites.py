@@ -14,16 +14,16 @@ from pathlib import Path
 
 import psutil
 
-from devicelab import runner
-from devicelab.facts import Device, open_device
-from devicelab.lab import DeviceEntry
+from devicelab.device import runner
+from devicelab.device.facts import Device, open_device
+from devicelab.device.lab import DeviceEntry
 from devicelab.model.journal import RunRecord, parse_line
-from devicelab.sim import lifecycle
-from devicelab.sim.faults import Fault
-from devicelab.sim.lifecycle import AdbServer, VirtualBoard
 from devicelab.transports._root import wrap as as_root
 from tests.benches import RESTLESS, TREES, Bench, Commands
 from tests.contracts import sshd
+from virtualboards import lifecycle
+from virtualboards.faults import Fault
+from virtualboards.lifecycle import AdbServer, VirtualBoard
 
 _FOREVER_S = 0.0
 

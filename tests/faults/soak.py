@@ -22,11 +22,11 @@ from typing import Any
 
 import psutil
 
-from devicelab.lab import DeviceEntry
+from devicelab.device.lab import DeviceEntry
+from devicelab.jobs.sweep import sweep
 from devicelab.model.experiment import Experiment
-from devicelab.sim import lifecycle
 from devicelab.store import Store
-from devicelab.sweep import sweep
+from virtualboards import lifecycle
 
 _HOURS = 2
 _WARM = 2  # checkpoints before the one that the others are compared with

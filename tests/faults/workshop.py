@@ -11,8 +11,6 @@ from typing import Self
 from adbutils import adb_path
 
 from devicelab.report import page
-from devicelab.sim import lifecycle
-from devicelab.sim.lifecycle import AdbServer
 from tests import postgres
 from tests.contracts import sshd
 from tests.contracts.transport_bench import free_port
@@ -20,6 +18,8 @@ from tests.faults.databases import Postgres
 from tests.faults.performing import Outcome, calm, perform
 from tests.faults.sites import BoardSite, Calm, MachineSite, Site, SmallDisk
 from tests.faults.trials import Trial
+from virtualboards import lifecycle
+from virtualboards.lifecycle import AdbServer
 
 _DISK = "96m"
 

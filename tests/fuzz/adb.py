@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 from unittest import mock
 
-from devicelab.sim.adbd import connection, shell, sync, wire
-from devicelab.sim.loop import Loop
-from devicelab.transports import _adb_server
-from devicelab.transports._adb_server import Link
-from devicelab.transports._adb_stream import LegacyStream, ShellStream
-from devicelab.transports._adb_sync import Sync
 from devicelab.transports._scripts import new_token
 from devicelab.transports._stream import EXIT, Running
+from devicelab.transports.adb import server
+from devicelab.transports.adb.server import Link
+from devicelab.transports.adb.stream import LegacyStream, ShellStream
+from devicelab.transports.adb.sync import Sync
 from tests.fuzz.files import _FOLDER
 from tests.fuzz.target import Target
+from virtualboards.adbd import connection, shell, sync, wire
+from virtualboards.loop import Loop
 
 _ADDRESS = "adb:0123"
 _TOKEN = "\x1e" + "t" * (len(new_token()) - 1)
@@ -44,8 +44,8 @@ class _Spoken(Link):  # type: ignore[misc]
 
 
 def _server(data: bytes) -> None:
-    with mock.patch.object(_adb_server, "Link", return_value=_Spoken(data)):
-        _adb_server.Server("127.0.0.1", 5037, ours=False).devices()
+    with mock.patch.object(server, "Link", return_value=_Spoken(data)):
+        server.Server("127.0.0.1", 5037, ours=False).devices()
 
 
 def _stream(kind: int) -> Callable[[bytes], None]:

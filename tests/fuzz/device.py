@@ -6,16 +6,19 @@ import json
 from collections.abc import Iterator
 from typing import Any, cast
 
-from devicelab import boards, evidence, gauge, knobs, plan, runner, sweep, tenancy
-from devicelab.analyses.evidence import run_conditions
+from devicelab import boards, knobs
+from devicelab.device import runner
+from devicelab.device.facts import Device, parse_probe
+from devicelab.device.runner import JournalReader
 from devicelab.errors import ConfigError
-from devicelab.facts import Device, parse_probe
+from devicelab.experiment import evidence, gauge, plan, tenancy
+from devicelab.experiment.conditions import run_conditions
+from devicelab.ground.registry import module
+from devicelab.jobs import sweep
 from devicelab.model.device import Board, Facts
 from devicelab.model.experiment import Cell, Thermal
 from devicelab.model.journal import RunRecord, seal_line
 from devicelab.model.tree import Node, parse_snapshot
-from devicelab.registry import module
-from devicelab.runner import JournalReader
 from devicelab.store.records import run_rows
 from devicelab.transports.base import Completed
 from tests import labdata, tenantdata

@@ -10,24 +10,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
 
-from devicelab import boards, experiment_files, lab, registry, tenancy
-from devicelab import plan as planning
-from devicelab.bundle import MANIFEST, Manifest
-from devicelab.bundle_result import import_result
-from devicelab.capture import FACTS, SNAPSHOT, read_capture
+from devicelab import boards
+from devicelab.device import lab
+from devicelab.device.capture import FACTS, SNAPSHOT, read_capture
+from devicelab.device.toolchain import toolchains
+from devicelab.experiment import files, tenancy
+from devicelab.experiment import plan as planning
 from devicelab.farm import clock, job, schedule
 from devicelab.farm.selectors import Known
+from devicelab.ground import registry
+from devicelab.jobs.bundle import MANIFEST, Manifest
+from devicelab.jobs.import_ import import_result
 from devicelab.model.journal import seal_line
 from devicelab.model.tree import Tree
 from devicelab.schedulers.base import Place
-from devicelab.sim.kernel.captured import spec_of
 from devicelab.store import Store, codec
-from devicelab.toolchain import toolchains
-from devicelab.transports import _ssh_config, _ssh_hosts
 from devicelab.transports.adb import AdbTransport
+from devicelab.transports.ssh import config as ssh_config
+from devicelab.transports.ssh import hosts as ssh_hosts
 from tests import labdata, tenantdata
 from tests.fuzz.target import Target, joined, parted
 from tests.unit import board_trees
+from virtualboards.kernel.captured import spec_of
 
 _ROOT = Path(__file__).resolve().parents[2]
 _FOLDER = Path(tempfile.mkdtemp(prefix="devicelab-fuzz-"))
@@ -71,7 +75,7 @@ def _experiment(data: bytes) -> None:
     """The file, then values as with --set; what comes of it is planned for a phone if it is not too large."""
     text, *overrides = parted(data)
     path = _put("x.toml", text)
-    made = experiment_files.load(str(path), [one.decode("utf-8", "replace") for one in overrides])
+    made = files.load(str(path), [one.decode("utf-8", "replace") for one in overrides])
     tenancy.check(made)
     size = made.repetitions
     for levels in made.factors.values():
@@ -220,9 +224,9 @@ def _bundle_seeds() -> Iterator[bytes]:
 # --- ssh
 
 
-def _resolve(text: str) -> _ssh_config.Target:
+def _resolve(text: str) -> ssh_config.Target:
     with mock.patch.object(Path, "home", return_value=_FOLDER / "home"):
-        return _ssh_config.resolve(text, "ssh:x")
+        return ssh_config.resolve(text, "ssh:x")
 
 
 def _ssh(data: bytes) -> None:
@@ -231,7 +235,7 @@ def _ssh(data: bytes) -> None:
     (home / "config").write_bytes(config)
     (home / "known_hosts").write_bytes(b"\n".join(hosts))
     target = _resolve(address.decode("utf-8", "replace"))
-    known = _ssh_hosts.read((home / "known_hosts",))
+    known = ssh_hosts.read((home / "known_hosts",))
     known.keys(target.known_as)
     known.keys("[host]:2222")
 

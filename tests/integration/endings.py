@@ -26,13 +26,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from devicelab import runner
-from devicelab.sim import lifecycle
-from devicelab.sim.faults import Fault
-from devicelab.sim.interface import Su
-from devicelab.sim.lifecycle import AdbServer
+from devicelab.device import runner
 from devicelab.store import Store
 from tests.benches import Bench, Host, finished, left_behind, stored, wait_for
+from virtualboards import lifecycle
+from virtualboards.faults import Fault
+from virtualboards.interface import Su
+from virtualboards.lifecycle import AdbServer
 
 _FORK = multiprocessing.get_context("fork")
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from devicelab.model.night import Health
-from devicelab.sim import lifecycle
-from devicelab.sim.faults import Fault
-from devicelab.sim.lifecycle import AdbServer, VirtualBoard
 from devicelab.store import Store
 from tests.benches import Bench, Commands, finished, left_behind, wait_for
+from virtualboards import lifecycle
+from virtualboards.faults import Fault
+from virtualboards.lifecycle import AdbServer, VirtualBoard
 
 KINDS = ("note10", "qualcomm")
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from devicelab import boards, cli
-from devicelab.registry import data_dir
+from devicelab.ground.registry import data_dir
 
 # Native programs are compiled for a fresh cache, which a loaded machine is slow at.
 pytestmark = pytest.mark.timeout(900)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from devicelab import experiment_files
-from devicelab import sweep as sweeping
-from devicelab.bundle import write_bundle
-from devicelab.bundle_result import import_result
+from devicelab.experiment import files
+from devicelab.jobs import sweep as sweeping
+from devicelab.jobs.bundle import write_bundle
+from devicelab.jobs.import_ import import_result
 from devicelab.store import Store
 from tests import tenantlab
 from tests.tenantdata import experiment
@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.mark.skipif(os.getpriority(os.PRIO_PROCESS, 0) != 0, reason="this process is nice itself")
 def test_native_sharing_hurts_the_important_tenant_and_niceness_helps(tmp_path: Path, store: Store) -> None:
-    of = experiment_files.load("cpu_priority", ["duration_s=2.8"])
+    of = files.load("cpu_priority", ["duration_s=2.8"])
     done = sweeping.sweep(of, tenantlab.entry(tmp_path), store, report_to=tmp_path / "report.html")
     assert done.invalid == 0, tenantlab.flags_by_leg(store, done)
     found = {finding.claim: finding for finding in done.findings}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from devicelab.lab import DeviceEntry
+from devicelab.device.lab import DeviceEntry
 from devicelab.schedulers import xsched
 from devicelab.store import Store
 from tests import tenantlab

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from agent_tools import Bench
 
-from devicelab.build import build
-from devicelab.toolchain import host_abi
+from devicelab.device.build import build
+from devicelab.device.toolchain import host_abi
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from agent_tools import Bench, codes, load, one_run, plan, shell, until
 
-from devicelab.build import build
+from devicelab.device.build import build
 from devicelab.model.plan import Probe, Sampling, Write
 
 pytestmark = [

@@ -9,7 +9,7 @@ from agent_tools import Bench, codes, load, one_run, plan, until
 
 from devicelab.errors import DeviceRefusedError
 from devicelab.model.plan import Run, Sampling, Write
-from devicelab.sim.kernel import Kernel, load_spec, mount
+from virtualboards.kernel import Kernel, load_spec, mount
 
 pytestmark = pytest.mark.sim
 CPU = "sys/devices/system/cpu"

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from devicelab.ground.registry import data_dir
 from devicelab.model.plan import Command, Gate, Plan, Probe, Sampling, Witness, Write
-from devicelab.registry import data_dir
 
 
 def full_plan() -> dict[str, Any]:

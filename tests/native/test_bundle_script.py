@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from agent_tools import Bench, Told, codes, events, load, one_run, plan, shell, until
 
-from devicelab.bundle import _RUN
+from devicelab.jobs.bundle import _RUN
 from devicelab.model.plan import Plan, Write
 
 pytestmark = pytest.mark.slow

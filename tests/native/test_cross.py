@@ -7,8 +7,8 @@ import subprocess
 import pytest
 from klo_tools import run
 
-from devicelab.build import Built, build
-from devicelab.toolchain import host_abi
+from devicelab.device.build import Built, build
+from devicelab.device.toolchain import host_abi
 
 pytestmark = [
     pytest.mark.slow,  # the first build for a target compiles its C library

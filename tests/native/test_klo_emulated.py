@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from klo_tools import Said, attempt, run
 
-from devicelab.build import build
-from devicelab.toolchain import host_abi
+from devicelab.device.build import build
+from devicelab.device.toolchain import host_abi
 from devicelab.workloads import klo as workload
 from devicelab.workloads.base import Context
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from klo_tools import attempt, run
 
-from devicelab import registry
-from devicelab.build import build
-from devicelab.toolchain import Compiler, find_compiler, host_abi, toolchains
+from devicelab.device.build import build
+from devicelab.device.toolchain import Compiler, find_compiler, host_abi, toolchains
+from devicelab.ground import registry
 from devicelab.workloads import klo as workload
 
 pytestmark = pytest.mark.skipif(host_abi() is None, reason="no toolchain for this machine")

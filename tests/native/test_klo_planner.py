@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from devicelab import registry
-from devicelab.analyses import klo_model
-from devicelab.toolchain import Compiler, find_compiler, host_abi, toolchains
+from devicelab.analyses.klo import model as klo_model
+from devicelab.device.toolchain import Compiler, find_compiler, host_abi, toolchains
+from devicelab.ground import registry
 
 Ask = Callable[[Sequence[str]], list[str]]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from devicelab.build import build
-from devicelab.toolchain import host_abi
+from devicelab.device.build import build
+from devicelab.device.toolchain import host_abi
 from devicelab.workloads import klo_tenant
 from devicelab.workloads.base import Context
 from tests import tenant_script

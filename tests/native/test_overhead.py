@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from devicelab.build import build
-from devicelab.toolchain import host_abi
+from devicelab.device.build import build
+from devicelab.device.toolchain import host_abi
 
 pytestmark = pytest.mark.skipif(host_abi() is None, reason="no toolchain for this machine")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from devicelab import boards
 from devicelab.model.device import Facts
 from devicelab.model.tree import Node, Tree
-from devicelab.sim.kernel import BoardSpec, Kernel, load_spec
-from devicelab.sim.kernel.nodes import WRITE, Directory, File, Link
-from devicelab.sim.kernel.processes import Usage
-from devicelab.sim.kernel.spec import PolicySpec
+from virtualboards.kernel import BoardSpec, Kernel, load_spec
+from virtualboards.kernel.nodes import WRITE, Directory, File, Link
+from virtualboards.kernel.processes import Usage
+from virtualboards.kernel.spec import PolicySpec
 
 CPU = "/sys/devices/system/cpu"
 DATA = Path(__file__).resolve().parent.parent / "data" / "conformance"

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from board_trees import facts as board_facts
 
-from devicelab import load, pinning, runner, sweep
+from devicelab.device import runner
 from devicelab.errors import ConfigError, DeviceRefusedError, MeasurementError, RestoreError
-from devicelab.interruption import interruptible
-from devicelab.load import Loader
+from devicelab.ground.interruption import interruptible
+from devicelab.jobs import load, pin, sweep
+from devicelab.jobs.load import Loader
 from devicelab.model.journal import Flag, PlanEnd, PlanStart, RunRecord
 from devicelab.model.plan import Plan, Run
 from devicelab.model.tree import Node
@@ -179,7 +180,7 @@ def test_a_pin_that_the_agent_undid_is_not_called_pinned(
 
     agent.at["attend"] = [attend]
     with interruptible() as signals, pytest.raises(error, match=said):
-        pinning._execute(agent.device, pin_plan(), signals)
+        pin._execute(agent.device, pin_plan(), signals)
 
 
 def test_a_pin_that_holds_is_told_with_its_steps(agent: Agent) -> None:
@@ -189,7 +190,7 @@ def test_a_pin_that_holds_is_told_with_its_steps(agent: Agent) -> None:
 
     agent.at["attend"] = [attend]
     with interruptible() as signals:
-        assert pinning._execute(agent.device, pin_plan(), signals) == ()
+        assert pin._execute(agent.device, pin_plan(), signals) == ()
         interrupt()  # too late: it is pinned, and said to be
     assert agent.asked == ["deploy", "start", "attend"]
 
@@ -201,18 +202,18 @@ def test_an_interrupted_pin_does_not_stay(agent: Agent, end: str, pending: tuple
     agent.found = runner.Status(pending=pending)
     agent.at = {"attend": [interrupt], "stop": [interrupt], "drain": [lambda _: ended(end)]}
     with interruptible() as signals, pytest.raises(KeyboardInterrupt):
-        pinning._execute(agent.device, pin_plan(), signals)
+        pin._execute(agent.device, pin_plan(), signals)
     assert agent.asked == ["deploy", "start", "attend", "stop", "drain", *(["restore"] if restored else [])]
 
 
 def test_a_pin_is_written_in_the_order_of_the_knobs_and_for_the_cores_that_will_be_there() -> None:
     offline = {"/sys/devices/system/cpu/cpu7/online": "0\n", "/sys/devices/system/cpu/online": "0-6\n"}
     phone = board_facts("sm8150", change=dict(offline))
-    chosen = pinning.settings_for({"cpu": "max", "cores": "all-online"}, phone)
+    chosen = pin.settings_for({"cpu": "max", "cores": "all-online"}, phone)
     assert list(chosen) == ["cores", "cpu"]
     assert chosen["cpu"].unmet == ()
     with pytest.raises(ConfigError, match="cpuu"):
-        pinning.settings_for({"cpuu": "max"}, phone)
+        pin.settings_for({"cpuu": "max"}, phone)
 
 
 def conductor(agent: Agent) -> tuple[sweep._Conductor, list[tuple[str, ...]]]:

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from devicelab import build as builder
-from devicelab import registry, toolchain
+from devicelab.device import build as builder
+from devicelab.device import toolchain
+from devicelab.device.toolchain import Compiler, Missing, Toolchain, host_abi
 from devicelab.errors import BuildError, ConfigError
+from devicelab.ground import registry
 from devicelab.model.device import Board, Facts
-from devicelab.toolchain import Compiler, Missing, Toolchain, host_abi
 
 HOST = str(host_abi())
 pytestmark = pytest.mark.skipif(host_abi() is None, reason="no toolchain for this machine")

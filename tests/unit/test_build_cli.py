@@ -7,10 +7,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from devicelab import registry
 from devicelab.cli import build as command
+from devicelab.device.toolchain import Compiler, Missing, Toolchain, find_compiler, host_abi
 from devicelab.errors import BuildError, ConfigError
-from devicelab.toolchain import Compiler, Missing, Toolchain, find_compiler, host_abi
+from devicelab.ground import registry
 
 pytestmark = pytest.mark.skipif(host_abi() is None, reason="no toolchain for this machine")
 
@@ -54,7 +54,7 @@ def test_json_says_what_was_built_with_what(app: typer.Typer) -> None:
 
 
 def test_all_covers_every_kind_of_device_once(app: typer.Typer, monkeypatch: pytest.MonkeyPatch) -> None:
-    from devicelab import build as builder
+    from devicelab.device import build as builder
 
     host = next(chain for chain in builder.toolchains() if chain.name == "host")
     compiler = find_compiler(host, str(host_abi()))
@@ -78,7 +78,7 @@ def test_all_covers_every_kind_of_device_once(app: typer.Typer, monkeypatch: pyt
 def test_all_shows_what_could_be_built_before_it_says_what_could_not(
     app: typer.Typer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from devicelab import build as builder
+    from devicelab.device import build as builder
 
     monkeypatch.setattr(
         builder,

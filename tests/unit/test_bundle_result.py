@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from devicelab import plan as planning
-from devicelab.bundle import MANIFEST, Manifest
-from devicelab.bundle_result import import_result
 from devicelab.errors import ConfigError
+from devicelab.experiment import plan as planning
+from devicelab.jobs.bundle import MANIFEST, Manifest
+from devicelab.jobs.import_ import import_result
 from devicelab.model.journal import seal_line
 from devicelab.store import Store
 from tests.tenantdata import experiment, place

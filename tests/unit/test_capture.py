@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from sim_kernel_board import Bench, facts_of
 
-from devicelab import knobs, pinning
-from devicelab.capture import FACTS, SNAPSHOT, read_capture, write_capture
+from devicelab import knobs
+from devicelab.device.capture import FACTS, SNAPSHOT, read_capture, write_capture
 from devicelab.errors import ConfigError
+from devicelab.jobs import pin
 from devicelab.model.device import Facts
-from devicelab.sim.kernel import spec_from_capture
+from virtualboards.kernel import spec_from_capture
 
-PATTERNS = (*knobs.globs(), *pinning.capture_patterns())
+PATTERNS = (*knobs.globs(), *pin.capture_patterns())
 KINDS = ("note10", "note10-sd855", "qualcomm", "qualcomm-865", "pixel", "oddball")
 _FACTS = {"name": "x", "board": {"kind": "x", "title": "x"}, "kernel": "4.14.0", "abi": "arm64-v8a", "root": "none"}
 
@@ -160,7 +161,7 @@ def test_links_devices_and_directories_are_refused(kind: bytes, tmp_path: Path) 
 def test_an_archive_that_unpacks_to_far_more_than_it_is_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devicelab.capture._MAX_TOTAL", 1 << 20)
+    monkeypatch.setattr("devicelab.device.capture._MAX_TOTAL", 1 << 20)
     # An extended header, which a tar reader would take into memory whole.
     extended = tarfile.TarInfo("x")
     extended.type, extended.size = tarfile.XHDTYPE, 8 << 20

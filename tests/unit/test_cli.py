@@ -10,10 +10,11 @@ from typing import cast
 
 import pytest
 
-from devicelab import cli, runner
+from devicelab import cli
 from devicelab.cli import _out, _reference, devices
-from devicelab.facts import Device
-from devicelab.registry import data_dir
+from devicelab.device import runner
+from devicelab.device.facts import Device
+from devicelab.ground.registry import data_dir
 
 ROOT = data_dir("native").parent
 

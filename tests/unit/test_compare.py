@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from devicelab.analyses.compare import Comparison, Shift, compare
 from devicelab.cli import app
+from devicelab.compare.campaigns import Comparison, Shift, compare
 from devicelab.errors import ConfigError
 from devicelab.model.journal import Flag
 from devicelab.store import Store

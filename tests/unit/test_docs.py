@@ -14,14 +14,14 @@ from urllib.parse import unquote
 import pytest
 import typer.main
 
-from devicelab import plan
 from devicelab.boards import Board
 from devicelab.cli import _schemas, app
+from devicelab.device.lab import load_lab
 from devicelab.errors import MeasurementError
+from devicelab.experiment import plan
 from devicelab.farm import job
-from devicelab.lab import load_lab
+from devicelab.ground.registry import data_dir, module, names
 from devicelab.model.experiment import Experiment
-from devicelab.registry import data_dir, module, names
 from devicelab.workloads.base import Context
 
 ROOT = data_dir("native").parent

@@ -2,7 +2,7 @@
 
 from board_trees import facts
 
-from devicelab import doctor
+from devicelab.jobs import doctor
 from devicelab.model.device import Board, Cluster
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devicelab.analyses.evidence import cpu_use_pct, run_conditions
+from devicelab.experiment.conditions import cpu_use_pct, run_conditions
 from devicelab.model.journal import ProgramResult, Samples
 from tests import labdata
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from devicelab import experiment_files
 from devicelab.errors import ConfigError
+from devicelab.experiment import files
 
 GOOD = """
 question = "Does a background load slow hashing down?"
@@ -38,7 +38,7 @@ bound = "> -20 %"
 def load(folder: Path, text: str, *overrides: str) -> None:
     path = folder / "hash.toml"
     path.write_text(text)
-    experiment_files.load(str(path), overrides)
+    files.load(str(path), overrides)
 
 
 def test_a_sound_experiment_is_taken(tmp_path: Path) -> None:
@@ -114,6 +114,6 @@ def test_a_factor_that_tenants_analyses_would_pool_is_refused(tmp_path: Path) ->
     load(tmp_path, TENANTS, 'load=["10 1000 20"]', "gpu=min")
 
 
-@pytest.mark.parametrize("name", experiment_files.known())
+@pytest.mark.parametrize("name", files.known())
 def test_every_experiment_that_comes_with_devicelab_is_sound(name: str) -> None:
-    experiment_files.load(name)
+    files.load(name)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from devicelab import experiment_files
 from devicelab.errors import ConfigError
+from devicelab.experiment import files
 
 
 def data() -> dict[str, Any]:
@@ -35,7 +35,7 @@ def data() -> dict[str, Any]:
 )
 def test_set_puts_a_value_where_it_belongs(text: str, path: tuple[str, ...], value: object) -> None:
     changed = data()
-    experiment_files.override(changed, text)
+    files.override(changed, text)
     place: Any = changed
     for part in path:
         place = place[part]
@@ -44,26 +44,26 @@ def test_set_puts_a_value_where_it_belongs(text: str, path: tuple[str, ...], val
 
 def test_set_of_several_levels_turns_a_held_word_into_a_factor() -> None:
     changed = data()
-    experiment_files.override(changed, 'cpu=["max", "min"]')
+    files.override(changed, 'cpu=["max", "min"]')
     assert changed["factors"]["cpu"] == ["max", "min"]
     assert "cpu" not in changed["set"]
 
 
 def test_set_finds_a_tenant_by_its_name() -> None:
     changed = data()
-    experiment_files.override(changed, "tenants.high.arrivals=poisson:50")
+    files.override(changed, "tenants.high.arrivals=poisson:50")
     assert changed["tenants"][0]["arrivals"] == "poisson:50"
 
 
 @pytest.mark.parametrize("text", ["novalue", "=3", "tenants.low.arrivals=x", "repetitions.deep.er=1"])
 def test_a_set_that_leads_nowhere_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
-        experiment_files.override(data(), text)
+        files.override(data(), text)
 
 
 def test_an_unknown_experiment_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="klo_under_loat") as caught:
-        experiment_files.load("klo_under_loat")
+        files.load("klo_under_loat")
     assert "klo_under_load" in str(caught.value)
 
 
@@ -82,12 +82,12 @@ def test_a_mistake_in_an_experiment_is_told_with_file_and_place(tmp_path: Path, 
     path = tmp_path / "mine.toml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=reason) as caught:
-        experiment_files.load(str(path))
+        files.load(str(path))
     assert "mine.toml" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", experiment_files.known())
+@pytest.mark.parametrize("name", files.known())
 def test_every_experiment_that_comes_with_devicelab_is_valid(name: str) -> None:
-    experiment = experiment_files.load(name)
+    experiment = files.load(name)
     assert experiment.name == name
     assert experiment.question

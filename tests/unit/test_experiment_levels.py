@@ -2,8 +2,8 @@
 
 import pytest
 
-from devicelab import experiment_files
 from devicelab.errors import ConfigError
+from devicelab.experiment import files
 
 
 @pytest.mark.parametrize(
@@ -23,10 +23,10 @@ from devicelab.errors import ConfigError
 )
 def test_what_is_no_number_is_refused_when_the_experiment_is_read(text: str) -> None:
     with pytest.raises(ConfigError, match=r"nan|inf"):
-        experiment_files.load("quick", [text])
+        files.load("quick", [text])
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "0"])
 def test_a_deadline_is_a_time(text: str) -> None:
     with pytest.raises(ConfigError, match="deadline_ms"):
-        experiment_files.load("dual_model", [f"tenants.high.deadline_ms={text}"])
+        files.load("dual_model", [f"tenants.high.deadline_ms={text}"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from devicelab.facts import _is_idle
+from devicelab.device.facts import _is_idle
 from devicelab.model.tree import Node, Tree
 
 STATE = "/data/local/tmp/devicelab/state"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from devicelab.cli import app
+from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError, DeviceBusyError, LabError
 from devicelab.farm import clock, closing, estimate, health, job, nightly, schedule, selectors
 from devicelab.farm import night as conducting
@@ -19,7 +20,6 @@ from devicelab.farm.night import SEVERITY, worst
 from devicelab.farm.nightly import NightResult
 from devicelab.farm.selectors import Known
 from devicelab.farm.task import campaign_id
-from devicelab.lab import DeviceEntry
 from devicelab.model.campaign import CampaignInfo
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import CellVerdict, Farm, Health, HealthRules, Task

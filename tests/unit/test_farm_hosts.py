@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from devicelab import __version__
+from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError, StoreError
 from devicelab.farm import hosting
 from devicelab.farm.engine_dask import DaskHosts, Tls, address_of, answered, merged
 from devicelab.farm.hosting import Host, Offer, Order, taken_over
 from devicelab.farm.selectors import Known
-from devicelab.lab import DeviceEntry
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, JobEntry, Task
 from devicelab.store import Store

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from devicelab import facts as facts_module
-from devicelab import runner
-from devicelab import sweep as sweeping
+from devicelab.device import facts as facts_module
+from devicelab.device import runner
+from devicelab.device.facts import Device
+from devicelab.device.lab import DeviceEntry
+from devicelab.device.runner import Status
 from devicelab.errors import (
     CommandTimeoutError,
     DeviceBusyError,
@@ -19,15 +21,13 @@ from devicelab.errors import (
     DeviceUnreachableError,
     RestoreError,
 )
-from devicelab.facts import Device
 from devicelab.farm import health, recover
 from devicelab.farm.care import Left, Limits, last_visit
 from devicelab.farm.task import run_task
-from devicelab.lab import DeviceEntry
+from devicelab.jobs import sweep as sweeping
+from devicelab.jobs.sweep import SweepResult
 from devicelab.model.night import Farm, Health, JobEntry, Task
-from devicelab.runner import Status
 from devicelab.store import Store
-from devicelab.sweep import SweepResult
 from tests import labdata
 
 EXPERIMENT = labdata.experiment(repetitions=1)

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devicelab import facts, lab, safe_text
 from devicelab.cli import _night, _out
+from devicelab.device import facts, lab
 from devicelab.errors import ConfigError, DeviceRefusedError, StoreError
-from devicelab.export import spreadsheet_safe
-from devicelab.files import replacing
+from devicelab.ground import safe_text
+from devicelab.ground.files import replacing
 from devicelab.store import Store
 from devicelab.store import engine as places
-from devicelab.transports import _ssh_config
+from devicelab.store.export import spreadsheet_safe
+from devicelab.transports.ssh import config
 from tests import hostile, labdata
 
 TITLE = "\x1b]0;owned\x07\x1b[2J\x9b31mred\r\x08\u202e"
@@ -112,7 +113,7 @@ def test_a_lab_with_a_password_in_it_is_refused_without_showing_it(tmp_path: Pat
 
 def test_an_address_with_a_password_is_refused_without_showing_it() -> None:
     with pytest.raises(ConfigError) as caught:
-        _ssh_config.resolve("root:s3cret@host", "ssh:root:s3cret@host")
+        config.resolve("root:s3cret@host", "ssh:root:s3cret@host")
     assert "s3cret" not in str(caught.value)
 
 
@@ -127,7 +128,7 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(url: str)
 
 
 def test_a_command_line_is_stored_without_its_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from devicelab import bundle, sweep
+    from devicelab.jobs import bundle, sweep
 
     for module in (sweep, bundle):
         source = Path(module.__file__ or "").read_text(encoding="utf-8")

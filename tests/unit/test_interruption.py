@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from devicelab import interruption
-from devicelab.interruption import interruptible
+from devicelab.ground import interruption
+from devicelab.ground.interruption import interruptible
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devicelab.device.runner import JournalReader
 from devicelab.model.journal import RunRecord, RunStart, parse_line, seal_line
-from devicelab.runner import JournalReader
 
 START: dict[str, Any] = {"event": "run-start", "run_id": "a", "seq": 0, "t_ns": 5}
 RUN: dict[str, Any] = {

@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure as MplFigure
 
-from devicelab.analyses import _klo_checklist, _klo_data, _klo_plan, _stats, klo
-from devicelab.analyses._klo_cross import cross_table
-from devicelab.analyses._klo_findings import decomposition, default_k
-from devicelab.analyses.klo_model import LaunchCosts, best_constant
+from devicelab.analyses import _stats, klo
+from devicelab.analyses.klo import data as klo_data
+from devicelab.analyses.klo import plan
+from devicelab.analyses.klo.checklist import _QUESTIONS, _adjusted, _Answer
+from devicelab.analyses.klo.cross import cross_table
+from devicelab.analyses.klo.findings import decomposition, default_k
+from devicelab.analyses.klo.model import LaunchCosts, best_constant
 from devicelab.model.experiment import Finding, Measure
 from devicelab.model.journal import Flag
 from tests.klodata import Board, FrameResults, Levels, Truth, campaign
@@ -111,7 +114,7 @@ def test_each_network_has_its_own_number_of_kernels() -> None:
         pd.concat([part.metric_rows for part in parts]),
         {"kernels": pd.concat([part.sample_tables["kernels"] for part in parts])},
     )
-    found = {one.label: one for one in _klo_data.load(both).conditions}
+    found = {one.label: one for one in klo_data.load(both).conditions}
     assert list(found["network big"].curve.columns) == [1, 4, 24]
     assert list(found["network small"].curve.columns) == [1, 4, 10]
     assert (found["network big"].n_kernels, found["network small"].n_kernels) == (24, 10)
@@ -148,7 +151,7 @@ def test_costs_k_speed_up_and_regret_of_each_condition(moved: FrameResults) -> N
 
 
 def test_the_decomposition_adds_up_to_the_profiled_time(moved: FrameResults) -> None:
-    table = decomposition(moved, _klo_data.load(moved).conditions)
+    table = decomposition(moved, klo_data.load(moved).conditions)
     parts = table[["kernels_ns", "starved_ns", "launch_ns", "other_ns"]].sum(axis=1)
     assert parts.to_numpy() == pytest.approx(table["profiled_ns"].to_numpy())
     loaded = table[table["label"] != "idle"].set_index("k")
@@ -196,7 +199,7 @@ def test_the_cross_table_shows_what_a_foreign_k_costs() -> None:
     factors = {"cpu": ("min", "max"), "k": (1, 2, 3, 4, 6, 8, 12)}
     board = Board(slower=lambda levels: 8.0 if levels["cpu"] == "min" else 1.0)
     results = campaign(TRUTH, factors, board=board, repetitions=7, inferences=5)
-    table = cross_table(_klo_data.load(results)).set_index(["found_at", "used_at"])
+    table = cross_table(klo_data.load(results)).set_index(["found_at", "used_at"])
     own = table.loc[("CPU clock min", "CPU clock min")]
     foreign = table.loc[("CPU clock max", "CPU clock min")]
     assert own["ratio"] == pytest.approx(1, abs=0.02)
@@ -214,12 +217,12 @@ def test_totals_alone_give_manual_k_without_a_model() -> None:
     assert found["Constant K (idle)"].estimate in {4.0, 8.0}
     assert any("no kernel timestamps" in reason for reason in found["Constant K (idle)"].reasons)
     assert "Is the model's K within 5% of the manual K? (idle)" not in found
-    curve = _klo_data.load(results).conditions[0].curve
+    curve = klo_data.load(results).conditions[0].curve
     assert list(curve.columns) == [1, 4, 8]  # how many kernels one flush holds is not known
     told = campaign(TRUTH, {"k": (1, 4, 8, 0)}, repetitions=2)
     told.sample_tables = {}
     told.info["programs"] = {"measure": {"kernels": 24, "device": "Mali-G76"}}
-    assert list(_klo_data.load(told).conditions[0].curve.columns) == [1, 4, 8, 24]
+    assert list(klo_data.load(told).conditions[0].curve.columns) == [1, 4, 8, 24]
     assert default_k(told) == (24, "TFLite on Mali")
 
 
@@ -234,12 +237,12 @@ def test_a_driver_that_submits_by_itself_is_named_and_no_k_is_predicted_for_it()
     assert any("submits kernels by itself" in reason for reason in found["Constant K (all runs)"].reasons)
     assert not any("model's K" in claim for claim in found)
     saved = found["Most that one flush could save over K = 1 (all runs)"]
-    totals = _klo_data.load(results).conditions[0].curve[1]
+    totals = klo_data.load(results).conditions[0].curve[1]
     assert saved.estimate == pytest.approx(100 * 1_000 * 23 / totals.median(), rel=0.1)
     assert saved.reasons[-1] == "predicted K = 24, one flush"
     (curves,) = (figure for figure in klo.figures(results) if figure.name == "k-curves")
     assert not (curves.data["series"] == "model").any()
-    (planned,) = _klo_plan.plan(results)
+    (planned,) = plan.plan(results)
     assert "does not hold" in planned.remarks[0]
     pairs = Board(submits=lambda flushed: (2,) * (sum(flushed) // 2) if len(flushed) > sum(flushed) // 2 else flushed)
     obeyed = claims(campaign(TRUTH, {"k": KS}, board=pairs, repetitions=7, inferences=4))
@@ -252,7 +255,7 @@ def test_k_that_is_no_factor_comes_from_the_measurement() -> None:
     results = campaign(TRUTH, {"load": ("none", LOADED)}, repetitions=6, inferences=3)
     measure = Measure(workload="klo", params={"k": 4})
     results.experiment = results.experiment.model_copy(update={"measure": measure})
-    data = _klo_data.load(results)
+    data = klo_data.load(results)
     assert [list(condition.curve.columns) for condition in data.conditions] == [[4], [4]]
     found = klo.analyse(results)
     assert found[0].verdict in {"no", "insufficient n", "inconclusive"}
@@ -268,7 +271,7 @@ def test_invalid_runs_enter_nothing() -> None:
     bad = set(results.run_rows.loc[~results.run_rows["valid"], "run_id"])
     wrong = results.metric_rows["run_id"].isin(bad)
     results.metric_rows.loc[wrong, "value"] *= 1000
-    data = _klo_data.load(results)
+    data = klo_data.load(results)
     assert not set(data.kernels["run_id"]) & bad
     assert klo.analyse(results)[1].n == 6
     assert max(condition.curve.max().max() for condition in data.conditions) < 5e6
@@ -280,7 +283,7 @@ def test_figures_name_their_load_also_where_no_run_without_one_is_valid() -> Non
 
     factors = {"load": ("none", LOADED), "k": (1, 4)}
     results = campaign(TRUTH, factors, board=Board(flags=spoiled), repetitions=7, inferences=3)
-    (condition,) = _klo_data.load(results).conditions
+    (condition,) = klo_data.load(results).conditions
     assert condition.label == f"load {LOADED}"
 
 
@@ -289,20 +292,20 @@ def test_a_time_that_cannot_be_enters_no_curve() -> None:
     totals = results.metric_rows["metric"] == "total_ns"
     results.metric_rows.loc[results.metric_rows[totals].index[:2], "value"] = (-1e6, 0.0)
     assert claims(results)
-    assert all(condition.curve.min().min() > 0 for condition in _klo_data.load(results).conditions)
+    assert all(condition.curve.min().min() > 0 for condition in klo_data.load(results).conditions)
 
 
 def test_a_load_that_lost_its_data_does_not_make_the_answers_of_the_others_surer() -> None:
-    question = next(one for one in _klo_checklist._QUESTIONS if one.notable == "yes")
+    question = next(one for one in _QUESTIONS if one.notable == "yes")
 
     def answer(p: float | None) -> Any:
         effect = _stats.Interval(0.8, 0.7, 0.9, 6, p)
-        return _klo_checklist._Answer(cast("Any", None), effect, "yes" if p is not None else "insufficient n", ())
+        return _Answer(cast("Any", None), effect, "yes" if p is not None else "insufficient n", ())
 
     answers = [answer(p) for p in (0.03, 0.04, 0.9, None)]
-    verdicts = [one.verdict for one in _klo_checklist._adjusted(question, answers)]
+    verdicts = [one.verdict for one in _adjusted(question, answers)]
     assert verdicts == ["inconclusive"] * 3 + ["insufficient n"]
-    assert [one.verdict for one in _klo_checklist._adjusted(question, answers[:2])] == ["yes", "yes"]
+    assert [one.verdict for one in _adjusted(question, answers[:2])] == ["yes", "yes"]
 
 
 def test_a_campaign_without_runs_has_findings_that_say_so_and_no_figures() -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from devicelab import experiment_files, plan, registry
+from devicelab.experiment import files, plan
+from devicelab.ground import registry
 from devicelab.model.experiment import Experiment
 from devicelab.workloads import klo
 
@@ -31,7 +32,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def experiment(name: str) -> Experiment:
-    return experiment_files.load(name)
+    return files.load(name)
 
 
 def test_an_experiment_opens_with_its_question(name: str, experiment: Experiment) -> None:
@@ -76,7 +77,7 @@ def test_every_schedule_fits_its_network(experiment: Experiment) -> None:
 
 
 def test_the_night_varies_clocks_one_at_a_time_and_holds_every_placement() -> None:
-    cells = plan.cells(experiment_files.load("klo_full_night"))
+    cells = plan.cells(files.load("klo_full_night"))
     levels = [cell.levels for cell in cells]
     assert 150 < len(cells) < 250
     assert not any(one["cpu"] == "honest-min" and one["gpu"] == "min" for one in levels)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from devicelab.analyses._klo_tables import COLUMNS, condition_profile, profiles, quantities
-from devicelab.analyses.klo_model import LaunchCosts, Observed, constant_batches, constant_curve, fit, simulate
-from devicelab.analyses.klo_model.fit import NAMES
+from devicelab.analyses.klo.model import LaunchCosts, Observed, constant_batches, constant_curve, fit, simulate
+from devicelab.analyses.klo.model.fit import NAMES
+from devicelab.analyses.klo.tables import COLUMNS, condition_profile, profiles, quantities
 from tests.klodata import Truth, emulate, kernel_frame, random_truth
 
 

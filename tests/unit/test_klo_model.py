@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devicelab.analyses.klo_model import (
+from devicelab.analyses.klo.model import (
     LaunchCosts,
     best_constant,
     best_schedule,
@@ -180,7 +180,7 @@ def test_a_million_kernels_have_a_curve_and_a_best_k() -> None:
 
 
 def test_a_schedule_too_large_to_compute_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("devicelab.analyses.klo_model.core._SCHEDULE_CELLS", 10_000)
+    monkeypatch.setattr("devicelab.analyses.klo.model.core._SCHEDULE_CELLS", 10_000)
     assert best_schedule(np.full(50, 10.0), np.full(50, 10.0), LaunchCosts(1e-3, 0, 1e-3))[0]
     with pytest.raises(ValueError, match="too large"):
         best_schedule(np.full(500, 10.0), np.full(500, 10.0), LaunchCosts(1e-3, 0, 1e-3))

@@ -5,8 +5,9 @@ from board_trees import CPU, Texts, facts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devicelab import knobs, registry
+from devicelab import knobs
 from devicelab.errors import ConfigError
+from devicelab.ground import registry
 from devicelab.knobs import _clusters, _levels
 
 PHONE = facts("sm8150")

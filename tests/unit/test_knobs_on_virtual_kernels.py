@@ -13,7 +13,7 @@ from devicelab.model.device import Facts
 from devicelab.model.experiment import Level
 from devicelab.model.plan import Step, Write
 from devicelab.model.tree import Node, Tree
-from devicelab.sim.kernel import Kernel, kind_names, load_spec
+from virtualboards.kernel import Kernel, kind_names, load_spec
 
 KINDS = kind_names()
 EXPECTED_BOARD = {"oddball": "generic-android", "pixel": "generic-android"}

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from devicelab import lab
+from devicelab.device import lab
+from devicelab.device.lab import DeviceEntry, Lab
 from devicelab.errors import ConfigError, DeviceUnreachableError
-from devicelab.lab import DeviceEntry, Lab
 from devicelab.transports.base import Attached
 
 RACK = DeviceEntry(name="rack", address="adb:0123@rack-host:5037")
@@ -18,7 +18,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Lab:
     seen = (Attached("adb:R58A", "device"), Attached("adb:R58B", "device"), Attached("adb:QC1", "offline"))
     kinds = {"adb:R58A": "note10", "adb:R58B": "note10"}
     monkeypatch.setattr("devicelab.transports.discover_all", lambda: seen)
-    monkeypatch.setattr("devicelab.facts.identify", lambda entry: kinds.get(entry.address, "linux"))
+    monkeypatch.setattr("devicelab.device.facts.identify", lambda entry: kinds.get(entry.address, "linux"))
     return Lab(devices={"left": DeviceEntry(name="left", address="adb:R58A")})
 
 
@@ -129,7 +129,7 @@ def test_where_there_is_no_adb_at_all_this_computer_is_taken(monkeypatch: pytest
 
 def test_a_board_behind_another_host_s_adb_server_is_asked_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("devicelab.transports.discover_all", tuple)
-    monkeypatch.setattr("devicelab.facts.identify", lambda entry: "qualcomm" if entry is RACK else "linux")
+    monkeypatch.setattr("devicelab.device.facts.identify", lambda entry: "qualcomm" if entry is RACK else "linux")
     named = Lab(devices={"rack": RACK})
     assert [(seen.entry.name, seen.state) for seen in lab.attached(named)] == [("rack", "named"), ("local", "device")]
     assert lab.choose(None, named) is RACK

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure as MplFigure
 from typer.testing import CliRunner
 
 from devicelab.analyses import lut
-from devicelab.analyses._klo_plan import plan
-from devicelab.analyses._lut_table import DAY_NS
-from devicelab.analyses.klo_model import LaunchCosts, best_constant
+from devicelab.analyses.klo.model import LaunchCosts, best_constant
+from devicelab.analyses.klo.plan import plan
+from devicelab.analyses.lut.table import DAY_NS
 from devicelab.cli import klo as klo_cli
 from devicelab.errors import ConfigError
 from devicelab.model.experiment import Finding

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError, DeviceUnreachableError, StoreError
 from devicelab.farm import clock, closing, job, nightly
 from devicelab.farm import night as conducting
@@ -16,7 +17,6 @@ from devicelab.farm.care import Left
 from devicelab.farm.closing import Outputs
 from devicelab.farm.nightly import NightResult
 from devicelab.farm.selectors import Known
-from devicelab.lab import DeviceEntry
 from devicelab.model.experiment import Finding
 from devicelab.model.night import CellVerdict, Farm, Health, Task
 from devicelab.store import Store

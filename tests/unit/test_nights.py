@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 from typer.testing import CliRunner
 
-from devicelab.analyses import nights
-from devicelab.analyses._nights_causes import differences
-from devicelab.analyses._nights_data import worse
 from devicelab.cli import app
+from devicelab.compare import nights
+from devicelab.compare.nights.causes import differences
+from devicelab.compare.nights.data import worse
 from devicelab.errors import CheckFailedError
 from devicelab.model.night import CellVerdict, Task
 from devicelab.store import Store

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devicelab.analyses import _nights_stats as stats
-from devicelab.analyses import _nights_trend as trend
-from devicelab.analyses._nights_assess import WINDOWS, Panel, assess
-from devicelab.analyses._nights_stats import Window
+from devicelab.compare.nights import stats, trend
+from devicelab.compare.nights.assess import WINDOWS, Panel, assess
+from devicelab.compare.nights.stats import Window
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 groups = st.lists(numbers, min_size=1, max_size=7)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from devicelab.farm.notify import notify
 from devicelab.model.night import Notify
-from devicelab.notify import notify
 
 pytest.importorskip("apprise")
 # Apprise's e-mail plugin still imports it.

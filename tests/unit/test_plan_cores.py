@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from board_trees import CPU, Texts, facts
 
-from devicelab import plan
 from devicelab.errors import ConfigError
+from devicelab.experiment import plan
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment, Level, Measure, Tenant
 from devicelab.model.plan import Run

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from devicelab import targets
 from devicelab.analyses import _stats, priority
-from devicelab.analyses._priority_data import jain, load
-from devicelab.analyses._priority_figure_of import figure_of
-from devicelab.analyses._priority_verdicts import judge
+from devicelab.analyses.priority.data import jain, load
+from devicelab.analyses.priority.figure_of import figure_of
+from devicelab.analyses.priority.verdicts import judge
 from devicelab.errors import ConfigError
+from devicelab.experiment import targets
 from devicelab.model.experiment import Finding, Verdict
 from devicelab.model.journal import Flag
 from tests.klodata import FrameResults

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from devicelab import registry
 from devicelab.errors import ConfigError, DeviceRefusedError
+from devicelab.ground import registry
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.schedulers.base import Place, Treatment

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from devicelab.errors import ConfigError
-from devicelab.sim.faults import CAMPAIGN_FAULTS, Fault, Faults, campaign
-from devicelab.sim.loop import Timer
+from virtualboards.faults import CAMPAIGN_FAULTS, Fault, Faults, campaign
+from virtualboards.loop import Timer
 
 
 class Recorder:

@@ -4,8 +4,8 @@ import pytest
 from sim_kernel_board import Bench
 
 from devicelab.errors import ConfigError
-from devicelab.sim.kernel import kind_names, load_spec
-from devicelab.sim.kernel.spec import PolicySpec, build
+from virtualboards.kernel import kind_names, load_spec
+from virtualboards.kernel.spec import PolicySpec, build
 
 THERMAL = "/sys/class/thermal"
 LOAD = 2001

@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 
 from devicelab.cli import app
 from devicelab.errors import DeviceUnreachableError
-from devicelab.sim import lifecycle
-from devicelab.sim.lifecycle import VirtualBoard
-from devicelab.sim.qemu import machine
-from devicelab.sim.qemu.machine import Machine
+from virtualboards import lifecycle
+from virtualboards.lifecycle import VirtualBoard
+from virtualboards.qemu import machine
+from virtualboards.qemu.machine import Machine
 
 
 def _board(directory: Path) -> VirtualBoard:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from devicelab.sim.loop import READ, WRITE, Loop
+from virtualboards.loop import READ, WRITE, Loop
 
 
 @pytest.fixture

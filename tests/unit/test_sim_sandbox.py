@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from devicelab.sim import linux
-from devicelab.sim.sandbox import Programs, Sandbox
+from virtualboards import linux
+from virtualboards.sandbox import Programs, Sandbox
 
 
 @pytest.fixture

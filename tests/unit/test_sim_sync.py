@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from devicelab.sim.adbd import sync
+from virtualboards.adbd import sync
 
 
 class Peer:

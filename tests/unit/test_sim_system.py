@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from devicelab.sim.adbd.shell import exit_byte, parse_arguments
-from devicelab.sim.interface import SHELL_UID, Su
-from devicelab.sim.system import Answer, System
+from virtualboards.adbd.shell import exit_byte, parse_arguments
+from virtualboards.interface import SHELL_UID, Su
+from virtualboards.system import Answer, System
 
 
 class PlainBoard:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devicelab.sim.adbd import wire
-from devicelab.sim.adbd.wire import Decoder, Packet, ProtocolError, encode
+from virtualboards.adbd import wire
+from virtualboards.adbd.wire import Decoder, Packet, ProtocolError, encode
 
 PACKETS = st.builds(
     Packet,

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from devicelab import runner, sweep
+from devicelab.device import runner
 from devicelab.errors import DeviceRefusedError, RestoreError
+from devicelab.jobs import sweep
 from devicelab.model.journal import Flag, PlanEnd
 from tests import labdata
 

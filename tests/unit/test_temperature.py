@@ -3,7 +3,7 @@
 import pytest
 from board_trees import facts, zones
 
-from devicelab import evidence
+from devicelab.experiment import evidence
 from devicelab.model.temperature import is_battery_monitor, units_per_degree
 
 

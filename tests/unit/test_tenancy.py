@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from devicelab import gauge, plan, tenancy
 from devicelab.errors import ConfigError
+from devicelab.experiment import gauge, plan, tenancy
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, Samples
 from devicelab.model.tree import Node

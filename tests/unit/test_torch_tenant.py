@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devicelab import registry
+from devicelab.ground import registry
 from devicelab.workloads import torch_model
 from devicelab.workloads._requests import parse_requests
 from devicelab.workloads.base import Context

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from devicelab import registry, sweep, user
 from devicelab.errors import ConfigError
+from devicelab.ground import registry, user
+from devicelab.jobs import sweep
 
 
 @pytest.fixture

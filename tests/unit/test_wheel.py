@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devicelab.registry import data_dir
+from devicelab.ground.registry import data_dir
 
 ROOT = data_dir("native").parent
 

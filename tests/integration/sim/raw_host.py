@@ -3,8 +3,8 @@
 import socket
 from collections import deque
 
-from devicelab.sim.adbd import wire
-from devicelab.sim.adbd.wire import Packet
+from virtualboards.adbd import wire
+from virtualboards.adbd.wire import Packet
 
 
 class RawHost:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sim_fixtures import Adb, StartBoard, adb, boards_in
 
-from devicelab.sim.lifecycle import AdbServer, VirtualBoard
+from virtualboards.lifecycle import AdbServer, VirtualBoard
 
 pytestmark = pytest.mark.sim
 

@@ -9,7 +9,7 @@ import pytest
 from adbutils import AdbClient, AdbDevice
 from sim_fixtures import StartBoard, boards_in
 
-from devicelab.sim.lifecycle import AdbServer
+from virtualboards.lifecycle import AdbServer
 
 pytestmark = pytest.mark.sim
 

@@ -7,9 +7,9 @@ import pytest
 from sim_fixtures import Adb, StartBoard, adb, sim
 
 from devicelab.errors import ConfigError
-from devicelab.sim import lifecycle
-from devicelab.sim.faults import Fault
-from devicelab.sim.lifecycle import AdbServer, VirtualBoard
+from virtualboards import lifecycle
+from virtualboards.faults import Fault
+from virtualboards.lifecycle import AdbServer, VirtualBoard
 
 pytestmark = pytest.mark.sim
 

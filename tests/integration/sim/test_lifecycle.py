@@ -10,8 +10,8 @@ import pytest
 from sim_fixtures import StartBoard, adb, boards_in, sim, tree_of
 
 from devicelab.errors import ConfigError, DeviceRefusedError
-from devicelab.sim import lifecycle, linux
-from devicelab.sim.lifecycle import AdbServer
+from virtualboards import lifecycle, linux
+from virtualboards.lifecycle import AdbServer
 
 pytestmark = pytest.mark.sim
 

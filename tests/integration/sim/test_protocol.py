@@ -10,9 +10,9 @@ import pytest
 from raw_host import RawHost
 from sim_fixtures import Adb, adb, boards_in
 
-from devicelab.sim.adbd import wire
-from devicelab.sim.adbd.wire import Packet
-from devicelab.sim.lifecycle import AdbServer, VirtualBoard
+from virtualboards.adbd import wire
+from virtualboards.adbd.wire import Packet
+from virtualboards.lifecycle import AdbServer, VirtualBoard
 
 pytestmark = pytest.mark.sim
 

@@ -3,7 +3,7 @@
 import pytest
 from sim_fixtures import StartBoard, adb
 
-from devicelab.sim.lifecycle import AdbServer
+from virtualboards.lifecycle import AdbServer
 
 pytestmark = pytest.mark.sim
 

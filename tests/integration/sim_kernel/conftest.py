@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from devicelab.sim.kernel import Kernel, load_spec, mount
-from devicelab.sim.kernel.seccomp import AffinitySupervisor
+from virtualboards.kernel import Kernel, load_spec, mount
+from virtualboards.kernel.seccomp import AffinitySupervisor
 
 _SUPERVISED = """
 import socket, sys, os
-from devicelab.sim.kernel.seccomp import install_filter
+from virtualboards.kernel.seccomp import install_filter
 with socket.socket(fileno=int(sys.argv[1])) as sock:
     listener = install_filter()
     socket.send_fds(sock, [b"x"], [listener])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from devicelab.sim.kernel import Kernel
+from virtualboards.kernel import Kernel
 
 pytestmark = pytest.mark.sim
 

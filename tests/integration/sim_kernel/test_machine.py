@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 from tiers import Step, by_chance, real, steps, virtual
 
-from devicelab import load, pinning, transports
+from devicelab import transports
+from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError, DeviceRefusedError
-from devicelab.lab import DeviceEntry
-from devicelab.sim.kernel import load_spec
-from devicelab.sim.qemu import host, machine
+from devicelab.jobs import load, pin
 from devicelab.transports.base import Transport
 from devicelab.workloads import overhead
 from tests.unit.sim_kernel_board import DATA
+from virtualboards.kernel import load_spec
+from virtualboards.qemu import host, machine
 
 pytestmark = [pytest.mark.sim, pytest.mark.slow]
 
@@ -113,12 +114,12 @@ def test_clocks_are_pinned_and_given_back(running: machine.Machine, device: Tran
         return device.run(["sh", "-c", f"cat {nodes}"]).stdout.decode().split()
 
     before = limits()
-    pinned = pinning.pin(entry, {"cpu": "min", "gpu": "min"})
+    pinned = pin.pin(entry, {"cpu": "min", "gpu": "min"})
     assert pinned.facts.board.kind == running.kind
     assert pinned.facts.simulated
     lowest = str(min(load_spec(running.kind).policies[1].table_khz))
     assert limits() == [lowest, lowest]
-    pinning.give_back(entry)
+    pin.give_back(entry)
     assert limits() == before
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from devicelab.sim.kernel import Kernel, fuse
+from virtualboards.kernel import Kernel, fuse
 
 pytestmark = pytest.mark.sim
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devicelab.sim.kernel.processes import HostProcesses
+from virtualboards.kernel.processes import HostProcesses
 
 pytestmark = pytest.mark.sim
 

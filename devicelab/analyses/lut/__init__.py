@@ -1,0 +1,152 @@
+"""Launch costs at each condition, and whether they depend on the clocks: is one launch cost table enough for a board?
+
+``measure``, ``save``, ``load`` and ``require_fits`` handle tables as files, with provenance and age.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from devicelab.analyses import _findings, _frames, _plot, _stats
+from devicelab.analyses.base import Figure
+from devicelab.analyses.klo import data as klo_data
+from devicelab.analyses.klo.data import Condition, KloData
+from devicelab.analyses.klo.model.fit import NAMES
+from devicelab.analyses.lut import table as lut_table
+from devicelab.analyses.lut.table import Entry, LaunchTable, load, require_fits, save
+from devicelab.model.experiment import Finding
+from devicelab.model.results import Results
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as MplFigure
+
+__all__ = ["Entry", "LaunchTable", "analyse", "figures", "load", "measure", "require_fits", "save", "table"]
+
+# Fitted costs closer than this are the same: it is what a fit from noisy runs recovers of a known truth.
+TOLERANCE = 0.05
+_WORDS = {"flush_ns": "cost of a flush", "start_idle_ns": "start on an idle GPU", "gap_ns": "gap between batches"}
+
+
+def measure(results: Results) -> LaunchTable:
+    """The launch cost table of a campaign.
+
+    Raises:
+        ConfigError: no condition has kernel timestamps.
+    """
+    return lut_table.measure(results, klo_data.load(results))
+
+
+def analyse(results: Results) -> tuple[Finding, ...]:
+    """Each cost under each condition, then whether it moves with the clocks."""
+    data = klo_data.load(results)
+    found = [*_costs(data), *_moves(data)]
+    if not found:
+        claim = "Launch costs"
+        reason = "no kernel timestamps at several K"
+        return (
+            Finding(analysis="lut", claim=claim, verdict="insufficient n", reasons=(reason,), simulated=data.simulated),
+        )
+    return tuple(finding.model_copy(update={"simulated": data.simulated}) for finding in found)
+
+
+def table(data: KloData) -> pd.DataFrame:
+    """Rows of costs: ``label cost estimate low high n identified residual_pct``, times in µs."""
+    rows = []
+    for condition in data.conditions:
+        if condition.profile is None:
+            continue
+        fit = condition.profile.fit
+        for name in NAMES:
+            low, high = fit.intervals[name] or (np.nan, np.nan)
+            rows.append(
+                {
+                    "label": condition.label,
+                    "cost": _WORDS[name],
+                    "estimate": getattr(fit.costs, name) / 1e3,
+                    "low": low / 1e3,
+                    "high": high / 1e3,
+                    "n": fit.n,
+                    "identified": fit.identified[name],
+                    "residual_pct": fit.residual_pct,
+                }
+            )
+    return pd.DataFrame(rows, columns=["label", "cost", "estimate", "low", "high", "n", "identified", "residual_pct"])
+
+
+def figures(results: Results) -> tuple[Figure, ...]:
+    """The costs under each condition."""
+    rows = table(klo_data.load(results))
+    if rows.empty:
+        return ()
+    caption = (
+        "Launch costs fitted from kernel timestamps, in µs, with 95% intervals bootstrapped over runs, "
+        f"{_plot.counted([int(n) for n in rows['n']])} runs. Open circles: no interval, or an upper bound only."
+    )
+    return (Figure("launch-costs", "Launch costs", caption, rows, partial(_draw, rows=rows)),)
+
+
+def _draw(figure: "MplFigure", rows: pd.DataFrame) -> None:
+    parts = dict(iter(rows.groupby("cost", sort=False)))
+    labels = len(rows) // len(parts)
+    figure.set_size_inches(7.5, 1.2 + 0.28 * max(labels, 2))
+    figure.set_layout_engine("constrained")
+    for axes, (cost, part) in zip(figure.subplots(1, len(parts), sharey=True), parts.items(), strict=True):
+        _plot.dots(axes, part.reset_index(drop=True))
+        axes.set_xlim(left=0)
+        axes.set_title(str(cost), fontsize=8, loc="left")
+    figure.supxlabel("µs", fontsize=9)
+
+
+def _costs(data: KloData) -> Iterator[Finding]:
+    for row in table(data).to_dict("records"):
+        reasons = [f"median residual of the fit {row['residual_pct']:.1f}%"]
+        if not row["identified"]:
+            reasons.insert(0, "the runs cannot tell it: an upper bound; run more K")
+        yield _findings.make(
+            "lut",
+            f"{row['cost'][0].upper()}{row['cost'][1:]} ({row['label']})",
+            "info" if row["identified"] else "inconclusive",
+            _findings.interval(row),
+            unit="µs",
+            reasons=reasons,
+        )
+
+
+def _moves(data: KloData) -> Iterator[Finding]:
+    for word in ("cpu", "gpu", "load"):
+        if not any(word in condition.levels for condition in data.conditions):
+            continue
+        words = ("load", "placement") if word == "load" else (word,)
+        for group in data.along(words):
+            base = next((one for one in group if one.levels[word] in {"max", "none"}), group[-1])
+            for other in group:
+                if other is not base:
+                    yield from _moved(base, other, words, data.rest(other, words))
+
+
+def _moved(base: Condition, other: Condition, words: tuple[str, ...], where: str) -> Iterator[Finding]:
+    if base.profile is None or other.profile is None:
+        return
+    before, after = base.profile.fit, other.profile.fit
+    here, there = (_frames.label({w: one.levels.get(w, "-") for w in words}) for one in (other, base))
+    for index, name in enumerate(NAMES):
+        first, second = getattr(before.costs, name), getattr(after.costs, name)
+        if not (before.identified[name] and after.identified[name]) or first <= 0:
+            continue
+        draws = min(len(before.resampled_ns), len(after.resampled_ns))
+        low = high = None
+        if draws:
+            drawn = after.resampled_ns[:draws, index] / np.maximum(before.resampled_ns[:draws, index], 1e-3)
+            low, high = (float(bound) for bound in np.quantile(drawn, [0.025, 0.975]))
+        effect = _stats.Interval(second / first, low, high, min(before.n, after.n))
+        yield _findings.make(
+            "lut",
+            f"Does the {_WORDS[name]} differ at {here} from {there}?{where}",
+            _stats.differs(effect, TOLERANCE),
+            effect,
+            unit=f"x {there}",
+            reasons=(f"{second / 1e3:.1f} µs instead of {first / 1e3:.1f} µs",),
+        )

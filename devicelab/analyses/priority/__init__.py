@@ -1,0 +1,182 @@
+"""Several tenants on one GPU (or CPU): does a scheduler give the important one its latency without starving others?
+
+Judged per target of each tenant, with interval. Native sharing makes no promise, so for it the answer is "yes" or
+"no"; a scheduler passes or fails. A leg without a valid run (its treatment was not seen, a tenant crashed) is
+"invalid". Where native sharing does not hurt the important tenant, a scheduler that keeps its target is "cannot tell
+here".
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from devicelab.analyses import _frames, _stats
+from devicelab.analyses._findings import known
+from devicelab.analyses.base import Figure
+from devicelab.analyses.priority import figures as priority_figures
+from devicelab.analyses.priority.data import Key, Leg, Service, is_alone, jain, legs, load, shared, standalone_of
+from devicelab.analyses.priority.figure_of import basis, figure_of, unit_of
+from devicelab.analyses.priority.verdicts import (
+    HURT,
+    Judged,
+    discriminates,
+    hurts,
+    important_of,
+    judged,
+    whether_it_hurts,
+)
+from devicelab.experiment import targets
+from devicelab.model.experiment import STANDALONE, Finding, Tenant, Verdict
+from devicelab.model.results import Results
+
+
+def analyse(results: Results) -> tuple[Finding, ...]:
+    """Discrimination, targets, invalid legs, fairness, starvation and the schedulers' own overhead."""
+    tenants = results.experiment.tenants
+    if not tenants or results.runs().empty:
+        return ()
+    services = load(results)
+    hurt = hurts(results, services)
+    found = [
+        _discrimination(what, got, important_of(tenants), pressure)
+        for what, by_pressure in (("P99", hurt), ("P50", hurts(results, services, "p50_ratio")))
+        for pressure, got in by_pressure.items()
+    ]
+    found += _least_pressure(hurt)
+    found += [_target(one) for one in judged(results, services)]
+    for leg in legs(results):
+        if shared(leg):
+            found += _fairness(services, tenants, leg)
+    found += _overhead(services, tenants)
+    simulated = _frames.simulated(results)
+    return tuple(finding.model_copy(update={"simulated": simulated}) for finding in found)
+
+
+def table(results: Results) -> pd.DataFrame:
+    """One row a tenant, leg and pressure: every figure with its bounds, requests and repetitions."""
+    services = load(results)
+    rows = []
+    for service in services.values():
+        row: dict[str, object] = {"tenant": service.tenant, "leg": service.leg, "pressure": service.pressure}
+        for figure in targets.FIGURES:
+            got = figure_of(service, figure, services)
+            row |= {figure: got.estimate, f"{figure} low": got.low, f"{figure} high": got.high}
+        rows.append({**row, "requests": service.response_ns.size, "repetitions": service.repetitions})
+    return pd.DataFrame(rows)
+
+
+def figures(results: Results) -> tuple[Figure, ...]:
+    """Latency by leg for every tenant, requests against the neighbours' work, throughput shares, the target table."""
+    return tuple(priority_figures.figures(results, load(results)))
+
+
+def _discrimination(what: str, hurt: _stats.Interval, important: Tenant, pressure: str) -> Finding:
+    verdict = whether_it_hurts(hurt)
+    return _finding(
+        f"does native sharing hurt {important.name} ({what} over standalone){_at(pressure)}?",
+        verdict,
+        hurt,
+        "x",
+        () if verdict == "yes" else (f"a scheduler can only be told from none where this surely exceeds {HURT}",),
+    )
+
+
+def _least_pressure(hurt: Mapping[str, _stats.Interval]) -> list[Finding]:
+    """With several pressures: the first, in the experiment's order, at which native sharing hurts."""
+    if len(hurt) < 2:
+        return []
+    first = next((pressure for pressure, got in hurt.items() if discriminates(got)), None)
+    said = f"at {first}" if first is not None else "at none of those that were tried"
+    return [
+        Finding(
+            analysis="priority",
+            claim=f"least pressure at which native sharing visibly hurts: {said}",
+            verdict="info",
+            n=len(hurt),
+            reasons=tuple(f"{pressure}: {_words(got)}" for pressure, got in hurt.items()),
+        )
+    ]
+
+
+def _words(hurt: _stats.Interval) -> str:
+    if hurt.low is None or hurt.high is None:
+        return "insufficient n"
+    return f"P99 {hurt.estimate:.2f}x [{hurt.low:.2f}, {hurt.high:.2f}]"
+
+
+def _target(one: Judged) -> Finding:
+    scheduler, pressure = one.leg
+    claim = f"{scheduler}{_at(pressure)}: {one.tenant} {one.target}"
+    return _finding(claim, one.verdict, one.got, unit_of(one.target.figure), one.reasons)
+
+
+def _fairness(services: Mapping[Key, Service], tenants: tuple[Tenant, ...], leg: Leg) -> Iterator[Finding]:
+    own = {tenant.name: services[tenant.name, *leg] for tenant in tenants if (tenant.name, *leg) in services}
+    shares = {name: figure_of(service, "share_pct", services) for name, service in own.items()}
+    if len(shares) < len(tenants) or not all(np.isfinite(share.estimate) for share in shares.values()):
+        return
+    where = f"{leg[0]}{_at(leg[1])}"
+    repetitions = min(share.n for share in shares.values())
+    yield Finding(
+        analysis="priority",
+        claim=f"{where}: fairness (Jain's index over shares of standalone throughput)",
+        verdict="info",
+        estimate=known(jain(np.array([share.estimate for share in shares.values()]))),
+        n=repetitions,
+        reasons=tuple(f"{name}: {share.estimate:.0f}% of its standalone throughput" for name, share in shares.items()),
+    )
+    lowest = min(tenants, key=lambda tenant: tenant.priority)
+    yield _starvation(services, own[lowest.name], where)
+
+
+def _starvation(services: Mapping[Key, Service], service: Service, where: str) -> Finding:
+    """Seconds without a completion beyond those it has alone."""
+    alone = standalone_of(services, service)
+    got = service.range_of("empty_seconds")
+    usual = 0.0 if alone is None else float(alone.by_run["empty_seconds"].max())
+    verdict: Verdict = "insufficient n"
+    if got.low is not None and got.high is not None:
+        verdict = "yes" if got.low > usual else "no" if got.high <= usual else "inconclusive"
+    gap = service.range_of("longest_gap_ms")
+    reasons = [f"longest gap between completions: {gap.estimate:.0f} ms (median over runs)"]
+    if usual:
+        reasons.append(f"alone it has up to {usual:.0f} such seconds")
+    claim = f"{where}: is {service.tenant}, the least important, starved (whole seconds without a completion)?"
+    return _finding(claim, verdict, got, "s", tuple(reasons))
+
+
+def _overhead(services: Mapping[Key, Service], tenants: tuple[Tenant, ...]) -> Iterator[Finding]:
+    """What a scheduler costs a tenant that is alone under it."""
+    for service in services.values():
+        if service.leg == STANDALONE or not is_alone(service.leg):
+            continue
+        tenant = next(one for one in tenants if one.name == service.tenant)
+        figure = "share_pct" if tenant.arrivals == "continuous" else "p50_ratio"
+        got = figure_of(service, figure, services)
+        what = "throughput" if figure == "share_pct" else "P50"
+        yield _finding(
+            f"{service.leg}{_at(service.pressure)}: own cost of the scheduler, {what} of {tenant.name} over standalone",
+            "info" if np.isfinite(got.estimate) else "insufficient n",
+            got,
+            unit_of(figure),
+            (basis(figure, service),),
+        )
+
+
+def _finding(claim: str, verdict: Verdict, got: _stats.Interval, unit: str, reasons: tuple[str, ...]) -> Finding:
+    return Finding(
+        analysis="priority",
+        claim=claim,
+        verdict=verdict,
+        estimate=known(got.estimate),
+        low=known(got.low),
+        high=known(got.high),
+        unit=unit,
+        n=got.n,
+        reasons=reasons,
+    )
+
+
+def _at(pressure: str) -> str:
+    return f" at pressure {pressure}" if pressure else ""

@@ -1,0 +1,209 @@
+"""Per tenant and leg: latencies, throughput, starvation, fairness, from raw requests of valid runs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from devicelab.analyses import _frames, _stats
+from devicelab.experiment import gauge
+from devicelab.model.experiment import STANDALONE, Tenant
+from devicelab.model.results import Results
+
+NS_PER_MS = 1e6
+QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
+
+Times = Literal["response", "service"]
+Key = tuple[str, str, str]
+Leg = tuple[str, str]
+
+_NOTHING_SERVED = pd.DataFrame({name: np.empty(0, np.int64) for name in ("scheduled_ns", "start_ns", "end_ns")})
+
+
+@dataclass(frozen=True)
+class Service:
+    """One tenant in one leg at one pressure, over all valid repetitions.
+
+    Attributes:
+        leg: level of ``scheduler`` (``standalone``, ``native``, ``xsched:HPF`` ...).
+        pressure: level of ``pressure``, "" if there is none or it says nothing about this cell.
+        response_ns: end minus scheduled of every request, all repetitions. A request that still waited when the window
+            ended counts with what it had waited by then, a lower bound: leaving it out would make an overloaded tenant
+            look fast. (Where a full queue drops requests, those have no response; they are counted as dropped.)
+        service_ns: end minus start of those that were served.
+        by_run: one row a repetition: ``throughput_per_s dropped missed longest_gap_ms empty_seconds gpu_use_pct`` and
+            ``response q0.5`` ... ``service q0.999`` in ns.
+    """
+
+    tenant: str
+    leg: str
+    pressure: str
+    response_ns: NDArray[np.int64]
+    service_ns: NDArray[np.int64]
+    by_run: pd.DataFrame
+
+    @property
+    def repetitions(self) -> int:
+        """Number of valid runs."""
+        return len(self.by_run)
+
+    def quantile_ms(self, q: float, of: Times = "response") -> _stats.Interval:
+        """A quantile of the response (or service) in ms.
+
+        Requests of a run are not independent, so the order-statistic interval of the pooled requests is widened to
+        the range of the repetitions' own quantiles: with few repetitions that is the honest width.
+        """
+        values = self.response_ns if of == "response" else self.service_ns
+        got = _stats.quantile_interval(values / NS_PER_MS, q)
+        if got.low is None or got.high is None:
+            return got
+        own = [float(v) for v in self.by_run[f"{of} q{q}"].dropna() / NS_PER_MS]
+        return _stats.Interval(got.estimate, min([got.low, *own]), max([got.high, *own]), got.n)
+
+    def range_of(self, column: str) -> _stats.Interval:
+        """Median of a per-run figure with the range over the repetitions (at least three for a range)."""
+        values = self.by_run[column].dropna().to_numpy(float)
+        if values.size == 0:
+            return _stats.NOTHING
+        known = values.size >= 3
+        return _stats.Interval(
+            float(np.median(values)),
+            float(values.min()) if known else None,
+            float(values.max()) if known else None,
+            int(values.size),
+        )
+
+
+def load(results: Results) -> dict[Key, Service]:
+    """All services by (tenant, leg, pressure), from valid runs."""
+    runs = _frames.valid_runs(results)
+    if runs.empty:
+        return {}
+    tenants = {tenant.name: tenant for tenant in results.experiment.tenants}
+    done, lost = _by_program(results.samples("requests")), _by_program(results.samples("dropped"))
+    metrics = results.metrics()
+    # A tenant that served nothing has figures and no requests: it ran all the same.
+    rates = metrics[metrics["metric"] == "throughput_per_s"]
+    ran = dict.fromkeys((*done, *lost, *zip(rates["run_id"].map(str), rates["program"].map(str), strict=True)))
+    wide = metrics.pivot_table(index=["run_id", "program"], columns="metric", values="value")
+    window_ns = round(results.experiment.duration_s * 1e9)
+    found: dict[Key, list[_OneRun]] = {}
+    for run in runs.to_dict("records"):
+        run_id = str(run["run_id"])
+        for name, tenant in tenants.items():
+            programs = [p for owner, p in ran if owner == run_id and p.partition("#")[0] == name]
+            if not programs:
+                continue
+            served = [done[run_id, program] for program in programs if (run_id, program) in done]
+            one = _one_run(
+                tenant,
+                pd.concat(served) if served else _NOTHING_SERVED,
+                [lost[run_id, program] for program in programs if (run_id, program) in lost],
+                wide.reindex([(run_id, program) for program in programs]),
+                window_ns,
+            )
+            one.row["gpu_use_pct"] = _gpu_use(wide, run_id)
+            found.setdefault((name, *leg_of(run)), []).append(one)
+    return {key: _service(key, every) for key, every in found.items()}
+
+
+def leg_of(run: Mapping[Any, Any]) -> Leg:
+    """(scheduler, pressure) of a row of ``Results.runs``; a pressure the cell does not have is ""."""
+    # A column of numbers beside runs without one holds floats: 16 has to stay "16".
+    pressure = _frames.level_text(run.get("pressure"))
+    return str(run.get("scheduler", "native")), "" if pressure == "-" else pressure
+
+
+@dataclass(frozen=True)
+class _OneRun:
+    response_ns: NDArray[np.int64]
+    service_ns: NDArray[np.int64]
+    row: dict[str, float]
+
+
+def _by_program(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    if frame.empty:
+        return {}
+    groups = frame.groupby(["run_id", "program"], sort=False)
+    return {(str(run_id), str(program)): part for (run_id, program), part in groups}
+
+
+def _one_run(
+    tenant: Tenant, done: pd.DataFrame, lost: list[pd.DataFrame], own: pd.DataFrame, window_ns: int
+) -> _OneRun:
+    dropped = np.concatenate([part["scheduled_ns"].to_numpy(np.int64) for part in lost]) if lost else np.empty(0)
+    served = (done["end_ns"] - done["scheduled_ns"]).to_numpy(np.int64)
+    waited = window_ns - dropped if not tenant.params.get("queue") else np.empty(0)
+    response = np.concatenate([served, waited[waited > 0].astype(np.int64)])
+    service = (done["end_ns"] - done["start_ns"]).to_numpy(np.int64)
+    row = {
+        f"{name} q{q}": float(np.quantile(values, q)) if values.size else np.nan
+        for name, values in (("response", response), ("service", service))
+        for q in QUANTILES.values()
+    }
+    limit = np.inf if tenant.deadline_ms is None else tenant.deadline_ms * NS_PER_MS
+    row |= {
+        "throughput_per_s": float(own["throughput_per_s"].sum()),
+        "dropped": float(dropped.size),
+        "missed": float((served > limit).sum() + dropped.size),
+        "longest_gap_ms": float(own["longest_gap_ns"].max()) / NS_PER_MS,
+        "empty_seconds": float(own["empty_seconds"].max()),
+    }
+    return _OneRun(response, service, row)
+
+
+def _gpu_use(wide: pd.DataFrame, run_id: str) -> float:
+    if "gpu_use_pct" not in wide.columns:
+        return np.nan
+    return float(wide["gpu_use_pct"].to_dict().get((run_id, gauge.PROGRAM), np.nan))
+
+
+def _service(key: Key, every: Iterable[_OneRun]) -> Service:
+    runs = list(every)
+    return Service(
+        *key,
+        response_ns=np.concatenate([one.response_ns for one in runs]),
+        service_ns=np.concatenate([one.service_ns for one in runs]),
+        by_run=pd.DataFrame([one.row for one in runs]),
+    )
+
+
+def standalone_of(services: Mapping[Key, Service], service: Service) -> Service | None:
+    """The same tenant alone: at the same pressure where that changes the tenant itself."""
+    return services.get((service.tenant, STANDALONE, service.pressure)) or services.get(
+        (service.tenant, STANDALONE, "")
+    )
+
+
+def legs(results: Results) -> tuple[Leg, ...]:
+    """(leg, pressure) of everything that was run, valid or not: native first, then as the experiment lists them."""
+    factors = results.experiment.factors
+    order = {name: [_frames.level_text(level) for level in factors.get(name, ())] for name in ("scheduler", "pressure")}
+
+    def rank(leg: Leg) -> tuple[int, bool, int, Leg]:
+        return _place(leg[1], order["pressure"]), leg[0] != "native", _place(leg[0], order["scheduler"]), leg
+
+    return tuple(sorted({leg_of(run) for run in results.runs().to_dict("records")}, key=rank))
+
+
+def _place(level: str, order: list[str]) -> int:
+    return order.index(level) if level in order else len(order)
+
+
+def shared(leg: Leg) -> bool:
+    """Whether tenants ran together in a leg."""
+    return not is_alone(leg[0])
+
+
+def is_alone(scheduler: str) -> bool:
+    """Whether a level of ``scheduler`` has every tenant alone."""
+    return scheduler == STANDALONE or scheduler.startswith(f"{STANDALONE}+")
+
+
+def jain(shares: NDArray[np.float64]) -> float:
+    """Jain's fairness index of shares (1: all equal, 1/n: one has everything). Jain, Chiu, Hawe 1984."""
+    total = float(np.square(shares).sum())
+    return float(shares.sum() ** 2 / (shares.size * total)) if total > 0 else float("nan")

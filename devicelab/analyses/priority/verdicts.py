@@ -1,0 +1,126 @@
+"""Every target of every tenant in every shared leg, judged."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from devicelab.analyses import _stats
+from devicelab.analyses.priority.data import Key, Leg, Service, leg_of, legs, shared
+from devicelab.analyses.priority.figure_of import basis, figure_of
+from devicelab.experiment import targets
+from devicelab.model.experiment import Tenant, Verdict
+from devicelab.model.results import Results
+
+# Native has to raise the important tenant's latency by so much before a scheduler can be told from none.
+HURT = 1.10
+
+NATIVE = "native"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A target in a leg: the figure with its interval, the verdict and what it rests on.
+
+    Attributes:
+        got: ``NOTHING`` if the leg has no valid run.
+        verdict: ``pass fail inconclusive``, "insufficient n", "invalid", "cannot tell here"; for native sharing, which
+            makes no promise, ``yes`` and ``no`` instead of pass and fail.
+    """
+
+    tenant: str
+    leg: Leg
+    target: targets.Target
+    got: _stats.Interval
+    verdict: Verdict
+    reasons: tuple[str, ...]
+
+
+def important_of(tenants: tuple[Tenant, ...]) -> Tenant:
+    """The tenant a scheduler is there for: the one of the highest priority (the first of several)."""
+    return max(tenants, key=lambda tenant: tenant.priority)
+
+
+def hurts(results: Results, services: Mapping[Key, Service], figure: str = "p99_ratio") -> dict[str, _stats.Interval]:
+    """By pressure: a latency of the important tenant under native sharing over the same alone."""
+    important = important_of(results.experiment.tenants).name
+    found = {}
+    for scheduler, pressure in legs(results):
+        if scheduler == NATIVE:
+            service = services.get((important, NATIVE, pressure))
+            found[pressure] = _stats.NOTHING if service is None else figure_of(service, figure, services)
+    return found
+
+
+def whether_it_hurts(hurt: _stats.Interval) -> Verdict:
+    """Whether native sharing hurts the important tenant: "no" is shown as well as "yes", by the whole interval."""
+    answers: dict[Verdict, Verdict] = {"pass": "no", "fail": "yes"}
+    verdict = judge(hurt, targets.Target("ratio", "<=", HURT))
+    return answers.get(verdict, verdict)
+
+
+def discriminates(hurt: _stats.Interval | None) -> bool:
+    """Whether native sharing visibly hurt the important tenant."""
+    return hurt is not None and whether_it_hurts(hurt) == "yes"
+
+
+def judged(results: Results, services: Mapping[Key, Service]) -> Iterator[Judged]:
+    """The targets of every tenant in every leg in which tenants ran together."""
+    hurt = {figure: hurts(results, services, figure) for figure in ("p50_ratio", "p99_ratio")}
+    left_out = _left_out(results)
+    for leg in legs(results):
+        if not shared(leg):
+            continue
+        for tenant in results.experiment.tenants:
+            service = services.get((tenant.name, *leg))
+            for target in targets.of(tenant):
+                why = left_out.get(leg, ())
+                if service is None:
+                    yield Judged(tenant.name, leg, target, _stats.NOTHING, "invalid", why or ("no run",))
+                    continue
+                got = figure_of(service, target.figure, services)
+                verdict, reasons = judge(got, target), [basis(target.figure, service)]
+                if leg[0] == NATIVE:
+                    answers: dict[Verdict, Verdict] = {"pass": "yes", "fail": "no"}
+                    verdict = answers.get(verdict, verdict)
+                elif verdict == "pass" and not discriminates(hurt[moved := _moved(target.figure)].get(leg[1])):
+                    verdict = "cannot tell here"
+                    reasons.insert(0, _not_told(hurt[moved].get(leg[1]), moved.partition("_")[0].upper()))
+                yield Judged(tenant.name, leg, target, got, verdict, (*reasons, *why))
+
+
+def _not_told(hurt: _stats.Interval | None, what: str) -> str:
+    """Why a scheduler cannot be told from none: native sharing does not hurt, or nobody knows whether it does."""
+    if hurt is None or not hurt.known:
+        return f"whether native sharing hurts the important tenant's {what} here is not known"
+    return f"native sharing does not visibly hurt the important tenant's {what} here"
+
+
+def _moved(figure: str) -> str:
+    """Which latency native sharing has to move before a target can tell a scheduler from none: a median its own."""
+    return "p50_ratio" if "p50" in figure else "p99_ratio"
+
+
+def judge(got: _stats.Interval, target: targets.Target) -> Verdict:
+    """A figure against a bound: the whole interval has to keep (or break) it."""
+    if got.low is None or got.high is None:
+        return "insufficient n"
+    ends = (target.keeps(got.low), target.keeps(got.high))
+    return "pass" if all(ends) else "inconclusive" if any(ends) else "fail"
+
+
+def _left_out(results: Results) -> dict[Leg, tuple[str, ...]]:
+    """What speaks against the invalid runs of each leg, most frequent first."""
+    counts: dict[Leg, Counter[str]] = {}
+    bad: Counter[Leg] = Counter()
+    total: Counter[Leg] = Counter()
+    for run in results.runs().to_dict("records"):
+        leg = leg_of(run)
+        total[leg] += 1
+        if not run["valid"]:
+            bad[leg] += 1
+            said = {f"{flag.code}: {flag.detail}"[:300] for flag in run["flags"]} or {"could not be performed"}
+            counts.setdefault(leg, Counter()).update(sorted(said))
+    return {
+        leg: (f"{bad[leg]} of {total[leg]} runs are invalid", *(text for text, _ in count.most_common(3)))
+        for leg, count in counts.items()
+    }

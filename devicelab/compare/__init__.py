@@ -1,0 +1,1 @@
+"""What changed: two campaigns, or many nights."""

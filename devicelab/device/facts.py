@@ -1,0 +1,282 @@
+"""Reads what a device is, before anything is changed: ABI, board kind, root, nodes."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from devicelab import boards, knobs, transports
+from devicelab.device.build import Built, build
+from devicelab.device.lab import DeviceEntry
+from devicelab.errors import DeviceRefusedError, DeviceUnreachableError
+from devicelab.experiment import evidence, gauge
+from devicelab.model.device import Facts, RootMethod
+from devicelab.model.tree import Tree, parse_snapshot
+from devicelab.transports._root import wrap as as_root
+from devicelab.transports.base import Transport
+
+ANDROID_DIR = "/data/local/tmp/devicelab"
+
+_ABI_BY_MACHINE = {
+    "x86_64": "x86_64",
+    "amd64": "x86_64",
+    "aarch64": "arm64-v8a",
+    "arm64": "arm64-v8a",
+    "armv7l": "armeabi-v7a",
+    "armv8l": "armeabi-v7a",
+    "i686": "x86",
+    "riscv64": "riscv64",
+}
+
+# One round trip: everything that can be asked without our own program. Positional parameters only, nothing pasted.
+_PROBE = r"""
+dir=$1; methods=$2
+[ -n "$dir" ] || if [ -d /data/local/tmp ] && command -v getprop >/dev/null 2>&1
+then dir=/data/local/tmp/devicelab; else dir=/var/tmp/devicelab-$(id -u); mkdir -m 700 "$dir" 2>/dev/null
+# Anybody may make that folder first; programs that run as root come from there.
+if [ -L "$dir" ] || [ ! -O "$dir" ]; then echo "taken=$dir"; fi; fi
+t=; command -v timeout >/dev/null 2>&1 && t='timeout 10'
+is0() { [ "$("$@" </dev/null 2>/dev/null)" = 0 ]; }
+root=none
+if [ "$(id -u)" = 0 ]; then root=self; else for m in $methods; do
+case $m in
+su-c) command -v su >/dev/null 2>&1 && is0 $t su -c 'id -u' && root=su-c && break;;
+su-0) command -v su >/dev/null 2>&1 && is0 $t su 0 id -u && root=su-0 && break;;
+sudo) command -v sudo >/dev/null 2>&1 && is0 $t sudo -n id -u && root=sudo && break;;
+esac; done; fi
+echo "machine=$(uname -m)"; echo "kernel=$(uname -r)"; echo "root=$root"; echo "dir=$dir"
+echo "boot_id=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
+echo '--- props'; command -v getprop >/dev/null 2>&1 && getprop && command -v settings >/dev/null 2>&1 &&
+echo "[settings.global.airplane_mode_on]: [$($t settings get global airplane_mode_on 2>/dev/null </dev/null)]"
+echo '--- os'; cat /etc/os-release 2>/dev/null
+echo '--- sums'; cd "$dir/bin" 2>/dev/null && for f in *; do [ -f "$f" ] && sha256sum "$f" 2>/dev/null; done
+exit 0
+"""
+
+
+@dataclass(frozen=True)
+class Basics:
+    """What the probe script tells. ``sums`` maps the name of a file in ``dir``/bin to its SHA-256."""
+
+    machine: str
+    kernel: str
+    root: RootMethod
+    dir: str
+    boot_id: str
+    props: dict[str, str] = field(default_factory=dict)
+    sums: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def android(self) -> bool:
+        """The device has Android's properties."""
+        return any(name.startswith("ro.") for name in self.props)
+
+    @property
+    def abi(self) -> str:
+        """Android's name of the ABI."""
+        return self.props.get("ro.product.cpu.abi") or _ABI_BY_MACHINE.get(self.machine, self.machine)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device in hand: how to reach it, what it is, and how to call the agent there.
+
+    Attributes:
+        idle: when it was read, no agent was at work there, nobody held a lease and nothing was to be undone. Not asking
+            again saves a command; the agent looks once more, under its lock, before it does anything.
+    """
+
+    entry: DeviceEntry
+    transport: Transport
+    facts: Facts
+    agent: Built
+    sums: dict[str, str]
+    idle: bool = False
+
+    def argv(self, *words: str) -> list[str]:
+        """The agent's argv on the device, as root where there is a way to it."""
+        return list(as_root(self.facts.root, [f"{self.facts.dir}/bin/agent", *words]))
+
+
+def parse_probe(text: str) -> Basics:
+    """The probe script's output; anything odd in it is skipped, never trusted.
+
+    Raises:
+        ValueError: the output has not even a machine name.
+        DeviceRefusedError: the folder that would be ours is another user's.
+    """
+    section = "head"
+    found: dict[str, dict[str, str]] = {"head": {}, "props": {}, "os": {}, "sums": {}}
+    for line in text.replace("\r", "").split("\n"):
+        if line.startswith("--- "):
+            section = line[4:].strip()
+        elif section == "props":
+            if match := re.fullmatch(r"\[([^\]]+)\]: \[(.*)\]", line):
+                found["props"][match[1]] = match[2]
+        elif section == "sums":
+            if match := re.fullmatch(r"([0-9a-f]{64}) [ *](\S+)", line):
+                found["sums"][match[2]] = match[1]
+        elif section in found:
+            name, mark, value = line.partition("=")
+            if mark:
+                found[section][name] = value.strip().strip('"')
+    head = found["head"]
+    if not head.get("machine") or not head.get("dir", "").startswith("/"):
+        raise ValueError("no answer from the probe")
+    if "taken" in head:
+        raise DeviceRefusedError(
+            f"the folder {head['taken']} there belongs to somebody else",
+            hint="have it removed, or name another folder with `dir` in lab.toml",
+        )
+    os_props = {f"os.{name.lower()}": value for name, value in found["os"].items()}
+    root = head.get("root", "none")
+    return Basics(
+        machine=head["machine"],
+        kernel=head.get("kernel", ""),
+        root=root if root in {"none", "self", "su-c", "su-0", "sudo"} else "none",  # type: ignore[arg-type]
+        dir=head["dir"],
+        boot_id=head.get("boot_id", ""),
+        props=found["props"] or os_props,
+        sums=found["sums"],
+    )
+
+
+def probe(entry: DeviceEntry, transport: Transport) -> Basics:
+    """Ask the device in one round trip.
+
+    Raises:
+        DeviceUnreachableError: no answer that makes sense.
+        DeviceRefusedError: our folder there is another user's.
+    """
+    usual = "su-c su-0" if entry.address.startswith("adb:") else ""
+    methods = entry.root if entry.root is not None else usual
+    argv = ["sh", "-c", _PROBE, "probe", entry.dir or "", methods]
+    done = transport.run(argv, timeout_s=60)
+    try:
+        return parse_probe(done.stdout.decode("utf-8", "replace"))
+    except DeviceRefusedError as error:
+        error.device = entry.name
+        raise
+    except ValueError as error:
+        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()[:300]
+        raise DeviceUnreachableError(
+            f"the device does not answer sensibly (exit code {done.exit_code}): {said or 'nothing'}",
+            device=entry.name,
+            hint="try `adb shell uname -a` (or ssh) by hand",
+        ) from error
+
+
+def node_patterns() -> tuple[str, ...]:
+    """Patterns of all nodes that are read from every device: what knobs, board files and evidence need."""
+    return tuple(dict.fromkeys((*knobs.globs(), *evidence.GLOBS, *gauge.GLOBS)))
+
+
+def identify(entry: DeviceEntry) -> str:
+    """The board kind of a device, by its properties alone (nodes are not read)."""
+    transport = transports.connect(entry.address)
+    try:
+        basics = probe(entry, transport)
+    finally:
+        transport.close()
+    return boards.recognise(basics.props, Tree(), named=entry.board).kind
+
+
+def open_device(entry: DeviceEntry, *, patterns: tuple[str, ...] = ()) -> Device:
+    """Connect, ask, put the agent there if it is missing, and read the nodes that knobs need.
+
+    Args:
+        entry: which device.
+        patterns: further node patterns to read (``devicelab capture``).
+
+    Raises:
+        DeviceUnreachableError, DeviceRefusedError, BuildError: see ``devicelab.errors``.
+    """
+    transport = transports.connect(entry.address)
+    try:
+        return _open(entry, transport, patterns)
+    except BaseException:
+        transport.close()
+        raise
+
+
+def read_again(device: Device) -> Device:
+    """The same device with what it is now: after an undo or a reboot its nodes are not what they were.
+
+    What a step gives back is fixed when the facts are read (``devicelab.knobs._limits``), so plans made from facts that
+    have become void would "restore" what was never found.
+
+    Raises:
+        DeviceUnreachableError, DeviceRefusedError, BuildError: as ``open_device``.
+    """
+    return _open(device.entry, device.transport, ())
+
+
+def _open(entry: DeviceEntry, transport: Transport, patterns: tuple[str, ...]) -> Device:
+    basics = probe(entry, transport)
+    if basics.root == "none" and entry.root == "adb-root":
+        basics = _restart_as_root(entry, transport)
+    os: Literal["android", "linux"] = "android" if basics.android else "linux"
+    agent = build("agent", basics.abi, place="local" if entry.address.startswith("local:") else os)
+    if basics.sums.get("agent") != agent.sha256:
+        transport.push(agent.path, f"{basics.dir}/bin/agent", mode=0o755)
+    state = f"{basics.dir}/state"
+    tree = _snapshot(entry, transport, basics, (*node_patterns(), *patterns, state, f"{state}/*"))
+    board = boards.recognise(basics.props, tree, named=entry.board)
+    facts = Facts(
+        name=entry.name,
+        address=entry.address,
+        board=board,
+        abi=basics.abi,
+        os=os,
+        kernel=basics.kernel,
+        boot_id=basics.boot_id,
+        root=basics.root,
+        simulated=basics.props.get("ro.devicelab.simulated") == "1",
+        props=basics.props,
+        dir=basics.dir,
+        nodes=tuple(node for node in tree.values() if node.path != state and not node.path.startswith(f"{state}/")),
+    )
+    sums = {**basics.sums, "agent": agent.sha256}
+    return Device(entry, transport, facts, agent, sums, idle=_is_idle(tree, state))
+
+
+def _is_idle(tree: Tree, state: str) -> bool:
+    """What the agent's files say, as docs/reference/agent.md describes them; in doubt it is not idle."""
+    if state not in tree:
+        return True
+    lease, undo, agent = (tree.get(f"{state}/{name}") for name in ("lease.json", "undo.jsonl", "agent.json"))
+    ended = agent is not None and re.search(r'"state":"ended"', agent.text or "") is not None
+    return lease is None and undo is not None and undo.text == "" and ended
+
+
+def regain_root(device: Device) -> None:
+    """After a loss of the device: adbd runs as root only until the next reboot, where root is had that way."""
+    if device.entry.root == "adb-root":
+        _become_root(device.entry, device.transport)
+
+
+def _restart_as_root(entry: DeviceEntry, transport: Transport) -> Basics:
+    _become_root(entry, transport)
+    return probe(entry, transport)
+
+
+def _become_root(entry: DeviceEntry, transport: Transport) -> None:
+    become_root = getattr(transport, "become_root", None)
+    if become_root is None:
+        raise DeviceRefusedError('`root = "adb-root"` needs an adb address', device=entry.name)
+    become_root()
+
+
+def _snapshot(entry: DeviceEntry, transport: Transport, basics: Basics, patterns: tuple[str, ...]) -> Tree:
+    argv = as_root(basics.root, [f"{basics.dir}/bin/agent", "snapshot", "-"])
+    done = transport.run(argv, timeout_s=120, stdin="".join(f"{p}\n" for p in dict.fromkeys(patterns)).encode())
+    if done.exit_code != 0:
+        said = done.stderr.decode("utf-8", "replace").strip()[:500]
+        raise DeviceRefusedError(
+            f"the agent does not run there (exit code {done.exit_code}): {said or 'no message'}",
+            device=entry.name,
+            hint=f"is {basics.dir} on a file system mounted noexec? set `dir` in lab.toml",
+        )
+    try:
+        return parse_snapshot(done.stdout)
+    except ValueError as error:
+        raise DeviceUnreachableError(f"the agent's answer is garbled: {error}", device=entry.name) from error

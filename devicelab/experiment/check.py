@@ -1,0 +1,89 @@
+"""What is wrong with an experiment and can be told without a device: a typo should not cost a night."""
+
+from collections.abc import Collection, Mapping
+
+from devicelab import knobs
+from devicelab.errors import ConfigError
+from devicelab.experiment import plan, tenancy
+from devicelab.experiment.bounds import RATIO_UNITS, parse_bound
+from devicelab.ground import registry
+from devicelab.model.experiment import Cell, Check, Experiment, Level
+from devicelab.workloads import overhead
+
+
+def check(experiment: Experiment, overridden: Collection[str] = ()) -> None:
+    """Everything in an experiment that does not depend on the device.
+
+    Args:
+        experiment: as read, with overrides applied.
+        overridden: factors whose levels the command line replaced; a check may name a level that is left out today.
+
+    Raises:
+        ConfigError: an unknown factor, workload, parameter, analysis or required word, a load that is none, or a check
+            that can never be judged; with tenants, a factor that their analyses would take for repetitions.
+    """
+    if experiment.measure is not None:
+        registry.module("workloads", experiment.measure.workload)
+    tenancy.check(experiment)
+    cells = plan.cells(experiment)
+    if experiment.tenants:
+        _check_tenants_factors(cells)
+    for level in _levels(cells).get("load", {}).values():
+        if level != "none":
+            overhead.parse_level(str(level))
+    if experiment.measure is not None:
+        for cell in cells:
+            plan.workload_params(experiment.measure, cell)
+    for name in experiment.analyses:
+        registry.module("analyses", name)
+    for word in experiment.require:
+        if word not in knobs.words():
+            raise registry.unknown("knob to require", word, tuple(knobs.words()))
+    for one in experiment.checks:
+        _check(one, _levels(cells), overridden)
+
+
+def _check_tenants_factors(cells: tuple[Cell, ...]) -> None:
+    """Legs are told apart by scheduler, pressure and tenant alone: another factor's levels would be pooled."""
+    for word, levels in _levels(cells).items():
+        if word not in tenancy.WORDS and len(levels) > 1:
+            raise ConfigError(
+                f"factors.{word}: an experiment with tenants compares schedulers and pressures alone, "
+                f"and would take the levels of {word} for repetitions of one leg",
+                hint=f"hold {word} at one level, a sweep for each level",
+            )
+
+
+def _levels(cells: tuple[Cell, ...]) -> dict[str, dict[str, Level]]:
+    """Factor → text of a level → the level, of all cells."""
+    found: dict[str, dict[str, Level]] = {}
+    for cell in cells:
+        for word, level in cell.levels.items():
+            found.setdefault(word, {})[_text(level)] = level
+    return found
+
+
+def _text(level: Level) -> str:
+    return str(int(level)) if isinstance(level, float) and level.is_integer() else str(level)
+
+
+def _check(one: Check, levels: Mapping[str, Mapping[str, Level]], overridden: Collection[str]) -> None:
+    try:
+        _check_bound(one)
+        for word, level in (*one.where.items(), *(one.against or {}).items()):
+            _check_level(word, _text(level), levels, overridden)
+    except ConfigError as error:
+        raise ConfigError(f"check {one.name!r}: {error.message}", hint=error.hint) from error
+
+
+def _check_bound(one: Check) -> None:
+    _, _, unit = parse_bound(one.bound)
+    if one.against is not None and unit not in RATIO_UNITS:
+        raise ConfigError(f"a ratio has no unit {unit!r}", hint='use "%", "x" or none')
+
+
+def _check_level(word: str, level: str, levels: Mapping[str, Mapping[str, Level]], overridden: Collection[str]) -> None:
+    if word not in levels:
+        raise registry.unknown("factor of the experiment", word, tuple(levels))
+    if word not in overridden and level not in levels[word]:
+        raise registry.unknown(f"level of {word}", level, tuple(levels[word]))

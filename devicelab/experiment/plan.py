@@ -1,0 +1,316 @@
+"""From an experiment and a device's facts to plans: pure functions; what ``--dry-run`` prints."""
+
+import itertools
+import random
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from devicelab import knobs
+from devicelab.errors import ConfigError, DeviceRefusedError
+from devicelab.experiment import evidence, tenancy
+from devicelab.ground import registry
+from devicelab.knobs.base import Setting
+from devicelab.model.device import Facts
+from devicelab.model.experiment import Cell, Experiment, Level, Measure
+from devicelab.model.plan import Plan, Program, Run, Sampling, content_id
+from devicelab.schedulers.base import Place
+from devicelab.workloads import overhead
+from devicelab.workloads.base import CommandLine, Context
+
+# Runs a plan holds at most: the host writes the next block while the device works on this one.
+BLOCK = 200
+
+# Grace beyond what a run is programmed to last before the host looks whether the agent is still alive.
+_LOAD_WORDS = ("load", "placement")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a sweep is going to do.
+
+    Attributes:
+        cells: by cell id.
+        plans: blocks of runs in the order they are performed.
+        unmet: what the device could not be brought to do, by factor word (the experiment did not require it).
+        programs: native programs the plans need on the device.
+        files: scripts the plans need there (names in ``devicelab/workloads/scripts``).
+    """
+
+    cells: dict[str, Cell]
+    plans: tuple[Plan, ...]
+    unmet: dict[str, tuple[str, ...]]
+    programs: tuple[str, ...]
+    files: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> int:
+        """Number of runs in all plans."""
+        return sum(len(plan.runs) for plan in self.plans)
+
+
+def words(experiment: Experiment) -> tuple[str, ...]:
+    """Every word that may be a factor of this experiment."""
+    own: tuple[str, ...] = ()
+    if experiment.measure is not None:
+        own = tuple(registry.module("workloads", experiment.measure.workload).Params.model_fields)
+    if experiment.tenants:
+        own = tenancy.WORDS
+    return (*_LOAD_WORDS, *knobs.words(), *own)
+
+
+def cells(experiment: Experiment) -> tuple[Cell, ...]:
+    """The combinations of levels, without the excluded ones and without those that mean the same.
+
+    A placement says nothing about a cell without load, so such cells are one.
+
+    Raises:
+        ConfigError: a factor nobody knows.
+    """
+    known = words(experiment)
+    named = {*experiment.factors, *experiment.set, *(word for part in experiment.exclude for word in part)}
+    for word in sorted(named):
+        if word not in known:
+            raise registry.unknown("factor", word, known)
+    measured = content_id(
+        experiment.measure.model_dump_json() if experiment.measure else "",
+        *(tenant.model_dump_json() for tenant in experiment.tenants),
+        repr((experiment.hold_s, experiment.duration_s, experiment.settle_s)),
+    )
+    found: dict[str, Cell] = {}
+    for levels in itertools.product(*experiment.factors.values()):
+        chosen = {**experiment.set, **dict(zip(experiment.factors, levels, strict=True))}
+        if any(all(chosen.get(w) == level for w, level in part.items()) for part in experiment.exclude):
+            continue
+        if chosen.get("load", "none") == "none":
+            chosen.pop("placement", None)
+        for own in tenancy.expand(chosen, experiment):
+            cell = Cell(levels=own, measured=measured)
+            found.setdefault(cell.cell_id, cell)
+    if not found:
+        raise ConfigError("every cell is excluded; nothing is left to run")
+    return tuple(found.values())
+
+
+def order(chosen: Sequence[Cell], repetitions: int, seed: int) -> tuple[tuple[Cell, int], ...]:
+    """(cell, repetition) in blocks of one repetition each, every block shuffled by the seed.
+
+    Blocks spread the repetitions of a cell over the whole time, so that a drift does not hit one cell alone.
+    """
+    ordered: list[tuple[Cell, int]] = []
+    for repetition in range(repetitions):
+        block = [(cell, repetition) for cell in chosen]
+        random.Random(f"{seed}/{repetition}").shuffle(block)  # noqa: S311 - an order, not a secret
+        ordered += block
+    return tuple(ordered)
+
+
+def load_programs(level: Level, placement: str, facts: Facts) -> tuple[Program, ...]:
+    """The background load of a cell as programs.
+
+    Args:
+        level: ``none`` or the arguments of ``overhead`` ("1000 5000 20").
+        placement: ``free`` (one process, no affinity), ``one-big``, ``one-per-core``, ``two-per-core``, ``n:4`` (four
+            processes, no affinity), or cores ("big", "4-7", "0x30": one process pinned to each).
+        facts: the device's, with the CPUs that will be online then (``knobs.assume``).
+
+    Raises:
+        ConfigError: not such a level or placement, or CPUs that are not there.
+    """
+    if level == "none":
+        return ()
+    params = overhead.parse_level(str(level))
+    line = overhead.command(params, Context())
+    return place(line, placement, facts)
+
+
+def place(line: CommandLine, placement: str, facts: Facts) -> tuple[Program, ...]:
+    """Copies of a load's command line, placed as ``load_programs`` says."""
+    spots: list[tuple[int, ...] | None]
+    kind, _, count = placement.partition(":")
+    if placement == "free":
+        spots = [None]
+    elif kind == "n" and count.isdecimal() and 0 < int(count) <= 1024:
+        spots = [None] * int(count)
+    elif placement == "one-big":
+        spots = [(_one_big(facts),)]
+    elif placement == "one-per-core":
+        spots = [(cpu,) for cpu in facts.cpus_online]
+    elif placement == "two-per-core":
+        spots = [(cpu,) for cpu in facts.cpus_online for _ in range(2)]
+    else:
+        try:
+            spots = [(cpu,) for cpu in knobs.resolve_cores(placement, facts)]
+        except ConfigError as error:
+            hint = "placements: free, one-big, one-per-core, two-per-core, n:COUNT, or cores such as 4-7, big, 0x30"
+            raise ConfigError(f"no such placement {placement!r}: {error.message}", hint=hint) from error
+    return tuple(
+        Program(name=f"load{number}", role="load", argv=line.argv, env=line.env, cpus=cpus)
+        for number, cpus in enumerate(spots)
+    )
+
+
+def _one_big(facts: Facts) -> int:
+    """The first big core that is online.
+
+    Raises:
+        ConfigError: all of them are offline.
+    """
+    big = knobs.resolve_cores("big", facts)
+    for cpu in big:
+        if cpu in facts.cpus_online:
+            return cpu
+    raise ConfigError(
+        f"placement 'one-big': every big core ({', '.join(map(str, big))}) is offline",
+        device=facts.name,
+        hint='bring them online with cores = "all-online"',
+    )
+
+
+def measure_program(measure: Measure, cell: Cell, facts: Facts, settings: Iterable[Setting]) -> Program:
+    """The measured program of a cell: the workload's command line with the cell's levels as parameters."""
+    workload = registry.module("workloads", measure.workload)
+    params = workload_params(measure, cell)
+    line: CommandLine = workload.command(params, Context(simulated=facts.simulated))
+    return Program(
+        name="measure",
+        role="measure",
+        argv=line.argv,
+        env=line.env,
+        barrier=line.barrier,
+        cpus=knobs.resolve_cores(measure.cores, facts) if measure.cores else None,
+        cgroups=tuple(path for setting in settings for path in setting.cgroups),
+        timeout_ms=round(measure.timeout_s * 1000),
+    )
+
+
+def workload_params(measure: Measure, cell: Cell) -> object:
+    """The workload's parameters in a cell.
+
+    Raises:
+        ConfigError: a parameter is unknown or has a wrong value.
+    """
+    from pydantic import ValidationError
+
+    model = registry.module("workloads", measure.workload).Params
+    levels = {name: level for name, level in cell.levels.items() if name in model.model_fields}
+    try:
+        return model.model_validate({**measure.params, **levels})
+    except ValidationError as error:
+        raise ConfigError(f"workload {measure.workload}: {registry.explain(error, model)}") from error
+
+
+def settings(cell: Cell, experiment: Experiment, facts: Facts) -> dict[str, Setting]:
+    """What each knob word of a cell has to do on this device.
+
+    Raises:
+        DeviceRefusedError: the device cannot do what the experiment requires.
+    """
+    found = knobs.settings(cell.levels, facts)
+    if experiment.thermal is not None:
+        found["thermal gate"] = knobs.baseline(experiment.thermal, facts)
+    for word, setting in found.items():
+        if setting.unmet and (
+            word in experiment.require or (word == "thermal gate" and "thermal" in experiment.require)
+        ):
+            wanted = f" = {cell.levels[word]!r}" if word in cell.levels else ""
+            raise DeviceRefusedError(
+                f"{word}{wanted} cannot be set: {'; '.join(setting.unmet)}",
+                device=facts.name,
+                hint="the experiment requires it; without that the runs are only marked",
+            )
+    return found
+
+
+def run_of(cell: Cell, repetition: int, experiment: Experiment, place: Place, campaign: str) -> Run:
+    """One run as the agent performs it."""
+    facts = place.facts
+    chosen = settings(cell, experiment, facts)
+    # Programs start after the steps: on the CPUs that are online then.
+    later = knobs.assume(cell.levels, facts)
+    programs = load_programs(cell.levels.get("load", "none"), str(cell.levels.get("placement", "free")), later)
+    if experiment.measure is not None:
+        programs = (*programs, measure_program(experiment.measure, cell, later, chosen.values()))
+    steps = tuple(step for setting in chosen.values() for step in setting.steps)
+    crowd = tenancy.crowd(cell, repetition, experiment, place) if experiment.tenants else None
+    if crowd is not None:
+        programs, steps = (*programs, *crowd.programs), (*steps, *crowd.steps)
+    sample = (path for setting in chosen.values() for path in setting.sample)
+    around = (path for setting in chosen.values() for path in setting.around)
+    return Run(
+        run_id=content_id(campaign, cell.cell_id, str(repetition)),
+        cell_id=cell.cell_id,
+        repetition=repetition,
+        steps=steps,
+        gates=tuple(gate for setting in chosen.values() for gate in setting.gates),
+        probes=tuple(probe for setting in chosen.values() for probe in setting.probes),
+        programs=programs,
+        witnesses=crowd.witnesses if crowd is not None else (),
+        sampling=Sampling(
+            period_ms=round(1000 / experiment.sample_hz) if experiment.sample_hz else 0,
+            nodes=tuple(
+                dict.fromkeys((*evidence.sampled(facts), *sample, *(crowd.sample if crowd is not None else ())))
+            ),
+            around=tuple(dict.fromkeys((*evidence.around(facts), *around))),
+        ),
+        settle_ms=round(experiment.settle_s * 1000),
+        hold_ms=0 if experiment.measure is not None or crowd is not None else round(experiment.hold_s * 1000),
+        cooldown_ms=round(experiment.cooldown_s * 1000),
+    )
+
+
+def plan_id(campaign: str, runs: Iterable[Run]) -> str:
+    """A plan's id: the campaign's id, then a hash of the runs in it (so that a campaign's plans are found by name)."""
+    return f"{campaign}-{content_id(*(run.run_id for run in runs), length=8)}"
+
+
+def make(experiment: Experiment, place: Place, *, campaign: str, holder: str, only: Collection[str] = ()) -> Planned:
+    """All runs of an experiment on one device, as plans of at most ``BLOCK`` runs.
+
+    ``only`` are ids of the cells that are wanted; empty: all.
+
+    Raises:
+        ConfigError, DeviceRefusedError: see the functions above; raised before anything is changed.
+    """
+    facts = place.facts
+    tenancy.check(experiment)
+    chosen = tuple(cell for cell in cells(experiment) if not only or cell.cell_id in only)
+    if not chosen:
+        raise ConfigError(f"{experiment.name} has none of the cells that are wanted any more")
+    runs = [
+        run_of(cell, repetition, experiment, place, campaign)
+        for cell, repetition in order(chosen, experiment.repetitions, experiment.seed)
+    ]
+    plans = tuple(
+        Plan(
+            plan_id=plan_id(campaign, runs[start : start + BLOCK]),
+            campaign=campaign,
+            device=facts.name,
+            holder=holder,
+            runs=tuple(runs[start : start + BLOCK]),
+        )
+        for start in range(0, len(runs), BLOCK)
+    )
+    unmet = {
+        f"{word} = {cell.levels[word]}" if word in cell.levels else word: setting.unmet
+        for cell in chosen
+        for word, setting in settings(cell, experiment, facts).items()
+        if setting.unmet
+    }
+    needed = programs(experiment, chosen)
+    return Planned({cell.cell_id: cell for cell in chosen}, plans, unmet, needed, tenancy.files(experiment))
+
+
+def programs(experiment: Experiment, chosen: Iterable[Cell]) -> tuple[str, ...]:
+    """Native programs that the cells need on the device."""
+    needed: list[str] = ["agent"]
+    if any(cell.levels.get("load", "none") != "none" for cell in chosen):
+        needed += overhead.NATIVE
+    if experiment.measure is not None:
+        needed += registry.module("workloads", experiment.measure.workload).NATIVE
+    needed += tenancy.native_programs(experiment)
+    return tuple(dict.fromkeys(needed))
+
+
+def programmed_ms(run: Run) -> int:
+    """How long a run lasts at least, as far as the plan says (a measurement's own length is not known)."""
+    return run.settle_ms + run.hold_ms + run.cooldown_ms

@@ -1,0 +1,1 @@
+"""One thing done on one device, from start to end."""

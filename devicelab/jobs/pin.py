@@ -1,0 +1,214 @@
+"""Pin a device and leave it pinned (``devicelab pin``), and give it back (``devicelab restore``)."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from devicelab import knobs
+from devicelab.device import runner
+from devicelab.device.facts import Device, open_device, read_again
+from devicelab.device.lab import DeviceEntry
+from devicelab.errors import DeviceRefusedError, LabError, RestoreError
+from devicelab.ground.interruption import Interruptible, interruptible
+from devicelab.jobs.sweep import holder, new_campaign_id
+from devicelab.knobs.base import Setting
+from devicelab.model.device import Facts
+from devicelab.model.experiment import Level
+from devicelab.model.journal import Event, PlanEnd, PlanStart, StepResult
+from devicelab.model.plan import Plan
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """What a pin did: the settings planned, the steps with what was read before and after, what was not possible."""
+
+    facts: Facts
+    settings: dict[str, Setting]
+    steps: tuple[StepResult, ...] = ()
+    undone: tuple[str, ...] = ()
+
+    @property
+    def unmet(self) -> dict[str, tuple[str, ...]]:
+        """What the device could not be brought to do, by word."""
+        return {word: setting.unmet for word, setting in self.settings.items() if setting.unmet}
+
+
+def settings_for(wants: dict[str, Level], facts: Facts) -> dict[str, Setting]:
+    """What each wanted knob has to do on this device, in the order in which it is done.
+
+    Raises:
+        ConfigError: a word that nobody knows, or a level that makes no sense there.
+    """
+    for word in wants:
+        knobs.families(word, facts)
+    return knobs.settings(wants, facts)
+
+
+def pin(
+    entry: DeviceEntry, wants: dict[str, Level], *, dry_run: bool = False, signals: Interruptible | None = None
+) -> Pinned:
+    """Bring the device to the wanted levels and leave it so; the undo journal stays for ``restore``.
+
+    All writes and their verification are done by one start of the agent. A signal undoes the pin; from the moment it
+    holds, one is too late (for as long as ``signals`` of the caller are in force).
+
+    Raises:
+        DeviceRefusedError: nothing of it can be set here, or it did not hold (the device is restored then).
+        RestoreError: it did not hold, and something could not be put back.
+    """
+    device = open_device(entry)
+    try:
+        chosen = settings_for(wants, device.facts)
+        if dry_run:
+            return Pinned(device.facts, chosen)
+        steps = tuple(step for setting in chosen.values() for step in setting.steps)
+        if not steps:
+            reasons = "; ".join(reason for setting in chosen.values() for reason in setting.unmet)
+            raise DeviceRefusedError(f"nothing to set: {reasons or 'all is as wanted'}", device=device.facts.name)
+        undone = runner.make_ready(device, holder())
+        if undone:
+            device = read_again(device)
+            chosen = settings_for(wants, device.facts)
+            steps = tuple(step for setting in chosen.values() for step in setting.steps)
+        campaign = new_campaign_id()
+        plan = Plan(
+            plan_id=f"{campaign}-pin",
+            campaign=campaign,
+            device=device.facts.name,
+            holder=holder(),
+            setup=steps,
+            keep=True,
+        )
+        with nullcontext(signals) if signals is not None else interruptible() as heard:
+            return Pinned(device.facts, chosen, _execute(device, plan, heard), undone)
+    finally:
+        device.transport.close()
+
+
+def _execute(device: Device, plan: Plan, signals: Interruptible) -> tuple[StepResult, ...]:
+    start: list[PlanStart] = []
+
+    def see(event: Event) -> None:
+        if isinstance(event, PlanStart):
+            start.append(event)
+
+    begun = False
+    try:
+        runner.deploy(device, ("agent",), plan)
+        begun = True
+        runner.start(device, plan)
+        end = runner.attend(device, plan, see)
+        signals.ending = True
+    except LabError:
+        raise
+    except BaseException:
+        signals.ending = True
+        if begun:
+            _undo(device, plan)
+        raise
+    _check(start, end, device.facts.name)
+    return tuple(step for event in start for step in event.setup)
+
+
+def _undo(device: Device, plan: Plan) -> None:
+    """Nothing of a pin stays that nobody waits for any more: its agent undoes it, or it is undone if that is over."""
+    runner.stop(device, plan)
+    end = runner.drain(device, plan, lambda _: None)
+    if (end is not None and end.reason == "complete") or runner.status(device).pending:
+        runner.restore(device)
+
+
+def _check(start: Sequence[PlanStart], end: PlanEnd, device: str) -> None:
+    """The pin is in force, and the agent says so in its last word.
+
+    Raises:
+        RestoreError: the agent undid it, and could not put everything back.
+        DeviceRefusedError: the agent undid it.
+    """
+    flags = [*(flag for event in start for flag in event.flags), *end.flags]
+    why = "; ".join(dict.fromkeys(f"{flag.code}: {flag.detail}" for flag in flags))
+    for flag in end.flags:
+        if flag.code == "restore-failed":
+            raise RestoreError(
+                f"the pin did not hold, and could not be put back as it was found: {flag.detail}",
+                device=device,
+                hint="`devicelab restore` tries again; a reboot resets sysfs",
+            )
+    if flags or end.reason != "complete":
+        reasons = {"signal": "it was ended by a signal", "lease-lost": "somebody else took the device by force"}
+        raise DeviceRefusedError(
+            f"nothing is pinned, the agent undid it: {why or reasons.get(end.reason, end.reason)}", device=device
+        )
+
+
+def give_back(entry: DeviceEntry, *, force: bool = False) -> dict[str, Any]:
+    """Undo what a pin or a dead agent left on the device; what was put back, as the agent says it.
+
+    A live agent that only holds a pin is ended first, with ``force`` also one that measures (its host may be gone, and
+    it would go on alone to the end of its plan).
+
+    Raises:
+        DeviceBusyError: an agent is measuring there. RestoreError: something could not be put back.
+    """
+    device = open_device(entry)
+    try:
+        found = runner.status(device)
+        if found.alive and (force or (found.plan_id or "").endswith("-pin")):
+            runner.stop(device)
+        return runner.restore(device)
+    finally:
+        device.transport.close()
+
+
+def capture_patterns() -> tuple[str, ...]:
+    """What ``devicelab capture`` reads beyond the knobs' nodes: whole subtrees that describe a board."""
+    return (
+        "/sys/devices/system/cpu/**",
+        "/sys/class/thermal/*/type",
+        "/sys/class/thermal/*/temp",
+        "/sys/class/thermal/*/*",
+        "/sys/class/devfreq/*/*",
+        "/sys/class/kgsl/*/*",
+        "/sys/class/kgsl/*/devfreq/*",
+        "/sys/class/power_supply/*/*",
+        "/sys/devices/platform/*.mali/*",
+        "/sys/kernel/gpu/*",
+        "/sys/power/*",
+        "/sys/module/cpu_boost/parameters/*",
+        "/sys/module/msm_performance/parameters/*",
+        "/sys/kernel/msm_performance/parameters/*",
+        "/dev/cpuset/*/cpus",
+        "/dev/stune/*/*",
+        "/dev/cpuctl/*/cpu.uclamp.*",
+        "/proc/cpuinfo",
+        "/proc/version",
+        "/proc/sys/kernel/sched_*",
+    )
+
+
+def health(entry: DeviceEntry) -> dict[str, Any]:
+    """What a device is and whether it can be used now; an error is part of the answer, not raised."""
+    try:
+        device = open_device(entry)
+    except LabError as error:
+        return {"usable": False, "error": error.message, "hint": error.hint}
+    try:
+        facts, found = device.facts, runner.status(device)
+        return {
+            "usable": not found.alive and not found.pending and found.holder is None,
+            "board": facts.board.kind,
+            "title": facts.board.title,
+            "abi": facts.abi,
+            "root": facts.root,
+            "kernel": facts.kernel,
+            "simulated": facts.simulated,
+            "holder": found.holder,
+            "busy": found.alive,
+            "to_restore": list(found.pending),
+            "pinned": list(found.kept),
+        }
+    except LabError as error:
+        return {"usable": False, "error": error.message, "hint": error.hint}
+    finally:
+        device.transport.close()

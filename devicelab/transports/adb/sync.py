@@ -1,0 +1,105 @@
+"""File transfer over adb: the sync protocol, many files over one stream, the device's own words kept.
+
+Source: AOSP ``packages/modules/adb/file_sync_protocol.h`` and ``SYNC.TXT``. Version 1 of every request: its 32-bit
+sizes and times are enough here, and every device knows it.
+"""
+
+import select
+import stat
+import struct
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+from devicelab.errors import ConfigError, DeviceRefusedError, DeviceUnreachableError
+from devicelab.transports.adb.server import LOST_HINT, Link, reachable
+
+CHUNK_BYTES = 64 << 10
+"""The longest data packet that adbd takes (SYNC_DATA_MAX)."""
+
+# adbd refuses longer ones.
+_MAX_PATH_BYTES = 1024
+_MAX_WORDS_BYTES = 64 << 10
+# A device that neither takes nor sends a byte for so long is gone.
+_STALL_S = 60.0
+_HEAD = struct.Struct("<4sI")
+
+
+class Sync:
+    """An open ``sync:`` service.
+
+    Args:
+        link: the open service.
+        address: for errors.
+    """
+
+    def __init__(self, link: Link, address: str) -> None:
+        self._link, self._address = link, address
+        self._socket = link.conn
+        self._socket.settimeout(_STALL_S)
+
+    def send(self, remote: str, data: Iterator[bytes]) -> None:
+        """Write a file; missing folders above it are made by adbd. Chunks are at most ``CHUNK_BYTES`` long.
+
+        Raises:
+            DeviceRefusedError: with the device's own words.
+            DeviceUnreachableError: the connection broke.
+        """
+        self._request(b"SEND", self._path(remote) + b",%d" % (stat.S_IFREG | 0o644))
+        for chunk in data:
+            self._write(_HEAD.pack(b"DATA", len(chunk)) + chunk)
+            if select.select([self._socket], [], [], 0)[0]:
+                break  # It only speaks before the end to refuse.
+        else:
+            self._write(_HEAD.pack(b"DONE", int(time.time()) & 0xFFFFFFFF))
+        self._answer(remote, b"OKAY")
+
+    def receive(self, remote: str, sink: Callable[[bytes], None]) -> None:
+        """Hand a file's bytes to ``sink``. Errors as in ``send``."""
+        self._request(b"RECV", self._path(remote))
+        while size := self._answer(remote, b"DATA", b"DONE"):
+            if size > CHUNK_BYTES:
+                raise self._garbled()
+            sink(self._read(size))
+
+    def _path(self, remote: str) -> bytes:
+        path = remote.encode("utf-8", "surrogateescape")
+        # The mode behind a comma counts as part of the path.
+        if len(path) > _MAX_PATH_BYTES - 16:
+            raise ConfigError(f"path too long for adb: {remote}", device=self._address)
+        return path
+
+    def _request(self, kind: bytes, data: bytes) -> None:
+        self._write(_HEAD.pack(kind, len(data)) + data)
+
+    def _write(self, data: bytes) -> None:
+        with reachable(self._address):
+            self._socket.sendall(data)
+
+    def _read(self, size: int) -> bytes:
+        with reachable(self._address):
+            return bytes(self._link.read_exact(size))
+
+    def _answer(self, remote: str, *expected: bytes) -> int:
+        """The number behind the next answer; 0 for ``DONE``."""
+        kind, number = _HEAD.unpack(self._read(_HEAD.size))
+        if kind == b"FAIL":
+            words = self._read(min(number, _MAX_WORDS_BYTES)).decode(errors="replace")
+            raise DeviceRefusedError(f"{remote}: {words}", device=self._address)
+        if kind not in expected:
+            raise self._garbled()
+        return 0 if kind == b"DONE" else int(number)
+
+    def _garbled(self) -> DeviceUnreachableError:
+        return DeviceUnreachableError("adb file transfer is garbled", device=self._address, hint=LOST_HINT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._request(b"QUIT", b"")
+        self._link.close()
