@@ -17,7 +17,7 @@ from pathlib import Path
 import alembic.command
 
 from devicelab import report
-from devicelab.device import runner
+from devicelab.device import agent
 from devicelab.device.facts import Device, open_device
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import LabError
@@ -229,7 +229,7 @@ def left_behind(bench: Bench, expected: dict[str, tuple[int, str | None]]) -> li
         found.append(f"agents are alive: {bench.programs('agent')}")
     try:
         with bench.device() as device:
-            status = runner.status(device)
+            status = agent.status(device)
         after = bench.tree()
     except LabError as error:
         return [*found, f"the board cannot be asked: {error}"]

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from devicelab.device.lab import DeviceEntry
-from devicelab.experiment import tenancy
+from devicelab.experiment import programs
 from devicelab.ground import registry
 from devicelab.jobs import sweep as sweeping
-from devicelab.jobs.sweep import SweepResult
+from devicelab.jobs.conductor import SweepResult
 from devicelab.model.measurement import Measurement
 from devicelab.model.plan import Noun
 from devicelab.store import Store
@@ -84,8 +84,8 @@ def with_hostile_workload(monkeypatch: pytest.MonkeyPatch, *, ready_ms: int = 60
         registry, "names", lambda folder: (*real(folder), "hostile") if folder == "workloads" else real(folder)
     )
     monkeypatch.setitem(sys.modules, "devicelab.workloads.hostile", hostile_workload())
-    monkeypatch.setattr(tenancy, "_READY_MS", ready_ms)
-    monkeypatch.setattr(tenancy, "_TAIL_MS", tail_ms)
+    monkeypatch.setattr(programs, "_READY_MS", ready_ms)
+    monkeypatch.setattr(programs, "_TAIL_MS", tail_ms)
 
 
 def entry(tmp_path: Path, **more: Any) -> DeviceEntry:

@@ -14,7 +14,7 @@ from devicelab.ground.safe_text import terminal
 if TYPE_CHECKING:
     from devicelab.farm.night import Watcher
     from devicelab.farm.schedule import Schedule
-    from devicelab.jobs.sweep import Progress
+    from devicelab.jobs.conductor import Progress
     from devicelab.model.night import Task
 
 # A task says how far it is at most so often where every line stays.

@@ -13,7 +13,7 @@ import typer
 from devicelab.ground.safe_text import json_text, terminal
 
 if TYPE_CHECKING:
-    from devicelab.jobs.sweep import Progress
+    from devicelab.jobs.conductor import Progress
 
 
 def _complete_board(incomplete: str) -> list[str]:

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
         with Store.open(store) as opened:
             done = import_result(result, opened)
-            findings, page = conclude(opened, done.campaign, report)
+            findings, page = conclude(opened, opened.results(done.campaign), report)
         if json_:
             print_json({**asdict(done), "report": str(page), "findings": [f.model_dump(mode="json") for f in findings]})
             return

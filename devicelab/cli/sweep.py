@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from devicelab.device.lab import DeviceEntry
     from devicelab.experiment.plan import Planned
-    from devicelab.jobs.sweep import SweepResult
+    from devicelab.jobs.conductor import SweepResult
     from devicelab.model.device import Facts
     from devicelab.model.experiment import Experiment, Finding
 

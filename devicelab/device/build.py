@@ -22,6 +22,7 @@ from pathlib import Path
 from devicelab.device.toolchain import Compiler, Missing, Place, Toolchain, find_compiler, host_abi, toolchains
 from devicelab.errors import BuildError, ConfigError
 from devicelab.ground import registry
+from devicelab.model.campaign import BinaryInfo
 from devicelab.model.device import Facts
 
 __all__ = ["Built", "Choice", "build", "build_for", "choose", "clear", "programs", "sources", "toolchains"]
@@ -72,6 +73,17 @@ class Built:
     seconds: float
     loads_libraries: bool
     note: str = ""
+
+    @property
+    def info(self) -> BinaryInfo:
+        """The program as the store keeps it."""
+        return BinaryInfo(
+            name=self.program,
+            sha256=self.sha256,
+            target=self.abi,
+            toolchain=self.toolchain,
+            compiler=self.compiler_version,
+        )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from devicelab.errors import DeviceRefusedError, DeviceUnreachableError
 from devicelab.experiment import evidence, gauge
 from devicelab.model.device import Facts, RootMethod
 from devicelab.model.tree import Tree, parse_snapshot
+from devicelab.schedulers.base import Place
 from devicelab.transports._root import wrap as as_root
 from devicelab.transports.base import Transport
 
@@ -91,6 +92,11 @@ class Device:
     agent: Built
     sums: dict[str, str]
     idle: bool = False
+
+    @property
+    def place(self) -> Place:
+        """What planning has to know of the device: its facts, and what lab.toml says of software there."""
+        return Place(self.facts, self.entry.prefixes, self.entry.python)
 
     def argv(self, *words: str) -> list[str]:
         """The agent's argv on the device, as root where there is a way to it."""

@@ -1,17 +1,17 @@
 """One device, one plan at a time: deploy, start the agent detached, follow its journal, come back after a loss."""
 
+import contextlib
 import hashlib
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import stamina
 
+from devicelab.device import agent
 from devicelab.device.build import Built, build_for
 from devicelab.device.facts import Device, regain_root
 from devicelab.errors import (
@@ -20,18 +20,20 @@ from devicelab.errors import (
     DeviceRefusedError,
     DeviceUnreachableError,
     LabError,
-    RestoreError,
 )
+from devicelab.experiment.programs import Needs
 from devicelab.ground import registry
+from devicelab.ground.interruption import Interruptible
 from devicelab.model.journal import Event, PlanEnd, PlanStart, RunRecord, RunStart, parse_line
 from devicelab.model.plan import Plan, Run
 from devicelab.transports._root import wrap as as_root
 
-# How long a device that went away is waited for before the host gives up (the board goes on alone meanwhile).
 FREE_KIB = re.compile(r"(\d+)\s+\d+%\s+/")
 """What an unprivileged user may still write, KiB, in the output of POSIX ``df -Pk``: the word before the percentage."""
 
 _FULL_KIB = 64
+
+# How long a device that went away is waited for before the host gives up (the board goes on alone meanwhile).
 PATIENCE_S = 300.0
 
 # How often the host looks up while the journal says nothing: for an overdue run, and whether it shall stop.
@@ -42,10 +44,6 @@ _RECONNECT_S = 10.0
 
 # A run that is overdue by so much makes the host ask whether the agent is still alive.
 _OVERDUE_S = 60.0
-
-# So long an agent may take from its start until it says that it is there: it reads its plan and waits for the lock.
-_APPEAR_S = 10.0
-_LOOK_S = 0.1
 
 # A write to a node may block (a core that goes offline), but not for long.
 _WRITE_MS = 2_000
@@ -63,31 +61,6 @@ class AgentLostError(LabError):
 
     exit_code = 3
     transient = True
-
-
-@dataclass(frozen=True)
-class Status:
-    """What ``agent status`` says about a device.
-
-    Attributes:
-        alive: an agent is executing a plan (or holding a pin) now.
-        holder: who holds an unexpired lease, ``None`` if nobody.
-        remaining_s: of that lease.
-        pending: things a dead agent left to be undone, for people.
-        plan_id: of the plan the live or dead agent had.
-        kept: what a pin holds on purpose until ``devicelab restore``, for people.
-    """
-
-    alive: bool = False
-    holder: str | None = None
-    remaining_s: float = 0.0
-    pending: tuple[str, ...] = ()
-    plan_id: str | None = None
-    kept: tuple[str, ...] = ()
-
-    def works_for(self, campaign: str | None) -> bool:
-        """An agent executes a plan of this campaign now; a plan's id is its campaign's and a part of its own."""
-        return self.alive and (self.plan_id or "").startswith(f"{campaign}-")
 
 
 @dataclass
@@ -129,111 +102,6 @@ def plans_there(device: Device, campaign: str) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if re.fullmatch(rf"{re.escape(campaign)}-[0-9a-f]+", name)))
 
 
-def state_dir(device: Device) -> str:
-    """The directory of lease and undo journal on the device."""
-    return f"{device.facts.dir}/state"
-
-
-def ask(device: Device, *words: str, timeout_s: float = 60.0) -> tuple[int, dict[str, Any], str]:
-    """Call an agent command that answers with one JSON object: (exit code, object, what it said on stderr).
-
-    Raises:
-        DeviceRefusedError: no such object came.
-    """
-    done = device.transport.run(device.argv(*words), timeout_s=timeout_s)
-    said = done.stderr.decode("utf-8", "replace").strip()
-    try:
-        answer = json.loads(done.stdout or b"{}")
-    except (ValueError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict):
-        raise DeviceRefusedError(
-            f"`agent {words[0]}` gave no answer (exit code {done.exit_code}): {said[:500] or done.stdout[:200]!r}",
-            device=device.facts.name,
-        )
-    return done.exit_code, answer, said
-
-
-def status(device: Device) -> Status:
-    """Who holds the device and what is left to undo there."""
-    _, answer, _ = ask(device, "status", "--state", state_dir(device))
-    lease, agent, undo = (_table(answer, name) for name in ("lease", "agent", "undo"))
-    pending = _list(undo, "pending")
-    kept = [*_list(undo, "kept"), *(_list(undo, "active") if agent.get("state") == "keeping" else [])]
-    return Status(
-        alive=bool(agent.get("alive")),
-        holder=str(lease["holder"]) if lease.get("holder") and not lease.get("expired") else None,
-        remaining_s=_seconds(lease.get("remaining_s")),
-        pending=tuple(str(entry) for entry in pending),
-        kept=tuple(str(entry) for entry in kept),
-        plan_id=str(agent["plan_id"]) if agent.get("plan_id") else None,
-    )
-
-
-def _table(answer: dict[str, Any], name: str) -> dict[str, Any]:
-    found = answer.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _list(answer: dict[str, Any], name: str) -> list[Any]:
-    found = answer.get(name)
-    return found if isinstance(found, list) else []
-
-
-def _seconds(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and 0 <= value < 1e9 else 0.0
-
-
-def restore(device: Device) -> dict[str, Any]:
-    """Replay the undo journal that a dead agent left; the agent's answer says what was put back.
-
-    Raises:
-        RestoreError: something could not be put back; it stays in the undo journal and is named.
-    """
-    code, answer, said = ask(device, "restore", "--state", state_dir(device), timeout_s=180)
-    if code == RestoreError.exit_code:
-        failed = ", ".join(map(str, _list(answer, "failed"))) or said or "see `devicelab devices`"
-        raise RestoreError(
-            f"could not be put back as it was found: {failed}",
-            device=device.facts.name,
-            hint="a reboot resets sysfs; then run `devicelab restore` again",
-        )
-    if code == DeviceUnreachableError.exit_code:
-        raise DeviceBusyError(
-            said or "an agent is at work there",
-            device=device.facts.name,
-            hint="wait until it is done, or end its work: devicelab restore --force",
-        )
-    if code != 0:
-        raise DeviceRefusedError(f"restore failed (exit code {code}): {said}", device=device.facts.name)
-    return answer
-
-
-def make_ready(device: Device, holder: str) -> tuple[str, ...]:
-    """Before work: nobody else may hold the device, and what a dead agent left is undone first.
-
-    Returns:
-        What was pending and is undone now.
-
-    Raises:
-        DeviceBusyError: somebody else holds it.
-        RestoreError: the undo did not work.
-    """
-    if device.idle:
-        return ()
-    found = status(device)
-    if found.alive or (found.holder is not None and found.holder != holder):
-        left = f" for {found.remaining_s:.0f} s more" if found.remaining_s else ""
-        raise DeviceBusyError(
-            f"held by {found.holder or 'another agent'}{left}",
-            device=device.facts.name,
-            hint="wait, or end that work where it was started; `devicelab devices` shows the holder",
-        )
-    if found.pending:
-        restore(device)
-    return found.pending
-
-
 def compiled(device: Device, programs: tuple[str, ...]) -> tuple[Built, ...]:
     """The programs for this device, built where they are missing.
 
@@ -243,23 +111,19 @@ def compiled(device: Device, programs: tuple[str, ...]) -> tuple[Built, ...]:
     return tuple(build_for(name, device.facts) for name in programs)
 
 
-def deploy(
-    device: Device, programs: tuple[str, ...], plan: Plan | None = None, files: tuple[str, ...] = ()
-) -> tuple[Built, ...]:
+def deploy(device: Device, needs: Needs, plan: Plan | None = None) -> tuple[Built, ...]:
     """Build what is missing and push what differs (by SHA-256), together with the plan, over one connection.
-
-    ``files`` are scripts in ``devicelab/workloads/scripts``.
 
     Raises:
         BuildError: a program does not compile for this device.
     """
-    built = compiled(device, programs)
+    built = compiled(device, needs.native)
     pairs = [
         (item.path, f"{device.facts.dir}/bin/{item.program}", 0o755)
         for item in built
         if device.sums.get(item.program) != item.sha256
     ]
-    scripts = {name: registry.script(name) for name in files}
+    scripts = {name: registry.script(name) for name in needs.scripts}
     sums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in scripts.items()}
     pairs += [
         (path, f"{device.facts.dir}/bin/{name}", 0o644)
@@ -280,8 +144,54 @@ def deploy(
 def start(device: Device, plan: Plan) -> None:
     """Start the agent on a deployed plan; it lives on whatever happens to this process or the cable."""
     where = plan_dir(device, plan.plan_id)
-    argv = device.argv("run", f"{where}/plan.json", "--state", state_dir(device), "--out", where)
+    argv = device.argv("run", f"{where}/plan.json", "--state", agent.state_dir(device), "--out", where)
     device.transport.start(argv, log=f"{where}/agent.log")
+
+
+def run_to_end(
+    device: Device,
+    plan: Plan,
+    see: Callable[[Event], None],
+    signals: Interruptible,
+    *,
+    needs: Needs | None = None,
+    patience_s: float = PATIENCE_S,
+    stop: Callable[[], bool] | None = None,
+) -> PlanEnd:
+    """Have the agent perform a plan, and follow it to its end; whatever ends that early ends the agent's work, too.
+
+    Args:
+        device: where.
+        plan: what to do.
+        see: handed every event once, in order.
+        signals: told that the work is being ended, so that no further signal hurries that.
+        needs: what to build and push first; ``None``: the plan was begun before, and its journal is followed.
+        patience_s: see ``attend``.
+        stop: see ``attend``.
+
+    Raises:
+        BuildError: a program does not compile for this device.
+        LabError: see ``attend``; the agent may still work.
+        KeyboardInterrupt, StopRequestedError: the agent was ended; it has given the device back, and what it journalled
+            until then was handed over. Likewise whatever ``see`` raised.
+    """
+    reader = JournalReader()
+    begun = needs is None
+    try:
+        if needs is not None:
+            deploy(device, needs, plan)
+            begun = True
+            start(device, plan)
+        return attend(device, plan, see, patience_s=patience_s, stop=stop, reader=reader)
+    except LabError:
+        raise
+    except BaseException:  # a wish to end, or a mistake of ours or of who is told: no agent goes on for nobody
+        signals.ending = True
+        if begun:
+            agent.stop(device, plan)
+            with contextlib.suppress(LabError):
+                drain(device, plan, see, reader)
+        raise
 
 
 def attend(
@@ -291,6 +201,7 @@ def attend(
     *,
     patience_s: float = PATIENCE_S,
     stop: Callable[[], bool] | None = None,
+    reader: JournalReader | None = None,
 ) -> PlanEnd:
     """Follow a plan's journal from its beginning to its end, through lost connections.
 
@@ -302,7 +213,7 @@ def attend(
         AgentLostError: the agent ended without the plan's end (the events it journalled were handed over).
         DeviceUnreachableError: the device did not come back within ``patience_s``; the board goes on alone.
     """
-    reader = JournalReader()
+    reader = reader or JournalReader()
     watch = _Watch(plan, min(_OVERDUE_S, patience_s))
     end: PlanEnd | None = None
     while True:
@@ -337,23 +248,6 @@ def attend(
         )
 
 
-def stop(device: Device, plan: Plan | None = None) -> None:
-    """End the live agent: it aborts its run, kills its loads and restores, and is waited for.
-
-    With ``plan`` only the agent that executes it, or another plan of its campaign, also if it was started this moment
-    and has not said yet that it is there; an agent that somebody else has started goes on.
-    """
-    deadline = time.monotonic() + _APPEAR_S
-    while plan is not None:
-        found = status(device)
-        if found.works_for(plan.campaign):
-            break
-        if found.plan_id == plan.plan_id or time.monotonic() >= deadline:
-            return
-        time.sleep(_LOOK_S)
-    ask(device, "stop", "--state", state_dir(device), timeout_s=180)
-
-
 def drain(
     device: Device, plan: Plan, on_event: Callable[[Event], None], reader: JournalReader | None = None
 ) -> PlanEnd | None:
@@ -378,11 +272,11 @@ def clean(device: Device, plan: Plan) -> None:
 def _follow(device: Device, plan: Plan, offset: int, idle_s: float = _IDLE_S) -> Iterator[bytes]:
     journal = f"{plan_dir(device, plan.plan_id)}/journal.jsonl"
     # Whole lines: an agent that runs out of space takes back the part of a line that it could still write.
-    follower = device.argv("follow", journal, str(offset), "--lines", "--state", state_dir(device))
+    follower = device.argv("follow", journal, str(offset), "--lines", "--state", agent.state_dir(device))
     return device.transport.follow(journal, offset=offset, idle_s=idle_s, follower=follower)
 
 
-def _after_silence(device: Device, patience_s: float, stop: Callable[[], bool] | None) -> Status:
+def _after_silence(device: Device, patience_s: float, stop: Callable[[], bool] | None) -> agent.Status:
     def again(error: Exception) -> bool:
         return isinstance(error, DeviceUnreachableError) and not (stop is not None and stop())
 
@@ -391,7 +285,7 @@ def _after_silence(device: Device, patience_s: float, stop: Callable[[], bool] |
             if attempt.num > 1:
                 device.transport.reconnect(timeout_s=_RECONNECT_S)
             regain_root(device)
-            return status(device)
+            return agent.status(device)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 from devicelab import knobs
 from devicelab.errors import ConfigError
-from devicelab.experiment import plan, tenancy
+from devicelab.experiment import plan, programs, tenancy
 from devicelab.experiment.bounds import RATIO_UNITS, parse_bound
 from devicelab.ground import registry
 from devicelab.model.experiment import Cell, Check, Experiment, Level
@@ -22,8 +22,8 @@ def check(experiment: Experiment, overridden: Collection[str] = ()) -> None:
         ConfigError: an unknown factor, workload, parameter, analysis or required word, a load that is none, or a check
             that can never be judged; with tenants, a factor that their analyses would take for repetitions.
     """
-    if experiment.measure is not None:
-        registry.module("workloads", experiment.measure.workload)
+    for name in experiment.workloads:
+        registry.module("workloads", name)
     tenancy.check(experiment)
     cells = plan.cells(experiment)
     if experiment.tenants:
@@ -31,9 +31,7 @@ def check(experiment: Experiment, overridden: Collection[str] = ()) -> None:
     for level in _levels(cells).get("load", {}).values():
         if level != "none":
             overhead.parse_level(str(level))
-    if experiment.measure is not None:
-        for cell in cells:
-            plan.workload_params(experiment.measure, cell)
+    programs.check(experiment, cells)
     for name in experiment.analyses:
         registry.module("analyses", name)
     for word in experiment.require:

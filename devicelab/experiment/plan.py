@@ -7,21 +7,17 @@ from dataclasses import dataclass
 
 from devicelab import knobs
 from devicelab.errors import ConfigError, DeviceRefusedError
-from devicelab.experiment import evidence, tenancy
+from devicelab.experiment import evidence, loads, programs, tenancy
+from devicelab.experiment.programs import Needs
 from devicelab.ground import registry
 from devicelab.knobs.base import Setting
 from devicelab.model.device import Facts
-from devicelab.model.experiment import Cell, Experiment, Level, Measure
-from devicelab.model.plan import Plan, Program, Run, Sampling, content_id
+from devicelab.model.experiment import Cell, Experiment
+from devicelab.model.plan import Plan, Run, Sampling, content_id
 from devicelab.schedulers.base import Place
-from devicelab.workloads import overhead
-from devicelab.workloads.base import CommandLine, Context
 
 # Runs a plan holds at most: the host writes the next block while the device works on this one.
 BLOCK = 200
-
-# Grace beyond what a run is programmed to last before the host looks whether the agent is still alive.
-_LOAD_WORDS = ("load", "placement")
 
 
 @dataclass(frozen=True)
@@ -32,15 +28,13 @@ class Planned:
         cells: by cell id.
         plans: blocks of runs in the order they are performed.
         unmet: what the device could not be brought to do, by factor word (the experiment did not require it).
-        programs: native programs the plans need on the device.
-        files: scripts the plans need there (names in ``devicelab/workloads/scripts``).
+        needs: programs and scripts the plans need on the device.
     """
 
     cells: dict[str, Cell]
     plans: tuple[Plan, ...]
     unmet: dict[str, tuple[str, ...]]
-    programs: tuple[str, ...]
-    files: tuple[str, ...] = ()
+    needs: Needs
 
     @property
     def runs(self) -> int:
@@ -50,12 +44,7 @@ class Planned:
 
 def words(experiment: Experiment) -> tuple[str, ...]:
     """Every word that may be a factor of this experiment."""
-    own: tuple[str, ...] = ()
-    if experiment.measure is not None:
-        own = tuple(registry.module("workloads", experiment.measure.workload).Params.model_fields)
-    if experiment.tenants:
-        own = tenancy.WORDS
-    return (*_LOAD_WORDS, *knobs.words(), *own)
+    return (*loads.WORDS, *knobs.words(), *tenancy.words(experiment))
 
 
 def cells(experiment: Experiment) -> tuple[Cell, ...]:
@@ -104,101 +93,6 @@ def order(chosen: Sequence[Cell], repetitions: int, seed: int) -> tuple[tuple[Ce
     return tuple(ordered)
 
 
-def load_programs(level: Level, placement: str, facts: Facts) -> tuple[Program, ...]:
-    """The background load of a cell as programs.
-
-    Args:
-        level: ``none`` or the arguments of ``overhead`` ("1000 5000 20").
-        placement: ``free`` (one process, no affinity), ``one-big``, ``one-per-core``, ``two-per-core``, ``n:4`` (four
-            processes, no affinity), or cores ("big", "4-7", "0x30": one process pinned to each).
-        facts: the device's, with the CPUs that will be online then (``knobs.assume``).
-
-    Raises:
-        ConfigError: not such a level or placement, or CPUs that are not there.
-    """
-    if level == "none":
-        return ()
-    params = overhead.parse_level(str(level))
-    line = overhead.command(params, Context())
-    return place(line, placement, facts)
-
-
-def place(line: CommandLine, placement: str, facts: Facts) -> tuple[Program, ...]:
-    """Copies of a load's command line, placed as ``load_programs`` says."""
-    spots: list[tuple[int, ...] | None]
-    kind, _, count = placement.partition(":")
-    if placement == "free":
-        spots = [None]
-    elif kind == "n" and count.isdecimal() and 0 < int(count) <= 1024:
-        spots = [None] * int(count)
-    elif placement == "one-big":
-        spots = [(_one_big(facts),)]
-    elif placement == "one-per-core":
-        spots = [(cpu,) for cpu in facts.cpus_online]
-    elif placement == "two-per-core":
-        spots = [(cpu,) for cpu in facts.cpus_online for _ in range(2)]
-    else:
-        try:
-            spots = [(cpu,) for cpu in knobs.resolve_cores(placement, facts)]
-        except ConfigError as error:
-            hint = "placements: free, one-big, one-per-core, two-per-core, n:COUNT, or cores such as 4-7, big, 0x30"
-            raise ConfigError(f"no such placement {placement!r}: {error.message}", hint=hint) from error
-    return tuple(
-        Program(name=f"load{number}", role="load", argv=line.argv, env=line.env, cpus=cpus)
-        for number, cpus in enumerate(spots)
-    )
-
-
-def _one_big(facts: Facts) -> int:
-    """The first big core that is online.
-
-    Raises:
-        ConfigError: all of them are offline.
-    """
-    big = knobs.resolve_cores("big", facts)
-    for cpu in big:
-        if cpu in facts.cpus_online:
-            return cpu
-    raise ConfigError(
-        f"placement 'one-big': every big core ({', '.join(map(str, big))}) is offline",
-        device=facts.name,
-        hint='bring them online with cores = "all-online"',
-    )
-
-
-def measure_program(measure: Measure, cell: Cell, facts: Facts, settings: Iterable[Setting]) -> Program:
-    """The measured program of a cell: the workload's command line with the cell's levels as parameters."""
-    workload = registry.module("workloads", measure.workload)
-    params = workload_params(measure, cell)
-    line: CommandLine = workload.command(params, Context(simulated=facts.simulated))
-    return Program(
-        name="measure",
-        role="measure",
-        argv=line.argv,
-        env=line.env,
-        barrier=line.barrier,
-        cpus=knobs.resolve_cores(measure.cores, facts) if measure.cores else None,
-        cgroups=tuple(path for setting in settings for path in setting.cgroups),
-        timeout_ms=round(measure.timeout_s * 1000),
-    )
-
-
-def workload_params(measure: Measure, cell: Cell) -> object:
-    """The workload's parameters in a cell.
-
-    Raises:
-        ConfigError: a parameter is unknown or has a wrong value.
-    """
-    from pydantic import ValidationError
-
-    model = registry.module("workloads", measure.workload).Params
-    levels = {name: level for name, level in cell.levels.items() if name in model.model_fields}
-    try:
-        return model.model_validate({**measure.params, **levels})
-    except ValidationError as error:
-        raise ConfigError(f"workload {measure.workload}: {registry.explain(error, model)}") from error
-
-
 def settings(cell: Cell, experiment: Experiment, facts: Facts) -> dict[str, Setting]:
     """What each knob word of a cell has to do on this device.
 
@@ -227,33 +121,27 @@ def run_of(cell: Cell, repetition: int, experiment: Experiment, place: Place, ca
     chosen = settings(cell, experiment, facts)
     # Programs start after the steps: on the CPUs that are online then.
     later = knobs.assume(cell.levels, facts)
-    programs = load_programs(cell.levels.get("load", "none"), str(cell.levels.get("placement", "free")), later)
-    if experiment.measure is not None:
-        programs = (*programs, measure_program(experiment.measure, cell, later, chosen.values()))
-    steps = tuple(step for setting in chosen.values() for step in setting.steps)
-    crowd = tenancy.crowd(cell, repetition, experiment, place) if experiment.tenants else None
-    if crowd is not None:
-        programs, steps = (*programs, *crowd.programs), (*steps, *crowd.steps)
+    background = loads.programs(cell.levels.get("load", "none"), str(cell.levels.get("placement", "free")), later)
+    cgroups = tuple(path for setting in chosen.values() for path in setting.cgroups)
+    measured = programs.measured(cell, repetition, experiment, place, cgroups)
     sample = (path for setting in chosen.values() for path in setting.sample)
     around = (path for setting in chosen.values() for path in setting.around)
     return Run(
         run_id=content_id(campaign, cell.cell_id, str(repetition)),
         cell_id=cell.cell_id,
         repetition=repetition,
-        steps=steps,
+        steps=(*(step for setting in chosen.values() for step in setting.steps), *measured.steps),
         gates=tuple(gate for setting in chosen.values() for gate in setting.gates),
         probes=tuple(probe for setting in chosen.values() for probe in setting.probes),
-        programs=programs,
-        witnesses=crowd.witnesses if crowd is not None else (),
+        programs=(*background, *measured.programs),
+        witnesses=measured.witnesses,
         sampling=Sampling(
             period_ms=round(1000 / experiment.sample_hz) if experiment.sample_hz else 0,
-            nodes=tuple(
-                dict.fromkeys((*evidence.sampled(facts), *sample, *(crowd.sample if crowd is not None else ())))
-            ),
+            nodes=tuple(dict.fromkeys((*evidence.sampled(facts), *sample, *measured.sample))),
             around=tuple(dict.fromkeys((*evidence.around(facts), *around))),
         ),
         settle_ms=round(experiment.settle_s * 1000),
-        hold_ms=0 if experiment.measure is not None or crowd is not None else round(experiment.hold_s * 1000),
+        hold_ms=0 if measured.programs else round(experiment.hold_s * 1000),
         cooldown_ms=round(experiment.cooldown_s * 1000),
     )
 
@@ -296,19 +184,7 @@ def make(experiment: Experiment, place: Place, *, campaign: str, holder: str, on
         for word, setting in settings(cell, experiment, facts).items()
         if setting.unmet
     }
-    needed = programs(experiment, chosen)
-    return Planned({cell.cell_id: cell for cell in chosen}, plans, unmet, needed, tenancy.files(experiment))
-
-
-def programs(experiment: Experiment, chosen: Iterable[Cell]) -> tuple[str, ...]:
-    """Native programs that the cells need on the device."""
-    needed: list[str] = ["agent"]
-    if any(cell.levels.get("load", "none") != "none" for cell in chosen):
-        needed += overhead.NATIVE
-    if experiment.measure is not None:
-        needed += registry.module("workloads", experiment.measure.workload).NATIVE
-    needed += tenancy.native_programs(experiment)
-    return tuple(dict.fromkeys(needed))
+    return Planned({cell.cell_id: cell for cell in chosen}, plans, unmet, programs.needs(experiment, chosen))
 
 
 def programmed_ms(run: Run) -> int:

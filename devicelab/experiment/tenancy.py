@@ -1,36 +1,25 @@
-"""Tenants that share one GPU (or CPU): from an experiment's tenants and a leg to the programs of a run."""
+"""Tenants that share one GPU (or CPU): legs, pressure and treatments; who runs in a cell, and how it is treated."""
 
 import re
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from pydantic import BaseModel, ValidationError
-
-from devicelab import knobs
-from devicelab.errors import ConfigError, MeasurementError
-from devicelab.experiment import gauge, targets
+from devicelab.errors import ConfigError
+from devicelab.experiment import targets
 from devicelab.ground import registry
-from devicelab.model.experiment import STANDALONE, Cell, Experiment, Level, Tenant
-from devicelab.model.journal import Flag, ProgramResult, RunRecord
-from devicelab.model.measurement import Measurement
-from devicelab.model.plan import Program, Step, Witness
-from devicelab.schedulers.base import Place, TenantTreatment, Treatment
-from devicelab.workloads.base import CommandLine, Context
+from devicelab.model.experiment import STANDALONE, Cell, Experiment, Level, Measure, Tenant
+from devicelab.model.journal import Flag, RunRecord
+from devicelab.schedulers.base import Place, Treatment
 
 WORDS = ("scheduler", "pressure", "tenant")
+"""Factors of an experiment with tenants."""
 
-# Boards on which a model that is left to choose its device belongs on the GPU.
-_GPU_SERVERS = frozenset(("nvidia-server", "amd-server"))
+ALONE = "measure"
+"""Name of the program of an experiment that measures one (``[measure]``): a tenant without company."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 _ARRIVALS = re.compile(r"continuous|(?:fixed|poisson|every):([0-9]{1,9}(?:\.[0-9]{1,9})?)")
 _MAX_COPIES, _MAX_BATCH = 1024, 65536
-
-# Loading and warming up a model took more than 16 s once: a barrier that gives up early loses a run.
-_READY_MS = 300_000
-# Printing a minute of requests and tearing a GPU context down take a while after the window.
-_TAIL_MS = 120_000
 
 
 @dataclass(frozen=True)
@@ -40,16 +29,6 @@ class Leg:
     scheduler: str
     variant: str
     alone: bool
-
-
-@dataclass(frozen=True)
-class Crowd:
-    """The tenants' share of a run."""
-
-    programs: tuple[Program, ...]
-    steps: tuple[Step, ...]
-    witnesses: tuple[Witness, ...]
-    sample: tuple[str, ...] = ()
 
 
 def check(experiment: Experiment) -> None:
@@ -112,16 +91,25 @@ def pressed(tenants: Sequence[Tenant]) -> Tenant:
     return min(reversed(tenants), key=lambda tenant: tenant.priority)
 
 
+def words(experiment: Experiment) -> tuple[str, ...]:
+    """Factors that the measured programs add: the tenants' words, or parameters of the workload measured alone."""
+    if experiment.measure is not None:
+        return tuple(registry.module("workloads", experiment.measure.workload).Params.model_fields)
+    return WORDS if experiment.tenants else ()
+
+
 def everyone(cell: Cell, experiment: Experiment) -> tuple[Tenant, ...]:
-    """All tenants of the experiment, with a cell's pressure applied.
+    """All tenants of the experiment with a cell's pressure applied, or the program that is measured alone.
 
     ``pressure`` is ``batch:N`` (the pressed tenant's batch), ``copies:N`` or a number (copies).
 
     Raises:
         ConfigError: not such a pressure.
     """
+    if experiment.measure is not None:
+        return (_alone(experiment.measure, cell),)
     pressure = cell.levels.get("pressure")
-    if pressure is None:
+    if pressure is None or not experiment.tenants:
         return experiment.tenants
     kind, _, number = str(pressure).rpartition(":")
     most = {"": _MAX_COPIES, "copies": _MAX_COPIES, "batch": _MAX_BATCH}.get(kind, 0)
@@ -135,12 +123,21 @@ def everyone(cell: Cell, experiment: Experiment) -> tuple[Tenant, ...]:
     )
 
 
-def tenants_of(cell: Cell, experiment: Experiment) -> tuple[Tenant, ...]:
-    """The tenants that run in a cell, with its pressure applied.
+def _alone(measure: Measure, cell: Cell) -> Tenant:
+    """The measured program of a cell: levels that are parameters of its workload override those of ``[measure]``."""
+    known = registry.module("workloads", measure.workload).Params.model_fields
+    levels = {name: level for name, level in cell.levels.items() if name in known}
+    return Tenant(name=ALONE, workload=measure.workload, params={**measure.params, **levels}, cores=measure.cores)
+
+
+def members(cell: Cell, experiment: Experiment) -> tuple[Tenant, ...]:
+    """The measured programs that run in a cell, with its pressure applied.
 
     Raises:
         ConfigError: not such a pressure, or an unknown tenant.
     """
+    if not experiment.tenants:
+        return everyone(cell, experiment)
     only = cell.levels.get("tenant")
     chosen = tuple(tenant for tenant in everyone(cell, experiment) if only is None or tenant.name == only)
     if not chosen:
@@ -154,147 +151,23 @@ def _press(tenant: Tenant, kind: str, number: int) -> Tenant:
     return tenant.model_copy(update={"params": {**tenant.params, "batch": number}})
 
 
-def params_of(tenant: Tenant, treatment: TenantTreatment) -> BaseModel:
-    """The workload's parameters of a tenant.
-
-    Raises:
-        ConfigError: a parameter is unknown or has a wrong value.
-    """
-    model: type[BaseModel] = registry.module("workloads", tenant.workload).Params
-    try:
-        return model.model_validate({**tenant.params, **treatment.params})
-    except ValidationError as error:
-        raise ConfigError(f"tenant {tenant.name}: {registry.explain(error, model)}") from error
-
-
-def treatment_of(cell: Cell, experiment: Experiment, place: Place) -> Treatment:
+def treatment(cell: Cell, experiment: Experiment, place: Place) -> Treatment:
     """What the cell's scheduler does; a tenant that runs alone is treated as it is beside the others."""
+    if not experiment.tenants:
+        return Treatment()
     leg = parse_leg(cell.levels.get("scheduler", "native"))
-    tenants = everyone(cell, experiment)
-    treatment: Treatment = registry.module("schedulers", leg.scheduler).treat(leg.variant, tenants, place)
-    return treatment
-
-
-def crowd(cell: Cell, repetition: int, experiment: Experiment, place: Place) -> Crowd:
-    """The programs of a run with tenants, and what the scheduler adds.
-
-    Arrivals are the same in every leg of a repetition: their seed depends on the experiment's, the tenant and the
-    repetition alone.
-    """
-    tenants = tenants_of(cell, experiment)
-    treatment = treatment_of(cell, experiment, place)
-    # Tenants start after the steps: on the CPUs that are online then.
-    later = replace(place, facts=knobs.assume(cell.levels, place.facts))
-    programs = tuple(
-        _program(tenant, copy, treatment.tenants[tenant.name], experiment, repetition, later)
-        for tenant in tenants
-        for copy in range(tenant.copies)
+    treated: Treatment = registry.module("schedulers", leg.scheduler).treat(
+        leg.variant, everyone(cell, experiment), place
     )
-    runs = {f"{{pid:{program.name}}}" for program in programs}
-    witnesses = tuple(
-        witness
-        for witness in treatment.witnesses
-        if all(word in runs for word in witness.argv if word.startswith("{pid:"))
-    )
-    # The gauge comes last: it lasts as long as the window, and witnesses run one after the other.
-    gauges = gauge.witnesses(place.facts, experiment.duration_s)
-    return Crowd(programs, treatment.steps, (*witnesses, *gauges), gauge.nodes(place.facts))
+    return treated
 
 
-def _program(
-    tenant: Tenant,
-    copy: int,
-    given: TenantTreatment,
-    experiment: Experiment,
-    repetition: int,
-    place: Place,
-) -> Program:
-    name = tenant.name if copy == 0 else f"{tenant.name}#{copy + 1}"
-    seed = zlib.crc32(f"{experiment.seed}/{name}/{repetition}".encode()) & 0x7FFFFFFF
-    context = Context(
-        python=place.python,
-        duration_s=experiment.duration_s,
-        arrivals=tenant.arrivals,
-        deadline_ms=tenant.deadline_ms,
-        seed=seed,
-        tenant=name,
-        simulated=place.facts.simulated,
-    )
-    line: CommandLine = registry.module("workloads", tenant.workload).command(params_of(tenant, given), context)
-    return Program(
-        name=name,
-        role="measure",
-        argv=line.argv,
-        env={**line.env, **given.env},
-        env_scrub=given.env_scrub,
-        cpus=knobs.resolve_cores(tenant.cores, place.facts) if tenant.cores else None,
-        nice=given.nice,
-        cgroups=given.cgroups,
-        barrier=line.barrier,
-        timeout_ms=round(experiment.duration_s * 1000) + _TAIL_MS,
-        ready_timeout_ms=_READY_MS,
-    )
-
-
-def judge(
-    record: RunRecord, cell: Cell, experiment: Experiment, board: str = ""
-) -> tuple[dict[str, Measurement], tuple[Flag, ...]]:
-    """Every tenant's measurement, and why the leg is not to be believed: output, or a treatment that was not seen.
-
-    On a GPU server (the kind of ``board``) a model that was to choose its device and took the CPU is not believed.
-
-    Of a run that could not be performed (its flags say why) only the tenants' last words are added.
-    """
-    if record.status == "failed":
-        said = [(result.name, words) for result in record.programs if (words := _last_words(result))]
-        return {}, tuple(Flag(code="output-unusable", detail=f"{name} said: {words}") for name, words in said)
-    tenants = tenants_of(cell, experiment)
-    by_name = {tenant.name: tenant for tenant in tenants}
-    measurements: dict[str, Measurement] = {}
-    flags: list[Flag] = []
-    for result in record.programs:
-        tenant = by_name.get(result.name.partition("#")[0])
-        if result.role != "measure" or tenant is None:
-            continue
-        workload = registry.module("workloads", tenant.workload)
-        params = params_of(tenant, TenantTreatment())
-        try:
-            measured: Measurement = workload.parse(result.output(), params)
-        except (MeasurementError, ValueError) as error:
-            words = _last_words(result)
-            also = f"; it said: {words}" if words else ""
-            flags.append(Flag(code="output-unusable", detail=f"{result.name}: {error}{also}"))
-            continue
-        # A copy says the same of itself as the first one.
-        measurements[result.name] = measured if result.name in by_name else replace(measured, info={})
-        flags += measured.flags
-        chose = tenant.workload == "torch_model" and getattr(params, "device", None) == "auto"
-        if chose and measured.info.get("device") == "cpu" and board in _GPU_SERVERS:
-            flags.append(Flag(code="not-on-gpu", detail=f"{result.name} ran on the CPU; does its torch see the GPU?"))
-    if (gauged := gauge.read(record)) is not None:
-        measurements[gauge.PROGRAM] = gauged
+def verify(cell: Cell, experiment: Experiment, record: RunRecord) -> tuple[Flag, ...]:
+    """What of the cell's scheduler was not seen on the live processes of the run."""
+    if not experiment.tenants:
+        return ()
     leg = parse_leg(cell.levels.get("scheduler", "native"))
-    flags += registry.module("schedulers", leg.scheduler).verify(leg.variant, everyone(cell, experiment), record)
-    return measurements, tuple(flags)
-
-
-def _last_words(result: ProgramResult) -> str:
-    return "".join(result.stderr_tail.strip().splitlines()[-1:])[:200]
-
-
-def native_programs(experiment: Experiment) -> tuple[str, ...]:
-    """Native programs that the tenants need on the device."""
-    return tuple(
-        dict.fromkeys(
-            name for tenant in experiment.tenants for name in registry.module("workloads", tenant.workload).NATIVE
-        )
+    seen: tuple[Flag, ...] = registry.module("schedulers", leg.scheduler).verify(
+        leg.variant, everyone(cell, experiment), record
     )
-
-
-def files(experiment: Experiment) -> tuple[str, ...]:
-    """Scripts in ``devicelab/workloads/scripts`` that the tenants need on the device."""
-    return tuple(
-        dict.fromkeys(
-            name for tenant in experiment.tenants for name in registry.module("workloads", tenant.workload).FILES
-        )
-    )
+    return seen

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, TypeVar
 
-from devicelab.device import facts, runner
+from devicelab.device import agent, facts
 from devicelab.device.facts import Device
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import DeviceBusyError, DeviceUnreachableError, LabError, RestoreError, StoreError
 from devicelab.farm import health, recover
-from devicelab.jobs import sweep as sweeping
+from devicelab.ground import user
 from devicelab.model.night import Farm, Health
 from devicelab.store import Store
 
@@ -90,12 +90,12 @@ def put_back(device: Device, campaigns: Collection[str]) -> None:
     Raises:
         RestoreError: something could not be put back.
     """
-    left = runner.status(device)
+    left = agent.status(device)
     if any(left.works_for(campaign) for campaign in campaigns):
-        runner.stop(device)
-        left = runner.status(device)
+        agent.stop(device)
+        left = agent.status(device)
     if not left.alive and left.pending:
-        runner.restore(device)
+        agent.restore(device)
 
 
 class Care:
@@ -154,10 +154,10 @@ class Care:
             return False
         deadline = time.monotonic() + self.farm.wait_busy_s
         while True:
-            found = runner.status(device)
+            found = agent.status(device)
             if found.works_for(campaign):
                 return True
-            if not found.alive and found.holder in {None, sweeping.holder()}:
+            if not found.alive and found.holder in {None, user.holder()}:
                 return False
             left_s = deadline - time.monotonic()
             if left_s <= 0 or self.limits.wait(min(_BUSY_LOOK_S, left_s)):
@@ -215,7 +215,7 @@ class Care:
             raise error
         try:
             self._reboot(error.message, last)
-            runner.restore(self.patiently(device, partial(facts.read_again, device)))
+            agent.restore(self.patiently(device, partial(facts.read_again, device)))
         except StoreError:
             raise
         except LabError as again:

@@ -10,7 +10,7 @@ from devicelab.farm.care import Left, Limits, last_visit
 from devicelab.farm.pool import known_devices
 from devicelab.farm.selectors import Known
 from devicelab.farm.task import run_task
-from devicelab.jobs.sweep import Progress
+from devicelab.jobs.conductor import Progress
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, Task
 from devicelab.store import Store

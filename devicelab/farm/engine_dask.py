@@ -31,7 +31,7 @@ from devicelab.farm.care import Left
 from devicelab.farm.engine import OnProgress
 from devicelab.farm.hosting import Offer, Order, resource
 from devicelab.farm.selectors import Known
-from devicelab.jobs.sweep import Progress
+from devicelab.jobs.conductor import Progress
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, Health, Task
 from devicelab.store import Store

@@ -12,8 +12,7 @@ from pydantic import ValidationError
 from devicelab import boards
 from devicelab.device.lab import explain
 from devicelab.errors import ConfigError, LabError
-from devicelab.experiment import files, tenancy
-from devicelab.experiment import plan as planning
+from devicelab.experiment import files
 from devicelab.farm import selectors
 from devicelab.farm.selectors import NO_PAST, Known, Past, Selector
 from devicelab.ground import registry
@@ -65,7 +64,7 @@ def load(path: Path, pool: Mapping[str, Known] | None = None, past: Past = NO_PA
         jobs.append(entry.model_copy(update={"experiment": str(local)}) if local.suffix == ".toml" else entry)
         key = "experiment"
         try:
-            _check_experiment(jobs[-1].model_copy(update={"repetitions": None}))
+            experiment_of(jobs[-1].model_copy(update={"repetitions": None}))
             key = "repetitions"
             experiment_of(jobs[-1])
             key = "devices"
@@ -104,18 +103,6 @@ def experiment_of(entry: JobEntry) -> Experiment:
     overrides = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in entry.set.items()]
     overrides += [] if entry.repetitions is None else [f"repetitions={entry.repetitions}"]
     return files.load(entry.experiment, overrides)
-
-
-def _check_experiment(entry: JobEntry) -> None:
-    """Everything that can be known to be wrong without a device."""
-    experiment = experiment_of(entry)
-    tenancy.check(experiment)
-    cells = planning.cells(experiment)
-    if experiment.measure is not None:
-        for cell in cells:
-            planning.workload_params(experiment.measure, cell)
-    for name in experiment.analyses:
-        registry.module("analyses", name)
 
 
 def _check_devices(entry: JobEntry, pool: Mapping[str, Known] | None, past: Past) -> None:

@@ -22,7 +22,7 @@ from devicelab.farm.job import Job
 from devicelab.farm.schedule import Schedule
 from devicelab.farm.selectors import Known
 from devicelab.ground import registry
-from devicelab.jobs.sweep import Progress
+from devicelab.jobs.conductor import Progress
 from devicelab.model.night import NightInfo, Task
 from devicelab.store import Store
 

@@ -27,12 +27,13 @@ from devicelab.errors import (
 )
 from devicelab.farm import job, recover, schedule
 from devicelab.farm.care import RECONNECT_S, Care, Limits, RebootedError, UnfitError
-from devicelab.jobs import sweep as sweeping
-from devicelab.jobs.sweep import Progress, SweepResult
-from devicelab.model.campaign import CampaignInfo
+from devicelab.jobs import conductor
+from devicelab.jobs.conductor import Progress, SweepResult
+from devicelab.model.campaign import CampaignInfo, new_id
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, Task, TaskStatus
 from devicelab.model.plan import content_id
+from devicelab.model.results import without_valid_run
 from devicelab.store import Store
 
 _LOG = logging.getLogger(__name__)
@@ -41,8 +42,8 @@ _LOG = logging.getLogger(__name__)
 def campaign_id(night: str, task: Task, device: str) -> str:
     """The campaign of this attempt on this device; in the usual form, with the night's time in front."""
     stamp = re.search(r"\d{8}-\d{6}", night)
-    when = stamp[0] if stamp else time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    return f"{when}-{content_id(night, task.task_id, str(task.attempts), device, length=8)}"
+    tail = content_id(night, task.task_id, str(task.attempts), device, length=8)
+    return f"{stamp[0]}-{tail}" if stamp else new_id(tail=tail)
 
 
 def run_task(
@@ -112,7 +113,8 @@ class _Attempt:
     def perform(self, experiment: Experiment, on_progress: Callable[[Progress], None] | None) -> Task:
         """The task as it is afterwards; every trouble of the device is dealt with."""
         if self.known is not None and self.known.status == "complete":
-            return self._judged(_without_valid_run(self.store, self.known.campaign))
+            known = self.known.campaign
+            return self._judged(without_valid_run(self.store.results(known), self.store.cells(known)))
         try:
             device = self.care.open()
             try:
@@ -150,7 +152,7 @@ class _Attempt:
         self, device: Device, experiment: Experiment, on_progress: Callable[[Progress], None] | None
     ) -> SweepResult:
         perform = partial(
-            sweeping.perform,
+            conductor.perform,
             experiment,
             device,
             self.store,
@@ -313,10 +315,3 @@ class _Attempt:
         info = self._campaign(self.task)
         if info is not None and info.status != "complete":
             self.store.finish_campaign(info.campaign, "failed", reason)
-
-
-def _without_valid_run(store: Store, campaign: str) -> tuple[str, ...]:
-    """Labels of a stored campaign's cells that have no valid run."""
-    runs = store.results(campaign).runs()
-    valid = set(runs.loc[runs["valid"], "cell_id"]) if len(runs) else set()
-    return tuple(cell.label() for cell in store.cells(campaign) if cell.cell_id not in valid)

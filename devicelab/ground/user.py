@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import socket
 from pathlib import Path
 
 
@@ -16,6 +17,11 @@ def name() -> str | None:
 def shown_name() -> str:
     """The user's name for people; a number where there is no name."""
     return name() or f"uid {os.getuid()}"
+
+
+def holder() -> str:
+    """Who we are, for the lease of a device: user, host and process."""
+    return f"{shown_name()}@{socket.gethostname()} pid {os.getpid()}"
 
 
 def home() -> Path | None:

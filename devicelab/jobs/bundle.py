@@ -21,8 +21,7 @@ from devicelab.experiment import plan as planning
 from devicelab.ground import registry
 from devicelab.ground.files import replacing
 from devicelab.ground.safe_text import masked
-from devicelab.jobs import sweep
-from devicelab.model.campaign import BinaryInfo
+from devicelab.model.campaign import BinaryInfo, new_id
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment
 from devicelab.model.plan import Noun, Plan
@@ -107,7 +106,7 @@ def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manife
             f"what kind of board is {entry.name}? a bundle is made without asking the machine",
             hint=f'lab.toml: [devices.{entry.name}] board = "nvidia-server"',
         )
-    campaign = sweep.new_campaign_id()
+    campaign = new_id()
     facts = Facts(
         name=entry.name,
         address=entry.address,
@@ -122,14 +121,14 @@ def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manife
     planned = planning.make(
         experiment, Place(facts, entry.prefixes, entry.python), campaign=campaign, holder=f"bundle {campaign}"
     )
-    built = [build(name, entry.abi, place="linux") for name in planned.programs]
+    built = [build(name, entry.abi, place="linux") for name in planned.needs.native]
     manifest = Manifest(
         campaign=campaign,
         experiment=experiment,
         facts=facts,
         cells=tuple(planned.cells.values()),
         plans=planned.plans,
-        binaries=tuple(sweep.binary_info(item) for item in built),
+        binaries=tuple(item.info for item in built),
         command=masked(" ".join(sys.argv)),
     )
     contents = [
@@ -138,7 +137,7 @@ def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manife
         ("patterns.txt", "".join(f"{p}\n" for p in node_patterns()).encode(), 0o644),
         *((f"plans/{number:04d}.json", plan.to_json().encode(), 0o644) for number, plan in enumerate(planned.plans)),
         *((f"bin/{item.program}", item.path.read_bytes(), 0o755) for item in built),
-        *((f"bin/{name}", registry.script(name).read_bytes(), 0o644) for name in planned.files),
+        *((f"bin/{name}", registry.script(name).read_bytes(), 0o644) for name in planned.needs.scripts),
     ]
     try:
         with replacing(to) as part, tarfile.open(part, "w") as archive:

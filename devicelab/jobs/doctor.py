@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devicelab import knobs
-from devicelab.device import build, lab, runner
+from devicelab.device import agent, build, lab
 from devicelab.device.facts import Device, open_device
 from devicelab.device.toolchain import Compiler, find_compiler, toolchains
 from devicelab.errors import LabError
@@ -98,7 +98,7 @@ def _device(device: Device) -> Iterator[Checked]:
         "root", True if rooted else None, facts.root, "" if rooted else "without root no clocks or cores can be pinned"
     )
     yield from _board_file(facts)
-    found = runner.status(device)
+    found = agent.status(device)
     if found.pending:
         todo = f"devicelab restore --board {facts.name}"
         yield Checked("left to undo", False, f"{len(found.pending)} things", todo, 8)

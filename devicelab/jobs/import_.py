@@ -21,9 +21,10 @@ from pydantic import ValidationError
 from devicelab.device.runner import JournalReader
 from devicelab.errors import ConfigError, DeviceUnreachableError
 from devicelab.experiment import tenancy
+from devicelab.experiment.judge import judge
 from devicelab.ground import registry
-from devicelab.jobs import sweep
 from devicelab.jobs.bundle import MANIFEST, Manifest
+from devicelab.model import campaign
 from devicelab.model.device import Facts
 from devicelab.model.journal import RunRecord
 from devicelab.model.tree import parse_snapshot
@@ -32,8 +33,6 @@ from devicelab.store import Store
 _MACHINE, _SNAPSHOT = "out/machine.txt", "out/snapshot.jsonl"
 _LIMITS = {MANIFEST: 64 << 20, _MACHINE: 1 << 20, _SNAPSHOT: 64 << 20}
 _JOURNAL = re.compile(r"out/[0-9]{4,8}/journal\.jsonl")
-# Ids become names of files; these are the ones devicelab makes.
-_CAMPAIGN = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4,16}")
 _CHUNK = 1 << 20
 _MAX_MEMBERS = 10_000
 _MAX_TOTAL = 16 << 30
@@ -78,7 +77,7 @@ def _manifest(path: Path, data: bytes) -> Manifest:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
         raise _bad(path, f"{MANIFEST}: {registry.explain(error)[:2000]}") from error
-    if not _CAMPAIGN.fullmatch(manifest.campaign):
+    if not campaign.ID.fullmatch(manifest.campaign):
         raise _bad(path, f"{MANIFEST}: {manifest.campaign[:80]!r} is no campaign's id")
     tenancy.check(manifest.experiment)
     cells = {cell.cell_id for cell in manifest.cells}
@@ -123,7 +122,7 @@ def _commit(path: Path, manifest: Manifest, store: Store) -> Imported:
                         continue
                     run = runs[event.run_id]
                     cell = cells[run.cell_id]
-                    measurements, flags = sweep.judge(event, cell, manifest.experiment, manifest.facts)
+                    measurements, flags = judge(event, cell, manifest.experiment, manifest.facts)
                     stored = store.commit_run(
                         manifest.campaign,
                         cell,

@@ -7,19 +7,23 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from devicelab import knobs
-from devicelab.device import runner
+from devicelab.device import agent, runner
 from devicelab.device.facts import Device, open_device
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError, LabError, MeasurementError
-from devicelab.experiment import evidence
+from devicelab.experiment import evidence, loads
 from devicelab.experiment import plan as planning
 from devicelab.experiment.conditions import cpu_use_pct
+from devicelab.experiment.programs import Needs
+from devicelab.ground import user
 from devicelab.ground.interruption import interruptible
-from devicelab.jobs.sweep import holder, new_campaign_id
+from devicelab.model.campaign import new_id
 from devicelab.model.journal import Event, Flag, LiveSample, RunRecord, Samples
-from devicelab.model.plan import Plan, Program, Run, Sampling
+from devicelab.model.plan import Plan, Run, Sampling
 from devicelab.workloads import overhead
 from devicelab.workloads.base import Context
+
+_NEEDS = Needs(("agent", *overhead.NATIVE))
 
 # The load of a search sleeps so long; the work between two sleeps is what is searched. Long enough that the timer's
 # slack (50 us and more on phones) is a small part, short enough that a scheduler tick sees many of them.
@@ -114,8 +118,8 @@ def loading(entry: DeviceEntry) -> Iterator["Loader"]:
     """A device made ready for loads; released at the end."""
     device = open_device(entry)
     try:
-        runner.make_ready(device, holder())
-        runner.deploy(device, ("agent", *overhead.NATIVE))
+        agent.make_ready(device, user.holder())
+        runner.deploy(device, _NEEDS)
         yield Loader(device)
     finally:
         device.transport.close()
@@ -126,7 +130,7 @@ class Loader:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._campaign = new_campaign_id()
+        self._campaign = new_id()
         self._count = 0
 
     def run(
@@ -162,23 +166,14 @@ class Loader:
             elif isinstance(event, RunRecord):
                 records.append(event)
 
-        interrupted = begun = False
+        interrupted = False
         with interruptible() as signals:
             try:
-                runner.deploy(self._device, ("agent", *overhead.NATIVE), plan)
-                begun = True
-                runner.start(self._device, plan)
-                runner.attend(self._device, plan, see)
+                runner.run_to_end(self._device, plan, see, signals, needs=_NEEDS)
             except LabError:
                 raise
             except BaseException as error:
-                signals.ending = True
-                if begun:
-                    runner.stop(self._device, plan)
-                interrupted, live.on_live = isinstance(error, KeyboardInterrupt), None
-                with suppress(LabError):
-                    if begun and interrupted and not records:
-                        runner.drain(self._device, plan, see)
+                interrupted = isinstance(error, KeyboardInterrupt)
                 if not (interrupted and records):
                     with suppress(LabError):
                         runner.clean(self._device, plan)
@@ -241,20 +236,16 @@ class Loader:
 
     def _plan(self, params: overhead.Params, cores: str | None, per_core: int, seconds: float, *, live: bool) -> Plan:
         facts = self._device.facts
-        line = overhead.command(params, Context())
-        if cores is None:
-            spots: list[tuple[int, ...] | None] = [None] * per_core
-        else:
-            spots = [(cpu,) for cpu in knobs.resolve_cores(cores, facts) for _ in range(per_core)]
+        free: list[tuple[int, ...] | None] = [None] * per_core
+        spots = (
+            free if cores is None else [(cpu,) for cpu in knobs.resolve_cores(cores, facts) for _ in range(per_core)]
+        )
         self._count += 1
         run = Run(
             run_id=f"load-{self._count}",
             cell_id="load",
             repetition=0,
-            programs=tuple(
-                Program(name=f"load{number}", role="load", argv=line.argv, env=line.env, cpus=cpus)
-                for number, cpus in enumerate(spots)
-            ),
+            programs=loads.at(overhead.command(params, Context()), spots),
             sampling=Sampling(period_ms=100, nodes=evidence.sampled(facts), around=evidence.around(facts)),
             settle_ms=300,
             hold_ms=round(seconds * 1000),
@@ -263,7 +254,7 @@ class Loader:
             plan_id=planning.plan_id(self._campaign, [run]),
             campaign=self._campaign,
             device=facts.name,
-            holder=holder(),
+            holder=user.holder(),
             live=live,
             runs=(run,),
         )
@@ -309,7 +300,9 @@ class _LiveUse:
             busy={cpu: (last.busy.get(cpu), now) for cpu, now in sample.busy.items()},
             total={cpu: (last.total.get(cpu), now) for cpu, now in sample.total.items()},
         )
-        self.on_live(Live(cpu_use_pct(pair), time.monotonic() - self._start))
+        tell, self.on_live = self.on_live, None  # who watches may be why it ends, and is asked no more then
+        tell(Live(cpu_use_pct(pair), time.monotonic() - self._start))
+        self.on_live = tell
 
 
 def _odds(pct: float) -> float:

@@ -6,17 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from devicelab import knobs
-from devicelab.device import runner
+from devicelab.device import agent, runner
 from devicelab.device.facts import Device, open_device, read_again
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import DeviceRefusedError, LabError, RestoreError
+from devicelab.experiment.programs import Needs
+from devicelab.ground import user
 from devicelab.ground.interruption import Interruptible, interruptible
-from devicelab.jobs.sweep import holder, new_campaign_id
 from devicelab.knobs.base import Setting
+from devicelab.model.campaign import new_id
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level
 from devicelab.model.journal import Event, PlanEnd, PlanStart, StepResult
 from devicelab.model.plan import Plan
+
+_NEEDS = Needs(("agent",))
 
 
 @dataclass(frozen=True)
@@ -66,17 +70,17 @@ def pin(
         if not steps:
             reasons = "; ".join(reason for setting in chosen.values() for reason in setting.unmet)
             raise DeviceRefusedError(f"nothing to set: {reasons or 'all is as wanted'}", device=device.facts.name)
-        undone = runner.make_ready(device, holder())
+        undone = agent.make_ready(device, user.holder())
         if undone:
             device = read_again(device)
             chosen = settings_for(wants, device.facts)
             steps = tuple(step for setting in chosen.values() for step in setting.steps)
-        campaign = new_campaign_id()
+        campaign = new_id()
         plan = Plan(
             plan_id=f"{campaign}-pin",
             campaign=campaign,
             device=device.facts.name,
-            holder=holder(),
+            holder=user.holder(),
             setup=steps,
             keep=True,
         )
@@ -88,35 +92,27 @@ def pin(
 
 def _execute(device: Device, plan: Plan, signals: Interruptible) -> tuple[StepResult, ...]:
     start: list[PlanStart] = []
+    ends: list[PlanEnd] = []
 
     def see(event: Event) -> None:
         if isinstance(event, PlanStart):
             start.append(event)
+        elif isinstance(event, PlanEnd):
+            ends.append(event)
 
-    begun = False
     try:
-        runner.deploy(device, ("agent",), plan)
-        begun = True
-        runner.start(device, plan)
-        end = runner.attend(device, plan, see)
+        end = runner.run_to_end(device, plan, see, signals, needs=_NEEDS)
         signals.ending = True
     except LabError:
         raise
     except BaseException:
         signals.ending = True
-        if begun:
-            _undo(device, plan)
+        # Nothing of a pin stays that nobody waits for any more: its agent undid it, or it is undone if that is over.
+        if any(end.reason == "complete" for end in ends) or agent.status(device).pending:
+            agent.restore(device)
         raise
     _check(start, end, device.facts.name)
     return tuple(step for event in start for step in event.setup)
-
-
-def _undo(device: Device, plan: Plan) -> None:
-    """Nothing of a pin stays that nobody waits for any more: its agent undoes it, or it is undone if that is over."""
-    runner.stop(device, plan)
-    end = runner.drain(device, plan, lambda _: None)
-    if (end is not None and end.reason == "complete") or runner.status(device).pending:
-        runner.restore(device)
 
 
 def _check(start: Sequence[PlanStart], end: PlanEnd, device: str) -> None:
@@ -153,10 +149,10 @@ def give_back(entry: DeviceEntry, *, force: bool = False) -> dict[str, Any]:
     """
     device = open_device(entry)
     try:
-        found = runner.status(device)
+        found = agent.status(device)
         if found.alive and (force or (found.plan_id or "").endswith("-pin")):
-            runner.stop(device)
-        return runner.restore(device)
+            agent.stop(device)
+        return agent.restore(device)
     finally:
         device.transport.close()
 
@@ -194,7 +190,7 @@ def health(entry: DeviceEntry) -> dict[str, Any]:
     except LabError as error:
         return {"usable": False, "error": error.message, "hint": error.hint}
     try:
-        facts, found = device.facts, runner.status(device)
+        facts, found = device.facts, agent.status(device)
         return {
             "usable": not found.alive and not found.pending and found.holder is None,
             "board": facts.board.kind,

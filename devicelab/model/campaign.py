@@ -1,8 +1,26 @@
 """What the store says about a campaign and the binaries it used."""
 
+import re
+import secrets
+import time
 from typing import Literal
 
 from devicelab.model.plan import Noun
+
+ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4,16}")
+"""The form of a campaign's id. It becomes the name of files and folders."""
+
+
+def new_id(unix_ns: int | None = None, *, tail: str | None = None) -> str:
+    """A campaign's id, sortable by time (UTC) and unlikely to be drawn twice: ``20261122-101500-3f2a41``.
+
+    Args:
+        unix_ns: when it begins; now if left out.
+        tail: hexadecimal digits to end with; drawn if left out.
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(None if unix_ns is None else unix_ns // 1_000_000_000))
+    return f"{stamp}-{tail or secrets.token_hex(3)}"
+
 
 CampaignStatus = Literal["running", "complete", "interrupted", "failed"]
 EndStatus = Literal["complete", "interrupted", "failed"]

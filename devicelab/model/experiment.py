@@ -149,6 +149,12 @@ class Experiment(Noun):
     analyses: tuple[str, ...] = ("load",)
     checks: tuple[Check, ...] = ()
 
+    @property
+    def workloads(self) -> tuple[str, ...]:
+        """Names of the workloads that are measured, each once."""
+        alone = () if self.measure is None else (self.measure.workload,)
+        return tuple(dict.fromkeys((*alone, *(tenant.workload for tenant in self.tenants))))
+
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
         if self.measure is not None and self.tenants:

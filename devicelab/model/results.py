@@ -1,10 +1,11 @@
 """What analyses and reports may see of a campaign: frames, and nothing of how they are stored."""
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import pandas as pd
 
-from devicelab.model.experiment import Experiment
+from devicelab.model.experiment import Cell, Experiment
 
 
 class Results(Protocol):
@@ -45,3 +46,17 @@ class Results(Protocol):
     def evidence(self, run_id: str) -> dict[str, Any]:
         """The run's journal record as JSON data (programs without their output, samples, nodes, steps, probes)."""
         ...
+
+
+def without_valid_run(results: Results, cells: Iterable[Cell], *, of_those_run: bool = False) -> tuple[str, ...]:
+    """Labels of the cells that have no valid run.
+
+    Args:
+        results: of the campaign.
+        cells: the planned ones.
+        of_those_run: leave out cells that have no run at all, as in a campaign that was interrupted.
+    """
+    runs = results.runs()
+    ran = set(runs["cell_id"]) if len(runs) else set()
+    valid = set(runs.loc[runs["valid"], "cell_id"]) if len(runs) else set()
+    return tuple(c.label() for c in cells if c.cell_id not in valid and (c.cell_id in ran or not of_those_run))

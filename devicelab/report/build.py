@@ -1,6 +1,7 @@
 """From a stored campaign to its report."""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from devicelab.analyses.base import Figure
@@ -28,7 +29,15 @@ def build_report(store: StoreReader, campaign: str | None, to: Path | None = Non
         StoreError: the store cannot be read.
     """
     results = store.results(store.campaign(campaign).campaign)
-    findings = store.findings(results.campaign) or conclude(results)
+    return write_page(results, store.findings(results.campaign) or conclude(results), to)
+
+
+def write_page(results: Results, findings: Sequence[Finding], to: Path | None = None) -> Path:
+    """Write the page of these results and findings, with the figures of the experiment's analyses.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
     figures = [figure for name in _analyses(results.experiment) for figure in _figures(name, results)]
     return render(results, findings, figures, to or Path("devicelab-report") / f"{file_stem(results.campaign)}.html")
 

@@ -2,7 +2,6 @@
 
 import json
 import platform
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from devicelab import __version__
 from devicelab.errors import StoreError
-from devicelab.model.campaign import BinaryInfo, EndStatus
+from devicelab.model.campaign import BinaryInfo, EndStatus, new_id
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment, Finding
 from devicelab.model.journal import Flag, RunRecord
@@ -113,7 +112,7 @@ class Store(StoreReader, NightWriter, Deleter):
         }
         with places.guarded(self._place):
             while True:
-                row["campaign"] = campaign or _new_id(row["started_unix_ns"])
+                row["campaign"] = campaign or new_id(row["started_unix_ns"])
                 try:
                     with self._writer.begin() as connection:
                         row["nodes_sha256"] = self._document(connection, json.dumps(nodes)) if nodes else None
@@ -332,12 +331,6 @@ def _span(connection: Connection, campaign: int) -> Row:
         return {}
     end_ns = max(began + took for began, took in times)
     return {"started_unix_ns": min(began for began, _ in times), "ended_unix_ns": min(end_ns, 2**63 - 1)}
-
-
-def _new_id(unix_ns: int) -> str:
-    """Sortable by time (UTC), with a random tail."""
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(unix_ns // 1_000_000_000))
-    return f"{stamp}-{secrets.token_hex(2)}"
 
 
 def _json(data: object) -> str:

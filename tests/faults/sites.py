@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from devicelab.device import runner
+from devicelab.device import agent
 from devicelab.device.facts import Device, open_device
 from devicelab.device.lab import DeviceEntry
 from devicelab.model.journal import RunRecord, parse_line
@@ -40,7 +40,7 @@ class Look:
     """
 
     tree: dict[str, tuple[int, str | None]]
-    status: runner.Status
+    status: agent.Status
     journalled: dict[str, int]
     plans: tuple[str, ...]
 
@@ -88,7 +88,7 @@ def look_at(entry: DeviceEntry, patterns: tuple[str, ...]) -> Look:
             for node in device.facts.nodes
             if node.kind == "file" and node.writable and not any(fnmatch.fnmatch(node.path, p) for p in RESTLESS)
         }
-        return Look(tree, runner.status(device), _journalled(device), _plans(device))
+        return Look(tree, agent.status(device), _journalled(device), _plans(device))
     finally:
         device.transport.close()
 

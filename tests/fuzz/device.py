@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from devicelab import boards, knobs
-from devicelab.device import runner
+from devicelab.device import agent, runner
 from devicelab.device.facts import Device, parse_probe
 from devicelab.device.runner import JournalReader
 from devicelab.errors import ConfigError
-from devicelab.experiment import evidence, gauge, plan, tenancy
+from devicelab.experiment import evidence, gauge, plan, programs
 from devicelab.experiment.conditions import run_conditions
+from devicelab.experiment.judge import judge
 from devicelab.ground.registry import module
-from devicelab.jobs import sweep
 from devicelab.model.device import Board, Facts
 from devicelab.model.experiment import Cell, Thermal
 from devicelab.model.journal import RunRecord, seal_line
@@ -60,10 +60,10 @@ def _journal(data: bytes) -> None:
 
 def _judge(record: RunRecord) -> None:
     """All that becomes of a run's record before and after it is stored."""
-    measurements, flags = sweep.judge(record, _CELL, _EXPERIMENT, _PHONE)
+    measurements, flags = judge(record, _CELL, _EXPERIMENT, _PHONE)
     run_rows(record, 0, measurements, flags)
     for cell in plan.cells(_TENANTS)[:2]:
-        tenancy.judge(record, cell, _TENANTS)
+        programs.read(record, cell, _TENANTS, _PHONE)
     gauge.read(record)
     run_conditions(json.loads(record.model_dump_json()))
 
@@ -282,7 +282,7 @@ def _answers(data: bytes) -> None:
     code = data[0] % 9 if data else 0
     transport = cast("Any", _Answering(Completed(code, data[1:], b"said")))
     device = Device(cast("Any", None), transport, _PHONE, cast("Any", None), {})
-    for call in (runner.status, runner.restore, lambda it: runner.plans_there(it, "20261122")):
+    for call in (agent.status, agent.restore, lambda it: runner.plans_there(it, "20261122")):
         try:
             call(device)
         except Exception as error:

@@ -26,7 +26,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from devicelab.device import runner
+from devicelab.device import agent
 from devicelab.store import Store
 from tests.benches import Bench, Host, finished, left_behind, stored, wait_for
 from virtualboards import lifecycle
@@ -242,7 +242,7 @@ def _working(bench: Bench) -> bool:
     if not bench.agents():
         return False
     with bench.device() as device:
-        return runner.status(device).alive
+        return agent.status(device).alive
 
 
 def _unfinished(store: Path, device: str) -> bool:

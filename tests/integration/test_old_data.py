@@ -72,7 +72,7 @@ def test_an_old_campaign_reads_and_concludes_as_it_did(unpack: Unpack, tmp_path:
             (c, r) for c in CELLS.values() for r in (0, 1)
         }
         assert len(before) == 22
-        findings, page = conclude(store, COMPLETE, tmp_path / "page")
+        findings, page = conclude(store, store.results(COMPLETE), tmp_path / "page")
         assert {one.analysis for one in findings} == {"klo", "load"}
         assert store.experiment(COMPLETE).question in page.read_text(encoding="utf-8")
 

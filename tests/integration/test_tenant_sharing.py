@@ -68,7 +68,7 @@ def test_a_bundle_runs_alone_and_its_result_comes_home_once(tmp_path: Path, stor
     assert run().returncode == 0  # what is journalled is not run again
     again = import_result(there / "result.tar", store)
     assert (again.new, again.known) == (0, 3)
-    findings, page = sweeping.conclude(store, manifest.campaign, tmp_path / "report.html")
+    findings, page = sweeping.conclude(store, store.results(manifest.campaign), tmp_path / "report.html")
     assert findings
     assert page.is_file()
     assert tenantlab.left_behind([str(there)]) == []

@@ -12,7 +12,7 @@ import pytest
 
 from devicelab import cli
 from devicelab.cli import _out, _reference, devices
-from devicelab.device import runner
+from devicelab.device import agent
 from devicelab.device.facts import Device
 from devicelab.ground.registry import data_dir
 
@@ -163,9 +163,9 @@ def test_a_table_keeps_what_is_copied_in_one_piece_at_80_columns(
 def test_a_pin_in_force_and_things_to_restore_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     undo: dict[str, list[str]] = {"pending": ["a = 1"], "active": [], "kept": ["b = 2"], "stale": []}
     answer = {"lease": None, "agent": {"alive": False, "state": "ended", "plan_id": "x-pin"}, "undo": undo}
-    monkeypatch.setattr(runner, "ask", lambda *_words: (0, answer, ""))
-    monkeypatch.setattr(runner, "state_dir", lambda _device: "/state")
-    found = runner.status(cast("Device", None))
+    monkeypatch.setattr(agent, "ask", lambda *_words: (0, answer, ""))
+    monkeypatch.setattr(agent, "state_dir", lambda _device: "/state")
+    found = agent.status(cast("Device", None))
     assert (found.pending, found.kept) == (("a = 1",), ("b = 2",))
     assert devices._health({"state": "device", "to_restore": [1]}) == "1 things to restore"
     assert devices._health({"state": "device", "pinned": [1], "usable": True}) == "pinned"

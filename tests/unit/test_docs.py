@@ -18,7 +18,7 @@ from devicelab.boards import Board
 from devicelab.cli import _schemas, app
 from devicelab.device.lab import load_lab
 from devicelab.errors import MeasurementError
-from devicelab.experiment import plan
+from devicelab.experiment import plan, programs
 from devicelab.farm import job
 from devicelab.ground.registry import data_dir, module, names
 from devicelab.model.experiment import Experiment
@@ -150,12 +150,7 @@ def test_every_toml_example_is_valid(block: Block, tmp_path: Path) -> None:
         return
     # An excerpt of an experiment has no question of its own.
     experiment = Experiment.model_validate({"question": "?", **data})
-    found = plan.cells(experiment)
-    if experiment.measure is not None:
-        for cell in found:
-            plan.workload_params(experiment.measure, cell)
-    for tenant in experiment.tenants:
-        module("workloads", tenant.workload).Params.model_validate(tenant.params)
+    programs.check(experiment, plan.cells(experiment))
     for name in experiment.analyses:
         module("analyses", name)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from devicelab.experiment import files, plan
+from devicelab.experiment import files, plan, programs
 from devicelab.ground import registry
 from devicelab.model.experiment import Experiment
 from devicelab.workloads import klo
@@ -46,9 +46,7 @@ def test_its_factors_analyses_and_levels_are_known(experiment: Experiment) -> No
     assert cells
     for analysis in experiment.analyses:
         assert callable(registry.module("analyses", analysis).analyse)
-    if experiment.measure is not None:
-        for cell in cells:
-            plan.workload_params(experiment.measure, cell)
+    programs.check(experiment, cells)
 
 
 def test_it_has_repetitions_enough_for_intervals(experiment: Experiment) -> None:

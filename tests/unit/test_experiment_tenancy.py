@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from devicelab.errors import ConfigError
-from devicelab.experiment import gauge, plan, tenancy
+from devicelab.experiment import gauge, plan, programs, tenancy
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, Samples
 from devicelab.model.tree import Node
@@ -80,8 +80,8 @@ def test_pressure_that_makes_no_sense_is_refused(pressure: str) -> None:
         tenancy.everyone(cell(pressure=pressure), experiment())
 
 
-def crowd(of: Any = None, repetition: int = 0, kind: str = "linux", **levels: Any) -> tenancy.Crowd:
-    return tenancy.crowd(cell(**levels), repetition, of or experiment(), place(kind))
+def crowd(of: Any = None, repetition: int = 0, kind: str = "linux", **levels: Any) -> programs.Measured:
+    return programs.measured(cell(**levels), repetition, of or experiment(), place(kind))
 
 
 def test_copies_are_programs_of_their_own() -> None:
@@ -90,7 +90,7 @@ def test_copies_are_programs_of_their_own() -> None:
     assert len({program.argv for program in found.programs}) == 4  # each has arrivals of its own
 
 
-def seeds(found: tenancy.Crowd) -> dict[str, str]:
+def seeds(found: programs.Measured) -> dict[str, str]:
     return {program.name: program.argv[program.argv.index("--seed") + 1] for program in found.programs}
 
 
@@ -180,8 +180,8 @@ def test_mistakes_in_tenants_are_told_before_a_device_is_touched(change: dict[st
 def test_a_good_experiment_is_planned() -> None:
     planned = plan.make(experiment(), place(), campaign="c", holder="h")
     assert planned.runs == 4 * 3
-    assert set(planned.programs) == {"agent", "cpu_tenant"}
-    assert planned.files == ()
+    assert set(planned.needs.native) == {"agent", "cpu_tenant"}
+    assert planned.needs.scripts == ()
 
 
 GOOD = (
@@ -192,12 +192,12 @@ GOOD = (
 
 def test_a_tenant_whose_output_is_unusable_flags_the_run_with_its_last_words() -> None:
     seen = record({"high": 5, "low": 6}, {"maps high": "looked\n", "maps low": "looked\n"}, stdout={"low": GOOD})
-    programs = (
+    said = (
         seen.programs[0].model_copy(update={"stderr_tail": "Traceback\nOutOfMemoryError: 80 GiB\n"}),
         seen.programs[1],
     )
-    measured, flags = tenancy.judge(
-        seen.model_copy(update={"programs": programs}), cell(scheduler="native"), experiment()
+    measured, flags = programs.read(
+        seen.model_copy(update={"programs": said}), cell(scheduler="native"), experiment(), place().facts
     )
     assert set(measured) == {"low"}
     assert [flag.code for flag in flags] == ["output-unusable"]
@@ -207,8 +207,10 @@ def test_a_tenant_whose_output_is_unusable_flags_the_run_with_its_last_words() -
 
 def test_of_a_run_that_could_not_be_performed_the_tenants_last_words_are_kept() -> None:
     seen = record({"high": 5, "low": 6}).model_copy(update={"status": "failed"})
-    programs = (seen.programs[0], seen.programs[1].model_copy(update={"stderr_tail": "ImportError: no torch\n"}))
-    got = tenancy.judge(seen.model_copy(update={"programs": programs}), cell(scheduler="native"), experiment())
+    said = (seen.programs[0], seen.programs[1].model_copy(update={"stderr_tail": "ImportError: no torch\n"}))
+    got = programs.read(
+        seen.model_copy(update={"programs": said}), cell(scheduler="native"), experiment(), place().facts
+    )
     assert got == ({}, (Flag(code="output-unusable", detail="low said: ImportError: no torch"),))
 
 
@@ -220,7 +222,7 @@ def test_a_model_left_to_choose_that_took_the_cpu_of_a_gpu_server_is_flagged() -
         params = {"model": "resnet18", "device": device}
         of = experiment(tenants=(Tenant(name="m", workload="torch_model", params=params),))
         for board in ("linux", "nvidia-server"):
-            flags[device, board] = tenancy.judge(seen, cell(scheduler="native"), of, board)[1]
+            flags[device, board] = programs.read(seen, cell(scheduler="native"), of, place(board).facts)[1]
     (flag,) = flags.pop(("auto", "nvidia-server"))
     assert (flag.code, flag.detail.partition(";")[0]) == ("not-on-gpu", "m ran on the CPU")
     assert set(flags.values()) == {()}
@@ -229,7 +231,7 @@ def test_a_model_left_to_choose_that_took_the_cpu_of_a_gpu_server_is_flagged() -
 def test_copies_are_measured_each_and_say_only_once_what_they_are() -> None:
     names = ("high", "low", "low#2")
     seen = record(dict.fromkeys(names, 7), {f"maps {n}": "looked\n" for n in names}, stdout=dict.fromkeys(names, GOOD))
-    measured, flags = tenancy.judge(seen, cell(scheduler="native", pressure="copies:2"), experiment())
+    measured, flags = programs.read(seen, cell(scheduler="native", pressure="copies:2"), experiment(), place().facts)
     assert flags == ()
     assert set(measured) == set(names)
     assert measured["low"].info
@@ -243,7 +245,7 @@ def test_nvidia_servers_are_gauged_within_the_window_and_others_by_their_nodes()
     found = crowd(scheduler="native", kind="nvidia-server")
     assert found.witnesses[-1].name == gauge.PROGRAM
     node = Node(path="/sys/class/drm/card1/device/gpu_busy_percent", text="3\n")
-    amd = tenancy.crowd(cell(scheduler="native"), 0, experiment(), place("amd-server", nodes=(node,)))
+    amd = programs.measured(cell(scheduler="native"), 0, experiment(), place("amd-server", nodes=(node,)))
     assert amd.sample == (node.path,)
     assert gauge.PROGRAM not in [witness.name for witness in amd.witnesses]
 
@@ -296,7 +298,7 @@ def test_sampled_gauges_are_read_from_the_evidence() -> None:
 
 
 def test_what_the_tenants_need_on_the_device() -> None:
-    assert tenancy.native_programs(experiment()) == ("cpu_tenant",)
-    assert tenancy.files(experiment()) == ()
+    assert programs.needs(experiment(), ()).native == ("agent", "cpu_tenant")
+    assert programs.needs(experiment(), ()).scripts == ()
     torch = experiment(tenants=(Tenant(name="m", workload="torch_model", params={"model": "resnet18"}),))
-    assert tenancy.files(torch) == ("torch_tenant.py",)
+    assert programs.needs(torch, ()).scripts == ("torch_tenant.py",)

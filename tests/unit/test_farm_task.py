@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from devicelab.device import agent
 from devicelab.device import facts as facts_module
-from devicelab.device import runner
+from devicelab.device.agent import Status
 from devicelab.device.facts import Device
 from devicelab.device.lab import DeviceEntry
-from devicelab.device.runner import Status
 from devicelab.errors import (
     CommandTimeoutError,
     DeviceBusyError,
@@ -24,8 +24,8 @@ from devicelab.errors import (
 from devicelab.farm import health, recover
 from devicelab.farm.care import Left, Limits, last_visit
 from devicelab.farm.task import run_task
-from devicelab.jobs import sweep as sweeping
-from devicelab.jobs.sweep import SweepResult
+from devicelab.jobs import conductor
+from devicelab.jobs.conductor import SweepResult
 from devicelab.model.night import Farm, Health, JobEntry, Task
 from devicelab.store import Store
 from tests import labdata
@@ -54,10 +54,10 @@ class Phone:
             (health, "look"): self._look,
             (recover, "reconnect"): lambda *_: None,
             (recover, "reboot"): lambda *_, **__: None,
-            (runner, "status"): lambda *_: Status(),
-            (runner, "stop"): lambda *_: None,
-            (runner, "restore"): lambda *_: {},
-            (sweeping, "perform"): self._perform,
+            (agent, "status"): lambda *_: Status(),
+            (agent, "stop"): lambda *_: None,
+            (agent, "restore"): lambda *_: {},
+            (conductor, "perform"): self._perform,
         }
         for (module, name), usual in places.items():
             monkeypatch.setattr(module, name, self._answer(name, usual))

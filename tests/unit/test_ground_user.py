@@ -7,7 +7,6 @@ import pytest
 
 from devicelab.errors import ConfigError
 from devicelab.ground import registry, user
-from devicelab.jobs import sweep
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("nobody")
 def test_who_has_no_name_holds_a_lease_by_number() -> None:
     assert user.name() is None
-    assert sweep.holder().startswith(f"uid {os.getuid()}@")
+    assert user.holder().startswith(f"uid {os.getuid()}@")
 
 
 @pytest.mark.usefixtures("nobody")

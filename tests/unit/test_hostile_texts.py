@@ -128,9 +128,9 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(url: str)
 
 
 def test_a_command_line_is_stored_without_its_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from devicelab.jobs import bundle, sweep
+    from devicelab.jobs import bundle, conductor
 
-    for module in (sweep, bundle):
+    for module in (conductor, bundle):
         source = Path(module.__file__ or "").read_text(encoding="utf-8")
         assert 'command=masked(" ".join(sys.argv))' in source
 

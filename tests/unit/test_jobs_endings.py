@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 from board_trees import facts as board_facts
 
+from devicelab.device import agent as commands
 from devicelab.device import runner
 from devicelab.errors import ConfigError, DeviceRefusedError, MeasurementError, RestoreError
+from devicelab.experiment.plan import Planned
+from devicelab.experiment.programs import Needs
 from devicelab.ground.interruption import interruptible
-from devicelab.jobs import load, pin, sweep
+from devicelab.jobs import conductor as conducting
+from devicelab.jobs import load, pin
 from devicelab.jobs.load import Loader
 from devicelab.model.journal import Flag, PlanEnd, PlanStart, RunRecord
 from devicelab.model.plan import Plan, Run
@@ -32,10 +36,12 @@ class Agent:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[str] = []
-        self.found = runner.Status()
+        self.found = commands.Status()
         self.at: dict[str, list[Callable[[Callable[[Any], None]], Any]]] = {}
-        for name in ("deploy", "start", "attend", "drain", "stop", "clean", "restore", "status"):
+        for name in ("deploy", "start", "attend", "drain", "clean"):
             monkeypatch.setattr(runner, name, lambda *args, name=name, **_: self._do(name, args))
+        for name in ("stop", "restore", "status"):
+            monkeypatch.setattr(commands, name, lambda *args, name=name, **_: self._do(name, args))
         self.device: Any = SimpleNamespace(facts=labdata.facts(nodes=CPUS))
 
     def _do(self, name: str, args: tuple[Any, ...]) -> Any:
@@ -127,7 +133,7 @@ def test_a_load_that_nobody_watches_any_more_is_ended(agent: Agent) -> None:
     agent.at["attend"] = [broken]
     with pytest.raises(BrokenPipeError):
         Loader(agent.device).run(NUMBERS)
-    assert agent.asked == ["deploy", "start", "attend", "stop", "clean"]
+    assert agent.asked == ["deploy", "start", "attend", "stop", "drain", "clean"]
 
 
 def pin_plan() -> Plan:
@@ -199,8 +205,8 @@ def test_a_pin_that_holds_is_told_with_its_steps(agent: Agent) -> None:
     ("end", "pending", "restored"), [("complete", (), True), ("signal", (), False), ("signal", ("/sys/a",), True)]
 )
 def test_an_interrupted_pin_does_not_stay(agent: Agent, end: str, pending: tuple[str, ...], restored: bool) -> None:
-    agent.found = runner.Status(pending=pending)
-    agent.at = {"attend": [interrupt], "stop": [interrupt], "drain": [lambda _: ended(end)]}
+    agent.found = commands.Status(pending=pending)
+    agent.at = {"attend": [interrupt], "stop": [interrupt], "drain": [lambda see: see(ended(end))]}
     with interruptible() as signals, pytest.raises(KeyboardInterrupt):
         pin._execute(agent.device, pin_plan(), signals)
     assert agent.asked == ["deploy", "start", "attend", "stop", "drain", *(["restore"] if restored else [])]
@@ -216,7 +222,7 @@ def test_a_pin_is_written_in_the_order_of_the_knobs_and_for_the_cores_that_will_
         pin.settings_for({"cpuu": "max"}, phone)
 
 
-def conductor(agent: Agent) -> tuple[sweep._Conductor, list[tuple[str, ...]]]:
+def conductor(agent: Agent) -> tuple[conducting._Conductor, list[tuple[str, ...]]]:
     """A sweep of one plan of two runs, with a store that notes how it ended."""
     finished: list[tuple[str, ...]] = []
     store: Any = SimpleNamespace(
@@ -227,8 +233,8 @@ def conductor(agent: Agent) -> tuple[sweep._Conductor, list[tuple[str, ...]]]:
     cell = labdata.cells(labdata.experiment())[0]
     runs = tuple(Run(run_id=f"r{i}", cell_id=cell.cell_id, repetition=i) for i in range(2))
     plan = Plan(plan_id="c-1", campaign="c", device="phone-1", holder="me", runs=runs)
-    cells = {cell.cell_id: cell}
-    return sweep._Conductor(agent.device, store, labdata.experiment(), "c", cells, [plan], ()), finished
+    planned = Planned({cell.cell_id: cell}, (plan,), {}, Needs())
+    return conducting._Conductor(agent.device, store, labdata.experiment(), "c", planned), finished
 
 
 def test_a_signal_as_the_agent_of_a_sweep_starts_ends_it(agent: Agent) -> None:
@@ -277,12 +283,12 @@ def test_a_run_that_was_cut_off_counts_once_it_was_done_again(agent: Agent) -> N
 class Answers:
     """A device whose agent answers ``status`` as told, one after the other, and notes ``stop``."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *found: runner.Status) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *found: commands.Status) -> None:
         self.found, self.stopped, self.now = list(found), 0, 0.0
-        monkeypatch.setattr(runner, "status", lambda _: self.found.pop(0) if len(self.found) > 1 else self.found[0])
-        monkeypatch.setattr(runner, "ask", self._ask)
+        monkeypatch.setattr(commands, "status", lambda _: self.found.pop(0) if len(self.found) > 1 else self.found[0])
+        monkeypatch.setattr(commands, "ask", self._ask)
         clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self._sleep)
-        monkeypatch.setattr(runner, "time", clock)
+        monkeypatch.setattr(commands, "time", clock)
         self.device: Any = SimpleNamespace(facts=labdata.facts(nodes=CPUS))
 
     def _ask(self, _device: object, *words: str, **_: object) -> tuple[int, dict[str, Any], str]:
@@ -296,19 +302,19 @@ class Answers:
 def test_an_agent_that_was_started_this_moment_is_stopped_as_soon_as_it_says_that_it_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    old = runner.Status(plan_id="b-1")
-    there = Answers(monkeypatch, runner.Status(), old, old, runner.Status(alive=True, plan_id="c-pin"))
-    runner.stop(there.device, pin_plan())
+    old = commands.Status(plan_id="b-1")
+    there = Answers(monkeypatch, commands.Status(), old, old, commands.Status(alive=True, plan_id="c-pin"))
+    commands.stop(there.device, pin_plan())
     assert there.stopped == 1
 
 
 def test_an_agent_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = Answers(monkeypatch, runner.Status(plan_id="c-pin"))
-    runner.stop(there.device, pin_plan())
+    there = Answers(monkeypatch, commands.Status(plan_id="c-pin"))
+    commands.stop(there.device, pin_plan())
     assert (there.stopped, there.now) == (0, 0.0)
 
 
 def test_another_users_agent_is_not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = Answers(monkeypatch, runner.Status(alive=True, plan_id="other-1"))
-    runner.stop(there.device, pin_plan())
+    there = Answers(monkeypatch, commands.Status(alive=True, plan_id="other-1"))
+    commands.stop(there.device, pin_plan())
     assert there.stopped == 0

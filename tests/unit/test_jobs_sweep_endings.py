@@ -6,7 +6,7 @@ import pytest
 
 from devicelab.device import runner
 from devicelab.errors import DeviceRefusedError, RestoreError
-from devicelab.jobs import sweep
+from devicelab.jobs import conductor
 from devicelab.model.journal import Flag, PlanEnd
 from tests import labdata
 
@@ -18,7 +18,7 @@ def end(reason: str, *flags: Flag) -> PlanEnd:
 def test_a_full_disk_on_the_device_is_named_and_refused() -> None:
     full = Flag(code="interrupted", detail="the journal cannot be written: No space left on device")
     with pytest.raises(DeviceRefusedError, match="No space left on device") as caught:
-        sweep._check_end(end("failure", full), "phone")
+        conductor._check_end(end("failure", full), "phone")
     assert caught.value.exit_code == 4
     assert "--resume" in (caught.value.hint or "")
 
@@ -45,15 +45,15 @@ def test_a_full_disk_is_named_where_the_agent_could_not_leave_a_word(
 
 def test_a_plan_that_somebody_ended_can_go_on() -> None:
     with pytest.raises(runner.AgentLostError, match="signal") as caught:
-        sweep._check_end(end("signal"), "phone")
+        conductor._check_end(end("signal"), "phone")
     assert "--resume" in (caught.value.hint or "")
 
 
 def test_what_is_not_back_as_it_was_comes_first() -> None:
     flag = Flag(code="restore-failed", detail="/sys/a: it does not show its old value")
     with pytest.raises(RestoreError, match="/sys/a"):
-        sweep._check_end(end("failure", flag), "phone")
+        conductor._check_end(end("failure", flag), "phone")
 
 
 def test_a_plan_that_was_completed_is_no_error() -> None:
-    sweep._check_end(end("complete"), "phone")
+    conductor._check_end(end("complete"), "phone")

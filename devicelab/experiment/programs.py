@@ -1,0 +1,192 @@
+"""The measured programs of a run: built for the agent, and read again from its record.
+
+A program that is measured alone is a tenant that runs alone, so there is one way for both.
+"""
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from pydantic import BaseModel, ValidationError
+
+from devicelab import knobs
+from devicelab.errors import ConfigError, LabError, MeasurementError
+from devicelab.experiment import gauge, tenancy
+from devicelab.ground import registry
+from devicelab.model.device import Facts
+from devicelab.model.experiment import Cell, Experiment, Tenant
+from devicelab.model.journal import Flag, ProgramResult, RunRecord
+from devicelab.model.measurement import Measurement
+from devicelab.model.plan import Program, Step, Witness
+from devicelab.schedulers.base import Place, TenantTreatment
+from devicelab.workloads import overhead
+from devicelab.workloads.base import Context
+
+# Boards on which a model that is left to choose its device belongs on the GPU.
+_GPU_SERVERS = frozenset(("nvidia-server", "amd-server"))
+
+# Loading and warming up a model took more than 16 s once: a barrier that gives up early loses a run.
+_READY_MS = 300_000
+# Printing a minute of requests and tearing a GPU context down take a while after the window.
+_TAIL_MS = 120_000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The measured programs' share of a run, with what their scheduler adds."""
+
+    programs: tuple[Program, ...] = ()
+    steps: tuple[Step, ...] = ()
+    witnesses: tuple[Witness, ...] = ()
+    sample: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What runs need on the device: native programs, and scripts in ``devicelab/workloads/scripts``."""
+
+    native: tuple[str, ...] = ()
+    scripts: tuple[str, ...] = ()
+
+
+def needs(experiment: Experiment, cells: Iterable[Cell]) -> Needs:
+    """What the agent, the loads and the measured programs of these cells need on the device."""
+    native: list[str] = ["agent"]
+    scripts: list[str] = []
+    if any(cell.levels.get("load", "none") != "none" for cell in cells):
+        native += overhead.NATIVE
+    for name in experiment.workloads:
+        workload = registry.module("workloads", name)
+        native += workload.NATIVE
+        scripts += workload.FILES
+    return Needs(tuple(dict.fromkeys(native)), tuple(dict.fromkeys(scripts)))
+
+
+def check(experiment: Experiment, cells: Iterable[Cell]) -> None:
+    """The parameters of every measured program in every cell.
+
+    Raises:
+        ConfigError: one is unknown or has a wrong value, or a pressure or tenant is none.
+    """
+    for cell in cells:
+        for tenant in tenancy.members(cell, experiment):
+            params(tenant)
+
+
+def params(tenant: Tenant, given: TenantTreatment | None = None) -> BaseModel:
+    """The workload's parameters of a measured program, with those that its treatment gives.
+
+    Raises:
+        ConfigError: one is unknown or has a wrong value.
+    """
+    model: type[BaseModel] = registry.module("workloads", tenant.workload).Params
+    try:
+        return model.model_validate({**tenant.params, **(given.params if given is not None else {})})
+    except ValidationError as error:
+        whose = f"workload {tenant.workload}" if tenant.name == tenancy.ALONE else f"tenant {tenant.name}"
+        raise ConfigError(f"{whose}: {registry.explain(error, model)}") from error
+
+
+def measured(
+    cell: Cell, repetition: int, experiment: Experiment, place: Place, cgroups: tuple[str, ...] = ()
+) -> Measured:
+    """The measured programs of a run, all of which join ``cgroups``.
+
+    Arrivals are the same in every leg of a repetition: their seed depends on the experiment's, the tenant and the
+    repetition alone.
+    """
+    members = tenancy.members(cell, experiment)
+    treatment = tenancy.treatment(cell, experiment, place)
+    # Programs start after the steps: on the CPUs that are online then.
+    later = replace(place, facts=knobs.assume(cell.levels, place.facts))
+    programs = tuple(
+        _program(tenant, copy, treatment.tenants.get(tenant.name, TenantTreatment()), experiment, repetition, later)
+        for tenant in members
+        for copy in range(tenant.copies)
+    )
+    programs = tuple(one.model_copy(update={"cgroups": (*cgroups, *one.cgroups)}) for one in programs)
+    runs = {f"{{pid:{program.name}}}" for program in programs}
+    witnesses = tuple(
+        witness
+        for witness in treatment.witnesses
+        if all(word in runs for word in witness.argv if word.startswith("{pid:"))
+    )
+    if not experiment.tenants:
+        return Measured(programs, treatment.steps, witnesses)
+    # The gauge comes last: it lasts as long as the window, and witnesses run one after the other.
+    gauges = gauge.witnesses(place.facts, experiment.duration_s)
+    return Measured(programs, treatment.steps, (*witnesses, *gauges), gauge.nodes(place.facts))
+
+
+def _program(
+    tenant: Tenant, copy: int, given: TenantTreatment, experiment: Experiment, repetition: int, place: Place
+) -> Program:
+    name = tenant.name if copy == 0 else f"{tenant.name}#{copy + 1}"
+    context = Context(
+        python=place.python,
+        duration_s=experiment.duration_s,
+        arrivals=tenant.arrivals,
+        deadline_ms=tenant.deadline_ms,
+        seed=zlib.crc32(f"{experiment.seed}/{name}/{repetition}".encode()) & 0x7FFFFFFF,
+        tenant=name,
+        simulated=place.facts.simulated,
+    )
+    line = registry.module("workloads", tenant.workload).command(params(tenant, given), context)
+    alone = experiment.measure
+    return Program(
+        name=name,
+        role="measure",
+        argv=line.argv,
+        env={**line.env, **given.env},
+        env_scrub=given.env_scrub,
+        cpus=knobs.resolve_cores(tenant.cores, place.facts) if tenant.cores else None,
+        nice=given.nice,
+        cgroups=given.cgroups,
+        barrier=line.barrier,
+        timeout_ms=round((alone.timeout_s if alone is not None else experiment.duration_s) * 1000)
+        + (_TAIL_MS if alone is None else 0),
+        ready_timeout_ms=_READY_MS,
+    )
+
+
+def read(
+    record: RunRecord, cell: Cell, experiment: Experiment, facts: Facts
+) -> tuple[dict[str, Measurement], tuple[Flag, ...]]:
+    """Every measured program's measurement, and why it is not to be believed: its output, or a treatment not seen.
+
+    On a GPU server a model that was to choose its device and took the CPU is not believed. Of a run that could not be
+    performed (its flags say why) only the programs' last words are added.
+    """
+    by_name = {tenant.name: tenant for tenant in tenancy.members(cell, experiment)}
+    results = [one for one in record.programs if one.role == "measure" and one.name.partition("#")[0] in by_name]
+    if record.status == "failed":
+        said = [(result.name, words) for result in results if (words := _last_words(result))]
+        return {}, tuple(Flag(code="output-unusable", detail=f"{name} said: {words}") for name, words in said)
+    measurements: dict[str, Measurement] = {}
+    flags: list[Flag] = []
+    for result in results:
+        tenant = by_name[result.name.partition("#")[0]]
+        chosen = params(tenant)
+        whose = "" if tenant.name == tenancy.ALONE else f"{result.name}: "
+        try:
+            found: Measurement = registry.module("workloads", tenant.workload).parse(result.output(), chosen)
+        except (MeasurementError, ValueError) as error:
+            told = error.message if isinstance(error, LabError) else str(error)
+            words = _last_words(result)
+            flags.append(Flag(code="output-unusable", detail=f"{whose}{told}{f'; it said: {words}' if words else ''}"))
+            continue
+        if facts.simulated and not found.simulated:
+            found = replace(found, simulated=True)
+        # A copy says the same of itself as the first one.
+        measurements[result.name] = found if result.name in by_name else replace(found, info={})
+        flags += found.flags
+        chose = tenant.workload == "torch_model" and getattr(chosen, "device", None) == "auto"
+        if chose and found.info.get("device") == "cpu" and facts.board.kind in _GPU_SERVERS:
+            flags.append(Flag(code="not-on-gpu", detail=f"{result.name} ran on the CPU; does its torch see the GPU?"))
+    if experiment.tenants and (gauged := gauge.read(record)) is not None:
+        measurements[gauge.PROGRAM] = gauged
+    return measurements, (*flags, *tenancy.verify(cell, experiment, record))
+
+
+def _last_words(result: ProgramResult) -> str:
+    return "".join(result.stderr_tail.strip().splitlines()[-1:])[:200]

@@ -1,0 +1,343 @@
+"""One campaign on one device: hands plans to the agent, commits every run that comes back, and ends in order."""
+
+import contextlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from devicelab.device import agent, runner
+from devicelab.device.facts import Device, read_again
+from devicelab.errors import ConfigError, DeviceBusyError, DeviceRefusedError, LabError, RestoreError
+from devicelab.experiment import plan as planning
+from devicelab.experiment import programs
+from devicelab.experiment.judge import judge
+from devicelab.experiment.programs import Needs
+from devicelab.ground import user
+from devicelab.ground.interruption import Interruptible, interruptible
+from devicelab.ground.safe_text import masked
+from devicelab.model import campaign as campaigns
+from devicelab.model.experiment import Experiment, Finding
+from devicelab.model.journal import Event, Flag, PlanEnd, PlanStart, RunRecord, RunStart
+from devicelab.model.plan import Plan, Run
+from devicelab.model.results import Results, without_valid_run
+from devicelab.store import Store
+
+# How often a campaign's missing runs are planned anew after the agent was lost, before the sweep gives up.
+MAX_RESTARTS = 3
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a sweep is: ``eta_s`` is learnt from the runs so far, ``None`` before the first one ends."""
+
+    done: int
+    total: int
+    invalid: int
+    cell: str
+    eta_s: float | None
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep did.
+
+    Attributes:
+        runs: stored runs of the campaign, ``invalid`` those of them that are flagged.
+        interrupted: ended early by Ctrl-C, a signal or whoever was asked; ``--resume`` goes on.
+        report, findings: nothing if it was not concluded yet.
+        unmet: what the device could not be brought to do though the cells name it (not required).
+        undone: what an earlier agent had left pending and was undone first.
+        reasons: why runs are invalid, most frequent first: a flag's code, how many runs have it, the words of one.
+        results: the campaign as it is stored, read once for all who conclude from it.
+    """
+
+    campaign: str
+    device: str
+    board: str
+    simulated: bool
+    runs: int
+    planned: int
+    invalid: int
+    invalid_cells: tuple[str, ...]
+    report: Path | None = None
+    findings: tuple[Finding, ...] = ()
+    unmet: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    undone: tuple[str, ...] = ()
+    interrupted: bool = False
+    reasons: tuple[tuple[str, int, str], ...] = ()
+    results: Results | None = field(default=None, compare=False, repr=False)
+
+
+def perform(
+    experiment: Experiment,
+    device: Device,
+    store: Store,
+    *,
+    campaign: str | None = None,
+    only: Collection[str] = (),
+    night: str | None = None,
+    stop: Callable[[], bool] | None = None,
+    patience_s: float = runner.PATIENCE_S,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> SweepResult:
+    """Run an experiment on an open device, every run stored once; nothing is concluded.
+
+    Args:
+        experiment: what to run; a campaign that goes on keeps its own.
+        device: not closed at the end.
+        store: where the runs go.
+        campaign: the id to use. One that is stored and not complete goes on: what the board finished meanwhile is
+            fetched, what a dead agent left is undone, the rest is done. ``None`` draws a new one.
+        only: ids of the cells to run; empty: all.
+        night: the farm's night it belongs to.
+        stop: asked every second; True ends the agent, gives the device back and keeps what is done (``interrupted``).
+        patience_s: how long a device that went away is waited for.
+        on_progress: told after every run.
+
+    Raises:
+        LabError: any of ``devicelab.errors``; what was measured before is stored.
+    """
+    open_ones = store.unfinished(device=device.facts.name)
+    if any(info.campaign == campaign for info in open_ones):
+        conductor = _resumed(device, store, str(campaign))
+    else:
+        conductor = _begun(experiment, device, store, campaign or campaigns.new_id(), only, night)
+    conductor.on_progress, conductor.stop, conductor.patience_s = on_progress, stop, patience_s
+    return _result(conductor, interrupted=conductor.run_to_end())
+
+
+def _resumed(device: Device, store: Store, campaign: str) -> "_Conductor":
+    experiment = store.experiment(campaign)
+    cells = {cell.cell_id: cell for cell in store.cells(campaign)}
+    plans = tuple(Plan.model_validate(data) for data in json.loads(store.plan_json(campaign) or "[]"))
+    planned = planning.Planned(cells, plans, {}, programs.needs(experiment, cells.values()))
+    return _Conductor(device, store, experiment, campaign, planned, resumed=True)
+
+
+def _begun(
+    experiment: Experiment, device: Device, store: Store, campaign: str, only: Collection[str], night: str | None
+) -> "_Conductor":
+    undone = agent.make_ready(device, user.holder())
+    if undone:
+        device = read_again(device)
+    planned = planning.make(experiment, device.place, campaign=campaign, holder=user.holder(), only=only)
+    built = runner.compiled(device, planned.needs.native)
+    store.begin_campaign(
+        campaign=campaign,
+        experiment=experiment,
+        facts=device.facts,
+        cells=tuple(planned.cells.values()),
+        command=masked(" ".join(sys.argv)),
+        binaries=[item.info for item in built],
+        plan_json=json.dumps([json.loads(plan.to_json()) for plan in planned.plans]),
+        night=night,
+    )
+    return _Conductor(device, store, experiment, campaign, planned, undone=undone)
+
+
+class _Conductor:
+    """One campaign on one device: hands plans to the agent and commits what comes back."""
+
+    def __init__(
+        self,
+        device: Device,
+        store: Store,
+        experiment: Experiment,
+        campaign: str,
+        planned: planning.Planned,
+        *,
+        resumed: bool = False,
+        undone: tuple[str, ...] = (),
+    ) -> None:
+        self.device = device
+        self.store = store
+        self.experiment = experiment
+        self.campaign = campaign
+        self.planned = planned
+        self.plans: Sequence[Plan] = planned.plans
+        self.resumed = resumed
+        self.undone = undone
+        self.on_progress: Callable[[Progress], None] | None = None
+        self.stop: Callable[[], bool] | None = None
+        self.patience_s = runner.PATIENCE_S
+        self.runs: dict[str, Run] = {run.run_id: run for plan in planned.plans for run in plan.runs}
+        self.done = set(store.done_runs(campaign))
+        self.invalid = 0
+        self.spans_s: list[float] = []
+        self._started: tuple[str, float] | None = None
+
+    def run_to_end(self) -> bool:
+        """All runs, or until interrupted (then True)."""
+        with interruptible() as signals:
+            try:
+                if self.resumed:
+                    self._fetch(signals)
+                self._execute(signals)
+            except (KeyboardInterrupt, runner.StopRequestedError):
+                signals.ending = True
+                self.store.finish_campaign(self.campaign, "interrupted", "stopped early")
+                return True
+            except LabError as error:
+                with contextlib.suppress(LabError):
+                    self.store.finish_campaign(self.campaign, "interrupted", error.message)
+                raise
+            except BaseException:
+                signals.ending = True
+                with contextlib.suppress(Exception):
+                    self.store.finish_campaign(self.campaign, "interrupted", "stopped early")
+                raise
+            self.store.finish_campaign(self.campaign, "complete")
+            return False
+
+    def missing(self) -> tuple[Run, ...]:
+        """Planned runs that are not stored yet, in their order."""
+        return tuple(run for run_id, run in self.runs.items() if run_id not in self.done)
+
+    def _execute(self, signals: Interruptible) -> None:
+        restarts = 0
+        blocks = list(self._blocks())
+        while blocks:
+            plan = blocks.pop(0)
+            try:
+                end = self._attend(plan, signals, self.planned.needs)
+            except runner.AgentLostError:
+                restarts += 1
+                if restarts > MAX_RESTARTS:
+                    raise
+                self._plan_again()
+                runner.clean(self.device, plan)
+                blocks = list(self._blocks(again=True))
+                continue
+            _check_end(end, self.device.facts.name)
+            runner.clean(self.device, plan)
+
+    def _attend(self, plan: Plan, signals: Interruptible, needs: Needs | None) -> PlanEnd:
+        return runner.run_to_end(
+            self.device, plan, self._see, signals, needs=needs, patience_s=self.patience_s, stop=self.stop
+        )
+
+    def _blocks(self, *, again: bool = False) -> Iterator[Plan]:
+        """The missing runs as plans; planned anew (with new ids) where some of a plan are done already."""
+        todo = self.missing()
+        if not again and not self.resumed and len(todo) == len(self.runs):
+            yield from self.plans
+            return
+        for start in range(0, len(todo), planning.BLOCK):
+            runs = todo[start : start + planning.BLOCK]
+            plan_id = planning.plan_id(self.campaign, runs)
+            yield self.plans[0].model_copy(update={"plan_id": plan_id, "runs": runs, "holder": user.holder()})
+
+    def _fetch(self, signals: Interruptible) -> None:
+        """After a loss of this host: attach to the agent if it still works, take what it journalled, undo if dead."""
+        found = agent.status(self.device)
+        if found.alive and not found.works_for(self.campaign):
+            raise DeviceBusyError(
+                f"held by {found.holder or 'another agent'}", device=self.device.facts.name, hint="try again later"
+            )
+        for plan_id in runner.plans_there(self.device, self.campaign):
+            plan = self.plans[0].model_copy(update={"plan_id": plan_id, "runs": tuple(self.runs.values())})
+            # How that plan ended is history: what is wrong with the device by now shows when it is made ready.
+            with contextlib.suppress(runner.AgentLostError, ConfigError, DeviceBusyError, RestoreError):
+                self._attend(plan, signals, None)
+            runner.clean(self.device, plan)
+        self._plan_again()
+
+    def _plan_again(self) -> None:
+        """Undo what a dead agent left; plan the same runs for what the device is now, maybe after a reboot."""
+        self.device = read_again(self.device)
+        if agent.make_ready(self.device, user.holder()):
+            self.device = read_again(self.device)
+        self.plans = planning.make(
+            self.experiment, self.device.place, campaign=self.campaign, holder=user.holder()
+        ).plans
+        self.runs |= {run.run_id: run for plan in self.plans for run in plan.runs if run.run_id in self.runs}
+
+    def _see(self, event: Event) -> None:
+        if isinstance(event, RunStart):
+            run = self.runs.get(event.run_id)
+            self._started = (event.run_id, time.monotonic())
+            self._report(self.planned.cells[run.cell_id].label() if run else "")
+        elif isinstance(event, RunRecord):
+            self._commit(event)
+        elif isinstance(event, PlanStart | PlanEnd):
+            _raise_for(event.flags, self.device.facts.name)
+
+    def _commit(self, record: RunRecord) -> None:
+        run = self.runs.get(record.run_id)
+        if run is None or any(flag.code == "interrupted" for flag in record.flags):
+            return  # not of this campaign, or cut off by us: to be done again
+        cell = self.planned.cells[run.cell_id]
+        measurements, flags = judge(record, cell, self.experiment, self.device.facts)
+        if self.store.commit_run(
+            self.campaign, cell, record, repetition=run.repetition, measurements=measurements, flags=flags
+        ):
+            self.invalid += not all(flag.remark for flag in flags)
+        self.done.add(record.run_id)
+        if self._started and self._started[0] == record.run_id:
+            self.spans_s.append(time.monotonic() - self._started[1])
+        self._report(cell.label())
+
+    def _report(self, cell: str) -> None:
+        if self.on_progress is None:
+            return
+        left = len(self.runs) - len(self.done)
+        eta_s = left * statistics.median(self.spans_s) if self.spans_s else None
+        tell, self.on_progress = self.on_progress, None  # who watches may be why it ends, and is asked no more then
+        tell(Progress(len(self.done), len(self.runs), self.invalid, cell, eta_s))
+        self.on_progress = tell
+
+
+def _check_end(end: PlanEnd, device: str) -> None:
+    _raise_for(end.flags, device)
+    if end.reason == "complete":
+        return
+    why = "; ".join(flag.detail for flag in end.flags) or end.reason
+    if end.reason == "failure":
+        # The agent can neither write nor go on there, and would not be able to the next time either.
+        hint = "mend that (free space there), then `devicelab sweep --resume` goes on"
+        raise DeviceRefusedError(f"the plan ended early: {why}", device=device, hint=hint)
+    hint = "`devicelab sweep --resume` does what is missing"
+    raise runner.AgentLostError(f"the plan was ended early: {why}", device=device, hint=hint)
+
+
+def _raise_for(flags: Sequence[Flag], device: str) -> None:
+    for flag in flags:
+        if flag.code == "restore-failed":
+            raise RestoreError(f"could not be put back as it was found: {flag.detail}", device=device)
+        if flag.code == "agent-busy":
+            raise DeviceBusyError(flag.detail, device=device)
+
+
+def _result(conductor: _Conductor, *, interrupted: bool) -> SweepResult:
+    facts = conductor.device.facts
+    results = conductor.store.results(conductor.campaign)
+    runs = results.runs()
+    invalid = runs.loc[~runs["valid"], "flags"] if len(runs) else ()
+    return SweepResult(
+        campaign=conductor.campaign,
+        device=facts.name,
+        board=facts.board.kind,
+        simulated=facts.simulated,
+        runs=len(runs),
+        planned=len(conductor.runs),
+        invalid=len(invalid),
+        invalid_cells=without_valid_run(results, conductor.planned.cells.values(), of_those_run=interrupted),
+        unmet=conductor.planned.unmet,
+        undone=conductor.undone,
+        interrupted=interrupted,
+        reasons=_reasons(invalid),
+        results=results,
+    )
+
+
+def _reasons(flags: Iterable[tuple[Flag, ...]]) -> tuple[tuple[str, int, str], ...]:
+    found: dict[str, list[str]] = {}
+    for of_run in flags:
+        for code, detail in {flag.code: flag.detail for flag in of_run}.items():
+            found.setdefault(code, []).append(detail)
+    ranked = sorted(found.items(), key=lambda item: -len(item[1]))
+    return tuple((code, len(details), details[0]) for code, details in ranked)
