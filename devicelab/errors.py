@@ -30,6 +30,10 @@ class LabError(Exception):
         return f"{text}\n  hint: {self.hint}" if self.hint else text
 
 
+class UnsortedError(LabError):
+    """A library raised something that devicelab does not know: a bug, named so that it can be told (exit code 1)."""
+
+
 class ConfigError(LabError):
     """A file, an option or a name that the user gave is wrong (exit code 2)."""
 

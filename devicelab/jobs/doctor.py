@@ -63,6 +63,9 @@ def _host() -> Iterator[Checked]:
         yield Checked("lab.toml", True if path else None, f"{path}: {len(loaded.devices)} devices" if path else "none")
     except LabError as error:
         yield Checked("lab.toml", False, error.message, error.hint or "mend the file", error.exit_code)
+    # Without it ssh's configuration is read by paramiko, which knows less of it.
+    ssh = shutil.which("ssh")
+    yield Checked("OpenSSH client", True if ssh else None, ssh or "none", "" if ssh else "install it for ssh: devices")
     for toolchain in toolchains():
         found = find_compiler(toolchain, next(iter(toolchain.targets)))
         if isinstance(found, Compiler):

@@ -23,17 +23,16 @@ class QemuTransport(SshTransport):
         if scheme != SCHEME or not name:
             raise ConfigError(f"not the address of a virtual machine: {address!r}", hint="write qemu:NAME")
         found = machine.machine(name)
-        super().__init__(f"ssh:root@127.0.0.1:{found.port}")
-        self.address = address
-        self._target = Target(
+        target = Target(
             host="127.0.0.1",
             port=found.port,
             user="root",
             known_as=f"[127.0.0.1]:{found.port}",
             known_hosts=(found.known_hosts,),
-            keys=(str(found.key),),
+            keys=(found.key,),
             only_keys=True,
         )
+        super().__init__(address, target)
 
 
 def connect(address: str) -> Transport:

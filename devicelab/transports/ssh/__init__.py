@@ -17,8 +17,8 @@ from devicelab.transports import _scripts as scripts
 from devicelab.transports._posix import PosixTransport
 from devicelab.transports._stream import ERR, EXIT, OUT, Event, Stream
 from devicelab.transports.base import Attached, Transport
-from devicelab.transports.ssh.config import resolve
-from devicelab.transports.ssh.dial import HINT, Line, dial, words
+from devicelab.transports.ssh.config import Target, resolve
+from devicelab.transports.ssh.dial import HINT, Line, dial, failed
 
 SCHEME = "ssh"
 
@@ -59,9 +59,9 @@ def listed_as(_address: str) -> str | None:
 class SshTransport(PosixTransport):
     """One connection, a channel for every command; made anew when it was lost."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, target: Target | None = None) -> None:
         super().__init__(address)
-        self._target = resolve(address.partition(":")[2], address)
+        self._target = target or resolve(address.partition(":")[2], address)
         self._line: Line | None = None
 
     def _open(
@@ -78,7 +78,7 @@ class SshTransport(PosixTransport):
             channel.exec_command(data)
         except (paramiko.SSHException, EOFError, OSError) as error:
             channel.close()
-            raise self._lost(error) from error
+            raise failed(self.address, error, "connection lost") from error
         finally:
             patience.cancel()
         return _ChannelStream(channel, self.address, token, stdin, hold_stdin=hold_stdin)
@@ -92,7 +92,7 @@ class SshTransport(PosixTransport):
         try:
             return self._session()
         except (paramiko.SSHException, EOFError, OSError) as error:
-            raise self._lost(error) from error
+            raise failed(self.address, error, "connection lost") from error
 
     def _session(self) -> paramiko.Channel:
         if self._line is None:
@@ -101,9 +101,6 @@ class SshTransport(PosixTransport):
 
     def _alive(self) -> bool:
         return self._line is not None and self._line.transport.is_active()
-
-    def _lost(self, error: BaseException) -> DeviceUnreachableError:
-        return DeviceUnreachableError(f"connection lost: {words(error)}", device=self.address, hint=HINT)
 
     def reconnect(self, *, timeout_s: float = 60.0) -> None:
         """Connect unless connected; tries again until ``timeout_s`` are over while nobody answers."""

@@ -7,7 +7,7 @@ Format: sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT".
 import fnmatch
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,14 +25,18 @@ def folder() -> Path:
     return (user.home() or Path("/nonexistent")) / ".ssh"
 
 
-def default_files() -> tuple[Path, ...]:
-    """The user's file, the system's, and the one named by ``DEVICELAB_SSH_KNOWN_HOSTS``."""
+def files(users: Sequence[Path] | None = None, system: Sequence[Path] | None = None) -> tuple[Path, ...]:
+    """Files to look in, the one to add to first: what ``DEVICELAB_SSH_KNOWN_HOSTS`` names, the user's, the system's.
+
+    Args:
+        users: ``UserKnownHostsFile``; left out: the usual ones. Where it keeps nothing (``/dev/null``), ssh would ask
+            anew each time; nobody is asked here, so ``~/.ssh/known_hosts`` counts.
+        system: ``GlobalKnownHostsFile``; left out: the usual one.
+    """
     extra = os.environ.get(EXTRA_FILE_VARIABLE)
-    return (
-        *((Path(extra),) if extra else ()),
-        folder() / "known_hosts",
-        Path("/etc/ssh/ssh_known_hosts"),
-    )
+    kept = [file for file in users or () if file != Path("/dev/null")] or [folder() / "known_hosts"]
+    usual = (Path("/etc/ssh/ssh_known_hosts"),)
+    return (*((Path(extra),) if extra else ()), *kept, *(usual if system is None else system))
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def known_name(host: str, port: int) -> str:
     return host if port == 22 else f"[{host}]:{port}"
 
 
-class Verifier(paramiko.MissingHostKeyPolicy):
+class Verifier:
     """Accepts the keys that are known for a host, and no other.
 
     Args:
@@ -127,7 +131,7 @@ class Verifier(paramiko.MissingHostKeyPolicy):
             known |= {"rsa-sha2-512", "rsa-sha2-256"}
         return sorted(offered, key=lambda kind: kind not in known)
 
-    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
+    def check(self, key: paramiko.PKey) -> None:
         """Refuse a key that is not known.
 
         Raises:
