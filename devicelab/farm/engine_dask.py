@@ -12,6 +12,7 @@ network of their own.
 import contextlib
 import logging
 import secrets
+import ssl
 import time
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -20,17 +21,20 @@ from typing import Any, Self
 
 from distributed import Client, KilledWorker
 from distributed import Future as Remote
-from distributed.comm.core import CommClosedError
+from distributed.comm.core import CommClosedError, FatalCommClosedError
+from distributed.core import AsyncTaskGroupClosedError  # type: ignore[attr-defined]
+from distributed.scheduler import NoValidWorkerError
 from distributed.security import Security
 
 from devicelab import __version__
 from devicelab.device.lab import DeviceEntry
-from devicelab.errors import ConfigError, DeviceUnreachableError
+from devicelab.errors import ConfigError, DeviceUnreachableError, LabError
 from devicelab.farm import hosting, schedule
 from devicelab.farm.care import Left
 from devicelab.farm.engine import OnProgress
 from devicelab.farm.hosting import Offer, Order, resource
 from devicelab.farm.selectors import Known
+from devicelab.ground.sorting import Row, as_lab_error
 from devicelab.jobs.conductor import Progress
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, Health, Task
@@ -45,6 +49,30 @@ _CONNECT_S = 10.0
 _VISIT_S = 120.0
 
 _LOST = (KilledWorker, CancelledError, CommClosedError)
+
+_START = "start it there: dask scheduler"
+# What Dask raises while it connects: files of TLS that are wrong never mend themselves, a scheduler may come.
+SORTED = (
+    Row(
+        (ssl.SSLError, FileNotFoundError, PermissionError, IsADirectoryError), ConfigError,
+        "--tls-ca, --tls-cert and --tls-key name PEM files that may be read and belong together",
+        says="the files for TLS cannot be used: {words}",
+    ),
+    Row(
+        (FatalCommClosedError,), ConfigError, "give the same --tls-… files that the scheduler was started with",
+        says="it does not take our certificate: {words}",
+    ),
+    Row((ValueError, TypeError), ConfigError, words="tls|security|expects", says="{words}"),
+    Row((ImportError,), ConfigError, "install the same version of distributed everywhere"),
+    Row((NoValidWorkerError,), DeviceUnreachableError, "start a worker on its host", says="no worker: {words}"),
+    Row((*_LOST, AsyncTaskGroupClosedError, OSError), DeviceUnreachableError, _START, says="no scheduler answers"),
+    Row((RuntimeError,), DeviceUnreachableError, _START, words="closed|shut ?down|not running", says="{words}"),
+)  # fmt: skip
+
+
+def failed(error: BaseException, place: str) -> LabError:
+    """What an exception of Dask's means for a person."""
+    return as_lab_error(SORTED, error, what=f"{place}")
 
 
 @dataclass(frozen=True)
@@ -108,10 +136,8 @@ class DaskHosts:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the errors here say it better
         try:
             self._client = Client(address, security=security, timeout=_CONNECT_S, set_as_default=False)
-        except (OSError, TimeoutError) as error:
-            raise DeviceUnreachableError(
-                f"no scheduler answers at {place}", hint="start it there with `dask scheduler`"
-            ) from error
+        except Exception as error:
+            raise failed(error, place) from error
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ from distributed import Worker
 
 from devicelab.errors import DeviceUnreachableError
 from devicelab.farm import hosting
-from devicelab.farm.engine_dask import Tls, address_of
+from devicelab.farm.engine_dask import Tls, address_of, failed
 from devicelab.farm.hosting import Host
 
 # Tasks at a time; the devices are the limit, and a thread that is not needed is never started.
@@ -62,10 +62,8 @@ async def _serve(address: str, make: dict[str, Any], host: Host, said: Callable[
     worker = Worker(address, **make)
     try:
         await worker
-    except (OSError, TimeoutError) as error:
-        raise DeviceUnreachableError(
-            f"no scheduler answers at {address}", hint="start it there with `dask scheduler`"
-        ) from error
+    except Exception as error:
+        raise failed(error, address) from error
     names = sorted(name.partition(":")[2] for name in worker.state.total_resources)
     said(f"works for {address} with {', '.join(names) or 'no device that is there now'}")
     asked = asyncio.create_task(ending.wait())

@@ -11,12 +11,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from devicelab.errors import ConfigError, StoreError
+from devicelab.errors import ConfigError, LabError, StoreError
 from devicelab.ground.safe_text import masked
+from devicelab.store.failures import explained
 
 BUSY_S = 30.0
 """How long a writer waits for another one before it gives up."""
@@ -188,55 +188,19 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 @contextlib.contextmanager
 def guarded(place: URL | Path) -> Iterator[None]:
-    """Turn what the database reports into a ``StoreError`` with a hint; the transaction was rolled back by then."""
+    """Turn what the database reports into an error of ours with a hint; the transaction was rolled back by then.
+
+    Raises:
+        StoreError: something that ``failures`` knows.
+        UnsortedError: something that it does not.
+    """
     try:
         yield
     except DBAPIError as error:
-        raise _explain(error.orig, place) from error
-    except sqlite3.Error as error:
-        raise _explain(error, place) from error
-    except PoolTimeoutError as error:
-        raise StoreError(f"the results database {describe(place)} has no free connection left") from error
+        raise _explained(error.orig or error, place) from error
+    except (sqlite3.Error, SQLAlchemyError, OverflowError, UnicodeEncodeError) as error:
+        raise _explained(error, place) from error
 
 
-def _first_line(error: BaseException | None) -> str:
-    return masked((str(error).strip().splitlines() or [type(error).__name__])[0])
-
-
-def _explain(error: BaseException | None, place: URL | Path) -> StoreError:
-    name = str(getattr(error, "sqlite_errorname", "") or "")
-    where = describe(place)
-    again = "what was committed is intact; free space and run the same command again with --resume"
-    if isinstance(place, Path):
-        for start, message, hint in (
-            ("SQLITE_BUSY", f"another process has written to {where} for more than {BUSY_S:.0f} s", "try again later"),
-            ("SQLITE_LOCKED", f"{where} is locked by another process", "try again later"),
-            ("SQLITE_FULL", f"the disk that holds {where} is full", again),
-            ("SQLITE_READONLY", f"{where} may only be read", "check the modes of the file and of its folder"),
-            (
-                "SQLITE_CORRUPT",
-                f"{where} is damaged",
-                "keep a copy; `devicelab store check` names what, `sqlite3 FILE .recover` saves what can be saved",
-            ),
-            (
-                "SQLITE_NOTADB",
-                f"{where} is not a results database",
-                "name another file with --store or DEVICELAB_STORE",
-            ),
-            (
-                "SQLITE_CANTOPEN",
-                f"the results database {where} cannot be opened",
-                "check that the file is there, and that it and its folder may be read",
-            ),
-            ("SQLITE_IOERR", f"reading or writing {where} failed in the disk: {_first_line(error)}", again),
-        ):
-            if name.startswith(start):
-                return StoreError(message, hint=hint)
-    state = str(getattr(error, "sqlstate", "") or "")
-    if state == "53100":
-        return StoreError(f"the disk of the server behind {where} is full", hint=again)
-    if not isinstance(place, Path) and not state:
-        return StoreError(
-            f"the results database {where} does not answer: {_first_line(error)}", hint="check the server and the URL"
-        )
-    return StoreError(f"the results database {where} failed: {_first_line(error)}")
+def _explained(error: BaseException, place: URL | Path) -> LabError:
+    return explained(error, describe(place), local=isinstance(place, Path), busy_s=BUSY_S)

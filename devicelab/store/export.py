@@ -18,6 +18,7 @@ import pandas as pd
 from devicelab.errors import ConfigError, StoreError
 from devicelab.ground.files import replacing
 from devicelab.ground.safe_text import csv_cell
+from devicelab.ground.sorting import Row, as_lab_error
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
 
@@ -127,7 +128,26 @@ def _parquet(frame: pd.DataFrame, path: Path) -> None:
         if frame[name].dtype == object and len({type(value) for value in frame[name].dropna()}) > 1
     ]
     texts = {name: frame[name].map(lambda value: None if value is None else str(value)) for name in mixed}
-    frame.assign(**texts).to_parquet(path, index=False)
+    import pyarrow as pa
+
+    try:
+        frame.assign(**texts).to_parquet(path, index=False)
+    except (pa.ArrowException, OverflowError) as error:
+        raise as_lab_error(_parquet_rows(), error, what=f"cannot write {path.stem}") from error
+
+
+def _parquet_rows() -> tuple[Row, ...]:
+    """What pyarrow raises while it writes a frame."""
+    import pyarrow as pa
+
+    no_place = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, pa.lib.ArrowCapacityError)
+    return (
+        Row((pa.lib.ArrowMemoryError,), StoreError, "export fewer runs at once", says="no memory is left"),
+        Row(
+            (*no_place, OverflowError), StoreError, "--format csv has every value as text",
+            says="a column has no place in Parquet: {words}",
+        ),
+    )  # fmt: skip
 
 
 def _write_campaign(results: Results, path: Path) -> Path:

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from adbutils import AdbConnection, AdbError, AdbTimeout, adb_path
+from adbutils.errors import AdbInstallError
 
-from devicelab.errors import ConfigError, DeviceUnreachableError
+from devicelab.errors import ConfigError, DeviceRefusedError, DeviceUnreachableError
+from devicelab.ground.sorting import Row, as_lab_error
 from devicelab.transports.base import NotInstalledError
 
 DEFAULT_HOST = "127.0.0.1"
@@ -260,15 +262,38 @@ def _port(text: str, variable: str, device: str) -> int:
     return int(text)
 
 
+# What adbutils and sockets raise. What the server itself said is told by its words (``unreachable``).
+_ANOTHER = "is it an adb server that listens there?"
+SORTED = (
+    Row((AdbInstallError,), DeviceRefusedError, says="adb: {words}"),
+    Row((TimeoutError, AdbTimeout), DeviceUnreachableError, says="adb does not answer in time"),
+    Row((AdbError,), DeviceUnreachableError, _ANOTHER, words="another language|unknown data", says="adb: {words}"),
+    Row(
+        (AdbError, EOFError), DeviceUnreachableError,
+        words=r"^$|connection (is )?closed|connect to adb server failed|expected \d+ bytes|connection lost|sync error",
+        says="adb: connection lost",
+    ),
+    Row((ValueError,), DeviceUnreachableError, _ANOTHER, words="invalid literal for int", says="adb: garbled: {words}"),
+    Row((UnicodeError,), ConfigError, "is the server's name spelt right?", words="idna|label", says="adb: {words}"),
+    Row((UnicodeError,), DeviceUnreachableError, _ANOTHER, says="adb: garbled: {words}"),
+    Row((OSError,), DeviceUnreachableError, says="adb: {words}"),
+)  # fmt: skip
+
+
 @contextmanager
 def reachable(device: str) -> Iterator[None]:
-    """Turns what adbutils and sockets raise into ``DeviceUnreachableError`` with a hint."""
+    """Turns what adbutils and sockets raise into an error of ours with a hint.
+
+    Raises:
+        DeviceUnreachableError: a row of ``SORTED``, or the server refused.
+        UnsortedError: what no row knows.
+    """
     try:
         yield
-    except (TimeoutError, AdbTimeout) as error:
-        raise DeviceUnreachableError("adb does not answer in time", device=device, hint=LOST_HINT) from error
-    except (AdbError, EOFError, OSError, ValueError) as error:
+    except RefusalError as error:
         raise unreachable(str(error), device) from error
+    except (AdbError, EOFError, OSError, ValueError) as error:
+        raise as_lab_error(SORTED, error, device=device, hint=LOST_HINT) from error
 
 
 def unreachable(words: str, device: str) -> DeviceUnreachableError:
