@@ -42,7 +42,7 @@ def experiment(**changes: Any) -> Experiment:
         "name": "two",
         "question": "Does it help?",
         "factors": {"scheduler": ("standalone", "native", "nice"), "pressure": ("copies:2",)},
-        "repetitions": 3,
+        "repetitions": 6,
         "duration_s": 4.0,
         "tenants": tenants(),
         "analyses": ("priority",),

@@ -1,6 +1,11 @@
 """Statistics on repetitions: intervals that need no distribution, and no interval where the data do not carry one.
 
-The unit of inference is the repetition (one process), so callers first reduce the samples of a run to one figure.
+**The one rule**, for every quantity of the product: the unit of inference is the repetition, one block of the shuffled
+order in which every cell has one run (a fresh process). Samples of one run are not independent (kernels of one process,
+requests of one tenant), and neither are the runs of several cells in one block; so callers first reduce what a
+repetition holds to one figure (``per_repetition``, ``run_quantile``), and below ``MIN_REPETITIONS`` repetitions there
+is no interval and no verdict but "insufficient n".
+
 Bounds of ``None`` mean "insufficient n". All functions are pure; random ones take a seed.
 """
 
@@ -18,7 +23,10 @@ from devicelab.model.experiment import Verdict
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
-MIN_BOOTSTRAP = 6
+MIN_REPETITIONS = 6
+"""The least number of repetitions for an interval: the least for which one free of distributions exists at 95%."""
+
+MIN_BOOTSTRAP = MIN_REPETITIONS
 _EXACT = 60
 
 
@@ -73,7 +81,7 @@ def quantile_interval(values: ArrayLike, q: float = 0.5, confidence: float = CON
     low = int(binom.ppf(tail, n, q))
     high = int(binom.ppf(1 - tail, n, q)) + 1
     estimate = float(np.quantile(ordered, q))
-    if low < 1 or high > n:
+    if low < 1 or high > n or n < MIN_REPETITIONS:
         return Interval(estimate, None, None, n)
     return Interval(estimate, float(ordered[low - 1]), float(ordered[high - 1]), n)
 
@@ -106,8 +114,8 @@ def location(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
 def shift(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """How much b lies above a (Hodges-Lehmann), with the interval that inverts the rank-sum test; for unpaired data.
 
-    Exact for up to 60 values together, normal approximation beyond; 4 against 4 are the least for 95%. ``n`` is the
-    smaller of the two numbers. O(n m) memory.
+    Exact for up to 60 values together, normal approximation beyond; 6 against 6 are the least for an interval (the one
+    rule: the test alone could do with 4 against 4). ``n`` is the smaller of the two numbers. O(n m) memory.
     """
     x, y = _finite(a), _finite(b)
     if x.size == 0 or y.size == 0:
@@ -119,7 +127,8 @@ def shift(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Interva
     cut, p = _tail(_rank_sum_cdf, (x.size, y.size), differences.size, variance, least, confidence)
     if below == above:
         p = 1.0
-    return _between(differences, cut, min(x.size, y.size), p)
+    n = min(x.size, y.size)
+    return _between(differences, cut if n >= MIN_REPETITIONS else 0, n, p)
 
 
 def paired_ratio(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
@@ -241,6 +250,49 @@ def falls(effect: Interval, tolerance: float) -> Verdict:
     if effect.high < 1 - tolerance:
         return "yes"
     return "no" if effect.low >= 1 - tolerance else "inconclusive"
+
+
+def run_quantile(values: ArrayLike, q: float) -> float:
+    """A quantile of one run's samples, the figure that stands for its repetition; NaN where they are too few for it.
+
+    The median-unbiased estimate (Hyndman and Fan 1996, no. 8); it needs about 2/3 of 1 / (1 - q) samples, 67 for the
+    99th percentile. Below, the largest sample would stand for a quantile that it usually lies under.
+    """
+    x = _finite(values)
+    if x.size == 0 or not 1 - q >= (2 / 3) / (x.size + 1 / 3) <= q:
+        return math.nan
+    return float(np.quantile(x, q, method="median_unbiased"))
+
+
+def per_repetition(values: ArrayLike, repetition: ArrayLike) -> Floats:
+    """One figure a repetition: the mean of what it holds, in the order of the repetitions; NaN values are left out.
+
+    Give it logarithms of ratios between cells of one block: they share the block, so they are one observation.
+
+    Raises:
+        ValueError: different lengths.
+    """
+    x, group = np.asarray(values, dtype=np.float64), np.asarray(repetition)
+    if x.shape != group.shape:
+        raise ValueError(f"values and repetition must be of one shape, not {x.shape} and {group.shape}")
+    known = np.isfinite(x)
+    _, index, count = np.unique(group[known], return_inverse=True, return_counts=True)
+    means: Floats = np.bincount(index, weights=x[known], minlength=count.size) / count
+    return means
+
+
+def blocked_ratio(a: ArrayLike, b: ArrayLike, repetition: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """B over a, where pairs (one a cell) share repetitions: their logarithms are averaged within each repetition first.
+
+    Raises:
+        ValueError: different lengths.
+    """
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if x.shape != y.shape:
+        raise ValueError(f"pairs must be of one shape, not {x.shape} and {y.shape}")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(y) - np.log(x)
+    return location(per_repetition(logs, repetition), confidence).map(math.exp)
 
 
 def _finite(values: ArrayLike) -> Floats:

@@ -30,11 +30,13 @@ CPU_USE = "cpu_use_pct"
 
 
 def analyse(results: Results) -> tuple[Finding, ...]:
-    """One finding a check.
+    """One finding a check; each says how many were made.
 
-    A check passes if the whole 95% interval of the median over runs keeps the bound, and fails if the whole interval
-    breaks it; otherwise it is inconclusive, or says that n is insufficient. With ``against`` the figure is the ratio
-    of the two selections; a bound in percent is then on the ratio less 1. The metric ``cpu_use_pct`` (CPU use of the
+    A check passes if the whole 95% interval of the median over repetitions keeps the bound, and fails if the whole
+    interval breaks it; otherwise it is inconclusive, or says that n is insufficient. Of several cells each repetition
+    counts with their median, if it has them all. With ``against`` the figure is the ratio of the two selections, each
+    cell to the one that differs in what was selected alone, repetition by repetition; a bound in percent is then on
+    the ratio less 1. The metric ``cpu_use_pct`` (CPU use of the
     whole device) is computed from the evidence; any other is a figure of the runs, ``PROGRAM.metric`` if several
     programs have it. A check that cannot be judged (no run has the metric, the unit does not fit) is ``invalid``.
     """
@@ -58,19 +60,21 @@ def _judged(check: Check, results: Results, runs: pd.DataFrame) -> Finding:
 def _judge(check: Check, results: Results, runs: pd.DataFrame) -> Finding:
     sign, bound, unit = parse_bound(check.bound)
     values = _values(check.metric, results, runs)
-    chosen = values.reindex(_select(runs, check.where)).dropna()
+    chosen = _select(runs, check.where, values)
     reasons = []
     if check.against is None:
         own = "%" if check.metric == CPU_USE else _frames.unit_of(results, check.metric)
         scale = _scale(check, unit, own)
-        got = _stats.median_interval(chosen.to_numpy() / scale)
+        whole = _whole(chosen)
+        got = _stats.median_interval(whole / scale)
         shown = unit or own
+        reasons += _incomplete(chosen, whole)
     else:
-        other = values.reindex(_select(runs, check.against)).dropna()
+        other = _select(runs, check.against, values)
         percent = unit == "%"
         if unit not in RATIO_UNITS:
             raise ConfigError(f"check {check.name!r}: a ratio has no unit {unit!r}", hint='use "%", "x" or none')
-        got = _stats.ratio(other.to_numpy(), chosen.to_numpy())
+        got = _paired(other, chosen, {*check.where, *check.against}, runs)
         got = got.map(lambda x: (x - 1) * 100) if percent else got
         shown = "%" if percent else "1"
         reasons.append(f"{len(other)} valid runs of {_words(check.against)} to compare with")
@@ -78,6 +82,8 @@ def _judge(check: Check, results: Results, runs: pd.DataFrame) -> Finding:
     verdict = _verdict(got, _COMPARE[sign], bound)
     if verdict in {"insufficient n", "inconclusive"}:
         reasons.append("more repetitions would decide it")
+    if (made := len(results.experiment.checks)) > 1:
+        reasons.append(f"one of {made} checks: where a figure lies at its bound, each is wrong once in 40 by chance")
     return _findings.make(
         "checks",
         f"{check.name}: {check.metric} {check.bound}",
@@ -111,13 +117,38 @@ def _values(metric: str, results: Results, runs: pd.DataFrame) -> "pd.Series[flo
     return values
 
 
-def _select(runs: pd.DataFrame, where: Mapping[str, Level]) -> list[str]:
+def _select(runs: pd.DataFrame, where: Mapping[str, Level], values: "pd.Series[float]") -> pd.DataFrame:
+    """The valid runs of the cells that match, with their ``figure``."""
     chosen = runs
     for name, level in where.items():
         if name not in _frames.factors(runs):
             raise unknown("factor", name, _frames.factors(runs))
         chosen = chosen[chosen[name].map(_frames.level_text) == _frames.level_text(level)]
-    return [str(run) for run in chosen["run_id"]]
+    return chosen.assign(figure=chosen["run_id"].map(values).astype("float64")).dropna(subset=["figure"])
+
+
+def _whole(chosen: pd.DataFrame) -> _stats.Floats:
+    """The median over the cells for each repetition that has all of them: one that lacks some would stand apart."""
+    table = chosen.pivot_table(index="repetition", columns="cell_id", values="figure").dropna()
+    middle: _stats.Floats = table.median(axis=1).to_numpy(dtype=np.float64)
+    return middle
+
+
+def _incomplete(chosen: pd.DataFrame, whole: _stats.Floats) -> list[str]:
+    cells, repetitions = chosen["cell_id"].nunique(), chosen["repetition"].nunique()
+    found = [f"each repetition counts with the median of {cells} cells"] if cells > 1 else []
+    if whole.size < repetitions:
+        found.append(f"{repetitions - whole.size} of {repetitions} repetitions lack a cell and are left out")
+    return found
+
+
+def _paired(below: pd.DataFrame, above: pd.DataFrame, selected: set[str], runs: pd.DataFrame) -> _stats.Interval:
+    """Ratio of the cells that agree in everything but what was selected; a load brings its placement with it."""
+    apart = selected | ({"placement"} if "load" in selected else set())
+    keys = ["repetition", *(name for name in _frames.factors(runs) if name not in apart)]
+    one, two = (side.assign(**{name: side[name].map(_frames.level_text) for name in keys}) for side in (below, above))
+    both = one.merge(two, on=keys, suffixes=("_below", "_above"))
+    return _stats.blocked_ratio(both["figure_below"], both["figure_above"], both["repetition"])
 
 
 def _scale(check: Check, unit: str, own: str) -> float:

@@ -51,7 +51,8 @@ def table(results: Results) -> pd.DataFrame:
     for key, part in _frames.grouped(runs, by).items():
         levels = dict(zip(by, key, strict=True))
         figures = use.loc[part.index]
-        got = _stats.median_interval(figures["use_pct"])
+        # Cells that differ in K stand in one block: one figure a repetition.
+        got = _stats.median_interval(_stats.per_repetition(figures["use_pct"], part["repetition"]))
         rows.append(
             {
                 "label": _frames.label(levels) if by else "all runs",
@@ -90,8 +91,9 @@ def figures(results: Results) -> tuple[Figure, ...]:
         axes.set_xlabel("CPU use, % of the whole device", fontsize=9)
 
     caption = (
-        "CPU use of the whole device while the load ran, percent of the time of all online CPUs; median over runs with "
-        f"95% interval, {_plot.counted([int(n) for n in uses['n']])} runs. Open circles: too few runs for an interval."
+        "CPU use of the whole device while the load ran, percent of the time of all online CPUs; median over "
+        f"repetitions with 95% interval, {_plot.counted([int(n) for n in uses['n']])} repetitions. Open circles: too "
+        "few for an interval."
     )
     return (Figure("cpu-use-per-load", "CPU use with each load", caption, uses, draw),)
 

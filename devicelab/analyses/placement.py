@@ -4,6 +4,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from devicelab.analyses import _findings, _frames, _plot, _stats
@@ -48,7 +49,7 @@ def table(results: Results) -> pd.DataFrame:
     """One row for each load, placement, other levels and figure: ratio to idle with interval and verdict.
 
     Runs of one repetition that agree in everything else (K, policy) are compared pair by pair: they stand in one
-    block of the shuffled order.
+    block of the shuffled order, which is one observation.
     """
     runs = _frames.valid_runs(results)
     if "load" not in runs.columns:
@@ -71,7 +72,8 @@ def table(results: Results) -> pd.DataFrame:
                 continue
             loaded_by, idle_by = _by(part, within, values), _by(idle, within, values)
             pairs = pd.concat([idle_by, loaded_by], axis=1, join="inner").dropna()
-            got = _stats.paired_ratio(pairs.iloc[:, 0], pairs.iloc[:, 1])
+            blocks = np.array([key[0] for key in pairs.index])
+            got = _stats.blocked_ratio(pairs.iloc[:, 0], pairs.iloc[:, 1], blocks)
             rows.append(
                 {
                     "label": _frames.label(
@@ -109,7 +111,7 @@ def figures(results: Results) -> tuple[Figure, ...]:
         rows = part.reset_index(drop=True)
         caption = (
             f"{words} with the load over {words} without it, run by run within a block; Hodges-Lehmann estimate with "
-            f"95% interval, {_plot.counted([int(n) for n in rows['n']])} pairs of runs. The band is +-2%."
+            f"95% interval, {_plot.counted([int(n) for n in rows['n']])} repetitions. The band is +-2%."
         )
         title = f"What each load and placement does to the {words}"
         found.append(

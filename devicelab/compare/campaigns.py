@@ -13,7 +13,7 @@ import pandas as pd
 
 from devicelab.analyses import _frames, _stats
 from devicelab.analyses.priority.data import Key, Leg, Service, legs, load
-from devicelab.analyses.priority.figure_of import difference, figure_of, quotient, unit_of
+from devicelab.analyses.priority.figure_of import figure_of, rows_of, unit_of
 from devicelab.analyses.priority.verdicts import Judged, judged
 from devicelab.compare.changes import Change, changes
 from devicelab.errors import ConfigError
@@ -39,7 +39,7 @@ class Shift:
         unit: of ``a`` and ``b``.
         a, b: the estimates; ``n_a`` and ``n_b`` the numbers they rest on.
         kind: ``ratio`` (b over a) or ``shift`` (b less a, in ``unit``).
-        effect, low, high: with its 95% interval, conservative; ``None`` where there is too little data.
+        effect, low, high: with its 95% interval over repetitions; ``None`` where there is too little data.
         verdict: does it differ by more than what matters? ``yes no inconclusive``, "insufficient n".
         p: adjusted for the family of all figures compared, where the method gives one.
     """
@@ -171,7 +171,11 @@ def _figures(
         if not (np.isfinite(one.estimate) and np.isfinite(two.estimate)):
             continue
         ratio = figure in _RATIOS and one.estimate > 0
-        effect = quotient(two, one) if ratio else difference(two, one)
+        before, after = rows_of(mine, figure, ours), rows_of(other, figure, theirs)
+        effect = _stats.ratio(before, after) if ratio else _stats.shift(before, after)
+        if effect.n == 0:  # known of all requests together alone
+            apart = two.estimate / one.estimate if ratio else two.estimate - one.estimate
+            effect = _stats.Interval(apart, None, None, 0)
         verdict = _stats.differs(effect, tolerance) if ratio else _beyond(effect, tolerance * abs(one.estimate))
         yield Shift(
             where,

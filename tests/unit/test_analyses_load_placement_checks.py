@@ -154,6 +154,43 @@ def test_a_bound_inside_the_interval_is_inconclusive(results: FrameResults) -> N
     assert check(results, where={"load": "none"}, bound=f"< {middle:.0f} ns").verdict == "inconclusive"
 
 
+def test_the_cells_of_one_repetition_are_one_observation_of_a_check() -> None:
+    """Five repetitions of four K are five observations, of a level and of a ratio; six are enough."""
+    factors = {"load": ("none", "1000 5000 20"), "k": (1, 2, 4, 6)}
+    for repetitions, known in ((5, False), (6, True)):
+        results = campaign(TRUTH, factors, repetitions=repetitions, inferences=2, noise=0.01)
+        level = check(results, bound="< 10 s")
+        ratio = check(results, where={"load": "1000 5000 20"}, against={"load": "none"}, bound="< 20 %")
+        use = load.analyse(results)[0]
+        for got in (level, ratio, use):
+            assert got.n == repetitions
+            assert (got.low is not None) == known
+        assert level.verdict == ratio.verdict == ("pass" if known else "insufficient n")
+
+
+def test_a_repetition_that_lost_a_cell_does_not_move_a_check() -> None:
+    """K = 1 is the slow cell: without its partner a run says nothing about the load."""
+    slow = Board(slower=lambda levels: 5.0 if levels["k"] == 1 else 1.0)
+    factors = {"load": ("none", "1000 5000 20"), "k": (1, 6)}
+    results = campaign(TRUTH, factors, board=slow, repetitions=8, inferences=2, noise=0.01)
+    rows = results.run_rows
+    results.run_rows = rows.assign(valid=~((rows["k"] == 1) & (rows["load"] == "none") & (rows["repetition"] < 7)))
+    ratio = check(results, where={"load": "1000 5000 20"}, against={"load": "none"}, bound="< 10 %")
+    assert ratio.verdict == "pass"
+    assert ratio.estimate == pytest.approx(0, abs=2)
+    level = check(results, where={"load": "none"}, bound="< 10 s")
+    assert level.n == 1
+    assert "7 of 8 repetitions lack a cell and are left out" in level.reasons
+
+
+def test_a_family_of_checks_says_how_many_were_made(results: FrameResults) -> None:
+    several = tuple(Check(name=f"c{number}", metric="total_ns", bound="< 1 s") for number in range(7))
+    experiment = results.experiment.model_copy(update={"checks": several})
+    found = checks.analyse(FrameResults(experiment, results.run_rows, results.metric_rows))
+    assert all(any("one of 7 checks" in reason for reason in one.reasons) for one in found)
+    assert not any("one of" in reason for reason in check(results, bound="< 1 s").reasons)
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

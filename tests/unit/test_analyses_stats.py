@@ -26,12 +26,42 @@ def test_too_few_values_give_a_quantile_without_an_interval(q: float, least: int
     assert math.isfinite(few.estimate)
 
 
-def test_the_intervals_of_rank_tests_are_none_below_6_pairs_and_4_against_4() -> None:
+def test_no_interval_from_fewer_than_six_repetitions() -> None:
     assert not s.location([1, 2, 3, 4, 5.0]).known
     assert s.location([1, 2, 3, 4, 5, 6.0]) == s.Interval(3.5, 1.0, 6.0, 6, 2 / 64)
-    assert not s.shift([1, 2, 3.0], [4, 5, 6.0]).known
-    four = s.shift([1, 2, 3, 4.0], [11, 12, 13, 14.0])
-    assert (four.estimate, four.low, four.high, four.n) == (10.0, 7.0, 13.0, 4)
+    few = s.shift([1, 2, 3, 4, 5.0], np.arange(11, 31.0))
+    assert not few.known
+    assert few.n == 5
+    six = s.shift(np.arange(6.0), 10 + np.arange(6.0))
+    assert (six.estimate, six.low, six.high, six.n) == (10.0, 7.0, 13.0, 6)
+    for function in (s.median_interval, s.location):
+        assert not function([1, 2, 3, 4, 5.0]).known
+        assert function([1, 2, 3, 4, 5, 6.0]).known
+
+
+def test_cells_of_one_block_are_one_observation() -> None:
+    """Five repetitions of ten cells are five observations, and what they share does not shrink with their number."""
+    rng = np.random.default_rng(8)
+    block = np.repeat(np.arange(5), 10)
+    a = np.ones(50)
+    assert not s.blocked_ratio(a, rng.lognormal(0, 0.1, 50), block).known
+    block = np.repeat(np.arange(8), 10)
+    shared = rng.normal(0, 0.1, 8)[block]
+    got = s.blocked_ratio(np.ones(80), np.exp(shared + rng.normal(0, 0.001, 80)), block)
+    assert got.n == 8
+    assert got.low is not None
+    assert got.high is not None
+    assert got.high / got.low > 1.1
+    assert s.per_repetition([1, 3, np.nan, 5.0], ["b", "b", "b", "a"]).tolist() == [5, 2]
+
+
+@pytest.mark.parametrize(("q", "least"), [(0.5, 1), (0.99, 67), (0.999, 667)])
+def test_a_quantile_of_a_run_needs_enough_samples_for_it(q: float, least: int) -> None:
+    assert math.isfinite(s.run_quantile(np.arange(least), q))
+    assert math.isnan(s.run_quantile(np.arange(least - 1), q))
+    rng = np.random.default_rng(3)
+    found = [s.run_quantile(rng.exponential(size=300), 0.99) for _ in range(2000)]
+    assert np.median(found) == pytest.approx(-math.log(0.01), rel=0.01)
 
 
 def test_exact_p_values_agree_with_scipy() -> None:

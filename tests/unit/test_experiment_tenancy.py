@@ -179,7 +179,7 @@ def test_mistakes_in_tenants_are_told_before_a_device_is_touched(change: dict[st
 
 def test_a_good_experiment_is_planned() -> None:
     planned = plan.make(experiment(), place(), campaign="c", holder="h")
-    assert planned.runs == 4 * 3
+    assert planned.runs == 4 * 6
     assert set(planned.needs.native) == {"agent", "cpu_tenant"}
     assert planned.needs.scripts == ()
 

@@ -133,12 +133,12 @@ def _fairness(services: Mapping[Key, Service], tenants: tuple[Tenant, ...], leg:
 def _starvation(services: Mapping[Key, Service], service: Service, where: str) -> Finding:
     """Seconds without a completion beyond those it has alone."""
     alone = standalone_of(services, service)
-    got = service.range_of("empty_seconds")
+    got = service.figure("empty_seconds")
     usual = 0.0 if alone is None else float(alone.by_run["empty_seconds"].max())
     verdict: Verdict = "insufficient n"
     if got.low is not None and got.high is not None:
         verdict = "yes" if got.low > usual else "no" if got.high <= usual else "inconclusive"
-    gap = service.range_of("longest_gap_ms")
+    gap = service.figure("longest_gap_ms")
     reasons = [f"longest gap between completions: {gap.estimate:.0f} ms (median over runs)"]
     if usual:
         reasons.append(f"alone it has up to {usual:.0f} such seconds")

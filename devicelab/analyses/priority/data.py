@@ -34,8 +34,8 @@ class Service:
             ended counts with what it had waited by then, a lower bound: leaving it out would make an overloaded tenant
             look fast. (Where a full queue drops requests, those have no response; they are counted as dropped.)
         service_ns: end minus start of those that were served.
-        by_run: one row a repetition: ``throughput_per_s dropped missed longest_gap_ms empty_seconds gpu_use_pct`` and
-            ``response q0.5`` ... ``service q0.999`` in ns.
+        by_run: one row a repetition, which is its index: ``throughput_per_s dropped missed longest_gap_ms
+            empty_seconds gpu_use_pct`` and ``response q0.5`` ... ``service q0.999`` in ns.
     """
 
     tenant: str
@@ -50,31 +50,21 @@ class Service:
         """Number of valid runs."""
         return len(self.by_run)
 
+    def figure(self, column: str) -> _stats.Interval:
+        """Median over repetitions of a per-run figure, with its interval."""
+        return _stats.median_interval(self.by_run[column])
+
     def quantile_ms(self, q: float, of: Times = "response") -> _stats.Interval:
-        """A quantile of the response (or service) in ms.
+        """A quantile of the response (or service) in ms: each run's own, median over the repetitions.
 
-        Requests of a run are not independent, so the order-statistic interval of the pooled requests is widened to
-        the range of the repetitions' own quantiles: with few repetitions that is the honest width.
+        Requests of a run are not independent (one stall delays many), so no interval is taken from their number. Where
+        every run has too few for the quantile, all requests together give an estimate without bounds.
         """
+        got = self.figure(f"{of} q{q}").map(lambda ns: ns / NS_PER_MS)
         values = self.response_ns if of == "response" else self.service_ns
-        got = _stats.quantile_interval(values / NS_PER_MS, q)
-        if got.low is None or got.high is None:
+        if got.n or values.size == 0:
             return got
-        own = [float(v) for v in self.by_run[f"{of} q{q}"].dropna() / NS_PER_MS]
-        return _stats.Interval(got.estimate, min([got.low, *own]), max([got.high, *own]), got.n)
-
-    def range_of(self, column: str) -> _stats.Interval:
-        """Median of a per-run figure with the range over the repetitions (at least three for a range)."""
-        values = self.by_run[column].dropna().to_numpy(float)
-        if values.size == 0:
-            return _stats.NOTHING
-        known = values.size >= 3
-        return _stats.Interval(
-            float(np.median(values)),
-            float(values.min()) if known else None,
-            float(values.max()) if known else None,
-            int(values.size),
-        )
+        return _stats.Interval(float(np.quantile(values, q)) / NS_PER_MS, None, None, 0)
 
 
 def load(results: Results) -> dict[Key, Service]:
@@ -106,6 +96,7 @@ def load(results: Results) -> dict[Key, Service]:
                 window_ns,
             )
             one.row["gpu_use_pct"] = _gpu_use(wide, run_id)
+            one.row["repetition"] = float(run["repetition"])
             found.setdefault((name, *leg_of(run)), []).append(one)
     return {key: _service(key, every) for key, every in found.items()}
 
@@ -140,7 +131,7 @@ def _one_run(
     response = np.concatenate([served, waited[waited > 0].astype(np.int64)])
     service = (done["end_ns"] - done["start_ns"]).to_numpy(np.int64)
     row = {
-        f"{name} q{q}": float(np.quantile(values, q)) if values.size else np.nan
+        f"{name} q{q}": _stats.run_quantile(values, q)
         for name, values in (("response", response), ("service", service))
         for q in QUANTILES.values()
     }
@@ -167,7 +158,7 @@ def _service(key: Key, every: Iterable[_OneRun]) -> Service:
         *key,
         response_ns=np.concatenate([one.response_ns for one in runs]),
         service_ns=np.concatenate([one.service_ns for one in runs]),
-        by_run=pd.DataFrame([one.row for one in runs]),
+        by_run=pd.DataFrame([one.row for one in runs]).set_index("repetition"),
     )
 
 

@@ -249,7 +249,7 @@ def _shares(results: Results, services: Mapping[Key, Service]) -> Iterator[Figur
         yield Figure(
             name="throughput-shares",
             title="What is left of each tenant's throughput",
-            caption=f"Median and range over repetitions ({_plot.counted(list(data['n']))}); 100 is standalone.",
+            caption=f"Estimate, 95% interval over repetitions ({_plot.counted(list(data['n']))}); 100 is standalone.",
             data=data,
             draw=partial(_draw_shares, data=data),
         )
