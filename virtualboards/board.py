@@ -13,10 +13,11 @@ from devicelab.errors import LabError
 from virtualboards.adbd.server import Adbd
 from virtualboards.children import Child, Children
 from virtualboards.faults import Fault, Faults
-from virtualboards.interface import SHELL_UID, BoardSpec, Kernel
+from virtualboards.kernel import BoardSpec, Kernel
 from virtualboards.loop import Loop
 from virtualboards.sandbox import Sandbox
 from virtualboards.system import System
+from virtualboards.users import SHELL_UID
 
 _ADBD_RESTART_S = 0.2
 """Between the end of one adbd and its successor, after ``adb root``."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from virtualboards import init
 from virtualboards.adbd.shell import ExitCallback
-from virtualboards.interface import SHELL_UID
 from virtualboards.loop import READ, Loop
+from virtualboards.users import SHELL_UID
 
 _ENV = {
     "ANDROID_DATA": "/data",

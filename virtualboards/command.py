@@ -78,7 +78,7 @@ def register(app: typer.Typer) -> None:
 
         from devicelab.errors import ConfigError
         from virtualboards import lifecycle
-        from virtualboards.interface import Su
+        from virtualboards.users import Su
 
         if (kind is None) == (capture is None):
             raise ConfigError("give a kind of board or --from ARCHIVE, one of them", hint="devicelab sim kinds")

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from devicelab.errors import ConfigError, LabError
-from virtualboards.interface import KERNEL_FAULTS, Kernel
+from virtualboards.kernel import Kernel
+from virtualboards.kernel import faults as kernel_faults
 from virtualboards.loop import Loop, Timer
 
-FAULTS = ("drop", "reboot", "hang", "slow", "disk-full", "kill-su", "corrupt", *KERNEL_FAULTS, "clear")
+FAULTS = ("drop", "reboot", "hang", "slow", "disk-full", "kill-su", "corrupt", *kernel_faults.FAULTS, "clear")
 CAMPAIGN_FAULTS = ("drop", "reboot", "hang", "slow", "kill-su", "corrupt")
 """What a random campaign draws from unless told otherwise: everything that passes by itself."""
 
@@ -82,7 +83,7 @@ class Fault:
         times = [number for number in (fault.after_s, fault.for_s) if number is not None]
         if not all(math.isfinite(number) for number in numbers) or any(number > _MOST for number in times):
             raise ConfigError(f"times have to be numbers of at most {_MOST:.0f} s")
-        if fault.fault not in KERNEL_FAULTS:
+        if fault.fault not in kernel_faults.FAULTS:
             _check_args(fault)
         return fault
 
@@ -171,9 +172,9 @@ class Faults:
         Raises:
             ConfigError: the kernel does not know the fault's arguments, or a fault that is due now fails.
         """
-        if fault.fault in KERNEL_FAULTS:
+        if fault.fault in kernel_faults.FAULTS:
             try:
-                self._board.kernel.check(fault.fault, **fault.args)
+                kernel_faults.check(self._board.kernel, fault.fault, **fault.args)
             except (ValueError, TypeError) as error:
                 raise ConfigError(f"the board cannot do that: {error}") from error
         if fault.after_s is not None:
@@ -228,8 +229,8 @@ class Faults:
             raise ConfigError(f"the board cannot do that: {entry['error']}") from error
 
     def _act(self, fault: Fault) -> None:
-        if fault.fault in KERNEL_FAULTS:
-            self._board.kernel.inject(fault.fault, **fault.args)
+        if fault.fault in kernel_faults.FAULTS:
+            kernel_faults.inject(self._board.kernel, fault.fault, **fault.args)
             return
         actions: dict[str, Callable[[Fault], Callable[[], None] | None]] = {
             "drop": self._drop,

@@ -25,8 +25,7 @@ from typing import Any
 from devicelab.errors import LabError
 from virtualboards import control, init, linux
 from virtualboards.board import Board
-from virtualboards.interface import BoardSpec
-from virtualboards.kernel import Kernel, fuse
+from virtualboards.kernel import BoardSpec, Kernel, fuse
 from virtualboards.kernel.seccomp import AffinitySupervisor, install_filter
 from virtualboards.loop import READ, Loop
 from virtualboards.sandbox import Programs, Sandbox

@@ -20,7 +20,7 @@ from typing import Any
 
 from virtualboards import linux
 from virtualboards.adbd import sync
-from virtualboards.interface import SHELL_UID
+from virtualboards.users import SHELL_UID
 
 MESSAGE_MAX = 200_000
 """Longest message on the control socket; a command line beyond 128 KiB is refused by the kernel anyway."""

@@ -27,9 +27,9 @@ from devicelab.ground import registry
 from virtualboards import control
 from virtualboards.faults import Fault
 from virtualboards.host import LOG, PID, STATE, Request, pack, start_time
-from virtualboards.interface import SU_FLAVOURS, Su
 from virtualboards.kernel import load_spec, spec_from_capture
 from virtualboards.sandbox import find_programs
+from virtualboards.users import SU_FLAVOURS, Su
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ABIS = ("arm64-v8a", "x86_64")

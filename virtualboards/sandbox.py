@@ -14,7 +14,7 @@ from pathlib import Path
 
 from devicelab.errors import DeviceRefusedError
 from virtualboards import linux
-from virtualboards.interface import SHELL_UID
+from virtualboards.users import SHELL_UID
 
 REQUEST_SOCKET = "/dev/socket/devicelab"
 """Where the programs in ``SHIMS`` reach the board's host process."""

@@ -15,9 +15,10 @@ from typing import Protocol
 from virtualboards import linux
 from virtualboards.adbd.shell import Child, exit_byte
 from virtualboards.dumps import battery_text, thermal_text
-from virtualboards.interface import Kernel, Su
+from virtualboards.kernel import Kernel
 from virtualboards.loop import READ, WRITE, Loop
 from virtualboards.sandbox import SU_STREAMS
+from virtualboards.users import Su
 
 _PEER = struct.Struct("3i")
 _REQUEST_MAX = 1 << 20

@@ -22,14 +22,14 @@ def register(app: typer.Typer) -> None:
         """List the devices that are attached or named in lab.toml, with board kind, root and health."""
         from dataclasses import asdict
 
-        from devicelab.device import lab
+        from devicelab.device import choose, lab
         from devicelab.jobs.pin import health
 
         rows: list[dict[str, Any]] = []
-        found = lab.survey(lab.load_lab())
+        found = choose.survey(lab.load_lab())
         for seen in found.devices:
             asked = health(seen.entry) if seen.usable else {"usable": False}
-            rows.append({**lab.as_json(seen), **asked})
+            rows.append({**choose.as_json(seen), **asked})
         if json_:
             print_json({"devices": rows, "unavailable": [asdict(one) for one in found.blind]})
             return
@@ -55,10 +55,10 @@ def register(app: typer.Typer) -> None:
     def facts(board: BoardOption = None, json_: JsonOption = False) -> None:
         """Show what was read from a device: clusters, tables, GPU, zones, and what each knob can do there."""
         from devicelab import knobs
-        from devicelab.device import lab
+        from devicelab.device import choose
         from devicelab.device.facts import open_device
 
-        device = open_device(lab.choose(board))
+        device = open_device(choose.choose(board))
         device.transport.close()
         found = device.facts
         clusters = knobs.clusters(found)
@@ -89,12 +89,12 @@ def register(app: typer.Typer) -> None:
         json_: JsonOption = False,
     ) -> None:
         """Write a device's facts and sysfs tree into one archive, from which a virtual board can be made."""
-        from devicelab.device import lab
+        from devicelab.device import choose
         from devicelab.device.capture import write_capture
         from devicelab.device.facts import open_device
         from devicelab.jobs.pin import capture_patterns
 
-        device = open_device(lab.choose(board), patterns=capture_patterns())
+        device = open_device(choose.choose(board), patterns=capture_patterns())
         device.transport.close()
         write_capture(device.facts, tuple(device.facts.tree.values()), to)
         if json_:

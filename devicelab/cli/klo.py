@@ -100,7 +100,7 @@ def plan(
 ) -> None:
     """Constant K, static schedule and launch costs for what runs next, from a campaign's kernel timestamps."""
     from devicelab.analyses import lut as tables
-    from devicelab.analyses.klo import plan as klo_plan
+    from devicelab.analyses.lut import plan as klo_plan
     from devicelab.store import Store
 
     table = tables.load(lut) if lut is not None else None

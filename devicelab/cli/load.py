@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
         json_: JsonOption = False,
     ) -> None:
         """Load a device's CPUs with `overhead`, show the use per core, end it; nothing stays behind."""
-        from devicelab.device import lab
+        from devicelab.device import choose
         from devicelab.errors import ConfigError, RestoreError
         from devicelab.jobs.load import loading, require_ran
         from devicelab.workloads import overhead
@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
             params = overhead.parse_level(" ".join(str(number) for number in numbers))
         elif any(number is not None for number in numbers):
             raise ConfigError("give either the three numbers of the load or --util, not both")
-        entry = lab.choose(board)
+        entry = choose.choose(board)
         with loading(entry) as loader:
             if params is None:
                 assert util is not None  # noqa: S101 - narrows the type

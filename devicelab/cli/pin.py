@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
         json_: JsonOption = False,
     ) -> None:
         """Pin clocks (and other knobs) of a device and leave it so until `devicelab restore`."""
-        from devicelab.device import lab
+        from devicelab.device import choose
         from devicelab.errors import ConfigError
         from devicelab.ground.interruption import interruptible
         from devicelab.jobs.pin import pin as pin_device
@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
         if not wants:
             raise ConfigError("nothing to pin", hint="give --cpu, --gpu or --knob WORD=LEVEL")
         with interruptible() as signals:  # to the last word: what was said to be pinned is, and nothing else
-            done = pin_device(lab.choose(board), wants, dry_run=dry_run, signals=signals)
+            done = pin_device(choose.choose(board), wants, dry_run=dry_run, signals=signals)
             if json_:
                 print_json(
                     {
@@ -64,10 +64,10 @@ def register(app: typer.Typer) -> None:
         json_: JsonOption = False,
     ) -> None:
         """Undo a pin, or what an agent that died has left on a device."""
-        from devicelab.device import lab
+        from devicelab.device import choose
         from devicelab.jobs.pin import give_back
 
-        entry = lab.choose(board)
+        entry = choose.choose(board)
         answer = give_back(entry, force=force)
         if json_:
             print_json({"device": entry.name, **answer})

@@ -54,14 +54,14 @@ def register(app: typer.Typer) -> None:
         json_: JsonOption = False,
     ) -> None:
         """Run an experiment on a device: every cell, in random order, with evidence, to a report."""
-        from devicelab.device import lab
+        from devicelab.device import choose
         from devicelab.errors import CheckFailedError, ConfigError, MeasurementError
         from devicelab.experiment import files
         from devicelab.jobs import sweep as sweeping
         from devicelab.store import Store
 
         chosen = files.load(experiment, set_ or ())
-        entry = lab.choose(board)
+        entry = choose.choose(board)
         if bundle is not None:
             _write_bundle(chosen, entry, bundle, json_=json_)
             return

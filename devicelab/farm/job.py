@@ -10,12 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from devicelab import boards
-from devicelab.device.lab import explain
 from devicelab.errors import ConfigError, LabError
 from devicelab.experiment import files
 from devicelab.farm import selectors
 from devicelab.farm.selectors import NO_PAST, Known, Past, Selector
 from devicelab.ground import registry
+from devicelab.ground.registry import explain
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, JobEntry
 

@@ -2,8 +2,9 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+from devicelab.device.choose import Seen, attached
 from devicelab.device.facts import identify
-from devicelab.device.lab import LOCAL, Lab, Seen, attached, load_lab
+from devicelab.device.lab import LOCAL, Lab, load_lab
 from devicelab.errors import LabError
 from devicelab.farm.selectors import Known, Past
 from devicelab.store import Store

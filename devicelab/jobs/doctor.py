@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devicelab import knobs
-from devicelab.device import agent, build, lab
+from devicelab.device import agent, build, choose, lab
 from devicelab.device.facts import Device, open_device
 from devicelab.device.toolchain import Compiler, find_compiler, toolchains
 from devicelab.errors import LabError
@@ -34,9 +34,9 @@ def examine(board: str | None) -> tuple[Checked, ...]:
     checks = [*_host()]
     try:
         # Who means this computer has no adb server started.
-        blind = lab.survey(lab.load_lab()).blind if board not in {lab.LOCAL, "local:"} else ()
+        blind = choose.survey(lab.load_lab()).blind if board not in {lab.LOCAL, "local:"} else ()
         checks += [Checked(f"transport {one.scheme}", None, one.error, one.hint or "") for one in blind]
-        entry = lab.choose(board)
+        entry = choose.choose(board)
     except LabError as error:
         return (*checks, Checked("device", False, error.message, error.hint or "", error.exit_code))
     try:

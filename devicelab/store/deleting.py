@@ -8,7 +8,7 @@ from sqlalchemy.engine import URL
 from devicelab.errors import StoreError
 from devicelab.store import engine as places
 from devicelab.store import schema as s
-from devicelab.store.retention import BYTES_PER_RUN, NightSize
+from devicelab.store.sizes import BYTES_PER_RUN, NightSize
 
 _BLOBS = (s.samples, s.evidence, s.outputs)
 

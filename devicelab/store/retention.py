@@ -9,34 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devicelab.model.night import Farm, NightStatus, Retention
+from devicelab.model.night import Farm, Retention
+from devicelab.store.sizes import NightSize
 
 if TYPE_CHECKING:
     from devicelab.store.database import Store
 
 # Larger than any disk: no limit at all (``inf`` among them).
 _ENDLESS_GB = 1e12
-
-BYTES_PER_RUN = 1024
-"""What a run takes besides its blobs (figures, flags, the run itself, indexes): a rule of thumb."""
-
-
-@dataclass(frozen=True)
-class NightSize:
-    """A night and the space it takes.
-
-    Attributes:
-        night, farm, status, started_unix_ns: as in ``NightInfo``.
-        bytes: of its campaigns.
-        sample_bytes: of it, raw samples that have not been dropped yet.
-    """
-
-    night: str
-    farm: str
-    status: NightStatus
-    started_unix_ns: int
-    bytes: int = 0
-    sample_bytes: int = 0
 
 
 @dataclass(frozen=True)

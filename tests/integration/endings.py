@@ -31,8 +31,8 @@ from devicelab.store import Store
 from tests.benches import Bench, Host, finished, left_behind, stored, wait_for
 from virtualboards import lifecycle
 from virtualboards.faults import Fault
-from virtualboards.interface import Su
 from virtualboards.lifecycle import AdbServer
+from virtualboards.users import Su
 
 _FORK = multiprocessing.get_context("fork")
 

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure as MplFigure
 
 from devicelab.analyses import _stats, klo
 from devicelab.analyses.klo import data as klo_data
-from devicelab.analyses.klo import plan
 from devicelab.analyses.klo.checklist import _QUESTIONS, _adjusted, _Answer
 from devicelab.analyses.klo.cross import cross_table
 from devicelab.analyses.klo.findings import decomposition, default_k
 from devicelab.analyses.klo.model import LaunchCosts, best_constant
+from devicelab.analyses.lut import plan
 from devicelab.model.experiment import Finding, Measure
 from devicelab.model.journal import Flag
 from tests.klodata import Board, FrameResults, Levels, Truth, campaign

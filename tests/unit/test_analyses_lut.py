@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from devicelab.analyses import lut
 from devicelab.analyses.klo.model import LaunchCosts, best_constant
-from devicelab.analyses.klo.plan import plan
+from devicelab.analyses.lut.plan import plan
 from devicelab.analyses.lut.table import DAY_NS
 from devicelab.cli import klo as klo_cli
 from devicelab.errors import ConfigError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from devicelab.device import lab
+from devicelab.device import choose, lab
 from devicelab.device.lab import DeviceEntry, Lab
 from devicelab.errors import ConfigError, DeviceUnreachableError
 from devicelab.transports.base import Attached
@@ -28,42 +28,42 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_a_name_a_serial_and_an_address_choose_a_device(bench: Lab) -> None:
-    assert lab.choose("left", bench).address == "adb:R58A"
-    assert lab.choose("R58B", bench).address == "adb:R58B"
-    assert lab.choose("ssh:me@host", bench).address == "ssh:me@host"
-    assert lab.choose("local", bench).address == "local:"
+    assert choose.choose("left", bench).address == "adb:R58A"
+    assert choose.choose("R58B", bench).address == "adb:R58B"
+    assert choose.choose("ssh:me@host", bench).address == "ssh:me@host"
+    assert choose.choose("local", bench).address == "local:"
 
 
 def test_a_device_of_the_lab_is_the_same_by_its_address_and_its_serial(bench: Lab) -> None:
     for wanted in ("adb:R58A", "R58A"):
-        assert lab.choose(wanted, bench) is bench.devices["left"]
+        assert choose.choose(wanted, bench) is bench.devices["left"]
     rack = bench.model_copy(update={"devices": {"rack": RACK}})
     for wanted in ("rack", "0123", RACK.address):
-        assert lab.choose(wanted, rack) is RACK
+        assert choose.choose(wanted, rack) is RACK
     twice = {name: DeviceEntry(name=name, address="ssh:me@gpu", dir=f"/{name}") for name in ("a", "b")}
     with pytest.raises(ConfigError, match="a, b"):
-        lab.choose("ssh:me@gpu", Lab(devices=twice))
+        choose.choose("ssh:me@gpu", Lab(devices=twice))
 
 
 def test_a_board_kind_with_two_devices_lists_them(bench: Lab) -> None:
     with pytest.raises(ConfigError, match=r"R58B, left"):
-        lab.choose("note10", bench)
+        choose.choose("note10", bench)
 
 
 def test_a_known_kind_that_is_not_attached_is_unreachable(bench: Lab) -> None:
     with pytest.raises(DeviceUnreachableError, match="qualcomm"):
-        lab.choose("qualcomm", bench)
+        choose.choose("qualcomm", bench)
 
 
 def test_a_name_nobody_knows_gives_the_nearest(bench: Lab) -> None:
     with pytest.raises(ConfigError, match="note1") as caught:
-        lab.choose("note1", bench)
+        choose.choose("note1", bench)
     assert "did you mean" in str(caught.value)
 
 
 def test_without_a_wish_several_devices_are_an_error_that_lists_them(bench: Lab) -> None:
     with pytest.raises(ConfigError, match=r"several devices.*R58B, left"):
-        lab.choose(None, bench)
+        choose.choose(None, bench)
 
 
 def test_without_a_wish_a_phone_is_not_taken_for_the_one_beside_it_that_is_not_ready(
@@ -72,19 +72,19 @@ def test_without_a_wish_a_phone_is_not_taken_for_the_one_beside_it_that_is_not_r
     seen = (Attached("adb:R58A", "device"), Attached("adb:R58B", "unauthorized"))
     monkeypatch.setattr("devicelab.transports.discover_all", lambda: seen)
     with pytest.raises(ConfigError, match=r"several devices.*R58A, R58B"):
-        lab.choose(None, Lab())
+        choose.choose(None, Lab())
     absent = Lab(devices={"c": DeviceEntry(name="c", address="adb:R58C")})
     monkeypatch.setattr("devicelab.transports.discover_all", lambda: seen[:1])
-    assert lab.choose(None, absent).name == "R58A"
+    assert choose.choose(None, absent).name == "R58A"
 
 
 def test_without_a_wish_the_default_of_the_lab_is_taken(bench: Lab) -> None:
-    assert lab.choose(None, bench.model_copy(update={"default": "left"})).name == "left"
+    assert choose.choose(None, bench.model_copy(update={"default": "left"})).name == "left"
 
 
 def test_with_nothing_attached_this_computer_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("devicelab.transports.discover_all", tuple)
-    assert lab.choose(None, Lab()).name == "local"
+    assert choose.choose(None, Lab()).name == "local"
 
 
 @pytest.mark.parametrize("state", ["unauthorized", "offline", "no permissions", "recovery"])
@@ -93,9 +93,9 @@ def test_this_computer_never_stands_in_for_a_phone_that_cannot_be_used(
 ) -> None:
     monkeypatch.setattr("devicelab.transports.discover_all", lambda: (Attached("adb:R58A", state),))
     with pytest.raises(DeviceUnreachableError, match=f"R58A is {state}") as caught:
-        lab.choose(None, Lab())
+        choose.choose(None, Lab())
     assert "--board local" in (caught.value.hint or "")
-    assert lab.choose("local", Lab()).name == "local"
+    assert choose.choose("local", Lab()).name == "local"
 
 
 def test_this_computer_never_stands_in_for_a_phone_of_the_lab_that_is_not_there(
@@ -104,8 +104,8 @@ def test_this_computer_never_stands_in_for_a_phone_of_the_lab_that_is_not_there(
     monkeypatch.setattr("devicelab.transports.discover_all", tuple)
     named = Lab(devices={"left": DeviceEntry(name="left", address="adb:R58A")})
     with pytest.raises(DeviceUnreachableError, match="left is absent"):
-        lab.choose(None, named)
-    assert lab.choose(None, named.model_copy(update={"default": "local"})).name == "local"
+        choose.choose(None, named)
+    assert choose.choose(None, named.model_copy(update={"default": "local"})).name == "local"
 
 
 def test_where_adb_cannot_look_nobody_knows_that_no_phone_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,27 +113,30 @@ def test_where_adb_cannot_look_nobody_knows_that_no_phone_is_there(monkeypatch: 
     monkeypatch.setattr("devicelab.transports.discover_all", lambda: (broken,))
     for wanted in (None, "note10", "R58A"):
         with pytest.raises(DeviceUnreachableError, match="adb: the adb server does not start"):
-            lab.choose(wanted, Lab())
-    assert lab.choose("local", Lab()).name == "local"
-    (blind,) = lab.survey(Lab()).blind
+            choose.choose(wanted, Lab())
+    assert choose.choose("local", Lab()).name == "local"
+    (blind,) = choose.survey(Lab()).blind
     assert (blind.scheme, blind.state, blind.hint) == ("adb", "unavailable", "see what it says")
 
 
 def test_where_there_is_no_adb_at_all_this_computer_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = Attached("adb:", "not installed", {"error": "no adb program on this machine", "hint": ""})
     monkeypatch.setattr("devicelab.transports.discover_all", lambda: (missing,))
-    assert lab.choose(None, Lab()).name == "local"
+    assert choose.choose(None, Lab()).name == "local"
     with pytest.raises(ConfigError, match="no device or board kind named 'nosuch'"):
-        lab.choose("nosuch", Lab())
+        choose.choose("nosuch", Lab())
 
 
 def test_a_board_behind_another_host_s_adb_server_is_asked_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("devicelab.transports.discover_all", tuple)
     monkeypatch.setattr("devicelab.device.facts.identify", lambda entry: "qualcomm" if entry is RACK else "linux")
     named = Lab(devices={"rack": RACK})
-    assert [(seen.entry.name, seen.state) for seen in lab.attached(named)] == [("rack", "named"), ("local", "device")]
-    assert lab.choose(None, named) is RACK
-    assert lab.choose("qualcomm", named) is RACK
+    assert [(seen.entry.name, seen.state) for seen in choose.attached(named)] == [
+        ("rack", "named"),
+        ("local", "device"),
+    ]
+    assert choose.choose(None, named) is RACK
+    assert choose.choose("qualcomm", named) is RACK
 
 
 def test_a_board_of_the_default_adb_server_is_one_device_however_it_is_written(
@@ -144,19 +147,19 @@ def test_a_board_of_the_default_adb_server_is_one_device_however_it_is_written(
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "5038")
     monkeypatch.setattr("devicelab.transports.discover_all", lambda: (Attached("adb:R58A", "device"),))
     named = Lab(devices={"left": DeviceEntry(name="left", address="adb:R58A@localhost:5038")})
-    assert [seen.entry.name for seen in lab.attached(named, ask_kind=False)] == ["left", "local"]
+    assert [seen.entry.name for seen in choose.attached(named, ask_kind=False)] == ["left", "local"]
 
 
 def test_this_computer_by_another_name_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("devicelab.transports.discover_all", lambda: (Attached("local:", "device"),))
     entries = {name: DeviceEntry(name=name, address="local:", dir=f"/{name}") for name in ("a", "b")}
-    states = {seen.entry.name: seen.state for seen in lab.attached(Lab(devices=entries), ask_kind=False)}
+    states = {seen.entry.name: seen.state for seen in choose.attached(Lab(devices=entries), ask_kind=False)}
     assert states == {"a": "named", "b": "named", "local": "device"}
 
 
 def test_a_phone_with_two_names_is_there_by_both(bench: Lab) -> None:
     entries = {name: DeviceEntry(name=name, address="adb:R58A", dir=f"/{name}") for name in ("a", "b")}
-    states = {seen.entry.name: seen.state for seen in lab.attached(Lab(devices=entries), ask_kind=False)}
+    states = {seen.entry.name: seen.state for seen in choose.attached(Lab(devices=entries), ask_kind=False)}
     assert (states["a"], states["b"]) == ("device", "device")
     assert "R58A" not in states
 
@@ -165,17 +168,17 @@ def test_of_two_devices_of_a_kind_the_one_that_is_there_is_chosen(monkeypatch: p
     monkeypatch.setattr("devicelab.transports.discover_all", lambda: (Attached("adb:R58B", "device"),))
     names = {"left": "adb:R58A", "right": "adb:R58B"}
     entries = {name: DeviceEntry(name=name, address=to, board="note10") for name, to in names.items()}
-    assert lab.choose("note10", Lab(devices=entries)).name == "right"
+    assert choose.choose("note10", Lab(devices=entries)).name == "right"
 
 
 def test_a_kind_that_is_not_found_comes_with_the_phones_that_cannot_say_theirs(bench: Lab) -> None:
     with pytest.raises(DeviceUnreachableError, match="QC1 is offline"):
-        lab.choose("qualcomm", bench)
+        choose.choose("qualcomm", bench)
 
 
 def test_an_address_with_a_password_is_refused_without_showing_it(bench: Lab) -> None:
     with pytest.raises(ConfigError, match="no password") as caught:
-        lab.choose("ssh:me:s3cret@host", bench)
+        choose.choose("ssh:me:s3cret@host", bench)
     assert "s3cret" not in str(caught.value)
 
 
@@ -199,7 +202,7 @@ def test_a_home_that_is_missing_or_closed_holds_no_lab(tmp_path: Path, monkeypat
 
 
 def test_every_device_is_listed_once_with_its_state(bench: Lab) -> None:
-    seen = {s.entry.name: s for s in lab.attached(bench)}
+    seen = {s.entry.name: s for s in choose.attached(bench)}
     assert list(seen) == ["left", "R58B", "QC1", "local"]
     assert seen["left"].kind == "note10"
     assert seen["QC1"].state == "offline"

@@ -14,6 +14,7 @@ from devicelab.model.experiment import Level
 from devicelab.model.plan import Step, Write
 from devicelab.model.tree import Node, Tree
 from virtualboards.kernel import Kernel, kind_names, load_spec
+from virtualboards.kernel.faults import inject
 
 KINDS = kind_names()
 EXPECTED_BOARD = {"oddball": "generic-android", "pixel": "generic-android"}
@@ -190,7 +191,7 @@ def test_a_phone_pinned_and_given_back_while_hot_is_fast_again_when_cool() -> No
     bench = Bench("qualcomm")
     ceiling = "/sys/devices/system/cpu/cpufreq/policy4/scaling_max_freq"
     fast = bench.r(ceiling)
-    bench.kernel.inject("thermal", celsius=95.0, seconds=20.0)
+    inject(bench.kernel, "thermal", celsius=95.0, seconds=20.0)
     bench.wait(10)
     assert int(bench.r(ceiling)) < int(fast)
     chosen = knobs.settings({"cpu": "4:min"}, facts_of(bench.kernel))

@@ -74,7 +74,8 @@ def test_a_campaign_is_described_as_it_was_begun(store: Store) -> None:
 
 
 def test_campaign_ids_sort_by_time(store: Store) -> None:
-    assert [labdata.begin(store)[:15] for _ in range(3)] == sorted(labdata.begin(store)[:15] for _ in range(3))
+    times = [labdata.begin(store)[:15] for _ in range(3)]
+    assert times == sorted(times)
 
 
 def test_an_id_chosen_before_is_kept_and_taken_once(store: Store) -> None:

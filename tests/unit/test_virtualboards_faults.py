@@ -71,8 +71,11 @@ class Recorder:
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> Recorder:
-    return Recorder(tmp_path)
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder = Recorder(tmp_path)
+    monkeypatch.setattr("virtualboards.kernel.faults.check", lambda _kernel, *a, **k: recorder.check(*a, **k))
+    monkeypatch.setattr("virtualboards.kernel.faults.inject", lambda _kernel, *a, **k: recorder.inject(*a, **k))
+    return recorder
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 import pytest
 from sim_kernel_board import Bench
 
+from virtualboards.kernel.faults import inject
+
 KGSL = "/sys/class/kgsl/kgsl-3d0"
 MALI = "/sys/devices/platform/18500000.mali"
 TENSOR = "/sys/devices/platform/1f000000.mali"
@@ -87,7 +89,7 @@ def test_a_maximum_between_two_levels_alternates_between_them() -> None:
 
 def test_heat_shows_in_the_thermal_level_and_in_max_gpuclk() -> None:
     bench = Bench("qualcomm")
-    bench.kernel.inject("thermal", celsius=99, seconds=60, where="gpuss-max-step")
+    inject(bench.kernel, "thermal", celsius=99, seconds=60, where="gpuss-max-step")
     bench.wait(1)
     level = int(bench.r(f"{KGSL}/thermal_pwrlevel"))
     assert level > 0
@@ -158,7 +160,7 @@ def test_both_exynos_tables_have_their_own_order() -> None:
 
 def test_a_fixed_exynos_clock_ignores_heat_and_a_lock_does_not() -> None:
     bench = Bench("note10")
-    bench.kernel.inject("thermal", celsius=99, seconds=600, where="G3D")
+    inject(bench.kernel, "thermal", celsius=99, seconds=600, where="G3D")
     bench.wait(1)
     limited = int(infer(bench)["gpu_time_pct"])
     assert limited > 100

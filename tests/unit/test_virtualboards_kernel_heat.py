@@ -5,6 +5,7 @@ from sim_kernel_board import Bench
 
 from devicelab.errors import ConfigError
 from virtualboards.kernel import kind_names, load_spec
+from virtualboards.kernel.faults import check, inject
 from virtualboards.kernel.spec import PolicySpec, build
 
 THERMAL = "/sys/class/thermal"
@@ -43,7 +44,7 @@ def test_silicon_warms_up_under_load_and_cools_down_again() -> None:
 
 def test_past_the_trip_the_maximum_falls_step_by_step_and_recovers() -> None:
     bench = busy()
-    bench.kernel.inject("thermal", celsius=90, seconds=5, where="BIG")
+    inject(bench.kernel, "thermal", celsius=90, seconds=5, where="BIG")
     bench.wait(0.3)
     first = int(bench.r("cpufreq/policy6/scaling_max_freq"))
     bench.wait(1)
@@ -60,7 +61,7 @@ def test_past_the_trip_the_maximum_falls_step_by_step_and_recovers() -> None:
 
 def test_throttling_slows_the_emulated_work() -> None:
     bench = busy()
-    bench.kernel.inject("thermal", celsius=95, seconds=60)
+    inject(bench.kernel, "thermal", celsius=95, seconds=60)
     bench.wait(3)
     words = next(line for line in bench.r("/sys/devicelab/emulation").splitlines() if "cpu_time" in line).split()
     assert int(words[7]) > 100
@@ -70,14 +71,14 @@ def test_a_zone_turned_off_does_not_throttle() -> None:
     bench = busy()
     assert bench.w(zone(bench, "BIG") + "/mode", "disabled") == "ok"
     assert bench.w(zone(bench, "BIG") + "/mode", "off") == "EINVAL"
-    bench.kernel.inject("thermal", celsius=90, seconds=5, where="BIG")
+    inject(bench.kernel, "thermal", celsius=90, seconds=5, where="BIG")
     bench.wait(3)
     assert bench.r("cpufreq/policy6/scaling_max_freq") == "2730000"
 
 
 def test_great_heat_takes_the_big_cluster_offline_until_it_is_cool() -> None:
     bench = busy()
-    bench.kernel.inject("thermal", celsius=112, seconds=5, where="BIG")
+    inject(bench.kernel, "thermal", celsius=112, seconds=5, where="BIG")
     bench.wait(1)
     assert bench.r("online") == "0-5"
     bench.wait(60)
@@ -102,7 +103,7 @@ def test_zones_are_not_all_in_the_same_units() -> None:
 def test_the_thermal_service_names_its_sensors() -> None:
     bench = busy("qualcomm", 7)
     assert bench.kernel.thermal()["status"] == 0
-    bench.kernel.inject("thermal", celsius=97, seconds=30)
+    inject(bench.kernel, "thermal", celsius=97, seconds=30)
     bench.wait(2)
     report = bench.kernel.thermal()
     rows = report["temperatures"]
@@ -114,7 +115,7 @@ def test_the_thermal_service_names_its_sensors() -> None:
 def test_a_daemon_rewrites_a_limit_while_it_runs_and_not_after() -> None:
     bench = Bench("note10")
     node = "cpufreq/policy6/scaling_max_freq"
-    bench.kernel.inject("daemon", name="perfd", path=f"/sys/devices/system/cpu/{node}", value="1456000")
+    inject(bench.kernel, "daemon", name="perfd", path=f"/sys/devices/system/cpu/{node}", value="1456000")
     bench.wait(1)
     assert bench.r(node) == "1456000"
     bench.w(node, 2080000)
@@ -132,7 +133,7 @@ def test_a_daemon_is_stopped_by_a_node_nobody_may_write() -> None:
     bench = Bench("note10")
     node = "/sys/devices/system/cpu/cpufreq/policy6/scaling_max_freq"
     bench.kernel.tree.resolve(node).mode = 0o444
-    bench.kernel.inject("daemon", name="perfd", path=node, value="1456000")
+    inject(bench.kernel, "daemon", name="perfd", path=node, value="1456000")
     bench.wait(5)
     assert bench.r(node) == "2730000"
 
@@ -140,7 +141,7 @@ def test_a_daemon_is_stopped_by_a_node_nobody_may_write() -> None:
 def test_the_boards_own_daemon_limits_a_hot_board_and_lets_go_when_it_is_cool() -> None:
     bench = Bench("qualcomm")
     node = "cpufreq/policy7/scaling_max_freq"
-    bench.kernel.inject("thermal", celsius=60, seconds=10, where="board")
+    inject(bench.kernel, "thermal", celsius=60, seconds=10, where="board")
     bench.wait(5)
     assert bench.r(node) == "2419200"
     bench.wait(900)
@@ -150,7 +151,7 @@ def test_the_boards_own_daemon_limits_a_hot_board_and_lets_go_when_it_is_cool() 
 @pytest.mark.parametrize(("fault", "args"), [("flood", {}), ("thermal", {"degrees": 3}), ("offline", {"cpu": 0})])
 def test_a_fault_that_makes_no_sense_is_named(fault: str, args: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"fault|CPU"):
-        Bench("note10").kernel.inject(fault, **args)
+        inject(Bench("note10").kernel, fault, **args)
 
 
 @pytest.mark.parametrize(
@@ -168,14 +169,14 @@ def test_a_fault_that_makes_no_sense_is_named(fault: str, args: dict[str, float]
 def test_what_a_fault_cannot_do_is_told_before_its_time_comes(fault: str, args: dict[str, float | str]) -> None:
     bench = Bench("note10")
     with pytest.raises(ValueError, match=r"cannot|convert|named"):
-        bench.kernel.check(fault, **args)
+        check(bench.kernel, fault, **args)
     bench.wait(5)
 
 
 def test_a_number_that_a_daemon_writes_reaches_the_node_as_it_was_given() -> None:
     bench = Bench("note10")
     node = "cpufreq/policy6/scaling_max_freq"
-    bench.kernel.inject("daemon", path=f"/sys/devices/system/cpu/{node}", value=1456000.0)
+    inject(bench.kernel, "daemon", path=f"/sys/devices/system/cpu/{node}", value=1456000.0)
     bench.wait(1)
     assert bench.r(node) == "1456000"
 
@@ -184,11 +185,11 @@ def test_a_core_can_be_taken_or_isolated_on_demand() -> None:
     bench = busy("qualcomm", 6)
     for cpu in (0, 4, 7):
         bench.w(f"cpu{cpu}/core_ctl/enable", 0)
-    bench.kernel.inject("isolate", cpu=6)
+    inject(bench.kernel, "isolate", cpu=6)
     assert bench.r("cpu6/isolate") == "1"
     assert bench.granted(LOAD) == {0, 1, 2, 3, 4, 5, 7}
-    bench.kernel.inject("isolate", cpu=6, on=0)
-    bench.kernel.inject("offline", cpu=5)
+    inject(bench.kernel, "isolate", cpu=6, on=0)
+    inject(bench.kernel, "offline", cpu=5)
     assert bench.r("online") == "0-4,6-7"
 
 

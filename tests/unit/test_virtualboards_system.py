@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from virtualboards.adbd.shell import exit_byte, parse_arguments
-from virtualboards.interface import SHELL_UID, Su
 from virtualboards.system import Answer, System
+from virtualboards.users import SHELL_UID, Su
 
 
 class PlainBoard:

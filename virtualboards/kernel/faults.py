@@ -7,13 +7,11 @@ until it is stopped; without a path, what the board's own daemon would write whe
 """
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from virtualboards.kernel.cpufreq import CPU_DIR
+from virtualboards.kernel.kernel import Kernel
 from virtualboards.kernel.spec import DaemonSpec
-
-if TYPE_CHECKING:
-    from virtualboards.kernel.kernel import Kernel
 
 FAULTS: dict[str, dict[str, float | str]] = {
     "thermal": {"celsius": 95.0, "seconds": 30.0, "where": ""},
@@ -27,12 +25,37 @@ _MOST = 1e9
 """No number of a fault is larger; what is computed from one stays far from every limit."""
 
 
-def check(kernel: "Kernel", fault: str, args: dict[str, float | str]) -> dict[str, Any]:
-    """All arguments of a fault, each of its kind. The kernel's lock is held.
+def check(kernel: Kernel, fault: str, **args: float | str) -> None:
+    """Refuse at once what ``inject`` would refuse.
 
     Raises:
         ValueError: an unknown fault or argument, or one that makes no sense on this board.
     """
+    with kernel.lock:
+        _values(kernel, fault, args)
+
+
+def inject(kernel: Kernel, fault: str, **args: float | str) -> None:
+    """Make a fault happen now.
+
+    Raises:
+        ValueError: an unknown fault or argument, or one that makes no sense on this board.
+        OSError: the board refuses, as it does to take its last CPU.
+    """
+    with kernel.lock:
+        kernel.advance()
+        values = _values(kernel, fault, args)
+        if fault == "thermal":
+            until = kernel.at_ns + int(values["seconds"] * 1e9)
+            kernel.heat.force(values["celsius"], until, values["where"])
+        elif fault == "daemon":
+            kernel.daemons.add(_rogue(kernel, **values))
+        else:
+            _take(kernel, int(values["cpu"]), fault, on=bool(values.get("on", 1.0)))
+
+
+def _values(kernel: Kernel, fault: str, args: dict[str, float | str]) -> dict[str, Any]:
+    """All arguments of a fault, each of its kind; the kernel's lock is held."""
     usual = FAULTS.get(fault)
     if usual is None:
         raise ValueError(f"unknown fault {fault!r}; known: {', '.join(FAULTS)}")
@@ -53,29 +76,12 @@ def check(kernel: "Kernel", fault: str, args: dict[str, float | str]) -> dict[st
     return values
 
 
-def inject(kernel: "Kernel", fault: str, args: dict[str, float | str]) -> None:
-    """Make a fault happen now. The kernel's lock is held.
-
-    Raises:
-        ValueError: an unknown fault or argument, or one that makes no sense on this board.
-        OSError: the board refuses, as it does to take its last CPU.
-    """
-    values = check(kernel, fault, args)
-    if fault == "thermal":
-        until = kernel.at_ns + int(values["seconds"] * 1e9)
-        kernel.heat.force(values["celsius"], until, values["where"])
-    elif fault == "daemon":
-        kernel.daemons.add(_rogue(kernel, **values))
-    else:
-        _take(kernel, int(values["cpu"]), fault, on=bool(values.get("on", 1.0)))
-
-
 def _text(value: float | str) -> str:
     # From the command line whatever looks like a number has become one.
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _take(kernel: "Kernel", cpu: int, fault: str, *, on: bool) -> None:
+def _take(kernel: Kernel, cpu: int, fault: str, *, on: bool) -> None:
     if fault == "offline":
         kernel.plug(cpu, online=False)
     else:
@@ -83,7 +89,7 @@ def _take(kernel: "Kernel", cpu: int, fault: str, *, on: bool) -> None:
         kernel.cpus.isolate("fault", held | {cpu} if on else held - {cpu})
 
 
-def _rogue(kernel: "Kernel", *, name: str, path: str, value: str, period_s: float, uid: float) -> DaemonSpec:
+def _rogue(kernel: Kernel, *, name: str, path: str, value: str, period_s: float, uid: float) -> DaemonSpec:
     if path:
         return DaemonSpec(name or "vendor.rogue", {path: value}, period_s, int(uid))
     own = kernel.daemons.restless(name)

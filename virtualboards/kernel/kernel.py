@@ -20,7 +20,6 @@ from virtualboards.kernel import (
     cpufreq,
     cpus,
     exynos,
-    faults,
     gpus,
     present,
     procfs,
@@ -383,22 +382,6 @@ class Kernel:
         return self.gpu.loaded_hz if self.gpu else 0
 
     # What happens to a board from outside.
-
-    def inject(self, fault: str, **args: float | str) -> None:
-        """Make something go wrong; see ``virtualboards.kernel.faults``.
-
-        Raises:
-            ValueError: an unknown fault or argument, or one that makes no sense on this board.
-            OSError: the board refuses.
-        """
-        with self.lock:
-            self.advance()
-            faults.inject(self, fault, args)
-
-    def check(self, fault: str, **args: float | str) -> None:
-        """Refuse at once what ``inject`` would refuse; raises ``ValueError`` as it does."""
-        with self.lock:
-            faults.check(self, fault, args)
 
     def service(self, name: str, running: bool) -> None:
         """A vendor daemon was started or stopped; names of no interest are ignored."""

@@ -14,7 +14,8 @@ from virtualboards.qemu.host import Host
 
 NAME = "devicelab_board"
 _SOURCES = Path(__file__).resolve().parent / "module"
-_MAKEFILE = f"obj-m := {NAME}.o\n{NAME}-y := main.o cores.o heat.o adreno.o mali.o\n"
+_PARTS = " ".join(f"{path.stem}.o" for path in sorted(_SOURCES.glob("*.c")))
+_MAKEFILE = f"obj-m := {NAME}.o\n{NAME}-y := {_PARTS}\n"
 
 
 def build(host: Host) -> Path:

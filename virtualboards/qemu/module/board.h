@@ -10,6 +10,7 @@ void board_limit(unsigned int cpu, unsigned int step);
 /* How many frequencies the policy of a CPU has. */
 unsigned int board_states(unsigned int cpu);
 
+int cpufreq_start(const char *spec);
 int cores_start(const char *spec);
 int heat_start(const char *spec);
 int adreno_start(const char *spec, const char *model);

@@ -1,0 +1,215 @@
+"""Which devices are there (lab.toml and what is attached), and how one is chosen by name."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from devicelab.device.lab import LOCAL, DeviceEntry, Lab, load_lab, local_entry
+from devicelab.errors import ConfigError, DeviceUnreachableError, LabError
+from devicelab.ground import registry
+from devicelab.ground.safe_text import masked
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An attached device: its entry, the transport's state, and the board kind if it could be asked."""
+
+    entry: DeviceEntry
+    state: str
+    kind: str | None = None
+    error: str | None = None
+
+    @property
+    def usable(self) -> bool:
+        """It is there as far as can be told without asking it."""
+        return self.state in {"device", "named"}
+
+
+@dataclass(frozen=True)
+class Blind:
+    """A transport that cannot look for devices: whatever hangs on it is not seen.
+
+    Attributes:
+        state: ``unavailable``, or ``not installed``, where nothing can hang on it.
+    """
+
+    scheme: str
+    state: str
+    error: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What there is: devices, ``local`` last, and the transports that could not look."""
+
+    devices: tuple[Seen, ...]
+    blind: tuple[Blind, ...] = ()
+
+    @property
+    def hidden(self) -> Blind | None:
+        """The first transport on which devices may hang unseen."""
+        return next((one for one in self.blind if one.state != "not installed"), None)
+
+
+def attached(lab: Lab, *, ask_kind: bool = True) -> tuple[Seen, ...]:
+    """Everything the lab names and everything the transports see, each once; ``local`` comes last.
+
+    Devices that lab.toml names keep their name; others are called by their serial.
+    """
+    found = survey(lab).devices
+    return tuple(_with_kind(s) if ask_kind else s for s in found)
+
+
+def survey(lab: Lab) -> Survey:
+    """As ``attached``, without asking devices what they are, and with the transports that could not look."""
+    from devicelab import transports
+
+    seen: dict[str, Seen] = {}
+    blind: list[Blind] = []
+    listed = {entry.name: transports.listed_as(entry.address) for entry in lab.devices.values()}
+    for found in transports.discover_all():
+        scheme, _, rest = found.address.partition(":")
+        if scheme == "local":
+            continue  # this computer comes last
+        if not rest:  # a transport that cannot look names no device
+            hint = found.details.get("hint") or None
+            blind.append(Blind(scheme, found.state, found.details.get("error", found.state), hint))
+            continue
+        named = [entry for entry in lab.devices.values() if listed[entry.name] == found.address]
+        for entry in named or [DeviceEntry(name=rest, address=found.address)]:
+            seen[entry.name] = Seen(entry, found.state)
+    for entry in lab.devices.values():
+        if entry.name not in seen and entry.name != LOCAL:
+            # Whether one that no transport lists is there shows only when it is asked.
+            seen[entry.name] = Seen(entry, "named" if listed[entry.name] is None else "absent")
+    seen[LOCAL] = Seen(local_entry(lab), "device")
+    return Survey(tuple(seen.values()), tuple(blind))
+
+
+def _with_kind(seen: Seen) -> Seen:
+    if seen.entry.board is not None:
+        return Seen(seen.entry, seen.state, seen.entry.board)
+    if not seen.usable:
+        return seen
+    from devicelab.device.facts import identify
+
+    try:
+        return Seen(seen.entry, seen.state, identify(seen.entry))
+    except LabError as error:
+        return Seen(seen.entry, seen.state, error=error.message)
+
+
+def choose(wanted: str | None, lab: Lab | None = None) -> DeviceEntry:
+    """The device meant by ``--board``: a device's name, a serial, an address or a board kind; one must fit.
+
+    Without ``wanted``: the lab's default, else the only attached device, else ``local`` if there is nothing else.
+
+    Raises:
+        ConfigError: nothing fits, or several do (they are listed).
+        DeviceUnreachableError: a board kind that exists but is not attached; or, without ``wanted``, there are devices
+            or may be, and none can be used: this computer never stands in for a phone.
+    """
+    lab = lab if lab is not None else load_lab()
+    if wanted is None:
+        return _choose_default(lab)
+    if wanted in lab.devices:
+        return lab.devices[wanted]
+    if wanted in {LOCAL, "local:"}:
+        return local_entry(lab)
+    called = [entry for entry in lab.devices.values() if wanted in _other_names(entry)]
+    if len(called) > 1:
+        raise _several(called, f"{len(called)} devices of lab.toml are {wanted!r}")
+    if called:
+        return called[0]
+    if wanted.partition(":")[0] in registry.names("transports") and ":" in wanted:
+        return _at(wanted)
+    found = survey(lab)
+    for seen in found.devices:
+        if wanted == seen.entry.name:
+            return seen.entry
+    return _choose_by_kind(wanted, found)
+
+
+def _other_names(entry: DeviceEntry) -> set[str]:
+    """Its address, and its serial."""
+    scheme, _, rest = entry.address.partition(":")
+    return {entry.address, rest, rest.rpartition("@")[0] if scheme == "adb" and "@" in rest else rest} - {""}
+
+
+def _at(address: str) -> DeviceEntry:
+    try:
+        return DeviceEntry(name=address.partition(":")[2] or address, address=address)
+    except ValidationError as error:
+        problems = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
+        raise ConfigError(f"not a device address: {masked(address)!r}: {problems}") from None
+
+
+def _choose_by_kind(wanted: str, found: Survey) -> DeviceEntry:
+    from devicelab import boards
+
+    asked = [_with_kind(seen) for seen in found.devices]
+    fits = [seen for seen in asked if seen.kind == wanted]
+    fits = [seen for seen in fits if seen.usable] or fits
+    if len(fits) == 1:
+        return fits[0].entry
+    if fits:
+        raise _several([seen.entry for seen in fits], f"{len(fits)} devices are of kind {wanted!r}")
+    known = (*boards.kinds(), *(seen.entry.name for seen in asked))
+    if wanted not in known and found.hidden is None:
+        raise registry.unknown("device or board kind", wanted, tuple(known))
+    noun = "no device of kind" if wanted in known else "no device or board kind named"
+    silent = [*map(_as_seen, (one for one in asked if one.kind is None)), *_unseen(found)]
+    and_yet = f" (not to be asked: {'; '.join(silent)})" if silent else ""
+    raise DeviceUnreachableError(
+        f"{noun} {wanted!r} is attached{and_yet}",
+        hint=f"`devicelab devices` lists what is; `devicelab sim up {wanted}` starts a virtual one",
+    )
+
+
+def _as_seen(seen: Seen) -> str:
+    return f"{seen.entry.name} is {seen.state}{f': {seen.error}' if seen.error else ''}"
+
+
+def _unseen(found: Survey) -> list[str]:
+    return [f"{found.hidden.scheme}: {found.hidden.error}"] if found.hidden else []
+
+
+def _choose_default(lab: Lab) -> DeviceEntry:
+    if lab.default is not None:
+        if lab.default not in lab.devices and lab.default != LOCAL:
+            raise ConfigError(f"{lab.path}: default names {lab.default!r}, which is no device there")
+        return lab.devices.get(lab.default) or local_entry(lab)
+    found = survey(lab)
+    others = [seen for seen in found.devices if seen.entry.name != LOCAL]
+    # A phone that is attached and not ready counts: the one beside it may not be the one that is meant.
+    present = [seen for seen in others if seen.state != "absent"]
+    if len(present) > 1:
+        raise _several([seen.entry for seen in present], "several devices are attached or configured")
+    if present and present[0].usable:
+        return present[0].entry
+    if others or found.hidden:
+        raise DeviceUnreachableError(
+            f"no device can be used: {'; '.join([*map(_as_seen, others), *_unseen(found)])}",
+            hint="`devicelab devices` tells more; --board local is this computer",
+        )
+    return local_entry(lab)
+
+
+def _several(entries: Iterable[DeviceEntry], what: str) -> ConfigError:
+    names = ", ".join(sorted(entry.name for entry in entries))
+    return ConfigError(f"{what}: {names}", hint="choose one with --board NAME (`local` is this computer)")
+
+
+def as_json(seen: Seen) -> dict[str, Any]:
+    """A seen device as plain data."""
+    return {
+        "name": seen.entry.name,
+        "address": seen.entry.address,
+        "state": seen.state,
+        "board": seen.kind,
+        "tags": list(seen.entry.tags),
+        "error": seen.error,
+    }
