@@ -1,0 +1,64 @@
+"""Blocks of runs: what is handed out next, and why nothing more is. Pure."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Stored = Collection[tuple[str, int]]
+"""(cell id, repetition) of every run that is stored, the invalid ones too."""
+
+Fits = Callable[[int], bool]
+"""Whether so many runs more fit into what is left of the budget."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Runs that come next: each of the cells in each of the repetitions.
+
+    Attributes:
+        cells: ids, in the experiment's order.
+        repetitions: their numbers; one number is one block in time, whose runs are compared with each other.
+        undecided: names of what is still open.
+        more: how many repetitions beyond those begun it is likely to take; ``None`` where that cannot be told.
+    """
+
+    cells: tuple[str, ...]
+    repetitions: range
+    undecided: tuple[str, ...] = ()
+    more: int | None = None
+
+
+Why = Literal["decided", "precise", "found", "max_repetitions", "budget", "cannot be judged"]
+
+
+@dataclass(frozen=True)
+class End:
+    """No more runs: why, in one word and in a sentence; what stayed open; repetitions that are complete."""
+
+    why: Why
+    reason: str
+    undecided: tuple[str, ...] = ()
+    done: int = 0
+
+
+@dataclass(frozen=True)
+class Spent:
+    """The budget does not hold another repetition; ``done`` of them are complete."""
+
+    done: int
+
+
+def rest_of(cells: Sequence[str], repetitions: range, stored: Stored, fits: Fits) -> range | Spent | None:
+    """What is missing of these repetitions of these cells: from the first that is not complete on, as far as it fits.
+
+    ``None``: nothing. A repetition that was begun is finished whatever the budget says, so that its runs have pairs.
+    """
+    for n in repetitions:
+        missing = sum((cell, n) not in stored for cell in cells)
+        if not missing:
+            continue
+        left = range(n, repetitions.stop)
+        blocks = sum(fits(missing + len(cells) * i) for i in range(len(left)))
+        blocks = max(blocks, int(missing < len(cells)))
+        return left[:blocks] if blocks else Spent(n)
+    return None

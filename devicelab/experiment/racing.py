@@ -1,0 +1,222 @@
+"""Which setting is the best: a race in which what is clearly slower gets no more runs. Pure functions.
+
+Settings are tried a few times each, then those that cannot be the best leave (successive elimination: E. Even-Dar,
+S. Mannor, Y. Mansour, "Action elimination and stopping conditions", JMLR 7, 2006), until what is left is the best or as
+good. The winner is then measured afresh: what is chosen from data is judged on other data, so an elimination that was
+too bold costs a little speed and never a wrong interval.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from devicelab.experiment.blocks import Block, End, Fits, Spent, Stored, rest_of
+from devicelab.experiment.sequences import Floats
+from devicelab.model.stop import Stop
+
+FEW = 2
+"""Repetitions of every setting that is tried."""
+
+AS_GOOD = 0.01
+"""A setting within 1 % of the best is as good."""
+
+# The race ends where going on is worth less than this share of the figure (expected opportunity cost).
+_WORTH = 0.4 * AS_GOOD
+# Chance that the best leaves wrongly; it only steers, see above.
+_RISK = 0.05
+# A model that is off by more than this is not followed.
+_MISS = 0.1
+# A model is never taken to be more exact than this, log.
+_MODEL = 0.01
+# Predicted settings that are tried besides the scouts, at most.
+_NEAREST = 3
+
+Values = Mapping[str, Mapping[int, float]]
+"""Cell id → repetition → the figure of its valid run, positive; smaller is better."""
+
+Proposer = Callable[[Values, tuple[str, ...]], tuple[str, ...]]
+"""From what was measured and which were tried: the settings to try next, none when enough were."""
+
+Predicted = Mapping[str, float]
+"""Cell id → the figure that a model gives it."""
+
+Predictor = Callable[[Values], Predicted | None]
+"""From what was measured: every setting's figure as a model has it; ``None`` where it has none."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Settings by what is known of them.
+
+    Attributes:
+        cells: best first.
+        behind: log of each one's figure over the best's, as estimated.
+        error: standard error of it (infinite with too few runs).
+        freedom: degrees of freedom of the scatter.
+    """
+
+    cells: tuple[str, ...]
+    behind: Floats
+    error: Floats
+    freedom: int
+
+    def alive(self) -> tuple[str, ...]:
+        """Those that may still be the best: not beyond Student's t at a risk shared by all."""
+        from scipy.stats import t as student
+
+        if self.freedom < 1:
+            return self.cells
+        off = float(student.isf(_RISK / (2 * len(self.cells)), self.freedom)) * self.error
+        return tuple(cell for cell, far, most in zip(self.cells, self.behind, off, strict=True) if far <= most)
+
+    def to_gain(self) -> float:
+        """What another than the first is expected to be better by, log: the largest over the others.
+
+        Of a normal loss with mean -d and deviation s: s (phi(d / s) - d / s (1 - Phi(d / s))) (expected opportunity
+        cost; S. Chick, K. Inoue, "New two-stage and sequential procedures for selecting the best simulated system",
+        Operations Research 49, 2001).
+        """
+        from scipy.stats import norm
+
+        if len(self.cells) < 2:
+            return 0.0
+        if self.freedom < 1:
+            return math.inf
+        error = np.maximum(self.error[1:], 1e-300)
+        z = self.behind[1:] / error
+        return float(np.max(error * (norm.pdf(z) - z * norm.sf(z))))
+
+
+@dataclass(frozen=True)
+class Won:
+    """How a race ended: the winner, the first repetition of its fresh runs, and the standing before them."""
+
+    cell: str
+    fresh: range
+    standing: Standing
+
+
+def standing(values: Values, predicted: Predicted | None = None) -> Standing:
+    """Settings compared although they ran in different blocks: log figures as setting + block, least squares.
+
+    The scatter is that of all residuals together, so that two repetitions of each tell something. A prediction counts
+    as one more measurement of each setting against the others, as exact as it was for those that ran (at best 1 %).
+    """
+    rows = [(cell, n, math.log(x)) for cell, row in values.items() for n, x in row.items() if x > 0]
+    cells = list(dict.fromkeys(cell for cell, _, _ in rows))
+    blocks = list(dict.fromkeys(n for _, n, _ in rows))
+    if not cells:
+        return Standing((), np.empty(0), np.empty(0), 0)
+    design = np.zeros((len(rows), len(cells) + len(blocks)))
+    for row, (cell, n, _) in enumerate(rows):
+        design[row, cells.index(cell)] = 1
+        design[row, len(cells) + blocks.index(n)] = 1
+    logs = np.array([x for _, _, x in rows])
+    found, _, rank, _ = np.linalg.lstsq(design, logs, rcond=None)
+    freedom = len(rows) - int(rank)
+    scatter = float(np.sqrt(np.sum((logs - design @ found) ** 2) / freedom)) if freedom > 0 else math.inf
+    spread = np.linalg.pinv(design.T @ design)
+    if predicted is not None and len(cells) > 1 and math.isfinite(scatter):
+        said = np.log([predicted[cell] for cell in cells])
+        missed = found[: len(cells)] - said
+        trust = max(_MODEL, float(np.std(missed, ddof=1)))
+        weight = scatter / trust  # a row's weight in units of one run's
+        prior = np.hstack((np.eye(len(cells)) - 1 / len(cells), np.zeros((len(cells), len(blocks)))))
+        more = np.vstack((design, weight * prior))
+        found = np.linalg.lstsq(more, np.concatenate((logs, weight * (said - said.mean()))), rcond=None)[0]
+        spread = np.linalg.pinv(more.T @ more)
+    order = np.argsort(found[: len(cells)], kind="stable")
+    first = order[0]
+    apart = np.sqrt(np.maximum(0, spread[order, order] + spread[first, first] - 2 * spread[order, first]))
+    error = scatter * apart if freedom > 0 else np.where(np.arange(len(cells)) > 0, np.inf, 0.0)
+    return Standing(tuple(cells[i] for i in order), np.asarray(found[order] - found[first]), error, freedom)
+
+
+def ask(
+    stop: Stop,
+    propose: Proposer,
+    cells: Sequence[str],
+    values: Values,
+    stored: Stored,
+    fits: Fits = lambda _: True,
+    predict: Predictor = lambda _: None,
+) -> Block | End | Won:
+    """The next block of a search that is not stored completely, or how it ended. Walks as ``stopping.ask`` does.
+
+    First what ``propose`` wants tried, ``FEW`` repetitions each, the best so far among them (it ties the blocks
+    together); then those that may be the best, repetition by repetition; then fresh runs of the winner. A budget ends
+    the race, not the proof of its winner.
+    """
+    done = 0
+    tried: tuple[str, ...] = ()
+    racing = False
+    while True:
+        seen = {cell: {n: x for n, x in row.items() if n < done} for cell, row in values.items()}
+        now = standing({cell: row for cell, row in seen.items() if row}, predict(seen) if tried else None)
+        todo = () if racing else propose(seen, tried)
+        if todo:
+            tried = tuple(dict.fromkeys((*tried, *todo)))
+            todo = _ordered((*todo, *now.cells[:1]), cells)
+        else:
+            racing = True
+            todo = _ordered(now.alive(), cells)
+            if len(todo) <= 1 or now.to_gain() <= _WORTH or done >= stop.max_repetitions:
+                break
+        count = 1 if racing else FEW
+        rest = rest_of(todo, range(done, done + count), stored, fits)
+        if isinstance(rest, range):
+            return Block(todo, rest, (f"the best of {len(todo)} settings",))
+        if isinstance(rest, Spent):
+            break
+        done += count
+    if not now.cells:
+        return End("cannot be judged", "no setting has a valid run", (), done)
+    best, fresh = now.cells[0], range(done, done + stop.min_repetitions)
+    rest = rest_of((best,), fresh, stored, lambda _: True)
+    return Block((best,), rest, ("the winner, measured afresh",)) if isinstance(rest, range) else Won(best, fresh, now)
+
+
+def _ordered(chosen: Sequence[str], cells: Sequence[str]) -> tuple[str, ...]:
+    return tuple(cell for cell in cells if cell in set(chosen))
+
+
+def all_at_once(cells: Sequence[str]) -> Proposer:
+    """Tries every setting: for small grids."""
+    return lambda _, tried: () if tried else tuple(cells)
+
+
+def from_prediction(
+    cells: Sequence[str], predict: Predictor, scouts: Sequence[str], *, slack: float = 0.02
+) -> Proposer:
+    """Tries some scouts, then the few that a model fitted to them predicts within ``slack`` of its best.
+
+    Where the model has no prediction all are tried; see ``trusted``.
+    """
+
+    def propose(values: Values, tried: tuple[str, ...]) -> tuple[str, ...]:
+        if not tried:
+            return tuple(scouts)
+        if set(tried) != set(scouts):
+            return ()
+        predicted = predict(values)
+        left = [cell for cell in cells if cell not in tried]
+        if predicted is None:
+            return tuple(left)
+        ranked = sorted(cells, key=lambda cell: predicted[cell])[: 1 + _NEAREST]
+        near = [cell for cell in ranked if predicted[cell] <= (1 + slack) * predicted[ranked[0]]]
+        return tuple(cell for cell in near if cell in left)[:_NEAREST]
+
+    return propose
+
+
+def trusted(predicted: Predicted | None, cells: Sequence[str], values: Values) -> Predicted | None:
+    """A prediction that has every cell and misses the ratio of no two that ran by more than 10 %; else ``None``."""
+    if predicted is None or not set(cells) <= set(predicted) or min(predicted[cell] for cell in cells) <= 0:
+        return None
+    now = standing({cell: row for cell, row in values.items() if row})
+    if len(now.cells) < 2:
+        return None
+    said = np.log([predicted[cell] / predicted[now.cells[0]] for cell in now.cells])
+    return None if bool(np.any(np.abs(said - now.behind) > math.log1p(_MISS))) else predicted
