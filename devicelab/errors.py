@@ -73,6 +73,13 @@ class MeasurementError(LabError):
     exit_code = 6
 
 
+class DistrustError(MeasurementError):
+    """The device sends or does what none in order would: more, deeper, longer or slower than any real one.
+
+    Nothing it says is to be relied on: the farm puts it into quarantine (exit code 6).
+    """
+
+
 class CheckFailedError(LabError):
     """A check of the experiment, or a comparison with a baseline, failed (exit code 7)."""
 

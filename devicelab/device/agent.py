@@ -1,17 +1,22 @@
 """The agent's commands on a device: who holds it, what is left to undo, undo it, end the work at hand."""
 
-import json
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from devicelab.device.facts import Device
-from devicelab.errors import DeviceBusyError, DeviceRefusedError, DeviceUnreachableError, RestoreError
+from devicelab.errors import DeviceBusyError, DeviceRefusedError, DeviceUnreachableError, DistrustError, RestoreError
+from devicelab.ground import budget
 from devicelab.model.plan import Plan
 
 # So long an agent may take from its start until it says that it is there: it reads its plan and waits for the lock.
 _APPEAR_S = 10.0
 _LOOK_S = 0.1
+
+# An answer names what is pending or failed: some hundred nodes at most.
+_MAX_ANSWER = 2 << 20
+_MAX_ANSWER_VALUES = 50_000
+_MAX_SAID = 4096
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,18 @@ def ask(device: Device, *words: str, timeout_s: float = 60.0) -> tuple[int, dict
 
     Raises:
         DeviceRefusedError: no such object came.
+        DistrustError: more came than any agent says.
     """
     done = device.transport.run(device.argv(*words), timeout_s=timeout_s)
-    said = done.stderr.decode("utf-8", "replace").strip()
+    said = budget.cut(done.stderr.decode("utf-8", "replace").strip(), _MAX_SAID)
+    if len(done.stdout) > _MAX_ANSWER:
+        raise DistrustError(
+            f"`agent {words[0]}` answers with {len(done.stdout) >> 10} KiB; no agent says so much",
+            device=device.facts.name,
+        )
     try:
-        answer = json.loads(done.stdout or b"{}")
-    except (ValueError, RecursionError):
+        answer = budget.loads(done.stdout or b"{}", _MAX_ANSWER_VALUES)
+    except ValueError:
         answer = None
     if not isinstance(answer, dict):
         raise DeviceRefusedError(

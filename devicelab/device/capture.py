@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devicelab.errors import ConfigError
+from devicelab.ground import budget
 from devicelab.ground.files import replacing
 
 if TYPE_CHECKING:
@@ -30,8 +31,10 @@ ROOTS = ("/sys", "/proc", "/dev")
 """Where captured nodes may lie."""
 
 _MAX_FILE = 32 << 20
-_MAX_TOTAL = 96 << 20
+_MAX_TOTAL = 64 << 20
 _MAX_FACTS = 4 << 20
+_MAX_FACTS_VALUES = 100_000
+_MAX_NODE_VALUES = 50
 _MAX_NODES = 100_000
 _MAX_TEXT = 1 << 20
 _MAX_PATH = 1024
@@ -116,7 +119,7 @@ def read_capture(path: Path) -> Capture:
         raise _bad(path, "its headers are nested too deep") from error
     if set(members) != {FACTS, SNAPSHOT}:
         raise _bad(path, f"it lacks {', '.join(sorted({FACTS, SNAPSHOT} - set(members)))}")
-    facts = _json(path, FACTS, members[FACTS])
+    facts = _json(path, FACTS, members[FACTS], _MAX_FACTS_VALUES)
     return Capture(facts, _nodes(path, members[SNAPSHOT]))
 
 
@@ -153,14 +156,13 @@ def _members(path: Path, stream: _Limited) -> dict[str, bytes]:
 
 
 def _nodes(path: Path, data: bytes) -> tuple[dict[str, Any], ...]:
-    lines = data.split(b"\n")
-    if len(lines) > _MAX_NODES:
+    if data.count(b"\n") > _MAX_NODES:
         raise _bad(path, f"it has more than {_MAX_NODES} nodes")
     found = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(io.BytesIO(data), 1):
         if line.strip():
             where = f"{SNAPSHOT} line {number}"
-            node = _json(path, where, line)
+            node = _json(path, where, line, _MAX_NODE_VALUES)
             complaint = _complaint(node)
             if complaint:
                 raise _bad(path, f"{where}: {complaint}")
@@ -194,13 +196,13 @@ def _inside(place: str) -> bool:
     return clean and place.startswith(tuple(f"{root}/" for root in ROOTS))
 
 
-def _json(path: Path, where: str, data: bytes) -> dict[str, Any]:
+def _json(path: Path, where: str, data: bytes, most_values: int) -> dict[str, Any]:
     try:
-        value = json.loads(data)
+        value = budget.loads(data, most_values)
         if b"\\ud" in data.lower():
             json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
-    except (ValueError, RecursionError) as error:
-        raise _bad(path, f"{where} is not JSON") from error
+    except ValueError as error:
+        raise _bad(path, f"{where} is not JSON, or not of a device: {str(error)[:100]}") from error
     if not isinstance(value, dict):
         raise _bad(path, f"{where} is not a JSON object")
     return value

@@ -7,10 +7,10 @@ from typing import Literal
 from devicelab import boards, knobs, transports
 from devicelab.device.build import Built, build
 from devicelab.device.lab import DeviceEntry
-from devicelab.errors import DeviceRefusedError, DeviceUnreachableError
+from devicelab.errors import DeviceRefusedError, DeviceUnreachableError, DistrustError
 from devicelab.experiment import evidence, gauge
 from devicelab.model.device import Facts, RootMethod
-from devicelab.model.tree import Tree, parse_snapshot
+from devicelab.model.tree import SnapshotReader, SnapshotTooLargeError, Tree
 from devicelab.schedulers.base import Place
 from devicelab.transports._root import wrap as as_root
 from devicelab.transports.base import Transport
@@ -27,6 +27,9 @@ _ABI_BY_MACHINE = {
     "i686": "x86",
     "riscv64": "riscv64",
 }
+
+# Some hundred properties and the checksums of some programs.
+_MAX_PROBE = 4 << 20
 
 # One round trip: everything that can be asked without our own program. Positional parameters only, nothing pasted.
 _PROBE = r"""
@@ -157,6 +160,8 @@ def probe(entry: DeviceEntry, transport: Transport) -> Basics:
     methods = entry.root if entry.root is not None else usual
     argv = ["sh", "-c", _PROBE, "probe", entry.dir or "", methods]
     done = transport.run(argv, timeout_s=60)
+    if len(done.stdout) > _MAX_PROBE:
+        raise DistrustError(f"{len(done.stdout) >> 20} MiB of properties; no device has so many", device=entry.name)
     try:
         return parse_probe(done.stdout.decode("utf-8", "replace"))
     except DeviceRefusedError as error:
@@ -274,7 +279,20 @@ def _become_root(entry: DeviceEntry, transport: Transport) -> None:
 
 def _snapshot(entry: DeviceEntry, transport: Transport, basics: Basics, patterns: tuple[str, ...]) -> Tree:
     argv = as_root(basics.root, [f"{basics.dir}/bin/agent", "snapshot", "-"])
-    done = transport.run(argv, timeout_s=120, stdin="".join(f"{p}\n" for p in dict.fromkeys(patterns)).encode())
+    reader, asked = SnapshotReader(), "".join(f"{p}\n" for p in dict.fromkeys(patterns)).encode()
+    wrong: list[ValueError] = []
+
+    def take(chunk: bytes) -> None:
+        try:
+            if not wrong:
+                reader.feed(chunk)
+        except SnapshotTooLargeError as error:
+            raise DistrustError(f"the agent's answer is no picture of a device: {error}", device=entry.name) from error
+        except ValueError as error:
+            wrong.append(error)
+
+    done = transport.run(argv, timeout_s=120, stdin=asked, on_stdout=take)
+    take(done.stdout)
     if done.exit_code != 0:
         said = done.stderr.decode("utf-8", "replace").strip()[:500]
         raise DeviceRefusedError(
@@ -283,6 +301,8 @@ def _snapshot(entry: DeviceEntry, transport: Transport, basics: Basics, patterns
             hint=f"is {basics.dir} on a file system mounted noexec? set `dir` in lab.toml",
         )
     try:
-        return parse_snapshot(done.stdout)
+        if not wrong:
+            return reader.tree()
     except ValueError as error:
-        raise DeviceUnreachableError(f"the agent's answer is garbled: {error}", device=entry.name) from error
+        wrong.append(error)
+    raise DeviceUnreachableError(f"the agent's answer is garbled: {wrong[0]}", device=entry.name)

@@ -3,9 +3,7 @@
 import contextlib
 import hashlib
 import re
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +12,8 @@ import stamina
 from devicelab.device import agent
 from devicelab.device.build import Built, build_for
 from devicelab.device.facts import Device, regain_root
+from devicelab.device.journal_reader import JournalReader
+from devicelab.device.watch import Watch, most_events
 from devicelab.errors import (
     ConfigError,
     DeviceBusyError,
@@ -24,8 +24,9 @@ from devicelab.errors import (
 from devicelab.experiment.programs import Needs
 from devicelab.ground import registry
 from devicelab.ground.interruption import Interruptible
-from devicelab.model.journal import Event, PlanEnd, PlanStart, RunRecord, RunStart, parse_line
-from devicelab.model.plan import Plan, Run
+from devicelab.model.journal import Event, PlanEnd
+from devicelab.model.plan import Plan
+from devicelab.transports._pace import Pace
 from devicelab.transports._root import wrap as as_root
 
 FREE_KIB = re.compile(r"(\d+)\s+\d+%\s+/")
@@ -33,8 +34,8 @@ FREE_KIB = re.compile(r"(\d+)\s+\d+%\s+/")
 
 _FULL_KIB = 64
 
-# How long a device that went away is waited for before the host gives up (the board goes on alone meanwhile).
 PATIENCE_S = 300.0
+"""How long a device that went away is waited for before the host gives up (the board goes on alone meanwhile)."""
 
 # How often the host looks up while the journal says nothing: for an overdue run, and whether it shall stop.
 _IDLE_S = 5.0
@@ -44,12 +45,6 @@ _RECONNECT_S = 10.0
 
 # A run that is overdue by so much makes the host ask whether the agent is still alive.
 _OVERDUE_S = 60.0
-
-# A write to a node may block (a core that goes offline), but not for long.
-_WRITE_MS = 2_000
-
-# The longest line believed: a run's output is bounded by the agent, this bounds what a broken device can send.
-_MAX_LINE = 256 << 20
 
 
 class StopRequestedError(Exception):
@@ -61,33 +56,6 @@ class AgentLostError(LabError):
 
     exit_code = 3
     transient = True
-
-
-@dataclass
-class JournalReader:
-    """Cuts the journal's bytes into events. Damaged lines are counted and skipped, an unfinished one is waited for."""
-
-    offset: int = 0
-    damaged: list[str] = field(default_factory=list)
-    _rest: bytes = b""
-
-    def feed(self, chunk: bytes) -> Iterator[Event]:
-        """The events completed by a chunk; ``offset`` is always behind the last complete line."""
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        if len(self._rest) > _MAX_LINE:
-            raise DeviceUnreachableError("the journal has a line without end; the device sends garbage")
-        for line in lines:
-            self.offset += len(line) + 1
-            if line:
-                try:
-                    yield parse_line(line + b"\n")
-                except ValueError as error:
-                    self.damaged.append(f"at byte {self.offset - len(line) - 1}: {error}")
-
-    def reopen(self) -> int:
-        """Where to read on after the connection broke: what was not a complete line is read again."""
-        self._rest = b""
-        return self.offset
 
 
 def plan_dir(device: Device, plan_id: str) -> str:
@@ -175,7 +143,7 @@ def run_to_end(
         KeyboardInterrupt, StopRequestedError: the agent was ended; it has given the device back, and what it journalled
             until then was handed over. Likewise whatever ``see`` raised.
     """
-    reader = JournalReader()
+    reader = _reader(device, plan)
     begun = needs is None
     try:
         if needs is not None:
@@ -212,9 +180,10 @@ def attend(
         StopRequestedError: ``stop`` said so; the agent still works.
         AgentLostError: the agent ended without the plan's end (the events it journalled were handed over).
         DeviceUnreachableError: the device did not come back within ``patience_s``; the board goes on alone.
+        DistrustError: what comes is no journal of the plan, or the agent gets nowhere and says that it works.
     """
-    reader = reader or JournalReader()
-    watch = _Watch(plan, min(_OVERDUE_S, patience_s))
+    reader = reader or _reader(device, plan)
+    watch = Watch(plan, min(_OVERDUE_S, patience_s), patience_s)
     end: PlanEnd | None = None
     while True:
         try:
@@ -236,7 +205,7 @@ def attend(
             return end
         found = _after_silence(device, patience_s, stop)
         if found.alive:
-            watch.breathe()
+            watch.breathe(device.facts.name)
             continue
         drained = drain(device, plan, on_event, reader)
         if drained is not None:
@@ -252,8 +221,10 @@ def drain(
     device: Device, plan: Plan, on_event: Callable[[Event], None], reader: JournalReader | None = None
 ) -> PlanEnd | None:
     """What an agent that has ended journalled, without waiting for more: all of it, or what ``reader`` has not seen."""
-    reader = reader or JournalReader()
+    reader = reader or _reader(device, plan)
+    pace = Pace(f"the journal of plan {plan.plan_id}", device.facts.name)
     for chunk in _follow(device, plan, reader.reopen()):
+        pace.came(len(chunk))
         for event in reader.feed(chunk):
             on_event(event)
             if isinstance(event, PlanEnd):
@@ -274,6 +245,10 @@ def _follow(device: Device, plan: Plan, offset: int, idle_s: float = _IDLE_S) ->
     # Whole lines: an agent that runs out of space takes back the part of a line that it could still write.
     follower = device.argv("follow", journal, str(offset), "--lines", "--state", agent.state_dir(device))
     return device.transport.follow(journal, offset=offset, idle_s=idle_s, follower=follower)
+
+
+def _reader(device: Device, plan: Plan) -> JournalReader:
+    return JournalReader(device.facts.name, most_events(plan))
 
 
 def _after_silence(device: Device, patience_s: float, stop: Callable[[], bool] | None) -> agent.Status:
@@ -319,39 +294,7 @@ def _raise_if_full(device: Device) -> None:
 def _complain_about_damage(device: Device, reader: JournalReader) -> None:
     if reader.damaged:
         raise AgentLostError(
-            f"{len(reader.damaged)} damaged journal lines ({reader.damaged[0]}); their runs are not stored",
+            f"{reader.lost} damaged journal lines ({reader.damaged[0]}); their runs are not stored",
             device=device.facts.name,
             hint="`devicelab sweep --resume` does them again",
         )
-
-
-class _Watch:
-    """Knows until when silence is normal."""
-
-    def __init__(self, plan: Plan, grace_s: float) -> None:
-        self._runs = {run.run_id: run for run in plan.runs}
-        self._grace_s = grace_s
-        self._until = time.monotonic() + grace_s
-
-    def see(self, event: Event) -> None:
-        self._until = time.monotonic() + self._grace_s
-        if isinstance(event, RunStart) and event.run_id in self._runs:
-            self._until += longest_s(self._runs[event.run_id])
-        elif isinstance(event, PlanStart | RunRecord):
-            self._until += max((run.cooldown_ms for run in self._runs.values()), default=0) / 1000
-
-    def breathe(self) -> None:
-        self._until = max(self._until, time.monotonic() + self._grace_s)
-
-    def overdue(self) -> bool:
-        return time.monotonic() > self._until
-
-
-def longest_s(run: Run) -> float:
-    """The longest a run may last by its own time-outs, seconds."""
-    steps = sum(_WRITE_MS + step.verify_ms if step.kind == "write" else step.timeout_ms for step in run.steps)
-    gates = sum(gate.timeout_ms for gate in run.gates)
-    measured = [p for p in run.programs if p.role == "measure"]
-    ready = max((p.ready_timeout_ms for p in measured if p.barrier), default=0)
-    programs = max((p.timeout_ms for p in measured), default=run.hold_ms)
-    return (steps + gates + ready + programs + run.settle_ms + run.cooldown_ms) / 1000

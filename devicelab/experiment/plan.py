@@ -1,6 +1,7 @@
 """From an experiment and a device's facts to plans: pure functions; what ``--dry-run`` prints."""
 
 import itertools
+import math
 import random
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from devicelab.schedulers.base import Place
 
 # Runs a plan holds at most: the host writes the next block while the device works on this one.
 BLOCK = 200
+MAX_RUNS = 100_000
+"""Of an experiment on one device: days at a second each."""
+_MAX_COMBINATIONS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def cells(experiment: Experiment) -> tuple[Cell, ...]:
     A placement says nothing about a cell without load, so such cells are one.
 
     Raises:
-        ConfigError: a factor nobody knows.
+        ConfigError: a factor nobody knows, or more combinations or runs than anybody has time for.
     """
     known = words(experiment)
     named = {*experiment.factors, *experiment.set, *(word for part in experiment.exclude for word in part)}
@@ -65,6 +69,9 @@ def cells(experiment: Experiment) -> tuple[Cell, ...]:
         *(tenant.model_dump_json() for tenant in experiment.tenants),
         repr((experiment.hold_s, experiment.duration_s, experiment.settle_s)),
     )
+    combinations = math.prod(map(len, experiment.factors.values()))
+    if combinations > _MAX_COMBINATIONS:
+        raise _too_many(f"{combinations} combinations of levels", _MAX_COMBINATIONS)
     found: dict[str, Cell] = {}
     for levels in itertools.product(*experiment.factors.values()):
         chosen = {**experiment.set, **dict(zip(experiment.factors, levels, strict=True))}
@@ -75,9 +82,16 @@ def cells(experiment: Experiment) -> tuple[Cell, ...]:
         for own in tenancy.expand(chosen, experiment):
             cell = Cell(levels=own, measured=measured)
             found.setdefault(cell.cell_id, cell)
+        if len(found) * experiment.repetitions > MAX_RUNS:
+            raise _too_many(f"at least {len(found) * experiment.repetitions} runs", MAX_RUNS)
     if not found:
         raise ConfigError("every cell is excluded; nothing is left to run")
     return tuple(found.values())
+
+
+def _too_many(what: str, most: int) -> ConfigError:
+    hint = "fewer levels or repetitions, `exclude`, or several experiments"
+    return ConfigError(f"{what} are asked for; {most} are the most", hint=hint)
 
 
 def order(chosen: Sequence[Cell], repetitions: int, seed: int) -> tuple[tuple[Cell, int], ...]:

@@ -20,6 +20,7 @@ from devicelab.errors import (
     DeviceBusyError,
     DeviceRefusedError,
     DeviceUnreachableError,
+    DistrustError,
     LabError,
     MeasurementError,
     RestoreError,
@@ -229,7 +230,7 @@ class _Attempt:
             reason = f"{ended.reason or ended.status}; afterwards: {error.message}"
             if self.limits.over():
                 return ended.model_copy(update={"reason": reason})
-            if isinstance(error, RestoreError | UnfitError | DeviceUnreachableError):
+            if isinstance(error, RestoreError | UnfitError | DistrustError | DeviceUnreachableError):
                 self._quarantine(error)
             return ended.model_copy(update={"reason": reason, "exit_code": error.exit_code})
         return ended
@@ -244,7 +245,7 @@ class _Attempt:
             if isinstance(error, DeviceUnreachableError | DeviceRefusedError):
                 self.care.note(error.message)  # so that it is visited once more at the end
             return self._cut(None, error)
-        if isinstance(error, RestoreError | UnfitError):
+        if isinstance(error, RestoreError | UnfitError | DistrustError):
             self._quarantine(error)
             if isinstance(error, RestoreError):
                 self.care.note(error.message)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from devicelab.device import agent, runner
 from devicelab.device.facts import Device, read_again
-from devicelab.errors import ConfigError, DeviceBusyError, DeviceRefusedError, LabError, RestoreError
+from devicelab.errors import ConfigError, DeviceBusyError, DeviceRefusedError, DistrustError, LabError, RestoreError
 from devicelab.experiment import plan as planning
 from devicelab.experiment import programs
 from devicelab.experiment.judge import judge
@@ -28,6 +28,7 @@ from devicelab.store import Store
 
 # How often a campaign's missing runs are planned anew after the agent was lost, before the sweep gives up.
 MAX_RESTARTS = 3
+_OF_THE_PAST = (runner.AgentLostError, ConfigError, DeviceBusyError, DistrustError, RestoreError)
 
 
 @dataclass(frozen=True)
@@ -241,7 +242,7 @@ class _Conductor:
         for plan_id in runner.plans_there(self.device, self.campaign):
             plan = self.plans[0].model_copy(update={"plan_id": plan_id, "runs": tuple(self.runs.values())})
             # How that plan ended is history: what is wrong with the device by now shows when it is made ready.
-            with contextlib.suppress(runner.AgentLostError, ConfigError, DeviceBusyError, RestoreError):
+            with contextlib.suppress(*_OF_THE_PAST):
                 self._attend(plan, signals, None)
             runner.clean(self.device, plan)
         self._plan_again()

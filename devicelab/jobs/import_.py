@@ -18,11 +18,11 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from devicelab.device.runner import JournalReader
-from devicelab.errors import ConfigError, DeviceUnreachableError
+from devicelab.device.journal_reader import JournalReader
+from devicelab.errors import ConfigError, DistrustError, MeasurementError
 from devicelab.experiment import tenancy
 from devicelab.experiment.judge import judge
-from devicelab.ground import registry
+from devicelab.ground import budget, registry
 from devicelab.jobs.bundle import MANIFEST, Manifest
 from devicelab.model import campaign
 from devicelab.model.device import Facts
@@ -35,7 +35,14 @@ _LIMITS = {MANIFEST: 64 << 20, _MACHINE: 1 << 20, _SNAPSHOT: 64 << 20}
 _JOURNAL = re.compile(r"out/[0-9]{4,8}/journal\.jsonl")
 _CHUNK = 1 << 20
 _MAX_MEMBERS = 10_000
+_SHOWN = 100
 _MAX_TOTAL = 16 << 30
+# Journals pack ten to fifty times smaller, for they repeat themselves; what grows a thousandfold was made to.
+_SMALL = 256 << 20
+_MAX_GROWTH = 200
+# Facts, experiment, cells and plans of some ten thousand runs.
+_MAX_MANIFEST_VALUES = 4 << 20
+_LONG_TEXT = re.compile(rb'"[^"]{262144}')
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ def import_result(path: Path, store: Store) -> Imported:
 
     Raises:
         ConfigError: not a result of a bundle, damaged, or hostile.
+        MeasurementError: all that its journals hold is damaged.
         StoreError: the store refuses.
     """
     texts = _texts(path)
@@ -73,10 +81,15 @@ def import_result(path: Path, store: Store) -> Imported:
 
 
 def _manifest(path: Path, data: bytes) -> Manifest:
+    if _LONG_TEXT.search(data):
+        raise _bad(path, f"{MANIFEST} has a text, or a list, longer than any")
     try:
-        manifest = Manifest.model_validate_json(data)
+        manifest = Manifest.model_validate_json(budget.within(data, _MAX_MANIFEST_VALUES))
     except ValidationError as error:
-        raise _bad(path, f"{MANIFEST}: {registry.explain(error)[:2000]}") from error
+        said = registry.explain(error)[:2000] if error.error_count() < _SHOWN else f"{error.error_count()} mistakes"
+        raise _bad(path, f"{MANIFEST}: {said}") from error
+    except ValueError as error:
+        raise _bad(path, f"{MANIFEST} has {error}") from error
     if not campaign.ID.fullmatch(manifest.campaign):
         raise _bad(path, f"{MANIFEST}: {manifest.campaign[:80]!r} is no campaign's id")
     tenancy.check(manifest.experiment)
@@ -132,7 +145,12 @@ def _commit(path: Path, manifest: Manifest, store: Store) -> Imported:
                         flags=flags,
                     )
                     new, known = new + stored, known + (not stored)
-            damaged += len(reader.damaged)
+            damaged += reader.lost
+    if damaged and not new and not known:
+        raise MeasurementError(
+            f"{path}: all that it holds is damaged ({damaged} lines); no run was imported",
+            hint="copy result.tar once more from where it was measured",
+        )
     return Imported(manifest.campaign, new, known, damaged)
 
 
@@ -184,9 +202,10 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             source: Any = gzip.GzipFile(fileobj=raw) if packed else raw
-            with tarfile.open(fileobj=_Bounded(source), mode="r:") as archive:
+            most = min(_MAX_TOTAL, _SMALL + _MAX_GROWTH * path.stat().st_size) if packed else _MAX_TOTAL
+            with tarfile.open(fileobj=_Bounded(source, most), mode="r:") as archive:
                 yield archive
-    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, DeviceUnreachableError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, DistrustError) as error:
         if isinstance(error, OSError) and error.strerror:
             raise ConfigError(f"cannot read {path}: {error.strerror}") from error
         raise _bad(path, str(error) or type(error).__name__) from error
@@ -197,8 +216,8 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
 class _Bounded(io.RawIOBase):
     """A stream that neither hands out a huge piece (a header that claims to be one) nor goes on for ever."""
 
-    def __init__(self, source: IO[bytes]) -> None:
-        self._source = source
+    def __init__(self, source: IO[bytes], most: int) -> None:
+        self._source, self._most = source, most
 
     def readable(self) -> bool:
         return True
@@ -210,13 +229,15 @@ class _Bounded(io.RawIOBase):
         return self._source.tell()
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence != io.SEEK_SET or not 0 <= offset <= _MAX_TOTAL:
-            raise ValueError(f"it claims to be larger than {_MAX_TOTAL >> 30} GiB")
+        if whence != io.SEEK_SET or not 0 <= offset <= self._most:
+            raise ValueError(f"it claims to be larger than {self._most >> 20} MiB")
         return self._source.seek(offset)
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= 64 * _CHUNK or self._source.tell() > _MAX_TOTAL:
+        if not 0 <= size <= 64 * _CHUNK:
             raise ValueError("it claims to hold a header larger than any")
+        if self._source.tell() > self._most:
+            raise ValueError(f"it unpacks to more than {self._most >> 20} MiB")
         return self._source.read(size)
 
 

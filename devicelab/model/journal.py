@@ -8,11 +8,20 @@ All ``*_ns`` times are CLOCK_MONOTONIC of the device unless the name says ``unix
 import base64
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 
+from devicelab.ground import budget
 from devicelab.model.plan import Noun
+
+# The agent's own flags are a kilobyte at most, and 256 of them.
+_MAX_DETAIL = 4096
+_MAX_CODE = 100
+_MAX_FLAGS = 4096
+# Of more problems in a line only the number is said.
+_SHOWN = 20
 
 
 class Record(Noun):
@@ -31,16 +40,37 @@ class Flag(Noun):
     A ``remark`` is said, and the run counts all the same.
     """
 
-    code: str
-    detail: str
+    code: Annotated[str, AfterValidator(lambda text: budget.cut(text, _MAX_CODE))]
+    detail: Annotated[str, AfterValidator(lambda text: budget.cut(text, _MAX_DETAIL))]
     remark: bool = False
+
+
+_T = TypeVar("_T")
+Many = Annotated[tuple[_T, ...], FailFast()]
+"""What a device sends a lot of: the first that is wrong is enough, a million complaints fill the memory."""
+
+Flags = Annotated[tuple[Flag, ...], FailFast(), Field(max_length=_MAX_FLAGS)]
+
+
+def _few(most: int) -> BeforeValidator:
+    def counted(value: object) -> object:
+        if isinstance(value, dict) and len(value) > most:
+            raise ValueError(f"{len(value)} names, {most} are the most")
+        return value
+
+    return BeforeValidator(counted)
+
+
+PerCpu = Annotated[dict[str, _T], _few(4096)]
+PerNode = Annotated[dict[str, _T], _few(100_000)]
+"""Maps from CPU numbers, or from paths, of no more than there can be: each that is wrong is a complaint of its own."""
 
 
 class StepResult(Record):
     """What became of one step. ``errno`` is 0 or the number the kernel gave; ``before``/``after`` are texts read."""
 
     path: str | None = None
-    do: tuple[str, ...] | None = None
+    do: Annotated[tuple[str, ...] | None, Field(max_length=1000)] = None
     before: str | None = None
     after: str | None = None
     held: bool
@@ -52,8 +82,8 @@ class StepResult(Record):
 class ProbeResult(Record):
     """Answer to an affinity probe: the CPUs granted, or the errno of the refusal."""
 
-    cpus: tuple[int, ...]
-    granted: tuple[int, ...] = ()
+    cpus: Many[int]
+    granted: Many[int] = ()
     errno: int = 0
 
 
@@ -79,8 +109,8 @@ class ProgramResult(Record):
     pid: int
     start_ns: int = 0
     end_ns: int = 0
-    granted: tuple[int, ...] = ()
-    granted_end: tuple[int, ...] = ()
+    granted: Many[int] = ()
+    granted_end: Many[int] = ()
     cpu_ns: int = 0
     window_cpu_ns: int = 0
     exit_code: int | None = None
@@ -120,10 +150,10 @@ class Samples(Record):
     """
 
     tick_hz: int = 100
-    t_ns: tuple[int, ...] = ()
-    busy: dict[str, tuple[int | None, ...]] = Field(default_factory=dict)
-    total: dict[str, tuple[int | None, ...]] = Field(default_factory=dict)
-    nodes: dict[str, tuple[str | None, ...]] = Field(default_factory=dict)
+    t_ns: Many[int] = ()
+    busy: PerCpu[Many[int | None]] = Field(default_factory=dict)
+    total: PerCpu[Many[int | None]] = Field(default_factory=dict)
+    nodes: PerNode[Many[str | None]] = Field(default_factory=dict)
 
 
 class PlanStart(Record):
@@ -136,8 +166,8 @@ class PlanStart(Record):
     boot_id: str
     t_ns: int
     t_unix_ns: int
-    setup: tuple[StepResult, ...] = ()
-    flags: tuple[Flag, ...] = ()
+    setup: Many[StepResult] = ()
+    flags: Flags = ()
 
 
 class RunStart(Record):
@@ -155,9 +185,9 @@ class LiveSample(Record):
     event: Literal["sample"]
     run_id: str
     t_ns: int
-    busy: dict[str, int | None] = Field(default_factory=dict)
-    total: dict[str, int | None] = Field(default_factory=dict)
-    nodes: dict[str, str | None] = Field(default_factory=dict)
+    busy: PerCpu[int | None] = Field(default_factory=dict)
+    total: PerCpu[int | None] = Field(default_factory=dict)
+    nodes: PerNode[str | None] = Field(default_factory=dict)
 
 
 class RunRecord(Record):
@@ -167,21 +197,21 @@ class RunRecord(Record):
     run_id: str
     seq: int
     status: Literal["done", "failed"]
-    flags: tuple[Flag, ...] = ()
+    flags: Flags = ()
     t_start_ns: int
     t_end_ns: int
     t_unix_ns: int
     window_start_ns: int = 0
     window_end_ns: int = 0
-    steps: tuple[StepResult, ...] = ()
-    probes: tuple[ProbeResult, ...] = ()
-    gates: tuple[GateResult, ...] = ()
-    programs: tuple[ProgramResult, ...] = ()
-    witnesses: tuple[WitnessResult, ...] = ()
+    steps: Many[StepResult] = ()
+    probes: Many[ProbeResult] = ()
+    gates: Many[GateResult] = ()
+    programs: Many[ProgramResult] = ()
+    witnesses: Many[WitnessResult] = ()
     samples: Samples = Samples()
-    before: dict[str, str | None] = Field(default_factory=dict)
-    after: dict[str, str | None] = Field(default_factory=dict)
-    restore: tuple[StepResult, ...] = ()
+    before: PerNode[str | None] = Field(default_factory=dict)
+    after: PerNode[str | None] = Field(default_factory=dict)
+    restore: Many[StepResult] = ()
     agent_cpu_ns: int = 0
     left_behind: int = 0
 
@@ -193,13 +223,15 @@ class PlanEnd(Record):
     reason: Literal["complete", "signal", "failure", "lease-lost"]
     t_ns: int
     runs_done: int
-    restore: tuple[StepResult, ...] = ()
-    flags: tuple[Flag, ...] = ()
+    restore: Many[StepResult] = ()
+    flags: Flags = ()
 
 
 Event = Annotated[PlanStart | RunStart | LiveSample | RunRecord | PlanEnd, Field(discriminator="event")]
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 _MARK = b',"line_sha256":"'
+_TAIL = len(_MARK) + 66
+_SURROGATE = re.compile(rb"\\u[dD]")
 
 
 def parse_line(line: bytes) -> Event:
@@ -208,18 +240,26 @@ def parse_line(line: bytes) -> Event:
     Raises:
         ValueError: cut, damaged (checksum), not JSON, or not an event we know.
     """
-    body, mark, tail = line.rstrip(b"\n").rpartition(_MARK)
-    if not mark or tail[64:] != b'"}':
+    line = line.rstrip(b"\n")
+    end = len(line) - _TAIL
+    if end < 0 or line[end : end + len(_MARK)] != _MARK or not line.endswith(b'"}'):
         raise ValueError("journal line is cut")
-    if hashlib.sha256(body).hexdigest().encode() != tail[:64]:
+    body = memoryview(line)[:end]  # a line may be long: it is not copied more often than it must be
+    if hashlib.sha256(body).hexdigest().encode() != line[-66:-2]:
         raise ValueError("journal line does not fit its checksum")
     try:
-        data: Any = json.loads(body + b"}", parse_int=_int64, parse_constant=_no_number)
-        if b"\\ud" in body.lower():
+        text = budget.within(b"".join((body, b"}")))
+        data: Any = json.loads(text, parse_int=_int64, parse_constant=_no_number)
+        if _SURROGATE.search(text):
             json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no text that can be stored
+        del text
         return _EVENT.validate_python(data)
+    except ValidationError as error:
+        wrong = error.error_count()
+        shown = str(error) if wrong < _SHOWN else f"{wrong} fields are wrong"
+        raise ValueError(f"journal line is not an event: {budget.cut(shown, _MAX_DETAIL)}") from None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"journal line is not an event: {error}") from error
+        raise ValueError(f"journal line is not an event: {budget.cut(str(error), _MAX_DETAIL)}") from error
 
 
 def _int64(digits: str) -> int:

@@ -7,10 +7,21 @@ import fnmatch
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from devicelab.ground import budget
 from devicelab.model.plan import Noun
 
 # No reading of a device has more digits.
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
+
+# The agent lists 50 000 nodes at most; texts in sysfs are a page, in procfs some hundred KiB at most.
+_MAX_SNAPSHOT = 64 << 20
+_MAX_LINES = 100_000
+_MAX_NODE = 4 << 20
+_MAX_NODE_VALUES = 50
+
+
+class SnapshotTooLargeError(ValueError):
+    """More than any device has."""
 
 
 def whole(text: str | None) -> int | None:
@@ -105,20 +116,55 @@ def _natural(path: str) -> tuple[tuple[int, int, str], ...]:
     return tuple(pieces)
 
 
-def parse_snapshot(data: bytes) -> Tree:
-    """The output of ``agent snapshot`` (one JSON object a line) as a tree.
+class SnapshotReader:
+    """Reads the output of ``agent snapshot`` (one JSON object a line) as it comes."""
 
-    Raises:
-        ValueError: a line is not a node.
-    """
-    nodes = []
-    for number, line in enumerate(data.split(b"\n"), 1):
+    def __init__(self) -> None:
+        self._nodes: list[Node] = []
+        self._rest = bytearray()
+        self._bytes = self._lines = 0
+
+    def feed(self, chunk: bytes) -> None:
+        """More of the output.
+
+        Raises:
+            ValueError: a line is not a node.
+            SnapshotTooLargeError: no device has so much.
+        """
+        self._bytes += len(chunk)
+        if self._bytes > _MAX_SNAPSHOT:
+            raise SnapshotTooLargeError(f"a snapshot of more than {_MAX_SNAPSHOT >> 20} MiB")
+        *lines, rest = chunk.split(b"\n")
+        for line in lines:
+            self._line(bytes(self._rest) + line)
+            self._rest.clear()
+        self._rest += rest
+        if len(self._rest) > _MAX_NODE:
+            raise SnapshotTooLargeError(f"a line of more than {_MAX_NODE >> 20} MiB in a snapshot")
+
+    def tree(self) -> Tree:
+        """The nodes, once everything came. Errors as in ``feed``."""
+        self._line(bytes(self._rest))
+        self._rest.clear()
+        return Tree(self._nodes)
+
+    def _line(self, line: bytes) -> None:
+        self._lines += 1
+        if self._lines > _MAX_LINES:
+            raise SnapshotTooLargeError(f"a snapshot of more than {_MAX_LINES} lines")
         if line.strip():
             try:
-                nodes.append(Node.model_validate_json(line))
+                self._nodes.append(Node.model_validate_json(budget.within(line, _MAX_NODE_VALUES)))
             except ValueError as error:
-                raise ValueError(f"snapshot line {number} is not a node: {error}") from error
-    return Tree(nodes)
+                raise ValueError(f"snapshot line {self._lines} is not a node: {str(error)[:500]}") from error
+
+
+def parse_snapshot(data: bytes) -> Tree:
+    """The output of ``agent snapshot`` as a tree. Errors as in ``SnapshotReader.feed``."""
+    reader = SnapshotReader()
+    for at in range(0, len(data), 1 << 20):
+        reader.feed(data[at : at + (1 << 20)])
+    return reader.tree()
 
 
 def cpu_list(text: str) -> tuple[int, ...]:

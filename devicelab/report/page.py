@@ -16,6 +16,7 @@ from devicelab import __version__
 from devicelab.analyses.base import Figure
 from devicelab.errors import ConfigError
 from devicelab.experiment.conditions import RunConditions, run_conditions
+from devicelab.ground import budget
 from devicelab.ground.files import replacing
 from devicelab.ground.registry import data_dir
 from devicelab.model.experiment import Finding
@@ -64,6 +65,10 @@ def render(results: Results, findings: Sequence[Finding], figures: Sequence[Figu
     return to
 
 
+# Longer texts are no help to anybody who reads a page; the database and its exports have them whole.
+_MAX_TEXT = 20_000
+
+
 def environment() -> Environment:
     """Templates from ``reports/``; everything is escaped unless it is marked as markup."""
     return Environment(
@@ -78,7 +83,9 @@ def environment() -> Environment:
 
 def _shown(value: object) -> object:
     """What a template prints; figures are markup and were cleaned when they were drawn."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return printable(budget.cut(value, _MAX_TEXT))
 
 
 @contextlib.contextmanager
@@ -96,9 +103,9 @@ def written(to: Path) -> Iterator[Path]:
         raise ConfigError(f"cannot write {to}: {error.strerror or error}", hint="choose another place") from error
 
 
-def data_uri(kind: str, data: bytes) -> str:
-    """The data as a link that needs no server."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+def data_uri(kind: str, data: bytes) -> Markup:
+    """The data as a link that needs no server; nothing in it is to be escaped."""
+    return Markup(f"data:{kind};base64,{base64.b64encode(data).decode()}")  # noqa: S704
 
 
 def _page(

@@ -1,13 +1,15 @@
 """What several schedulers need: the names to scrub, ranks of priorities, outputs of witnesses."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from devicelab.ground import budget
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, ProgramResult, RunRecord
 from devicelab.model.plan import Witness
 from devicelab.schedulers.base import TenantTreatment
+
+_MAX_HEADER_VALUES = 10_000
 
 # What would switch a scheduler on behind our back.
 SCRUBBED = ("LD_PRELOAD", "XSCHED_*", "CUXTRA_*", "CUDA_MPS_*", "HSA_CU_MASK", "ROC_GLOBAL_CU_MASK")
@@ -72,8 +74,8 @@ def said(record: RunRecord, name: str) -> str | None:
 def header(result: ProgramResult) -> Mapping[str, Any]:
     """What a tenant says of itself in its first line, nothing if that cannot be read."""
     try:
-        data = json.loads(result.output().partition(b"\n")[0])
-    except (ValueError, RecursionError):
+        data = budget.loads(result.output().partition(b"\n")[0], _MAX_HEADER_VALUES)
+    except ValueError:
         return {}
     return data if isinstance(data, dict) else {}
 

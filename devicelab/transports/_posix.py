@@ -18,27 +18,21 @@ from devicelab.errors import (
     ConfigError,
     DeviceRefusedError,
     DeviceUnreachableError,
+    DistrustError,
     LabError,
-    MeasurementError,
 )
 from devicelab.transports import _scripts as scripts
+from devicelab.transports._pace import SERVICE_TIMEOUT_S, Pace, transfer_timeout_s
 from devicelab.transports._stream import ERR, EXIT, OUT, Running, Stream, chunks
 from devicelab.transports.base import Completed
 
-MAX_OUTPUT_BYTES = 256 << 20
+# What is kept of a command's output; whoever wants more takes it piece by piece.
+MAX_OUTPUT_BYTES = 16 << 20
+# A file that is fetched; none of ours comes near it, and an endless one must not fill this machine's disk.
+MAX_FILE_BYTES = 8 << 30
 CHUNK_BYTES = 64 << 10
-SERVICE_TIMEOUT_S = 60.0
 _KILL_TIMEOUT_S = 20.0
 _FOLLOW_END_S = 2.0
-# The size of what is fetched is not known beforehand.
-_DOWNLOAD_TIMEOUT_S = 3600.0
-# A transfer is given up when it is slower than this (a bad cable at its worst is faster).
-_SLOWEST_BYTES_PER_S = 64 << 10
-
-
-def transfer_timeout_s(size: int) -> float:
-    """How long a transfer of ``size`` bytes may take at most."""
-    return SERVICE_TIMEOUT_S + size / _SLOWEST_BYTES_PER_S
 
 
 @dataclass(frozen=True)
@@ -142,8 +136,14 @@ class PosixTransport(ABC):
         timeout_s: float = SERVICE_TIMEOUT_S,
         stdin: Iterator[bytes] | None = None,
         on_stdout: Callable[[bytes], None] | None = None,
+        pace: Pace | None = None,
     ) -> Completed:
-        deadline = time.monotonic() + timeout_s
+        """As ``run``; with ``pace`` it may last as long as what has come of it justifies, instead of ``timeout_s``."""
+        ends = time.monotonic() + timeout_s
+
+        def deadline() -> float:
+            return ends if pace is None else pace.deadline
+
         with self._start_command(argv, stdin=stdin) as command:
             try:
                 done = self._collect(command, deadline, on_stdout)
@@ -156,15 +156,14 @@ class PosixTransport(ABC):
             if done is not None:
                 return done
             self._end(command)
-        raise CommandTimeoutError(
-            f"{argv[0]} took longer than {timeout_s:g} s and was ended with its children", device=self.address
-        )
+        what = f"took longer than {timeout_s:g} s" if pace is None else "was too slow"
+        raise CommandTimeoutError(f"{argv[0]} {what} and was ended with its children", device=self.address)
 
     def _collect(
-        self, command: Running, deadline: float, on_stdout: Callable[[bytes], None] | None
+        self, command: Running, deadline: Callable[[], float], on_stdout: Callable[[bytes], None] | None
     ) -> Completed | None:
         out, err = bytearray(), bytearray()
-        while (left := deadline - time.monotonic()) > 0 and (event := command.read(left)) is not None:
+        while (left := deadline() - time.monotonic()) > 0 and (event := command.read(left)) is not None:
             kind, data = event
             if kind == EXIT:
                 return Completed(data[0], bytes(out), bytes(err))
@@ -173,7 +172,7 @@ class PosixTransport(ABC):
                 continue
             (out if kind == OUT else err).extend(data)
             if len(out) + len(err) > MAX_OUTPUT_BYTES:
-                raise MeasurementError(f"a command printed more than {MAX_OUTPUT_BYTES >> 20} MiB", device=self.address)
+                raise DistrustError(f"a command printed more than {MAX_OUTPUT_BYTES >> 20} MiB", device=self.address)
         return None
 
     def _start_command(
@@ -197,7 +196,8 @@ class PosixTransport(ABC):
         token = scripts.new_token()
         argv = scripts.script(scripts.KILL, str(leader.pid), start)
         with Running(self._open(argv, token), token) as killer:
-            done = self._collect(killer, time.monotonic() + _KILL_TIMEOUT_S, None)
+            ends = time.monotonic() + _KILL_TIMEOUT_S
+            done = self._collect(killer, lambda: ends, None)
         if done is None or done.exit_code != 0:
             left = done.stdout.decode(errors="replace").strip() if done is not None else str(leader.pid)
             raise DeviceUnreachableError(
@@ -254,7 +254,7 @@ class PosixTransport(ABC):
 
     def _read_back(self, remote: str) -> str:
         digest = hashlib.sha256()
-        self._download(remote, digest.update)
+        self._download(remote, self._bounded_sink(digest.update))
         return digest.hexdigest()
 
     def pull(self, remote: str, local: Path) -> None:
@@ -271,7 +271,7 @@ class PosixTransport(ABC):
                         digest.update(data)
                         size += len(data)
 
-                    self._download(path, keep)
+                    self._download(path, self._bounded_sink(keep))
                     part.flush()
                     self._verify(path, size, digest.hexdigest())
                     Path(part.name).chmod(0o644)
@@ -281,6 +281,19 @@ class PosixTransport(ABC):
                     raise
         except OSError as error:
             raise ConfigError(f"cannot write {local}: {error.strerror or error}", device=self.address) from error
+
+    def _bounded_sink(self, sink: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """The sink for a file that ends some day."""
+        size = 0
+
+        def take(data: bytes) -> None:
+            nonlocal size
+            size += len(data)
+            if size > MAX_FILE_BYTES:
+                raise DistrustError(f"a file of more than {MAX_FILE_BYTES >> 30} GiB", device=self.address)
+            sink(data)
+
+        return take
 
     def _verify(self, remote: str, size: int, digest: str) -> None:
         done = self._run(scripts.script(scripts.CHECK, remote, str(size), digest), transfer_timeout_s(size))
@@ -349,7 +362,13 @@ class PosixTransport(ABC):
         Raises:
             DeviceRefusedError: it cannot be read; the device's own words are in the message.
         """
-        done = self._run(scripts.script(scripts.SEND, remote), _DOWNLOAD_TIMEOUT_S, on_stdout=sink)
+        pace = Pace(remote, self.address)
+
+        def take(data: bytes) -> None:
+            pace.came(len(data))
+            sink(data)
+
+        done = self._run(scripts.script(scripts.SEND, remote), on_stdout=take, pace=pace)
         self._check(done, f"cannot read {remote}")
 
 

@@ -81,6 +81,8 @@ class Running:
             self._sort(*event)
             if deadline is not None:
                 left = max(0.0, deadline - time.monotonic())
+                if left == 0.0 and not self._ready:
+                    return None  # what trickles in without an end is nothing
         return self._ready.popleft()
 
     def _sort(self, kind: int, data: bytes) -> None:

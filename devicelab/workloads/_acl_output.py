@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from devicelab.errors import MeasurementError
+from devicelab.ground import budget
 from devicelab.workloads._own_binary import number
 
 # Longer names and more measurements than any network has are not looked at.
@@ -65,6 +66,10 @@ def read(output: bytes) -> AclOutput:
     Raises:
         MeasurementError: nothing that can be used, cut off, or damaged; says where.
     """
+    try:
+        budget.lines(output)
+    except ValueError as error:
+        raise MeasurementError(f"the benchmark printed {error}") from error
     text = output.decode("utf-8", "replace")
     data = _find_json(text)
     found = _from_json(data) if data is not None else _from_text(text)
@@ -81,6 +86,10 @@ def _find_json(text: str) -> dict[str, Any] | None:
     begin = _BEGIN.search(text)
     if begin is None:
         return None
+    try:
+        budget.within(text.encode())
+    except ValueError as error:
+        raise MeasurementError(f"the benchmark's JSON has {error}; no benchmark prints so much") from error
     try:
         data, _ = json.JSONDecoder().raw_decode(text, begin.start())
     except (ValueError, RecursionError) as error:  # a ValueError besides JSONDecodeError: a number of 5000 digits

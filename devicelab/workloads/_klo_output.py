@@ -7,12 +7,16 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from devicelab.errors import MeasurementError
-from devicelab.model.journal import Flag
+from devicelab.ground import budget
+from devicelab.model.journal import Flag, Many
 from devicelab.model.plan import Noun
 
 _Ns = Annotated[int, Field(strict=True, ge=-(2**61), le=2**61)]  # differences of two still fit 64 bits
 _Small = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 _Text = Annotated[str, StringConstraints(max_length=65_536)]
+
+# Six arrays of a network's kernels, with room.
+_MOST_VALUES = 1_000_000
 
 
 class _Line(Noun):
@@ -47,12 +51,12 @@ class Inference(_Line):
     phase: Literal["warmup", "profile", "profiled", "plain"]
     total_ns: _Ns
     planning_ns: _Ns
-    batches: tuple[_Small, ...]
-    flush_ns: tuple[_Ns, ...]
-    queued_ns: tuple[_Ns, ...] = ()
-    submit_ns: tuple[_Ns, ...] = ()
-    start_ns: tuple[_Ns, ...] = ()
-    end_ns: tuple[_Ns, ...] = ()
+    batches: Many[_Small]
+    flush_ns: Many[_Ns]
+    queued_ns: Many[_Ns] = ()
+    submit_ns: Many[_Ns] = ()
+    start_ns: Many[_Ns] = ()
+    end_ns: Many[_Ns] = ()
 
 
 class _Profile(_Line):
@@ -116,19 +120,24 @@ def read_output(output: bytes) -> Output:
 
 def _lines(output: bytes) -> Iterator[tuple[int, Header | Inference | _Profile | _End | None]]:
     """Numbered lines; ``None`` for a last line that was cut."""
-    lines = output.split(b"\n")
+    try:
+        lines = budget.lines(output)
+    except ValueError as error:
+        raise MeasurementError(f"klo printed {error}") from error
     for number, line in enumerate(lines, 1):
         if number == len(lines):
             if line.strip():
                 yield number, None
             return
         try:
-            yield number, _LINE.validate_json(line)
+            yield number, _LINE.validate_json(budget.within(line, _MOST_VALUES))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])
             detail = f"{where}: {first['msg']}" if where else first["msg"]
             raise MeasurementError(f"klo output line {number}: {detail}") from error
+        except ValueError as error:
+            raise MeasurementError(f"klo output line {number}: {error}") from error
 
 
 def _check_shape(one: Inference, kernels: int, number: int) -> None:

@@ -1,12 +1,12 @@
 """What tenants print: a header, chunks of requests, an end object; read into a ``requests`` table with its figures."""
 
-import json
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from devicelab.errors import MeasurementError
+from devicelab.ground import budget
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Measurement, Metric
 
@@ -29,7 +29,10 @@ def parse_requests(output: bytes, tool: str) -> Measurement:
     Raises:
         MeasurementError: not such output; names the line.
     """
-    lines = [line for line in output.split(b"\n") if line.strip()]
+    try:
+        lines = [line for line in budget.lines(output) if line.strip()]
+    except ValueError as error:
+        raise MeasurementError(f"{tool} printed {error}") from error
     if not lines:
         raise MeasurementError(f"{tool} printed nothing")
     header = _object(lines[0], 1)
@@ -51,8 +54,8 @@ def parse_requests(output: bytes, tool: str) -> Measurement:
 
 def _object(line: bytes, number: int) -> dict[str, Any]:
     try:
-        data = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        data = budget.loads(line)
+    except ValueError as error:
         raise MeasurementError(f"line {number} is not JSON: {line[:60]!r}") from error
     if not isinstance(data, dict):
         raise MeasurementError(f"line {number} is not an object: {line[:60]!r}")

@@ -10,7 +10,6 @@ an inference. Any other columns are kept as the table ``samples``, with the medi
 """
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
@@ -20,10 +19,13 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from devicelab.errors import MeasurementError
+from devicelab.ground import budget
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Column, Measurement, Metric, Table
 from devicelab.workloads._own_binary import OwnBinary, Text, from_stamps, nanoseconds, number, positive
 from devicelab.workloads.base import CommandLine, Context
+
+_MAX_ROW_VALUES = 100_000
 
 NATIVE: tuple[str, ...] = ()
 FILES: tuple[str, ...] = ()
@@ -116,6 +118,10 @@ def parse(output: bytes, params: Params) -> Measurement:
 
 def _rows(output: bytes, params: Params) -> Rows:
     """Numbered rows; ``None`` for a last line that was cut."""
+    try:
+        budget.lines(output)
+    except ValueError as error:
+        raise MeasurementError(f"the output has {error}") from error
     lines = output.decode("utf-8", "replace").split("\n")
     whole = not lines[-1]  # a program that ends its lines leaves nothing after the last one
     if whole:
@@ -139,8 +145,8 @@ def _from_json_lines(lines: list[str], params: Params, whole: bool) -> Rows:
         if not line.lstrip().startswith("{"):
             continue  # what else the program says
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = budget.loads(line.encode(), _MAX_ROW_VALUES)
+        except ValueError as error:
             if place == len(lines) and not whole:
                 yield place, None
                 return

@@ -19,6 +19,7 @@ from devicelab.errors import (
     DeviceBusyError,
     DeviceRefusedError,
     DeviceUnreachableError,
+    DistrustError,
     RestoreError,
 )
 from devicelab.farm import health, recover
@@ -175,6 +176,14 @@ def test_what_was_measured_stays_although_the_device_is_not_fit_afterwards(
     if not isinstance(fate, DeviceRefusedError):
         assert why in quarantined(phone)[0]
     assert not phone.store.health(device="phone-1")[0].ok, "it gets no more work tonight"
+
+
+@pytest.mark.parametrize("call", ["open_device", "look", "perform"])
+def test_a_device_that_talks_nonsense_is_taken_out_and_its_task_goes_elsewhere(phone: Phone, call: str) -> None:
+    phone.fates[call] = [DistrustError("a command printed more than 16 MiB")]
+    done = tried(phone, selector=ANY)
+    assert (done.status, done.device, done.exit_code) == ("waiting", None, 6)
+    assert quarantined(phone) == ["a command printed more than 16 MiB"]
 
 
 def test_a_device_that_is_not_fit_before_sends_the_task_elsewhere_with_its_code(phone: Phone) -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devicelab.device.runner import JournalReader
+from devicelab.device.journal_reader import JournalReader
+from devicelab.errors import DistrustError
 from devicelab.model.journal import RunRecord, RunStart, parse_line, seal_line
 
 START: dict[str, Any] = {"event": "run-start", "run_id": "a", "seq": 0, "t_ns": 5}
@@ -68,3 +69,44 @@ def test_a_damaged_line_is_counted_and_the_next_one_read() -> None:
     reader = JournalReader()
     assert [type(e) for e in reader.feed(damaged + seal_line(START))] == [RunStart]
     assert len(reader.damaged) == 1
+
+
+def _read(reader: JournalReader, piece: bytes) -> None:
+    for _ in range(1000):
+        list(reader.feed(piece))
+
+
+def test_damage_is_counted_and_not_kept() -> None:
+    reader = JournalReader()
+    assert not list(reader.feed(b'{"event":"run"}\n' * 9_000))
+    assert reader.lost == 9_000
+    assert len(reader.damaged) <= 10
+
+
+@pytest.mark.parametrize("piece", [b"\n", b'{"event":"run"}\n', b"\x00" * 10 + b"\n"])
+def test_damage_without_end_is_no_journal(piece: bytes) -> None:
+    reader = JournalReader("phone-1")
+    with pytest.raises(DistrustError, match="without end") as caught:
+        _read(reader, piece * 1000)
+    assert caught.value.device == "phone-1"
+
+
+def test_events_without_end_are_no_journal_of_a_plan() -> None:
+    reader = JournalReader("phone-1", most_events=100)
+    with pytest.raises(DistrustError, match="more events"):
+        _read(reader, seal_line(START))
+
+
+def test_a_line_in_many_pieces_is_put_together_once() -> None:
+    line = seal_line({**RUN, "run_id": "x" * 3_000_000})
+    reader = JournalReader()
+    pieces = (line[at : at + 64] for at in range(0, len(line), 64))
+    assert [type(event) for piece in pieces for event in reader.feed(piece)] == [RunRecord]
+
+
+def test_what_a_flag_says_is_cut() -> None:
+    event = parse_line(seal_line({**RUN, "flags": [{"code": "c" * 9_000, "detail": "d" * 90_000}]}))
+    assert isinstance(event, RunRecord)
+    assert len(event.flags[0].code) < 200
+    assert len(event.flags[0].detail) < 5_000
+    assert "90000" in event.flags[0].detail

@@ -112,7 +112,7 @@ class AdbTransport(PosixTransport):
         link = self.server.connect(self.address)
         try:
             with reachable(self.address):
-                link.conn.settimeout(_OPEN_TIMEOUT_S)
+                link.within(_OPEN_TIMEOUT_S)
                 link.send_command(f"host:transport:{self.serial}")
                 link.check_okay()
                 link.send_command(name)
@@ -164,7 +164,7 @@ class AdbTransport(PosixTransport):
                 link = self._service(f"{service}echo {token}".encode())
                 with reachable(self.address):
                     try:
-                        said = bytes(link.read_until_close(encoding=None))
+                        said = link.read_until_close("latin-1").encode("latin-1")
                     finally:
                         link.close()
                 newline = said.partition(token.encode())[2]
@@ -242,7 +242,7 @@ class AdbTransport(PosixTransport):
         link = self._service(b"root:")
         with reachable(self.address):
             try:
-                words = str(link.read_until_close()).strip()
+                words = link.read_until_close().strip()
             finally:
                 link.close()
         if "already running as root" in words:

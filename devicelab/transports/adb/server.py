@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _CONNECT_TIMEOUT_S = 5.0
 _START_TIMEOUT_S = 30.0
 _ANSWER_TIMEOUT_S = 20.0
+_MAX_WORDS = 64 << 10
 
 LOST_HINT = "check the cable; `devicelab doctor` tells whether the board is back"
 _UNPLUGGED = "is it plugged in and switched on, with USB debugging allowed? `adb devices` has to list it"
@@ -54,7 +56,40 @@ class Link(AdbConnection):  # type: ignore[misc]
 
     def __init__(self, host: str, port: int) -> None:
         self._server = (host, port)
+        self._deadline: float | None = None
         super().__init__(host, port)
+
+    def within(self, timeout_s: float) -> None:
+        """From now on all that is sent and read has to be through by then, however much or little comes at a time."""
+        self._deadline = time.monotonic() + timeout_s
+        self.conn.settimeout(timeout_s)
+
+    def _read_fully(self, n: int) -> bytes:
+        data = bytearray()
+        while len(data) < n and (piece := self._piece(n - len(data))):
+            data += piece
+        return bytes(data)
+
+    def _piece(self, most: int) -> bytes:
+        if self._deadline is not None:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self.conn.settimeout(left)
+        return bytes(self.conn.recv(most))
+
+    def read_until_close(self, encoding: str = "utf-8") -> str:
+        """What comes until the peer closes.
+
+        Raises:
+            AdbError: more than such a service ever says.
+        """
+        data = bytearray()
+        while piece := self._piece(4096):
+            data += piece
+            if len(data) > _MAX_WORDS:
+                raise AdbError("the device says more than it may")
+        return data.decode(encoding, errors="replace")
 
     def _safe_connect(self) -> socket.socket:
         made = socket.create_connection(self._server, timeout=_CONNECT_TIMEOUT_S)
@@ -166,7 +201,7 @@ class Server:
         link = self.connect(device)
         with reachable(device):
             try:
-                link.conn.settimeout(timeout_s)
+                link.within(timeout_s)
                 link.send_command(request)
                 for _ in range(answers):
                     link.check_okay()

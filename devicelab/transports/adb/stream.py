@@ -47,9 +47,11 @@ class _SocketStream:
                     return bytes(self._socket.recv(_READ_BYTES))
                 del self._outgoing[: self._socket.send(self._outgoing)]
             except BlockingIOError:
-                continue
+                pass
             except OSError as error:
                 raise self._lost() from error
+            if _past(deadline):
+                return None
 
     def _fill(self) -> None:
         """Put what is to be sent next into ``_outgoing``."""
@@ -62,6 +64,11 @@ class _SocketStream:
             self._closed = True
             self._selector.close()
             self._link.close()
+
+
+def _past(deadline: float | None) -> bool:
+    """The time is over. Asked after every piece: a peer that sends a byte now and then is not waited for any longer."""
+    return deadline is not None and time.monotonic() >= deadline
 
 
 class ShellStream(_SocketStream):
@@ -85,6 +92,8 @@ class ShellStream(_SocketStream):
             if not data:
                 raise self._lost()
             self._incoming += data
+            if _past(deadline):
+                return self._take()
         return event
 
     def _take(self) -> Event | None:
@@ -161,6 +170,8 @@ class LegacyStream(_SocketStream):
                 raise self._lost()  # garbage that would be kept for ever
             self._text += self._plain(data)
             self._ended = not data
+            if _past(deadline):
+                return self._take()
         return event
 
     def _plain(self, data: bytes) -> bytes:

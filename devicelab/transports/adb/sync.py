@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from devicelab.errors import ConfigError, DeviceRefusedError, DeviceUnreachableError
+from devicelab.transports._pace import Pace
 from devicelab.transports.adb.server import LOST_HINT, Link, reachable
 
 CHUNK_BYTES = 64 << 10
@@ -21,7 +22,7 @@ CHUNK_BYTES = 64 << 10
 # adbd refuses longer ones.
 _MAX_PATH_BYTES = 1024
 _MAX_WORDS_BYTES = 64 << 10
-# A device that neither takes nor sends a byte for so long is gone.
+# A device that does not take or send a packet within so long is gone.
 _STALL_S = 60.0
 _HEAD = struct.Struct("<4sI")
 
@@ -37,7 +38,6 @@ class Sync:
     def __init__(self, link: Link, address: str) -> None:
         self._link, self._address = link, address
         self._socket = link.conn
-        self._socket.settimeout(_STALL_S)
 
     def send(self, remote: str, data: Iterator[bytes]) -> None:
         """Write a file; missing folders above it are made by adbd. Chunks are at most ``CHUNK_BYTES`` long.
@@ -47,7 +47,9 @@ class Sync:
             DeviceUnreachableError: the connection broke.
         """
         self._request(b"SEND", self._path(remote) + b",%d" % (stat.S_IFREG | 0o644))
+        pace = Pace(remote, self._address)
         for chunk in data:
+            pace.came(len(chunk))
             self._write(_HEAD.pack(b"DATA", len(chunk)) + chunk)
             if select.select([self._socket], [], [], 0)[0]:
                 break  # It only speaks before the end to refuse.
@@ -58,10 +60,12 @@ class Sync:
     def receive(self, remote: str, sink: Callable[[bytes], None]) -> None:
         """Hand a file's bytes to ``sink``. Errors as in ``send``."""
         self._request(b"RECV", self._path(remote))
+        pace = Pace(remote, self._address)
         while size := self._answer(remote, b"DATA", b"DONE"):
             if size > CHUNK_BYTES:
                 raise self._garbled()
             sink(self._read(size))
+            pace.came(size)
 
     def _path(self, remote: str) -> bytes:
         path = remote.encode("utf-8", "surrogateescape")
@@ -75,10 +79,12 @@ class Sync:
 
     def _write(self, data: bytes) -> None:
         with reachable(self._address):
+            self._link.within(_STALL_S)
             self._socket.sendall(data)
 
     def _read(self, size: int) -> bytes:
         with reachable(self._address):
+            self._link.within(_STALL_S)
             return bytes(self._link.read_exact(size))
 
     def _answer(self, remote: str, *expected: bytes) -> int:

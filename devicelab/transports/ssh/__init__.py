@@ -168,6 +168,8 @@ class _ChannelStream:
                 if channel.recv_ready():
                     if data := self._own(channel.recv(_READ_BYTES)):
                         return OUT, data
+                    if deadline is not None and time.monotonic() >= deadline:
+                        return None
                     continue
             except (paramiko.SSHException, EOFError, OSError) as error:
                 raise self._lost() from error
