@@ -54,30 +54,58 @@ def cpu_use_pct(samples: Samples) -> dict[str, float]:
     return _cpu_use(samples.busy, samples.total)
 
 
-def run_conditions(record: Mapping[str, Any]) -> RunConditions:
-    """Conditions of a run from its evidence (``Results.evidence``).
+@dataclass(frozen=True)
+class Reading:
+    """A sampled node that tells a clock or a temperature.
 
-    Nodes that do not hold a number are passed over: what a device says is not trusted to have a form.
+    Attributes:
+        quantity: ``cpu clock``, ``gpu clock`` or ``temperature``.
+        name: of the policy, CPU or thermal zone; ``gpu``.
+        unit: ``kHz`` or ``C``.
+        readings: one a sample, ``None`` where it was no number.
     """
+
+    quantity: str
+    name: str
+    unit: str
+    readings: tuple[float | None, ...]
+
+    @property
+    def range(self) -> Range:
+        """Lowest and highest value."""
+        known = [value for value in self.readings if value is not None]
+        return min(known), max(known)
+
+
+def reading(path: str, texts: Iterable[object]) -> Reading | None:
+    """What a sampled node told; ``None`` if it is neither a clock nor a thermal zone, or never held a number.
+
+    What a device says is not trusted to have a form.
+    """
+    raw = [_number(text) for text in texts]
+    known = [value for value in raw if value is not None]
+    if not known:
+        return None
+    if match := _CPU_CLOCK.search(path):
+        quantity, name, unit, scale = "cpu clock", match[1] or match[2], "kHz", 1.0
+    elif match := _ZONE.search(path):
+        quantity, name, unit, scale = "temperature", match[1], "C", 1 / units_per_degree(max(map(abs, known)))
+    elif _GPU_CLOCK.search(path):
+        quantity, name, unit, scale = "gpu clock", "gpu", "kHz", _khz_per_unit(max(known))
+    else:
+        return None
+    return Reading(quantity, name, unit, tuple(value if value is None else value * scale for value in raw))
+
+
+def run_conditions(record: Mapping[str, Any]) -> RunConditions:
+    """Conditions of a run from its evidence (``Results.evidence``)."""
     samples = record.get("samples") or {}
-    clocks: dict[str, Range] = {}
-    temps: dict[str, Range] = {}
-    for path, texts in (samples.get("nodes") or {}).items():
-        readings = [value for text in texts if (value := _number(text)) is not None]
-        if not readings:
-            continue
-        span = (min(readings), max(readings))
-        if match := _CPU_CLOCK.search(path):
-            clocks[match[1] or match[2]] = span
-        elif match := _ZONE.search(path):
-            temps[match[1]] = _celsius(span)
-        elif _GPU_CLOCK.search(path):
-            clocks["gpu"] = _gpu_khz(span)
+    told = [one for path, texts in (samples.get("nodes") or {}).items() if (one := reading(path, texts)) is not None]
     elapsed_ns = record["t_end_ns"] - record["t_start_ns"]
     return RunConditions(
         cpu_pct=_cpu_use(samples.get("busy") or {}, samples.get("total") or {}),
-        clocks_khz=clocks,
-        temps_c=temps,
+        clocks_khz={one.name: one.range for one in told if one.unit == "kHz"},
+        temps_c={one.name: one.range for one in told if one.quantity == "temperature"},
         granted={
             str(program["name"]): tuple(sorted({*program["granted"], *program["granted_end"]}))
             for program in record.get("programs") or ()
@@ -133,12 +161,6 @@ def _number(text: object) -> float | None:
     return float(words[0]) if words and _INTEGER.fullmatch(words[0]) else None
 
 
-def _celsius(readings: Range) -> Range:
-    per_degree = units_per_degree(max(abs(reading) for reading in readings))
-    return readings[0] / per_degree, readings[1] / per_degree
-
-
-def _gpu_khz(readings: Range) -> Range:
+def _khz_per_unit(highest: float) -> float:
     """GPU drivers say Hz, kHz or MHz; a GPU's clock lies between 10 MHz and 10 GHz, so the size tells which."""
-    per_khz = 1e-3 if readings[1] >= 1e7 else 1.0 if readings[1] >= 1e4 else 1e3
-    return readings[0] * per_khz, readings[1] * per_khz
+    return 1e-3 if highest >= 1e7 else 1.0 if highest >= 1e4 else 1e3

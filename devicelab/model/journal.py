@@ -133,6 +133,16 @@ class ProgramResult(Record):
         return data
 
 
+class Phase(Record):
+    """What the agent does in a run from ``t_ns`` on, until the next phase.
+
+    ``pin`` (steps), ``verify`` (probes), ``gates``, ``loads``, ``settle``, ``start``, ``measure``, ``restore``.
+    """
+
+    name: str
+    t_ns: int
+
+
 class WitnessResult(Record):
     """Output of a witness command."""
 
@@ -203,6 +213,7 @@ class RunRecord(Record):
     t_unix_ns: int
     window_start_ns: int = 0
     window_end_ns: int = 0
+    phases: Many[Phase] = ()
     steps: Many[StepResult] = ()
     probes: Many[ProbeResult] = ()
     gates: Many[GateResult] = ()

@@ -42,6 +42,7 @@ class Header(_Line):
     k: _Small
     emulation: _Text = ""
     clock: _Text = ""
+    device_minus_host_ns: _Ns = 0
 
 
 class Inference(_Line):

@@ -292,4 +292,5 @@ def _info(header: Header) -> dict[str, str | int | float | bool]:
         "k": header.k,
         "emulation": header.emulation[:200],
         "clock": header.clock[:40],
+        "device_minus_host_ns": header.device_minus_host_ns,
     }

@@ -16,6 +16,18 @@ struct Surroundings {
   bool live;
 };
 
+// What the agent does from ``t_ns`` on, until the next one.
+struct Phase {
+  const char* name;
+  int64_t t_ns;
+
+  void print(Json* json) const {
+    json->open('{');
+    json->member("name", name).member("t_ns", t_ns);
+    json->close('}');
+  }
+};
+
 struct RunOutcome {
   bool done = false;         // else it could not be performed
   bool interrupted = false;  // the agent was ended meanwhile: it is to be done again
@@ -54,6 +66,7 @@ class RunTask {
       outcome.done = false;
       outcome.interrupted = true;
     }
+    begins("restore");
     int left = programs_.end_all();
     if (left > 0) flags_.add("load-left-behind", "%d processes did not end within 5 s of SIGKILL", left);
     size_t failures = scope_.undo(&restored_);
@@ -69,16 +82,26 @@ class RunTask {
  private:
   // All up to the end of the window; false if the run could not be performed.
   bool observe() {
-    if (!take_steps() || !probe()) return false;
+    begins("pin");
+    if (!take_steps()) return false;
+    begins("verify");
+    if (!probe()) return false;
+    begins("gates");
     wait_at_gates();
     if (stopping()) return false;
+    begins("loads");
     read_around(&before_);
     programs_.reserve(run_.programs.size);
-    if (!start_loads() || !settle(run_.settle_ms)) return false;
+    if (!start_loads()) return false;
+    begins("settle");
+    if (!settle(run_.settle_ms)) return false;
+    begins("start");
     bool good = begin_measurement() && watch_window();
     if (window_end_ns_ > 0) read_around(&after_);
     return good;
   }
+
+  void begins(const char* phase) { phases_.push({phase, mono_ns()}); }
 
   bool take_steps() {
     bool refused = false;
@@ -213,6 +236,7 @@ class RunTask {
     if (stopping()) return false;
     programs_.begin_window();
     window_start_ns_ = barrier ? go : mono_ns();
+    phases_.push({"measure", window_start_ns_});
     agent_cpu_ns_ = own_cpu_ns();
     if (run_.sampling.period_ms > 0) sample();
     for (size_t i = first; i < list.size; ++i) {
@@ -351,6 +375,7 @@ class RunTask {
     flags_.print(&json);
     json.member("t_start_ns", start_ns_).member("t_end_ns", mono_ns()).member("t_unix_ns", start_unix_ns_);
     json.member("window_start_ns", window_start_ns_).member("window_end_ns", window_end_ns_);
+    print_all(&json, "phases", phases_);
     print_steps(&json, "steps", steps_);
     print_all(&json, "probes", probes_);
     print_all(&json, "gates", gates_);
@@ -380,6 +405,7 @@ class RunTask {
   Vec<StepResult> steps_, restored_;
   Vec<ProbeResult> probes_;
   Vec<GateResult> gates_;
+  Vec<Phase> phases_;
   Vec<Text> before_, after_;
   int64_t start_ns_ = 0, start_unix_ns_ = 0, window_start_ns_ = 0, window_end_ns_ = 0, agent_cpu_ns_ = 0;
 };

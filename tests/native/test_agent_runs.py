@@ -54,6 +54,11 @@ def test_a_run_pins_its_load_measures_samples_and_restores(bench: Bench) -> None
     assert float((record.before["/proc/uptime"] or "").split()[0]) < float(
         (record.after["/proc/uptime"] or "").split()[0]
     )
+    told_phases = [phase.name for phase in record.phases]
+    assert told_phases == ["pin", "verify", "gates", "loads", "settle", "start", "measure", "restore"]
+    begun = [record.t_start_ns, *(phase.t_ns for phase in record.phases), record.t_end_ns]
+    assert begun == sorted(begun)
+    assert {phase.name: phase.t_ns for phase in record.phases}["measure"] == record.window_start_ns
     assert bench.nodes() == {"freq": b"300000\n"}
     assert (record.restore[0].after, record.restore[0].held) == ("300000", True)
     assert record.left_behind == 0
