@@ -196,7 +196,8 @@ def _wealth(x: Floats, points: Floats) -> Floats:
     away = x[np.newaxis, :] - points[:, np.newaxis]
     scale = _running_median(np.abs(away))
     # A median of 0 is "mostly ties": then a value that is none is as far as can be, and still no more than a stake.
-    unit = np.divide(away, scale, out=np.sign(away), where=scale > 0)
+    with np.errstate(over="ignore"):  # beyond the largest number is as far as can be, too
+        unit = np.divide(away, scale, out=np.sign(away), where=scale > 0)
     found = np.zeros_like(away)
     for shift, width, share in _BETS:
         stake = _stake(unit, shift, width)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from devicelab.experiment import sequences
@@ -33,6 +33,7 @@ def test_the_wealth_against_the_truth_rarely_ever_reaches_its_bound(noise: str) 
 
 @settings(max_examples=25)
 @given(st.lists(st.floats(0, 1e6), min_size=6, max_size=6))
+@example([5e-324, 4.4e5, 5e-324, 2.2e-308, 2.2e-308, 9.8e5])
 def test_over_all_signs_the_wealth_is_one_on_average(magnitudes: list[float]) -> None:
     signs = itertools.product((-1.0, 1.0), repeat=6)
     after = np.array([sequences.wealth(np.array(magnitudes) * sign) for sign in signs])
