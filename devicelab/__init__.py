@@ -1,3 +1,3 @@
 """devicelab: how does a program's latency change with the board's load, clocks, flush period or GPU scheduler?"""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -3,7 +3,7 @@
 
 namespace agent {
 
-constexpr const char* kVersion = "0.1.0";
+constexpr const char* kVersion = "0.2.0";
 constexpr int kPlanVersion = 1;
 
 #if defined(__aarch64__)

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import pytest
 import typer.main
 
+from devicelab import __version__
 from devicelab.boards import Board
 from devicelab.cli import _schemas, app
 from devicelab.device.lab import load_lab
@@ -25,7 +26,7 @@ from devicelab.model.experiment import Experiment
 from devicelab.workloads.base import Context
 
 ROOT = data_dir("native").parent
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 WRITTEN = tuple(page for page in PAGES if "<!-- Generated" not in page.read_text(encoding="utf-8"))
 SET_UP = "python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e '.[dev]'"
 QUICK_START = (f"{SET_UP} && .venv/bin/devicelab sweep quick --board local", ".venv/bin/pytest --all")
@@ -132,6 +133,22 @@ def test_constraints_are_exact_versions_and_nothing_else() -> None:
     ]
     names = {re.split(r"[^A-Za-z0-9._-]", word)[0].lower().replace("_", "-") for word in wanted} - {"devicelab"}
     assert names <= pinned
+
+
+def test_the_changelog_is_versions_with_a_line_an_entry() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions, kinds = re.findall(r"^## (.*)", text, re.MULTILINE), re.findall(r"^### (.*)", text, re.MULTILINE)
+    assert versions[0] == f"[{__version__}] - unreleased", "entries go under the version that comes next"
+    assert all(re.fullmatch(r"\[[0-9.]+\] - \d{4}-\d\d-\d\d", version) for version in versions[1:]), versions
+    assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}, kinds
+    body = text[text.index("\n## ") :].splitlines()
+    stray = [line for line in body if line and not re.match(r"##|- \S|\[[0-9.]+\]: https", line)]
+    assert not stray, f"one line an entry: {stray}"
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        name, entries = section.splitlines()[0], section.partition("### ")[0].count("\n- ")
+        assert not entries, f"{name}: {entries} entries above Added, Changed and Fixed"
+        headings = re.findall(r"^### (.*)", section, re.MULTILINE)
+        assert len(headings) == len(set(headings)), f"{name}: a heading stands twice: {headings}"
 
 
 @pytest.mark.parametrize("block", [b for b in ALL_BLOCKS if b.language == "toml"], ids=str)
