@@ -18,14 +18,15 @@ def register(app: typer.Typer) -> None:
 
 
 def _complete_program(incomplete: str) -> list[str]:
-    from devicelab.device.build import programs
+    from devicelab.device.build import libraries, programs
 
-    return [name for name in programs() if name.startswith(incomplete)]
+    return [name for name in (*programs(), *libraries()) if name.startswith(incomplete)]
 
 
 def build(
     program: Annotated[
-        str | None, typer.Argument(help="A native program; all of them if left out.", autocompletion=_complete_program)
+        str | None,
+        typer.Argument(help="A native program or library; all programs if left out.", autocompletion=_complete_program),
     ] = None,
     abi: Annotated[
         str | None, typer.Option(help="Target: arm64-v8a, armeabi-v7a, x86_64, ... (default: this machine).")

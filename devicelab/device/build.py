@@ -1,7 +1,8 @@
 """Native programs: source + toolchain → binary, kept by the content of source, flags and compiler.
 
-Every ``native/*.cpp`` is a program. A toolchain is chosen by the target's ABI, by where the program will run, and by
-whether the program loads libraries there at run time (its sources include ``<dlfcn.h>``).
+Every ``native/*.cpp`` is a program, or a shared library if it has no ``main``. A toolchain is chosen by the target's
+ABI, by where the program will run, and by whether the program loads libraries there at run time (its sources include
+``<dlfcn.h>``); a library needs a toolchain that links dynamically.
 """
 
 import fcntl
@@ -25,7 +26,18 @@ from devicelab.ground import registry
 from devicelab.model.campaign import BinaryInfo
 from devicelab.model.device import Facts
 
-__all__ = ["Built", "Choice", "build", "build_for", "choose", "clear", "programs", "sources", "toolchains"]
+__all__ = [
+    "Built",
+    "Choice",
+    "build",
+    "build_for",
+    "choose",
+    "clear",
+    "libraries",
+    "programs",
+    "sources",
+    "toolchains",
+]
 
 # What all native programs are held to, whatever compiles them.
 COMMON_FLAGS = (
@@ -38,8 +50,12 @@ COMMON_FLAGS = (
     "-fno-threadsafe-statics",
     "-I.",
 )
+# A library besides: only what it exports is seen, its own calls stay its own, and it is never unloaded.
+_LIBRARY_FLAGS = ("-fPIC", "-fvisibility=hidden")
+_LIBRARY_LINK_FLAGS = ("-shared", "-Wl,-Bsymbolic", "-Wl,-z,nodelete")
 _TIMEOUT_S = 1800
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
+_MAIN = re.compile(r"^int main\(", re.MULTILINE)
 _LOADER = re.compile(r"^[ \t]*#[ \t]*include[ \t]*<dlfcn\.h>", re.MULTILINE)
 
 
@@ -96,8 +112,18 @@ class Choice:
 
 
 def programs() -> tuple[str, ...]:
-    """Names of the native programs: each ``native/*.cpp``."""
-    return tuple(sorted(path.stem for path in registry.data_dir("native").glob("*.cpp")))
+    """Names of the native programs: each ``native/*.cpp`` with a ``main``."""
+    return _named(library=False)
+
+
+def libraries() -> tuple[str, ...]:
+    """Names of the native shared libraries: each ``native/*.cpp`` without one."""
+    return _named(library=True)
+
+
+def _named(*, library: bool) -> tuple[str, ...]:
+    found = registry.data_dir("native").glob("*.cpp")
+    return tuple(sorted(path.stem for path in found if (_MAIN.search(_read(path)) is None) == library))
 
 
 def sources(program: str) -> tuple[Path, ...]:
@@ -106,8 +132,9 @@ def sources(program: str) -> tuple[Path, ...]:
     Raises:
         ConfigError: there is no such program, or a file is not readable.
     """
-    if program not in programs():
-        raise registry.unknown("native program", program, programs())
+    known = (*programs(), *libraries())
+    if program not in known:
+        raise registry.unknown("native program", program, known)
     root = registry.data_dir("native")
     todo, seen = [root / f"{program}.cpp"], set[Path]()
     while todo:
@@ -126,7 +153,7 @@ def choose(program: str, abi: str, *, place: Place | None = None, toolchain: str
     """The toolchain for a program and a target.
 
     Args:
-        program: one of ``programs()``.
+        program: one of ``programs()`` or ``libraries()``.
         abi: the target's ABI, as in ``Facts.abi``.
         place: where it will run; by default ``local`` for this machine's ABI and ``android`` for others.
         toolchain: the name of a toolchain to use instead of the best one.
@@ -156,7 +183,10 @@ def choose(program: str, abi: str, *, place: Place | None = None, toolchain: str
         fitting, key=lambda one: (needs_loader and one.loads_libraries, one.runs_on.get(where, 0)), reverse=True
     )
     for one in ranked:
-        found = find_compiler(one, abi)
+        if one.link == "static" and program in libraries():
+            found: Compiler | Missing = Missing(f"{one.name} makes no shared libraries")
+        else:
+            found = find_compiler(one, abi)
         if isinstance(found, Compiler):
             return Choice(one, found, _note(program, one, where) if needs_loader and not one.loads_libraries else "")
         reasons.append((one, found))
@@ -247,8 +277,13 @@ class _Job:
             return tuple(word.replace("{target}", target).replace("{api}", api) for word in words)
 
         head = fill(tuple(word for word in chain.command if word != "{compiler}"))
-        linked = ("-DDEVICELAB_STATIC",) if chain.link == "static" else ()
-        steps = (*head, *COMMON_FLAGS, *linked, *fill(chain.flags)), (*head, *fill(chain.link_flags)), fill(chain.libs)
+        more: tuple[str, ...] = ("-DDEVICELAB_STATIC",) if chain.link == "static" else ()
+        links = fill(chain.link_flags)
+        if program in libraries():
+            more = _LIBRARY_FLAGS
+            links = (*(word for word in links if word != "-pie"), *_LIBRARY_LINK_FLAGS)
+        flags = tuple(word for word in fill(chain.flags) if word != "-fPIE" or not set(more) & {"-fPIC"})
+        steps = (*head, *COMMON_FLAGS, *more, *flags), (*head, *links), fill(chain.libs)
         digest = hashlib.sha256(
             "\x1e".join("\x1f".join(words) for words in ((choice.compiler.version,), *steps)).encode()
         )

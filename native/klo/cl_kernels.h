@@ -104,7 +104,7 @@ __kernel void add(PARAMETERS) {
 // As many dependent steps as asked for: a kernel of a chosen length.
 __kernel void custom(PARAMETERS) {
   float value = src[0] + X;
-  for (int i = 0; i < rounds; ++i) value = fma(value, 0.999f, 0.5f);
+  for (int i = 0; i < rounds; ++i) value = value * 0.999f + 0.5f;
   if (value < -1.0f) dst[dst_at] = value;
 }
 )CLC";

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 
 #include "cl/cl.h"
+#include "cl/paths.h"
 #include "klo/options.h"
 
 namespace klo {
@@ -16,30 +17,7 @@ struct ClLibrary {
   clGetDeviceAndHostTimer_fn clGetDeviceAndHostTimer = nullptr;
 };
 
-// Where Android vendors and Linux distributions put it; KLO_OPENCL_LIB goes before all.
-constexpr const char* kClPaths[] = {
-#if UINTPTR_MAX > UINT32_MAX
-    "/vendor/lib64/libOpenCL.so",
-    "/system/vendor/lib64/libOpenCL.so",
-    "/system/lib64/libOpenCL.so",
-    "/vendor/lib64/egl/libGLES_mali.so",
-    "/system/vendor/lib64/egl/libGLES_mali.so",
-    "/vendor/lib64/libPVROCL.so",
-    "/system/vendor/lib64/libPVROCL.so",
-#else
-    "/vendor/lib/libOpenCL.so",
-    "/system/vendor/lib/libOpenCL.so",
-    "/system/lib/libOpenCL.so",
-    "/vendor/lib/egl/libGLES_mali.so",
-    "/system/vendor/lib/egl/libGLES_mali.so",
-    "/vendor/lib/libPVROCL.so",
-    "/system/vendor/lib/libPVROCL.so",
-#endif
-    "libOpenCL.so.1",
-    "libOpenCL.so",
-};
-
-// Looks up the functions; false if the file is not a (whole) OpenCL library.
+// Looks up the functions of the library (KLO_OPENCL_LIB goes before all of kOpenClPaths); false if the file is not a (whole) OpenCL library.
 [[maybe_unused]] inline bool look_up(void* handle, ClLibrary& cl) {
   bool whole = true;
   const auto find = [&](const char* name, auto& function) {
@@ -84,7 +62,7 @@ inline bool load_cl(ClLibrary& cl, Array<char>& why) {
   if (named != nullptr && named[0] != '\0') {
     found = try_path(named);
   } else {
-    for (const char* path : kClPaths) {
+    for (const char* path : kOpenClPaths) {
       if (!found) found = try_path(path);
     }
   }

@@ -35,7 +35,7 @@ def params_of(name: str) -> Any:
 def test_a_workload_says_what_it_needs_and_gives_a_command_line(name: str) -> None:
     module = registry.module("workloads", name)
     assert module.__doc__
-    assert set(module.NATIVE) <= set(build.programs())
+    assert set(module.NATIVE) <= {*build.programs(), *build.libraries()}
     assert all(registry.script(file).is_file() for file in module.FILES)
     line = module.command(params_of(name), Context())
     assert isinstance(line, CommandLine)

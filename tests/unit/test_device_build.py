@@ -1,5 +1,6 @@
 """Choice of toolchain, cache of builds, and errors of the compiler."""
 
+import ctypes
 import os
 import shutil
 import stat
@@ -306,3 +307,17 @@ def test_a_static_build_says_that_it_loads_no_library(tmp_path: Path, monkeypatc
     assert done.returncode == 0, done.stderr
     assert "loads no libraries" in done.stderr
     assert '"simulated":true' in done.stdout
+
+
+def test_a_source_without_main_is_a_shared_library_that_exports_what_it_says(native: Path) -> None:
+    (native / "shown.cpp").write_text('extern "C" __attribute__((visibility("default"))) int shown() { return 3; }\n')
+    assert builder.libraries() == ("shown",)
+    assert "shown" not in builder.programs()
+    built = builder.build("shown", HOST)
+    assert ctypes.CDLL(str(built.path)).shown() == 3
+
+
+def test_a_toolchain_that_links_statically_is_refused_for_a_library(native: Path) -> None:
+    (native / "shown.cpp").write_text("int shown() { return 3; }\n")
+    with pytest.raises(BuildError, match="host-static makes no shared libraries"):
+        builder.build("shown", HOST, toolchain="host-static")
