@@ -286,7 +286,7 @@ inline void called(P event, I status, P user) {
   free(user);
   const int64_t now = now_ns();
   Queue* q = status == 0 ? queue_of(event) : nullptr;
-  if (q != nullptr) after_event(*q, event, "callback", now, true);
+  if (q != nullptr && q->waits_by_callback()) after_event(*q, event, "callback", now, true);
   kept_back.callback(event, status, kept_back.user);
 }
 
@@ -294,7 +294,10 @@ inline I set_event_callback(P event, I type, P callback, P user) {
   Layer& s = state();
   Queue* q = queue_of(event);
   before_look(q);
-  if (q != nullptr) q->must_pass.store(true);  // the flush that lets it be called must reach the driver
+  if (q != nullptr) {
+    q->must_pass.store(true);  // the flush that lets it be called must reach the driver
+    q->callbacks.fetch_add(1);
+  }
   Called* record = callback == nullptr ? nullptr : static_cast<Called*>(malloc(sizeof(Called)));
   if (record == nullptr) return s.next.clSetEventCallback(event, type, callback, user);
   record->callback = reinterpret_cast<EventCallback>(callback);

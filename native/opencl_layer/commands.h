@@ -59,8 +59,18 @@ struct Command<member, R (*)(P, A...), blocking, kind> {
   }
 };
 
+// Work-groups that do not divide the work: only where the layer has announced that they may.
+inline bool uneven(U dims, P global, P local) {
+  for (U i = 0; local != nullptr && global != nullptr && i < dims && i < 3; ++i) {
+    const size_t group = static_cast<const size_t*>(local)[i];
+    if (group == 0 || static_cast<const size_t*>(global)[i] % group != 0) return true;
+  }
+  return false;
+}
+
 inline I enqueue_kernel(P handle, P kernel, U dims, P offset, P global, P local, U count, P list, P event) {
   Layer& s = state();
+  if (s.settings.non_uniform && uneven(dims, global, local)) local = nullptr;  // the driver chooses
   Queue* q = s.queues.find(handle);
   before_dependent(q, count, list);
   if (q == nullptr) return s.next.clEnqueueNDRangeKernel(handle, kernel, dims, offset, global, local, count, list, event);

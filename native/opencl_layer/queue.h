@@ -74,6 +74,11 @@ struct Queue {
   std::atomic<Queue*> linked{nullptr};
   std::atomic<uint64_t> linked_head{0};
 
+  // A callback for an event now and then is how some programs wait; one for every kernel is not.
+  std::atomic<uint64_t> callbacks{0};
+  std::atomic<bool> waited{false};       // the program waits otherwise
+  uint64_t first = 0;                    // the ring's head when the queue was made
+
   std::atomic<uint64_t> head{0};
   std::atomic<uint64_t> tail{0};
   Entry* ring = nullptr;
@@ -112,6 +117,10 @@ struct Queue {
     }
     return 0;
   }
+  bool waits_by_callback() const {
+    const uint64_t commands = head.load(std::memory_order_relaxed) - first;
+    return !waited.load(std::memory_order_relaxed) && 2 * callbacks.load(std::memory_order_relaxed) <= commands;
+  }
   static void fill(Entry* entry, uint64_t number_) { entry->filled.store(number_ + 1, std::memory_order_release); }
 
   void reset() {
@@ -129,6 +138,9 @@ struct Queue {
     own_flushes.store(0, std::memory_order_relaxed);
     swallowed.store(0, std::memory_order_relaxed);
     linked.store(nullptr, std::memory_order_relaxed);
+    callbacks.store(0, std::memory_order_relaxed);
+    waited.store(false, std::memory_order_relaxed);
+    first = head.load(std::memory_order_relaxed);
     tail.store(head.load(std::memory_order_relaxed), std::memory_order_relaxed);
     segment.clear();
     thread.store(pthread_t{}, std::memory_order_relaxed);

@@ -196,6 +196,7 @@ inline void after_wait(Queue& q, uint64_t head, bool all, const char* wait, int6
   q.activity.fetch_add(1, std::memory_order_relaxed);
   {
     Lock lock(q.reading);
+    if (q.tail.load(std::memory_order_relaxed) < head) q.waited.store(true, std::memory_order_relaxed);
     close_up_to(q, head, all, wait, end);
   }
   Queue* other = q.linked.exchange(nullptr, std::memory_order_acq_rel);

@@ -186,6 +186,28 @@ void callback() {
   printf("%016llx\n", static_cast<unsigned long long>(cell));
 }
 
+// As OpenCV does: a callback for every kernel, to let go of what it used, and a read at the end.
+void on_kernel(P event, I, P user) {
+  __atomic_add_fetch(static_cast<int*>(user), 1, __ATOMIC_SEQ_CST);
+  release(event);
+}
+
+void callbacks() {
+  L cell = 0;
+  int called = 0;
+  const P queue = make_queue();
+  for (int i = 0; i < inferences; ++i) {
+    for (int k = 0; k < kernels; ++k) {
+      const P event = launch(queue, cell, true);
+      call<I>("clSetEventCallback", event, I{0}, reinterpret_cast<P>(on_kernel), static_cast<P>(&called));
+    }
+    wait_for(queue, nullptr, cell, "read");
+  }
+  finish(queue);
+  while (__atomic_load_n(&called, __ATOMIC_SEQ_CST) < kernels * inferences) std::this_thread::yield();
+  printf("%d %016llx\n", called, static_cast<unsigned long long>(cell));
+}
+
 // The second queue waits for the first; `late`: the first is flushed only after the second was told to wait.
 void two_queues(bool late) {
   L cell = 0;
@@ -324,6 +346,7 @@ int main(int argc, char** argv) {
   call<I>("clGetDeviceIDs", platform, L{4}, U{1}, static_cast<P>(&device), static_cast<P>(&count));
   context = call<P>("clCreateContext", kNone, U{1}, static_cast<P>(&device), kNone, kNone, static_cast<P>(&code));
   if (way == "callback") callback();
+  else if (way == "callbacks") callbacks();
   else if (way == "two-queues") two_queues(false);
   else if (way == "two-queues-late") two_queues(true);
   else if (way == "user-event") user_event();

@@ -27,6 +27,7 @@ WAYS = (
     "later-read",
     "native",
     "callback",
+    "callbacks",
     "two-queues",
     "two-queues-late",
     "user-event",
@@ -37,7 +38,20 @@ WAYS = (
     "questions",
 )
 # Ways to wait after which the layer knows where an inference ended.
-SEEN = ("finish", "events", "read", "write", "map", "svm", "poll", "stamps", "marker", "later-read", "callback")
+SEEN = (
+    "finish",
+    "events",
+    "read",
+    "write",
+    "map",
+    "svm",
+    "poll",
+    "stamps",
+    "marker",
+    "later-read",
+    "callback",
+    "callbacks",
+)
 _FLAGS = {"address": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"), "thread": ("-fsanitize=thread",)}
 
 
