@@ -131,9 +131,12 @@ inline P create_queue_with_properties_khr(P context, P device, P properties, P e
   return create_queue_with(create_with_khr.load(), context, device, properties, error);
 }
 
+// C++ wrappers retain and release a queue all the time, and every release flushes. Where K is steered the references
+// are therefore counted here, and the driver hears of the last one.
 inline I retain_queue(P handle) {
-  const I code = state().next.clRetainCommandQueue(handle);
-  Queue* q = state().queues.find(handle);
+  Layer& s = state();
+  Queue* q = s.queues.find(handle);
+  const I code = q != nullptr && s.steers() ? kSuccess : s.next.clRetainCommandQueue(handle);
   if (code == kSuccess && q != nullptr) q->references.fetch_add(1, std::memory_order_relaxed);
   return code;
 }
@@ -142,8 +145,10 @@ inline I release_queue(P handle) {
   Layer& s = state();
   Queue* q = s.queues.find(handle);
   if (q == nullptr) return s.next.clReleaseCommandQueue(handle);
-  before_wait(*q);  // the release flushes; a driver that does it itself finds nothing left
-  if (q->references.fetch_sub(1, std::memory_order_acq_rel) > 1) return s.next.clReleaseCommandQueue(handle);
+  if (q->references.fetch_sub(1, std::memory_order_acq_rel) > 1) {
+    return s.steers() ? own_flush(*q, handle) : s.next.clReleaseCommandQueue(handle);
+  }
+  before_wait(*q);
   read_rest(*q);
   {
     Lock lock(q->living);
@@ -180,6 +185,10 @@ inline I answer(const void* value, size_t size, Z room, P target, P needed) {
 inline I queue_info(P handle, U what, Z room, P target, P needed) {
   Layer& s = state();
   const Queue* q = s.queues.find(handle);
+  if (q != nullptr && s.steers() && what == kQueueReferences) {
+    const U references = static_cast<U>(q->references.load());
+    return answer(&references, sizeof references, room, target, needed);
+  }
   if (q != nullptr && q->profiling_added) {
     if (what == kQueueProperties) return answer(&q->properties, sizeof q->properties, room, target, needed);
     if (what == kQueuePropertiesArray) return answer(q->list, q->listed * sizeof(L), room, target, needed);
@@ -312,11 +321,6 @@ inline I set_user_event(P event, I status) {
   return state().next.clSetUserEventStatus(event, status);
 }
 
-inline I release_context(P context) {
-  make_all_good(Why::order);
-  return state().next.clReleaseContext(context);
-}
-
 inline void pass_from_now_on() {
   state().pass_all.store(true);
   make_all_good(Why::order);
@@ -398,7 +402,6 @@ inline void wrap(Dispatch& front) {
   replace(front.clGetEventProfilingInfo, profiling_info);
   replace(front.clSetEventCallback, set_event_callback);
   replace(front.clSetUserEventStatus, set_user_event);
-  replace(front.clReleaseContext, release_context);
   replace(front.clSetMemObjectDestructorCallback, memory_callback);
   replace(front.clSetContextDestructorCallback, context_callback);
   replace(front.clGetExtensionFunctionAddress, extension_address);

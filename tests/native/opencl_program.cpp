@@ -163,6 +163,10 @@ void one_queue(const std::string& way) {
   const bool wanted = way == "events" || way == "poll" || way == "stamps";
   for (int i = 0; i < inferences; ++i) {
     const P event = produce(queue, cell, wanted);
+    if (way == "finish") {  // as C++ wrappers do
+      call<I>("clRetainCommandQueue", queue);
+      call<I>("clReleaseCommandQueue", queue);
+    }
     wait_for(queue, event, cell, way);
     if (event != nullptr) release(event);
   }
