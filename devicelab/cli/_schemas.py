@@ -145,7 +145,7 @@ def experiments() -> str:
     """``docs/reference/experiments.md``."""
     from devicelab import knobs
     from devicelab.experiment.files import known, load
-    from devicelab.model.experiment import Check, Experiment, Measure, Tenant, Thermal
+    from devicelab.model.experiment import Answer, Check, Experiment, Measure, Tenant, Thermal
 
     def parts() -> Iterator[str]:
         yield _HEAD
@@ -161,6 +161,7 @@ def experiments() -> str:
             f"| `{name}` | {load(name).question} |" for name in known()
         )
         yield "## Top level\n\n" + key_table(Experiment, leave_out=("name",))
+        yield "## `[answer]`\n\n" + f"{_first_line(Answer)}\n\n" + key_table(Answer)
         yield "## `[measure]`\n\n" + f"{_first_line(Measure)}\n\n" + key_table(Measure)
         yield "## `[[tenants]]`\n\n" + f"{_first_line(Tenant)}\n\n" + key_table(Tenant)
         yield "## `[thermal]`\n\n" + f"{_first_line(Thermal)}\n\n" + key_table(Thermal)

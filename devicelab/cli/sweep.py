@@ -150,7 +150,7 @@ def _show_result(result: "SweepResult") -> None:
         say(f"not possible here: {word}: {'; '.join(reasons)}")
     shown = _most_telling(result.findings)
     all_simulated = all(finding.simulated for finding in shown)
-    rows = [(f.verdict if all_simulated else _verdict(f), f.claim, _estimate(f), f.n) for f in shown]
+    rows = [(_verdict(f, said=not all_simulated), f.claim, _estimate(f), f.n) for f in shown]
     if rows:
         head = "verdict (simulated)" if all_simulated else "verdict"
         print_table((head, "finding", "estimate [95 % interval]", "n"), rows, whole=("estimate [95 % interval]",))
@@ -160,14 +160,19 @@ def _show_result(result: "SweepResult") -> None:
 
 
 def _most_telling(findings: "Sequence[Finding]") -> "list[Finding]":
-    """A screenful in their own order: what failed first, then verdicts, then figures, then what has too few runs."""
+    """A screenful in their own order: answer, checks and what failed, then verdicts, figures, too few runs."""
     ranks = {"fail": 0, "invalid": 0, "insufficient n": 3, "info": 2}
-    best = sorted(findings, key=lambda finding: ranks.get(finding.verdict, 1))[:_SCREENFUL]
+
+    def rank(finding: "Finding") -> int:
+        return -1 if finding.answer or finding.analysis == "checks" else ranks.get(finding.verdict, 1)
+
+    best = sorted(findings, key=rank)[:_SCREENFUL]
     return [finding for finding in findings if any(finding is one for one in best)]
 
 
-def _verdict(finding: "Finding") -> str:
-    return f"{finding.verdict}{' (simulated)' if finding.simulated else ''}"
+def _verdict(finding: "Finding", *, said: bool) -> str:
+    text = f"answer: {finding.verdict}" if finding.answer else finding.verdict
+    return f"{text} (simulated)" if finding.simulated and said else text
 
 
 def _estimate(finding: "Finding") -> str:

@@ -7,7 +7,7 @@ from devicelab.errors import ConfigError
 from devicelab.experiment import plan, programs, tenancy
 from devicelab.experiment.bounds import RATIO_UNITS, parse_bound
 from devicelab.ground import registry
-from devicelab.model.experiment import Cell, Check, Experiment, Level
+from devicelab.model.experiment import Answer, Cell, Check, Experiment, Level
 from devicelab.workloads import overhead
 
 
@@ -39,6 +39,25 @@ def check(experiment: Experiment, overridden: Collection[str] = ()) -> None:
             raise registry.unknown("knob to require", word, tuple(knobs.words()))
     for one in experiment.checks:
         _check(one, _levels(cells), overridden)
+    if experiment.answer is not None:
+        _check_answer(experiment, experiment.answer, _levels(cells), overridden)
+
+
+def _check_answer(
+    experiment: Experiment, answer: Answer, levels: Mapping[str, Mapping[str, Level]], overridden: Collection[str]
+) -> None:
+    try:
+        for word, level in (*answer.against.items(), *answer.where.items()):
+            _check_level(word, _text(level), levels, overridden)
+    except ConfigError as error:
+        raise ConfigError(f"answer: {error.message}", hint=error.hint) from error
+    if not answer.by:
+        every = (getattr(registry.module("analyses", name), "ANSWERS", {}) for name in experiment.analyses)
+        known = tuple(quantity for table in every for quantity in table)
+        if answer.quantity not in known:
+            hint = 'a figure of the runs needs by and against: { by = "load", against = { load = "none" } }'
+            wrong = registry.unknown("answer that an analysis of the experiment gives", answer.quantity, known)
+            raise ConfigError(wrong.message, hint=f"{wrong.hint}; {hint}" if wrong.hint else hint)
 
 
 def _check_tenants_factors(cells: tuple[Cell, ...]) -> None:

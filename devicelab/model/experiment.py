@@ -104,12 +104,38 @@ class Check(Noun):
     bound: str
 
 
+class Answer(Noun):
+    """What answers the experiment's question: one quantity, compared between the levels of one factor.
+
+    Attributes:
+        quantity: a figure of the runs ("t_prod_median_ns"), ``cpu_use_pct``, or what an analysis of the experiment
+            concludes as a whole ("constant_k", "k_carried", "targets").
+        by: the factor whose levels are compared; not needed for what an analysis concludes.
+        against: what they are compared with: a level of ``by``, and of other factors where that cell has its own.
+        where: only cells that match all of these levels.
+        within_pct: a change up to this does not matter, percent (percentage points of a percentage).
+    """
+
+    quantity: str
+    by: str = ""
+    against: dict[str, Level] = Field(default_factory=dict)
+    where: dict[str, Level] = Field(default_factory=dict)
+    within_pct: Annotated[float, Field(ge=0, le=100)] = 2.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Answer":
+        if bool(self.by) != bool(self.against) or (self.by and self.by not in self.against):
+            raise ValueError(f"answer: against names the level of by that the others are compared with: {self.by!r}")
+        return self
+
+
 class Experiment(Noun):
     """One TOML in ``experiments/``.
 
     Attributes:
         name: the file's name without ``.toml``.
         question: what it answers, one sentence.
+        answer: which claim answers it; see below. Without it no finding is the answer.
         factors: factor → levels. ``load`` ("none", "1000 5000 20"), ``placement`` ("free", "one-big",
             "one-per-core", "two-per-core", "n:4", or cores such as "4-7"), knob words (``cpu``, ``gpu``, ...),
             ``scheduler``, ``pressure``, or any parameter of the measurement's workload.
@@ -132,6 +158,7 @@ class Experiment(Noun):
 
     name: str = ""
     question: str
+    answer: Answer | None = None
     factors: dict[str, tuple[Level, ...]] = Field(default_factory=dict)
     set: dict[str, Level] = Field(default_factory=dict)
     exclude: tuple[dict[str, Level], ...] = ()
@@ -211,6 +238,9 @@ class Finding(Noun):
         n: number of repetitions it rests on.
         reasons: sentences with figures.
         simulated: an emulated part or a virtual board had a share in it.
+        answer: the one finding of a campaign that answers the experiment's question.
+        quantity: for programs: what was compared, as ``Answer.quantity``; empty for what is no such claim.
+        comparison: for programs: "LEVELS / LEVELS", what over what; empty as ``quantity``.
     """
 
     analysis: str
@@ -223,3 +253,11 @@ class Finding(Noun):
     n: int = 0
     reasons: tuple[str, ...] = ()
     simulated: bool = False
+    answer: bool = False
+    quantity: str = ""
+    comparison: str = ""
+
+
+def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """As a reader wants them: the answer, then the experiment's own checks, then the rest in their own order."""
+    return tuple(sorted(findings, key=lambda one: (not one.answer, one.analysis != "checks")))

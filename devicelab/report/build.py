@@ -7,7 +7,7 @@ from pathlib import Path
 from devicelab.analyses.base import Figure
 from devicelab.errors import ConfigError, SamplesDroppedError
 from devicelab.ground import registry
-from devicelab.model.experiment import Experiment, Finding
+from devicelab.model.experiment import Experiment, Finding, in_order
 from devicelab.model.results import Results
 from devicelab.report.page import render
 from devicelab.store.export import file_stem
@@ -43,7 +43,7 @@ def write_page(results: Results, findings: Sequence[Finding], to: Path | None = 
 
 
 def conclude(results: Results) -> tuple[Finding, ...]:
-    """What the experiment's analyses find in the results.
+    """What the experiment's analyses find in the results: the answer to its question first, then its own checks.
 
     One that this version does not know, and one whose raw samples were dropped from the database, is said to be
     missing.
@@ -61,15 +61,15 @@ def conclude(results: Results) -> tuple[Finding, ...]:
             findings += module.analyse(results)
         except SamplesDroppedError as error:
             reasons = (f"{error.message}: nothing can be concluded any more",)
-            findings.append(
-                Finding(analysis=name, claim=f"Analysis {name!r}", verdict="insufficient n", reasons=reasons)
-            )
-    return tuple(findings)
+            left = Finding(analysis=name, claim=f"Analysis {name!r}", verdict="insufficient n", reasons=reasons)
+            findings.append(left.model_copy(update={"answer": name == "answer"}))
+    return in_order(findings)
 
 
 def _analyses(experiment: Experiment) -> tuple[str, ...]:
+    answer = ("answer",) if experiment.answer is not None else ()
     checks = ("checks",) if experiment.checks else ()
-    return tuple(dict.fromkeys((*experiment.analyses, *checks)))
+    return tuple(dict.fromkeys((*answer, *checks, *experiment.analyses)))
 
 
 def _figures(name: str, results: Results) -> tuple[Figure, ...]:

@@ -37,6 +37,8 @@ def junit(results: Results, findings: Sequence[Finding]) -> bytes:
     if dropped := dropped_samples(results):
         ET.SubElement(properties, "property", name="dropped_samples", value=printable(dropped))
     for finding in findings:
+        if finding.answer:
+            ET.SubElement(properties, "property", name="answer", value=printable(f"{finding.verdict}: {finding.claim}"))
         _case(suite, finding)
     _cells(suite, results)
     for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
@@ -64,10 +66,10 @@ def markdown(results: Results, findings: Sequence[Finding]) -> str:
         lines += [markdown_text(dropped), ""]
     if findings:
         lines += ["| Verdict | Claim | Estimate | 95 % interval | n |", "|---|---|---|---|---|"]
-    lines += [
-        " | ".join((f"| **{one.verdict}**", *map(markdown_text, (one.claim, one.estimate, one.interval)), f"{one.n} |"))
-        for one in finding_views(findings)
-    ]
+    for one in finding_views(findings):
+        said = f"answer: {one.verdict}" if one.answer else one.verdict
+        cells = (f"| **{said}**", *map(markdown_text, (one.claim, one.estimate, one.interval)), f"{one.n} |")
+        lines.append(" | ".join(cells))
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -54,6 +54,7 @@ class FindingView:
     n: int
     analysis: str
     simulated: bool
+    answer: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def finding_views(findings: Sequence[Finding]) -> list[FindingView]:
             n=one.n,
             analysis=one.analysis,
             simulated=one.simulated,
+            answer=one.answer,
         )
         for one in findings
     ]

@@ -339,6 +339,6 @@ def _json(data: object) -> str:
 
 def _finding_row(campaign: int, position: int, finding: Finding) -> Row:
     row = finding.model_dump(exclude={"reasons"})
-    row.update({name: clean(row[name]) for name in ("analysis", "claim", "unit")})
+    row.update({name: clean(row[name]) for name in ("analysis", "claim", "unit", "quantity", "comparison")})
     reasons = json.dumps([clean(reason) for reason in finding.reasons])
     return {**row, "campaign": campaign, "position": position, "reasons_json": reasons}

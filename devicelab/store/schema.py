@@ -20,10 +20,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest schema revision this version of devicelab knows (checked against the migrations by a test)."""
 
 metadata = MetaData(
@@ -241,6 +242,9 @@ findings = Table(
     Column("n", Integer, nullable=False),
     Column("reasons_json", Text, nullable=False),
     Column("simulated", Boolean, nullable=False),
+    Column("answer", Boolean, nullable=False, server_default=false()),
+    Column("quantity", Text, nullable=False, server_default=""),
+    Column("comparison", Text, nullable=False, server_default=""),
 )
 
 # Fields of a noun without a column of their own stand in ``more_json``: nothing is asked for by them.

@@ -9,6 +9,27 @@ from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
 
 
+def _constant_k(results: Results) -> Finding:
+    found = checklist(klo_data.load(results))
+    if found:
+        return found[0].model_copy(update={"quantity": "constant_k"})
+    reason = "no cell with a load"
+    return Finding(
+        analysis="klo",
+        claim="Does the constant K under load differ from the constant K when idle?",
+        verdict="insufficient n",
+        reasons=(reason,),
+        quantity="constant_k",
+    )
+
+
+def _k_carried(results: Results) -> Finding:
+    return cross.carried(klo_data.load(results))
+
+
+ANSWERS = {"constant_k": _constant_k, "k_carried": _k_carried}
+
+
 def analyse(results: Results) -> tuple[Finding, ...]:
     """The lab's checklist first, then what every condition shows, then how far clocks carry."""
     data = klo_data.load(results)

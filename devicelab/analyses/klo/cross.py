@@ -1,5 +1,6 @@
 """How far clocks carry: T_prod and T_ker at each clock, and the K found in one condition used in another."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -125,7 +126,26 @@ def cross_table(data: KloData) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype({"ratio": float, "low": float, "high": float})
 
 
-def _crossed(data: KloData) -> Iterator[Finding]:
+def carried(data: KloData) -> Finding:
+    """Whether the K found at each clock is good at every other: yes if each is, no if one is not."""
+    claim = "Is the K found at one clock, used at another, within 5% of the manual K there?"
+    found = [*_carried(data)]
+    verdicts = {one.verdict for one in found}
+    verdict: Verdict = "insufficient n"
+    if "no" in verdicts:
+        verdict = "no"
+    elif verdicts and "insufficient n" not in verdicts:
+        verdict = "yes" if verdicts == {"yes"} else "inconclusive"
+    deciding = [one for one in found if one.verdict == verdict] or found
+    if not deciding:
+        nothing = ("no two clocks with several K each",)
+        return Finding(analysis="klo", claim=claim, verdict=verdict, reasons=nothing, quantity="k_carried")
+    chief = max(deciding, key=lambda one: -math.inf if one.estimate is None else one.estimate)
+    reasons = (f"the figure is the dearest of {len(found)}: {chief.claim}", *chief.reasons)
+    return chief.model_copy(update={"claim": claim, "verdict": verdict, "reasons": reasons, "quantity": "k_carried"})
+
+
+def _carried(data: KloData) -> Iterator[Finding]:
     table = cross_table(data)
     for row in table[(table["factor"] != "load") & (table["found_at"] != table["used_at"])].to_dict("records"):
         where = f" ({row['where']})" if row["where"] else ""
@@ -134,6 +154,10 @@ def _crossed(data: KloData) -> Iterator[Finding]:
             f"Is the K found at {row['found_at']}, used at {row['used_at']}, within 5% of the manual K there?{where}"
         )
         yield within(claim, effect, f"K = {row['k']}")
+
+
+def _crossed(data: KloData) -> Iterator[Finding]:
+    yield from _carried(data)
     for word in ("cpu", "gpu"):
         if not any(word in condition.levels for condition in data.conditions):
             continue

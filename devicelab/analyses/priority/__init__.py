@@ -19,6 +19,7 @@ from devicelab.analyses.priority.data import Key, Leg, Service, is_alone, jain, 
 from devicelab.analyses.priority.figure_of import basis, figure_of, unit_of
 from devicelab.analyses.priority.verdicts import (
     HURT,
+    NATIVE,
     Judged,
     discriminates,
     hurts,
@@ -51,6 +52,52 @@ def analyse(results: Results) -> tuple[Finding, ...]:
     found += _overhead(services, tenants)
     simulated = _frames.simulated(results)
     return tuple(finding.model_copy(update={"simulated": simulated}) for finding in found)
+
+
+def answer(results: Results) -> Finding:
+    """Whether a scheduler keeps every target of every tenant; where none but native sharing ran, whether that does.
+
+    Yes if one scheduler keeps all of them, no if each breaks one; where native sharing hurts nobody, "cannot tell
+    here".
+    """
+    tenants = results.experiment.tenants
+    by_leg: dict[Leg, list[Judged]] = {}
+    if tenants and not results.runs().empty:
+        for one in judged(results, load(results)):
+            by_leg.setdefault(one.leg, []).append(one)
+    schedulers = {leg: every for leg, every in by_leg.items() if leg[0] != NATIVE} or by_leg
+    claim = "Does a scheduler keep every target?"
+    if not schedulers:
+        nothing = ("no leg in which tenants with targets ran together",)
+        return Finding(analysis="priority", claim=claim, verdict="insufficient n", reasons=nothing, quantity="targets")
+    verdicts = {leg: _of_leg(every) for leg, every in schedulers.items()}
+    order: tuple[Verdict, ...] = ("yes", "inconclusive", "insufficient n", "cannot tell here", "no", "invalid")
+    verdict = next(one for one in order if one in verdicts.values())
+    leg = next(leg for leg, one in verdicts.items() if one == verdict)
+    chief = _chief(schedulers[leg], important_of(tenants).name)
+    reasons = [f"{scheduler}{_at(pressure)}: {one}" for (scheduler, pressure), one in verdicts.items()]
+    reasons += [f"the figure is {leg[0]}{_at(leg[1])}: {chief.tenant} {chief.target}", *chief.reasons]
+    found = _finding(claim, verdict, chief.got, unit_of(chief.target.figure), tuple(reasons))
+    return found.model_copy(update={"quantity": "targets", "comparison": f"scheduler {leg[0]} / {STANDALONE}"})
+
+
+ANSWERS = {"targets": answer}
+
+
+def _of_leg(every: list[Judged]) -> Verdict:
+    """All of a scheduler's targets as one: what is the least certain of them decides, a broken one at once."""
+    words: dict[Verdict, Verdict] = {"pass": "yes", "fail": "no"}
+    found = {words.get(one.verdict, one.verdict) for one in every}
+    order: tuple[Verdict, ...] = ("invalid", "no", "insufficient n", "inconclusive", "cannot tell here", "yes")
+    return next(one for one in order if one in found)
+
+
+def _chief(every: list[Judged], important: str) -> Judged:
+    """The target that decided, the important tenant's first."""
+    verdict = _of_leg(every)
+    words: dict[Verdict, Verdict] = {"yes": "pass", "no": "fail"}
+    deciding = [one for one in every if one.verdict in {verdict, words.get(verdict, verdict)}]
+    return min(deciding, key=lambda one: one.tenant != important)
 
 
 def table(results: Results) -> pd.DataFrame:
