@@ -7,6 +7,7 @@ from typing import Any
 from devicelab.device.facts import Device
 from devicelab.errors import DeviceBusyError, DeviceRefusedError, DeviceUnreachableError, DistrustError, RestoreError
 from devicelab.ground import budget
+from devicelab.ground.safe_text import spoken
 from devicelab.model.plan import Plan
 
 # So long an agent may take from its start until it says that it is there: it reads its plan and waits for the lock.
@@ -57,7 +58,7 @@ def ask(device: Device, *words: str, timeout_s: float = 60.0) -> tuple[int, dict
         DistrustError: more came than any agent says.
     """
     done = device.transport.run(device.argv(*words), timeout_s=timeout_s)
-    said = budget.cut(done.stderr.decode("utf-8", "replace").strip(), _MAX_SAID)
+    said = budget.cut(spoken(done.stderr.decode("utf-8", "replace")), _MAX_SAID)
     if len(done.stdout) > _MAX_ANSWER:
         raise DistrustError(
             f"`agent {words[0]}` answers with {len(done.stdout) >> 10} KiB; no agent says so much",

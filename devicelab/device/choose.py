@@ -1,7 +1,7 @@
 """Which devices are there (lab.toml and what is attached), and how one is chosen by name."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,12 +14,16 @@ from devicelab.ground.safe_text import masked
 
 @dataclass(frozen=True)
 class Seen:
-    """An attached device: its entry, the transport's state, and the board kind if it could be asked."""
+    """An attached device: its entry, the transport's state, and the board kind if it could be asked.
+
+    ``serial`` is one that it shares with others, where it is called by its USB port instead.
+    """
 
     entry: DeviceEntry
     state: str
     kind: str | None = None
     error: str | None = None
+    serial: str | None = None
 
     @property
     def usable(self) -> bool:
@@ -80,7 +84,7 @@ def survey(lab: Lab) -> Survey:
             continue
         named = [entry for entry in lab.devices.values() if listed[entry.name] == found.address]
         for entry in named or [DeviceEntry(name=rest, address=found.address)]:
-            seen[entry.name] = Seen(entry, found.state)
+            seen[entry.name] = Seen(entry, found.state, serial=found.details.get("serial"))
     for entry in lab.devices.values():
         if entry.name not in seen and entry.name != LOCAL:
             # Whether one that no transport lists is there shows only when it is asked.
@@ -91,15 +95,15 @@ def survey(lab: Lab) -> Survey:
 
 def _with_kind(seen: Seen) -> Seen:
     if seen.entry.board is not None:
-        return Seen(seen.entry, seen.state, seen.entry.board)
+        return replace(seen, kind=seen.entry.board)
     if not seen.usable:
         return seen
     from devicelab.device.facts import identify
 
     try:
-        return Seen(seen.entry, seen.state, identify(seen.entry))
+        return replace(seen, kind=identify(seen.entry))
     except LabError as error:
-        return Seen(seen.entry, seen.state, error=error.message)
+        return replace(seen, error=error.message)
 
 
 def choose(wanted: str | None, lab: Lab | None = None) -> DeviceEntry:
@@ -130,6 +134,9 @@ def choose(wanted: str | None, lab: Lab | None = None) -> DeviceEntry:
     for seen in found.devices:
         if wanted == seen.entry.name:
             return seen.entry
+    twins = [seen.entry for seen in found.devices if seen.serial == wanted]
+    if twins:
+        raise _several(twins, f"{len(twins)} boards have the serial {wanted!r}")
     return _choose_by_kind(wanted, found)
 
 

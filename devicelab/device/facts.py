@@ -9,6 +9,7 @@ from devicelab.device.build import Built, build
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import DeviceRefusedError, DeviceUnreachableError, DistrustError
 from devicelab.experiment import evidence, gauge
+from devicelab.ground.safe_text import spoken
 from devicelab.model.device import Facts, RootMethod
 from devicelab.model.tree import SnapshotReader, SnapshotTooLargeError, Tree
 from devicelab.schedulers.base import Place
@@ -38,16 +39,42 @@ dir=$1; methods=$2
 then dir=/data/local/tmp/devicelab; else dir=/var/tmp/devicelab-$(id -u); mkdir -m 700 "$dir" 2>/dev/null
 # Anybody may make that folder first; programs that run as root come from there.
 if [ -L "$dir" ] || [ ! -O "$dir" ]; then echo "taken=$dir"; fi; fi
-t=; command -v timeout >/dev/null 2>&1 && t='timeout 10'
-is0() { [ "$("$@" </dev/null 2>/dev/null)" = 0 ]; }
-root=none
+# BusyBox before 1.30 wants -t, and takes the seconds for the program otherwise.
+t=; if timeout 9 true; then t='timeout 10'; elif timeout -t 9 true; then t='timeout -t 10'; fi >/dev/null 2>&1
+# A root that may do nothing (no capability, another domain of SELinux's) is none; the node is one that pins write.
+may='id -u; while read -r k v; do case $k in CapEff:) echo "$v";; esac; done </proc/self/status
+n=/sys/devices/system/cpu/cpu0/cpufreq/scaling_min_freq; [ ! -e $n ] || [ -w $n ] || echo refused'
+root=none said=
+try() {
+  m=$1; shift
+  got=$("$@" </dev/null 2>&1); code=$?
+  case "
+$got
+" in
+  *"
+refused
+"*) why='uid 0, but it may not write to sysfs';;
+  *"
+0
+0000000000000000
+"*) why='uid 0, but without any capability';;
+  *"
+0
+"*) root=$m; return 0;;
+  *) why=${got##*"
+"}; [ $code != 0 ] || why="it gives uid ${got%%"
+"*}"; [ $code != 124 ] && [ $code != 143 ] || why='no answer within 10 s'; why=${why:-exit code $code};;
+  esac
+  said="$said$m: $why; "; return 1
+}
 if [ "$(id -u)" = 0 ]; then root=self; else for m in $methods; do
+p=${m%%-*}; command -v "$p" >/dev/null 2>&1 || { said="$said$m: there is no $p; "; continue; }
 case $m in
-su-c) command -v su >/dev/null 2>&1 && is0 $t su -c 'id -u' && root=su-c && break;;
-su-0) command -v su >/dev/null 2>&1 && is0 $t su 0 id -u && root=su-0 && break;;
-sudo) command -v sudo >/dev/null 2>&1 && is0 $t sudo -n id -u && root=sudo && break;;
-esac; done; fi
-echo "machine=$(uname -m)"; echo "kernel=$(uname -r)"; echo "root=$root"; echo "dir=$dir"
+su-c) try su-c $t su -c "$may" && break;;
+su-0) try su-0 $t su 0 sh -c "$may" && break;;
+sudo) try sudo $t sudo -n sh -c "$may" && break;;
+*) said=; esac; done; fi
+echo "machine=$(uname -m)"; echo "kernel=$(uname -r)"; echo "root=$root"; echo "dir=$dir"; echo "root_said=$said"
 echo "boot_id=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
 echo '--- props'; command -v getprop >/dev/null 2>&1 && getprop && command -v settings >/dev/null 2>&1 &&
 echo "[settings.global.airplane_mode_on]: [$($t settings get global airplane_mode_on 2>/dev/null </dev/null)]"
@@ -59,13 +86,18 @@ exit 0
 
 @dataclass(frozen=True)
 class Basics:
-    """What the probe script tells. ``sums`` maps the name of a file in ``dir``/bin to its SHA-256."""
+    """What the probe script tells.
+
+    ``root_said`` is why each way to root that was tried is none; ``sums`` maps the name of a file in ``dir``/bin to its
+    SHA-256.
+    """
 
     machine: str
     kernel: str
     root: RootMethod
     dir: str
     boot_id: str
+    root_said: str = ""
     props: dict[str, str] = field(default_factory=dict)
     sums: dict[str, str] = field(default_factory=dict)
 
@@ -144,6 +176,7 @@ def parse_probe(text: str) -> Basics:
         root=root if root in {"none", "self", "su-c", "su-0", "sudo"} else "none",  # type: ignore[arg-type]
         dir=head["dir"],
         boot_id=head.get("boot_id", ""),
+        root_said=head.get("root_said", "").strip("; "),
         props=found["props"] or os_props,
         sums=found["sums"],
     )
@@ -168,12 +201,13 @@ def probe(entry: DeviceEntry, transport: Transport) -> Basics:
         error.device = entry.name
         raise
     except ValueError as error:
-        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()[:300]
-        raise DeviceUnreachableError(
-            f"the device does not answer sensibly (exit code {done.exit_code}): {said or 'nothing'}",
-            device=entry.name,
-            hint="try `adb shell uname -a` (or ssh) by hand",
-        ) from error
+        said = (spoken(done.stderr.decode("utf-8", "replace")) or done.stdout.decode("utf-8", "replace").strip())[:300]
+        message = f"the device does not answer sensibly (exit code {done.exit_code}): {said or 'nothing'}"
+        if entry.address.startswith("ssh:"):  # the connection stands; it is the account that runs no commands
+            hint = "its account needs a shell that runs commands (chsh), and no forced command in authorized_keys"
+            raise DeviceRefusedError(message, device=entry.name, hint=hint) from error
+        hint = "try `adb shell uname -a` by hand"
+        raise DeviceUnreachableError(message, device=entry.name, hint=hint) from error
 
 
 def node_patterns() -> tuple[str, ...]:
@@ -225,6 +259,12 @@ def _open(entry: DeviceEntry, transport: Transport, patterns: tuple[str, ...]) -
     basics = probe(entry, transport)
     if basics.root == "none" and entry.root == "adb-root":
         basics = _restart_as_root(entry, transport)
+    if basics.root == "none" and entry.root in {"su-c", "su-0", "sudo"}:
+        raise DeviceRefusedError(
+            f'`root = "{entry.root}"` of lab.toml does not work: {basics.root_said or "it says nothing"}',
+            device=entry.name,
+            hint="mend it on the device (Magisk: allow *Shell*), name another way, or leave `root` out",
+        )
     os: Literal["android", "linux"] = "android" if basics.android else "linux"
     agent = build("agent", basics.abi, place="local" if entry.address.startswith("local:") else os)
     if basics.sums.get("agent") != agent.sha256:
@@ -241,6 +281,7 @@ def _open(entry: DeviceEntry, transport: Transport, patterns: tuple[str, ...]) -
         kernel=basics.kernel,
         boot_id=basics.boot_id,
         root=basics.root,
+        root_said=basics.root_said,
         simulated=basics.props.get("ro.devicelab.simulated") == "1",
         props=basics.props,
         dir=basics.dir,
@@ -294,7 +335,7 @@ def _snapshot(entry: DeviceEntry, transport: Transport, basics: Basics, patterns
     done = transport.run(argv, timeout_s=120, stdin=asked, on_stdout=take)
     take(done.stdout)
     if done.exit_code != 0:
-        said = done.stderr.decode("utf-8", "replace").strip()[:500]
+        said = spoken(done.stderr.decode("utf-8", "replace"))[:500]
         raise DeviceRefusedError(
             f"the agent does not run there (exit code {done.exit_code}): {said or 'no message'}",
             device=entry.name,

@@ -18,10 +18,11 @@ class DeviceEntry(Noun):
     """One unit, as lab.toml names it: ``[devices.NAME]``.
 
     Attributes:
-        address: ``adb:SERIAL``, ``adb:SERIAL@host:port``, ``ssh:user@host[:port]`` or ``local:``.
+        address: ``adb:SERIAL``, ``adb:SERIAL@host:port``, ``adb:usb:PATH`` (of boards that share a serial),
+            ``ssh:user@host[:port]`` or ``local:``.
         board: board kind; recognised if left out.
         tags: words for selecting devices in farm jobs.
-        root: how root is reached; found out if left out.
+        root: how root is reached; found out if left out, an error if it does not work.
         dir: directory on the device for devicelab's files; the usual one if left out.
         abi: of a machine that only gets bundles (others are asked).
         python: interpreter for tenants that are Python scripts.

@@ -24,6 +24,7 @@ from devicelab.errors import (
 from devicelab.experiment.programs import Needs
 from devicelab.ground import registry
 from devicelab.ground.interruption import Interruptible
+from devicelab.ground.safe_text import spoken
 from devicelab.model.journal import Event, PlanEnd
 from devicelab.model.plan import Plan
 from devicelab.transports._pace import Pace
@@ -268,7 +269,7 @@ def _last_words(device: Device, plan: Plan) -> str:
     """Why the agent refused to start, from its log; raises the fitting error if the log tells the kind."""
     log = f"{plan_dir(device, plan.plan_id)}/agent.log"
     done = device.transport.run(as_root(device.facts.root, ["cat", log]))
-    text = done.stdout[-4096:].decode("utf-8", "replace").strip()
+    text = spoken(done.stdout[-4096:].decode("utf-8", "replace"))
     last = text.splitlines()[-1] if text else ""
     if "busy:" in text:
         raise DeviceBusyError(last, device=device.facts.name)

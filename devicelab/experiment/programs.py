@@ -13,6 +13,7 @@ from devicelab import knobs
 from devicelab.errors import ConfigError, LabError, MeasurementError
 from devicelab.experiment import gauge, tenancy
 from devicelab.ground import registry
+from devicelab.ground.safe_text import spoken
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment, Tenant
 from devicelab.model.journal import Flag, ProgramResult, RunRecord
@@ -189,4 +190,4 @@ def read(
 
 
 def _last_words(result: ProgramResult) -> str:
-    return "".join(result.stderr_tail.strip().splitlines()[-1:])[:200]
+    return "".join(spoken(result.stderr_tail).splitlines()[-1:])[:200]

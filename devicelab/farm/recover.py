@@ -6,6 +6,7 @@ from collections.abc import Callable
 from devicelab import transports
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import DeviceRefusedError, DeviceUnreachableError, LabError
+from devicelab.ground.safe_text import spoken
 from devicelab.model.device import RootMethod
 from devicelab.transports._root import wrap as as_root
 from devicelab.transports.base import Transport
@@ -93,7 +94,7 @@ def _order(entry: DeviceEntry, root: RootMethod) -> None:
     finally:
         transport.close()
     if done.exit_code != 0:
-        said = done.stderr.decode("utf-8", "replace").strip()[:200]
+        said = spoken(done.stderr.decode("utf-8", "replace"))[:200]
         raise DeviceRefusedError(f"does not reboot: {said or f'exit code {done.exit_code}'}", device=entry.name)
 
 

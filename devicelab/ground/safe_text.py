@@ -16,6 +16,8 @@ _SECRETS = (
     (re.compile(r"(?i)\b((?:ssl)?password|passwd|pwd|token|secret|api_?key)=[^\s&'\",;]+"), r"\1=***"),
     (re.compile(r"\b(ssh:[^\s:@/'\"]+):[^\s@]+@"), r"\1:***@"),
 )
+# Android 7's linker says so of every program with an entry that it does not use (bionic, linker.cpp, DL_WARN).
+_LINKER = re.compile(r"(?:WARNING: )?linker: (?:warning: )?", re.IGNORECASE)
 # What a spreadsheet takes for a formula when it stands at the beginning of a cell (OWASP, "CSV Injection").
 _FORMULA = re.compile(r"\s*[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -41,6 +43,11 @@ def masked(text: str) -> str:
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
     return text
+
+
+def spoken(text: str) -> str:
+    """What a program on a device said on stderr, without the warnings of Android's linker, which are not its own."""
+    return "\n".join(line for line in text.splitlines() if not _LINKER.match(line.strip())).strip()
 
 
 def csv_cell(value: object) -> object:

@@ -97,9 +97,8 @@ def _device(device: Device) -> Iterator[Checked]:
             first = error.message.splitlines()[0]
             yield Checked(f"build {program}", False, first, error.hint or "", error.exit_code)
     rooted = facts.root != "none"
-    yield Checked(
-        "root", True if rooted else None, facts.root, "" if rooted else "without root no clocks or cores can be pinned"
-    )
+    way = facts.root if rooted or not facts.root_said else f"none ({facts.root_said})"
+    yield Checked("root", True if rooted else None, way, "" if rooted else "without root no clocks can be pinned")
     yield from _board_file(facts)
     found = agent.status(device)
     if found.pending:

@@ -101,6 +101,7 @@ class Facts(Noun):
         props: Android properties, or the like from ``/etc/os-release`` and ``uname`` elsewhere.
         boot_id: ``/proc/sys/kernel/random/boot_id``.
         root: how root is reached, ``none`` if it is not.
+        root_said: why each way to root that was tried is none.
         simulated: the device says that it is a virtual board; shown wherever its results appear.
         dir: directory on the device that belongs to devicelab.
         nodes: the tree read by the agent.
@@ -114,6 +115,7 @@ class Facts(Noun):
     kernel: str
     boot_id: str
     root: RootMethod
+    root_said: str = ""
     simulated: bool = False
     props: dict[str, str] = Field(default_factory=dict)
     dir: str

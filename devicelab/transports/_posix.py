@@ -21,6 +21,7 @@ from devicelab.errors import (
     DistrustError,
     LabError,
 )
+from devicelab.ground.safe_text import spoken
 from devicelab.transports import _scripts as scripts
 from devicelab.transports._pace import SERVICE_TIMEOUT_S, Pace, transfer_timeout_s
 from devicelab.transports._stream import ERR, EXIT, OUT, Running, Stream, chunks
@@ -211,7 +212,7 @@ class PosixTransport(ABC):
 
     def _check(self, done: Completed, what: str) -> None:
         if done.exit_code != 0:
-            text = done.stderr.decode(errors="replace").strip() or f"exit code {done.exit_code}"
+            text = spoken(done.stderr.decode(errors="replace")) or f"exit code {done.exit_code}"
             raise DeviceRefusedError(f"{what}: {text}", device=self.address)
 
     def _path(self, remote: str) -> str:

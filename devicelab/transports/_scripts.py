@@ -39,16 +39,20 @@ _PROGRAM = f'if [ -n "${{KSH_VERSION-}}" ]; then {_LOOKUP} fi\n'
 
 EXEC = HEADER + _PROGRAM + 'exec "$@"'
 
-# As EXEC where a signal that ends the session's shell would be lost: the shell stays and turns it into 128 + n.
-# The token on stdout tells where the command's own output begins: an rc file of the login shell may print before it.
-# It says nothing itself ("Killed"): its own stderr is closed off, the program's is not. (Redirecting the subshell from
-# outside would take mksh's own words along.)
-EXEC_AND_WAIT = (
-    _STAT_LINE
-    + 'echo "$1 $_dl" >&2; echo "$1"; shift; exec 3>&2 2>/dev/null; ('
-    + _PROGRAM
-    + 'exec "$@" ) 2>&3 3>&-; exit $?'
-)
+# As EXEC for a command that gets no input: nothing has to be sent to end it.
+EXEC_WITHOUT_INPUT = "exec </dev/null; " + EXEC
+
+# The shell stays, and turns a signal into 128 + n. It says nothing itself ("Killed"): its own stderr is closed off, the
+# program's is not. (Redirecting the subshell from outside would take mksh's own words along.)
+_CHILD = "exec 3>&2 2>/dev/null; (" + _PROGRAM + 'exec "$@" ) 2>&3 3>&-; '
+
+# As EXEC where a signal that ends the session's shell would be lost. The token on stdout tells where the command's own
+# output begins: an rc file of the login shell may print before it.
+EXEC_AND_WAIT = _STAT_LINE + 'echo "$1 $_dl" >&2; echo "$1"; shift; ' + _CHILD + "exit $?"
+
+# As EXEC for a command that gets input: what it does not read is taken off here. An adbd of 2016 or 2017 (Android 7)
+# that finds nobody to give input to closes the stream, and with it goes what the command had said.
+EXEC_AND_DRAIN = HEADER + _CHILD + "_dl=$?; cat >/dev/null; exit $_dl"
 
 # For an adb without shell_v2, whose one stream has no exit code: token and header line, the program's stdout, token and
 # exit code, the program's stderr, token. $1 and $2 token in two halves, so that no list of processes shows it whole; $3
@@ -60,7 +64,7 @@ LEGACY = (
     + r"""
 token=$1$2 input=$3; shift 3
 echo "$token $_dl"
-for dir in /data/local/tmp "${TMPDIR:-/tmp}" /tmp; do err=$dir/.${token#?}; : >"$err" && break; done
+for dir in /data/local/tmp "${TMPDIR:-/tmp}" /tmp; do err=$dir/.${token#?}; true >"$err" && break; done
 [ -e "$err" ] || { echo "$token 73"; echo "no folder for temporary files"; echo "$token"; exit; }
 exec 4>"$err" 5<"$err"; rm -f "$err"
 if [ -n "$input" ]; then exec <"$input"; [ "$input" = /dev/null ] || rm -f "$input"; fi
@@ -106,17 +110,18 @@ while :; do
 done
 """
 
-# $1 log, rest the program. A subshell in the background leads no process group, so setsid(1) need not fork; the
-# ignored SIGHUP is inherited. With all three streams detached nothing holds the session open. The program is looked up
-# here because toybox's setsid prefers toybox's own program of a name (su) to the one in PATH.
+# $1 log, rest the program. A subshell in the background leads no process group, so setsid(1) need not fork. SIGHUP is
+# ignored before it is made, and that is inherited: the session's end may come before its first instruction. With all
+# three streams detached nothing holds the session open. The program is looked up here because toybox's setsid prefers
+# toybox's own program of a name (su) to the one in PATH.
 START = (
-    "log=$1; shift\n"
+    "trap '' HUP\nlog=$1; shift\n"
     + _LOOKUP
     + r"""
-: >"$log" || exit 73
+true >"$log" || exit 73
 if command -v setsid >/dev/null
-then ( trap '' HUP; exec setsid "$@" ) </dev/null >"$log" 2>&1 &
-else ( trap '' HUP; exec "$@" ) </dev/null >"$log" 2>&1 &
+then ( exec setsid "$@" ) </dev/null >"$log" 2>&1 &
+else ( exec "$@" ) </dev/null >"$log" 2>&1 &
 fi
 """
 )

@@ -75,8 +75,8 @@ def keygen(path: Path, kind: str = "ed25519") -> str:
     return " ".join(path.with_name(f"{path.name}.pub").read_text().split()[:2])
 
 
-def start(folder: Path) -> SshServer:
-    """Start a server whose files lie in ``folder``."""
+def start(folder: Path, *around: str) -> SshServer:
+    """Start a server whose files lie in ``folder``, by a command line ``around`` its own."""
     assert SSHD is not None, "Debian's package openssh-server is not installed"
     home = folder / "home"
     (home / ".ssh").mkdir(parents=True, mode=0o700)
@@ -91,15 +91,15 @@ def start(folder: Path) -> SshServer:
         # bash, run by sshd at level 1, would read the rc file of whoever runs the tests.
         "SetEnv SHLVL=2\nPermitRootLogin prohibit-password\nMaxStartups 100\nPrintMotd no\n"
     )
-    process = _listening(folder / "config", port)
+    process = _listening(folder / "config", port, *around)
     return SshServer(port, getpass.getuser(), home, host_key, folder / "config", process)
 
 
-def _listening(config: Path, port: int) -> "subprocess.Popen[bytes]":
+def _listening(config: Path, port: int, *around: str) -> "subprocess.Popen[bytes]":
     log = config.with_name("log")
     with log.open("ab") as stderr:
         process = subprocess.Popen(
-            [str(SSHD), "-D", "-e", "-f", str(config)],
+            [*around, str(SSHD), "-D", "-e", "-f", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,

@@ -53,7 +53,7 @@ def _stream(kind: int) -> Callable[[bytes], None]:
         link = _Spoken(data)
         try:
             stream = (
-                ShellStream(link, _ADDRESS, None, hold_stdin=True)
+                ShellStream(link, _ADDRESS, None)
                 if kind == 0
                 else LegacyStream(link, _ADDRESS, _TOKEN, b"\r\n" if data[:1] == b"\r" else b"\n")
             )

@@ -13,6 +13,7 @@ ROWS = [
     (TimeoutError("timed out"), DeviceUnreachableError, "in time"),
     (AdbTimeout("adb read timeout"), DeviceUnreachableError, "in time"),
     (AdbError("the adb server speaks another language: b'HTTP'"), DeviceUnreachableError, "another language"),
+    (AdbError("the device says more than it may"), DeviceUnreachableError, "more than it may"),
     (AdbError("Unknown data: b'x'"), DeviceUnreachableError, "Unknown data"),
     (AdbError("connection closed"), DeviceUnreachableError, "connection lost"),
     (AdbConnectionError("connect to adb server failed: refused"), DeviceUnreachableError, "connection lost"),

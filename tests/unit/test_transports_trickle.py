@@ -60,14 +60,14 @@ def packet(kind: int, data: bytes) -> bytes:
 @pytest.mark.parametrize("piece", [packet(1, b""), packet(2, b""), b"\x00", packet(9, b"x")])
 def test_packets_that_say_nothing_end_no_wait(piece: bytes) -> None:
     with peer(piece, packet(1, b"at last") * 300) as link:
-        stream = ShellStream(link, "adb:x", None, hold_stdin=True)
+        stream = ShellStream(link, "adb:x", None)
         assert stream.read(_SOON_S) is None
 
 
 def test_a_command_whose_header_trickles_in_is_not_waited_for() -> None:
     with (
         peer(packet(2, b"x"), packet(2, b"\ntoken 1 (sh) S\n") + packet(1, b"out")) as link,
-        Running(ShellStream(link, "adb:x", None, hold_stdin=True), "token") as command,
+        Running(ShellStream(link, "adb:x", None), "token") as command,
     ):
         assert command.read(_SOON_S) is None
 

@@ -1,9 +1,12 @@
 """An Android board over adb: ``adb:SERIAL``, or ``adb:SERIAL@host:port`` through another machine's adb server.
 
+Where several boards have one serial, ``adb:usb:PATH`` names one by its USB port, as ``adb devices -l`` shows it.
+
 Speaks to the server by adbutils; commands, file transfer and follows each take one stream of the device, which cost
 about 100 ms on a phone. No adb server is ever killed: that would break every other board on it.
 """
 
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-from devicelab.errors import ConfigError, DeviceRefusedError, DeviceUnreachableError
+from devicelab.errors import ConfigError, DeviceRefusedError, DeviceUnreachableError, LabError
 from devicelab.transports import _scripts as scripts
 from devicelab.transports._posix import PosixTransport, Sent, Source
 from devicelab.transports._stream import Stream
@@ -43,9 +46,13 @@ def connect(address: str) -> Transport:
     """
     transport = AdbTransport(address)
     state, words = transport.state()
-    if state == "offline" or (not state and ":" in transport.serial):
+    if state == "offline" or (not state and transport.by_network):
         transport.reconnect(timeout_s=_RECOVER_TIMEOUT_S)
     elif state != "device":
+        twins = [f"{SCHEME}:{one.serial}" for one in transport.twins()] if "more than one" in words else []
+        if twins:
+            message = f"{len(twins)} boards have the serial {transport.serial}"
+            raise ConfigError(message, device=address, hint=f"name one by its USB port: {', '.join(twins)}")
         raise unreachable(words or f"the board is in state {state}", address)
     return transport
 
@@ -66,7 +73,15 @@ def listed_as(address: str) -> str | None:
         asked, default = AdbTransport(address), servers.named("", address)
     except ConfigError:
         return None
-    return f"{SCHEME}:{asked.serial}" if asked.server.same(default) else None
+    if not asked.server.same(default):
+        return None
+    if asked.serial.startswith("usb:"):  # listed by its serial, if that is one board's alone
+        with suppress(LabError):
+            path = asked.serial.removeprefix("usb:")
+            return next(
+                (f"{SCHEME}:{one.serial}" for one in default.devices() if one.details.get("usb") == path), address
+            )
+    return f"{SCHEME}:{asked.serial}"
 
 
 class AdbTransport(PosixTransport):
@@ -92,16 +107,25 @@ class AdbTransport(PosixTransport):
         self._features: frozenset[str] | None = None
         self._legacy: tuple[str, bytes] | None = None
 
+    @property
+    def by_network(self) -> bool:
+        """The server connects to it on request: HOST:PORT, or a name that wireless debugging announces (mDNS)."""
+        return self.serial.rstrip(".").endswith("._tcp") or bool(re.fullmatch(r"(?!usb:).*:[0-9]+", self.serial))
+
     def state(self) -> tuple[str, str]:
         """The state the server gives the board ("device", "offline", ...; empty: unknown to it), and its words."""
         try:
             return self.server.ask(f"host-serial:{self.serial}:get-state", self.address), ""
-        except DeviceUnreachableError as error:
+        except LabError as error:
             if not isinstance(error.__cause__, RefusalError):
                 raise
             words = error.message.removeprefix("adb: ")
             known = ("offline", "unauthorized", "authorizing")
             return next((state for state in known if state in words), ""), words
+
+    def twins(self) -> tuple[servers.Device, ...]:
+        """The boards that share this serial."""
+        return tuple(one for one in self.server.devices() if one.details.get("serial") == self.serial)
 
     def _service(self, name: bytes) -> Link:
         """A stream to a service of the board.
@@ -135,9 +159,11 @@ class AdbTransport(PosixTransport):
     ) -> Stream:
         if "shell_v2" not in self.features:
             return self._open_legacy(argv, token, stdin, hold_stdin=hold_stdin)
-        command = f"set -- {shlex.join((token, *argv))}; {scripts.EXEC}"
+        # A held input has its own way to end (FOLLOW); the packet that closes an input is never sent into the void.
+        text = scripts.EXEC if hold_stdin else scripts.EXEC_WITHOUT_INPUT if stdin is None else scripts.EXEC_AND_DRAIN
+        command = f"set -- {shlex.join((token, *argv))}; {text}"
         data = self._bounded(command.encode("utf-8", "surrogateescape"), _MAX_COMMAND_BYTES)
-        return ShellStream(self._service(b"shell,v2,raw:" + data), self.address, stdin, hold_stdin=hold_stdin)
+        return ShellStream(self._service(b"shell,v2,raw:" + data), self.address, stdin)
 
     def _open_legacy(
         self, argv: Sequence[str], token: str, stdin: Iterator[bytes] | None, *, hold_stdin: bool
@@ -164,7 +190,7 @@ class AdbTransport(PosixTransport):
                 link = self._service(f"{service}echo {token}".encode())
                 with reachable(self.address):
                     try:
-                        said = link.read_until_close("latin-1").encode("latin-1")
+                        said = link.read_until(lambda said: b"\n" in said.partition(token.encode())[2])
                     finally:
                         link.close()
                 newline = said.partition(token.encode())[2]
@@ -221,7 +247,7 @@ class AdbTransport(PosixTransport):
         with suppress(DeviceUnreachableError):
             if state == "offline":
                 self.server.ask(f"host-serial:{self.serial}:reconnect", self.address, timeout_s=timeout_s)
-            elif not state and ":" in self.serial:
+            elif not state and self.by_network:
                 self.server.ask(f"host:connect:{self.serial}", self.address, timeout_s=timeout_s)
         try:
             self._wait_for("device", min(timeout_s, _NUDGE_EVERY_S))
@@ -242,7 +268,7 @@ class AdbTransport(PosixTransport):
         link = self._service(b"root:")
         with reachable(self.address):
             try:
-                words = link.read_until_close().strip()
+                words = link.read_until(lambda said: b"\n" in said).decode(errors="replace").strip()
             finally:
                 link.close()
         if "already running as root" in words:
@@ -262,7 +288,7 @@ class AdbTransport(PosixTransport):
         link = self._service(b"reboot:")
         with suppress(DeviceUnreachableError), reachable(self.address):  # the answer is that the connection breaks
             try:
-                link.read_until_close()
+                link.read_until()
             finally:
                 link.close()
 

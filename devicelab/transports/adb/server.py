@@ -6,14 +6,15 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from adbutils import AdbConnection, AdbError, AdbTimeout, adb_path
 from adbutils.errors import AdbInstallError
 
-from devicelab.errors import ConfigError, DeviceRefusedError, DeviceUnreachableError
+from devicelab.errors import ConfigError, DeviceRefusedError, DeviceUnreachableError, LabError
 from devicelab.ground.sorting import Row, as_lab_error
 from devicelab.transports.base import NotInstalledError
 
@@ -28,6 +29,7 @@ _ANSWER_TIMEOUT_S = 20.0
 _MAX_WORDS = 64 << 10
 
 LOST_HINT = "check the cable; `devicelab doctor` tells whether the board is back"
+_WIRELESS = "switch wireless debugging on again there, in the same network; a new pairing is `adb pair`"
 _UNPLUGGED = "is it plugged in and switched on, with USB debugging allowed? `adb devices` has to list it"
 _ACCEPT = "unlock the board's screen and accept this computer's key"
 # A piece of the server's words → what to do. The first that occurs counts.
@@ -35,6 +37,7 @@ _HINTS = (
     ("unauthorized", _ACCEPT),
     ("authorizing", _ACCEPT),
     ("permission", "let your user open the USB device (udev rule, group plugdev), then plug the board in again"),
+    ("more than one device", "name it by its port: adb:usb:PATH, as `adb devices -l` shows it"),
     ("offline", "plug the board out and in again; if it stays, reboot it"),
     ("not found", _UNPLUGGED),
     ("bootloader", "boot it: fastboot reboot"),
@@ -78,18 +81,18 @@ class Link(AdbConnection):  # type: ignore[misc]
             self.conn.settimeout(left)
         return bytes(self.conn.recv(most))
 
-    def read_until_close(self, encoding: str = "utf-8") -> str:
-        """What comes until the peer closes.
+    def read_until(self, enough: Callable[[bytes], bool] = lambda _: False) -> bytes:
+        """What a service says until that is enough or it closes; some daemons never close.
 
         Raises:
             AdbError: more than such a service ever says.
         """
         data = bytearray()
-        while piece := self._piece(4096):
+        while not enough(bytes(data)) and (piece := self._piece(4096)):
             data += piece
             if len(data) > _MAX_WORDS:
                 raise AdbError("the device says more than it may")
-        return data.decode(encoding, errors="replace")
+        return bytes(data)
 
     def _safe_connect(self) -> socket.socket:
         made = socket.create_connection(self._server, timeout=_CONNECT_TIMEOUT_S)
@@ -210,11 +213,25 @@ class Server:
                 link.close()
 
     def devices(self) -> tuple[Device, ...]:
-        """What is attached, in whatever state."""
+        """What is attached, in whatever state; boards that share a serial are called by their USB ports."""
         found = (
             _device(line) for line in self.ask("host:devices-l", f"adb server {self.host}:{self.port}").splitlines()
         )
-        return tuple(device for device in found if device is not None)
+        return told_apart([device for device in found if device is not None])
+
+
+def told_apart(devices: Sequence[Device]) -> tuple[Device, ...]:
+    """The devices, those with one serial under ``usb:PATH``, which adb takes as a serial; the serial is a detail then.
+
+    Boards of one make may all have the maker's default serial.
+    """
+    often = Counter(device.serial for device in devices)
+    return tuple(
+        replace(device, serial=f"usb:{device.details['usb']}", details={**device.details, "serial": device.serial})
+        if often[device.serial] > 1 and device.details.get("usb")
+        else device
+        for device in devices
+    )
 
 
 # Serial (Android's own service names hold blanks), state, and words with a colon (AOSP adb/transport.cpp).
@@ -302,7 +319,7 @@ _ANOTHER = "is it an adb server that listens there?"
 SORTED = (
     Row((AdbInstallError,), DeviceRefusedError, says="adb: {words}"),
     Row((TimeoutError, AdbTimeout), DeviceUnreachableError, says="adb does not answer in time"),
-    Row((AdbError,), DeviceUnreachableError, _ANOTHER, words="another language|unknown data", says="adb: {words}"),
+    Row((AdbError,), DeviceUnreachableError, _ANOTHER, "another language|unknown data|more than it may", "adb: {words}"),
     Row(
         (AdbError, EOFError), DeviceUnreachableError,
         words=r"^$|connection (is )?closed|connect to adb server failed|expected \d+ bytes|connection lost|sync error",
@@ -331,8 +348,15 @@ def reachable(device: str) -> Iterator[None]:
         raise as_lab_error(SORTED, error, device=device, hint=LOST_HINT) from error
 
 
-def unreachable(words: str, device: str) -> DeviceUnreachableError:
-    """The error for what an adb server said, with what to do about it."""
+def unreachable(words: str, device: str) -> LabError:
+    """The error for what an adb server said, with what to do about it.
+
+    Returns:
+        ``ConfigError`` if several boards have the serial, which no waiting changes, else ``DeviceUnreachableError``.
+    """
     text = words.strip().splitlines()[0] if words.strip() else "connection lost"
     hint = next((hint for piece, hint in _HINTS if piece in text), LOST_HINT)
-    return DeviceUnreachableError(f"adb: {text}", device=device, hint=hint)
+    if hint == _UNPLUGGED and "._tcp" in device:
+        hint = _WIRELESS
+    kind = ConfigError if "more than one device" in text else DeviceUnreachableError
+    return kind(f"adb: {text}", device=device, hint=hint)

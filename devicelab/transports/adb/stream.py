@@ -74,13 +74,11 @@ def _past(deadline: float | None) -> bool:
 class ShellStream(_SocketStream):
     """``shell,v2,raw:``: packets of a kind, a length and data."""
 
-    def __init__(self, link: Link, address: str, stdin: Iterator[bytes] | None, *, hold_stdin: bool) -> None:
+    def __init__(self, link: Link, address: str, stdin: Iterator[bytes] | None) -> None:
         super().__init__(link, address)
         self._stdin = stdin
         self._incoming = bytearray()
         self._kind, self._left = 0, 0
-        if stdin is None and not hold_stdin:
-            self.end_input()
 
     def read(self, timeout_s: float | None) -> Event | None:
         """The next event, or ``None`` after ``timeout_s`` without one or at the stream's end."""
@@ -134,6 +132,8 @@ _NOISE, _HEADER, _STDOUT, _CODE, _STDERR, _OVER = range(6)
 _CODE_DIGITS = re.compile(rb"[0-9]{1,3}")
 # What a login shell may say before the header, and the longest line that is ours.
 _MAX_LINE = 1 << 20
+# How long a daemon may take to close a stream on which all was said.
+_CLOSING_S = 0.05
 
 
 class LegacyStream(_SocketStream):
@@ -154,25 +154,37 @@ class LegacyStream(_SocketStream):
         self._text = bytearray()
         self._part = _NOISE
         self._code = b""
-        self._ended = False
 
     def read(self, timeout_s: float | None) -> Event | None:
         """The next event, or ``None`` after ``timeout_s`` without one or at the stream's end."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        # Its own shell has to end too: the stream goes on until nobody holds it.
         while (event := self._take()) is None:
+            if self._part == _OVER:
+                return self._exit(deadline)
             data = self._wait(deadline)
             if data is None:
                 return None
-            if not data and (self._part != _OVER or not _CODE_DIGITS.fullmatch(self._code)):
+            if not data:
                 raise self._lost()
             if self._part in {_NOISE, _HEADER, _CODE} and len(self._text) > _MAX_LINE:
                 raise self._lost()  # garbage that would be kept for ever
             self._text += self._plain(data)
-            self._ended = not data
             if _past(deadline):
-                return self._take()
+                return self._take() or (self._exit(deadline) if self._part == _OVER else None)
         return event
+
+    def _exit(self, deadline: float | None) -> Event | None:
+        """The exit, now that all was said: the script's shell is at its end, and most daemons close the stream then.
+
+        Some never do, so it is waited for a moment only. Whoever holds the stream beyond that (``cmd &``) is no longer
+        the command.
+        """
+        if not _CODE_DIGITS.fullmatch(self._code):
+            raise self._lost()
+        end = time.monotonic() + _CLOSING_S
+        while not _past(end) and self._wait(end if deadline is None else min(deadline, end)):
+            pass  # nothing of it is the command's
+        return EXIT, bytes([int(self._code) & 0xFF])
 
     def _plain(self, data: bytes) -> bytes:
         """The bytes as they were before a terminal made ``newline`` of every newline."""
@@ -200,7 +212,7 @@ class LegacyStream(_SocketStream):
                 self._code = data.strip()
             elif part in {_STDOUT, _STDERR} and data:
                 return OUT if part == _STDOUT else ERR, data
-        return (EXIT, bytes([int(self._code) & 0xFF])) if self._ended else None
+        return None
 
     def end_input(self) -> None:
         """Tell the program there that its input has ended."""

@@ -17,6 +17,7 @@ from devicelab.transports import _scripts as scripts
 from devicelab.transports._posix import PosixTransport
 from devicelab.transports._stream import ERR, EXIT, OUT, Event, Stream
 from devicelab.transports.base import Attached, Transport
+from devicelab.transports.ssh import loginshell
 from devicelab.transports.ssh.config import Target, resolve
 from devicelab.transports.ssh.dial import HINT, Line, dial, failed
 
@@ -63,25 +64,55 @@ class SshTransport(PosixTransport):
         super().__init__(address)
         self._target = target or resolve(address.partition(":")[2], address)
         self._line: Line | None = None
+        self._plain_shell: bool | None = None
 
     def _open(
         self, argv: Sequence[str], token: str, *, stdin: Iterator[bytes] | None = None, hold_stdin: bool = False
     ) -> Stream:
         command = "exec " + shlex.join(scripts.script(scripts.EXEC_AND_WAIT, token, *argv))
-        data = self._bounded(command.encode("utf-8", "surrogateescape"), _MAX_COMMAND_BYTES)
+        data = command.encode("utf-8", "surrogateescape")
+        if self._plain_shell is None:
+            self._plain_shell = self._takes_words()
+        if self._plain_shell:
+            data = self._bounded(data, _MAX_COMMAND_BYTES)
+        else:
+            data = loginshell.encoded(self._bounded(data, _MAX_COMMAND_BYTES // loginshell.GROWTH))
+        return _ChannelStream(self._started(data), self.address, token, stdin, hold_stdin=hold_stdin)
+
+    def _takes_words(self) -> bool:
+        """Whether the account's login shell quotes as POSIX says; csh and fish do not. Asked once.
+
+        Where neither form of a command works, the plain one is used: what is said then is told.
+        """
+        token = scripts.new_token()
+        for plain in (True, False):
+            data = loginshell.question(token)
+            channel = self._started(data if plain else loginshell.encoded(data))
+            with suppress(paramiko.SSHException, EOFError, OSError):
+                channel.settimeout(_CONNECT_TIMEOUT_S)
+                channel.shutdown_write()
+                said = b""
+                while len(said) < _MAX_NOISE and token.encode() not in said and (more := channel.recv(_READ_BYTES)):
+                    said += more
+                if token.encode() in said:
+                    return plain
+            channel.close()
+        return True
+
+    def _started(self, command: bytes) -> paramiko.Channel:
         channel = self._channel()
         # paramiko waits for the answer without end.
         patience = threading.Timer(_CONNECT_TIMEOUT_S, channel.close)
         patience.daemon = True
         patience.start()
         try:
-            channel.exec_command(data)
+            channel.exec_command(command)
         except (paramiko.SSHException, EOFError, OSError) as error:
             channel.close()
             raise failed(self.address, error, "connection lost") from error
         finally:
             patience.cancel()
-        return _ChannelStream(channel, self.address, token, stdin, hold_stdin=hold_stdin)
+        return channel
 
     def _channel(self) -> paramiko.Channel:
         if self._alive():

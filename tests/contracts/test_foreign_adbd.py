@@ -1,0 +1,56 @@
+"""Commands through the real adb server to daemons with other manners: none is lost, none waits for what never comes."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devicelab.transports.adb import AdbTransport
+from tests import foreign_adbd
+from virtualboards.lifecycle import AdbServer
+
+pytestmark = [pytest.mark.sim, pytest.mark.slow]
+
+COMMANDS = int(os.environ.get("DEVICELAB_TEST_COMMANDS", "300"))
+
+
+@pytest.fixture(params=["early-close", "never-close"])
+def transport(
+    request: pytest.FixtureRequest, adb_server: AdbServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[AdbTransport]:
+    monkeypatch.setattr(AdbTransport, "scratch", str(tmp_path))
+    with foreign_adbd.running(request.param) as port:
+        adb_server.attach(f"127.0.0.1:{port}")
+        yield AdbTransport(f"adb:127.0.0.1:{port}@127.0.0.1:{adb_server.port}")
+        adb_server._client().disconnect(f"127.0.0.1:{port}")
+
+
+def test_no_command_is_lost_and_none_is_slow(transport: AdbTransport) -> None:
+    slowest = 0.0
+    for number in range(COMMANDS):
+        began = time.monotonic()
+        done = transport.run(["sh", "-c", "exec </dev/null; echo a; echo b >&2; exit 4"])
+        slowest = max(slowest, time.monotonic() - began)
+        assert (done.exit_code, done.stdout, done.stderr) == (4, b"a\n", b"b\n"), number
+    # What was waited for before was 60 s: far beyond what a loaded machine takes for a shell.
+    assert slowest < 20
+
+
+def test_input_that_a_program_does_not_read_takes_nothing_along(transport: AdbTransport) -> None:
+    for program, said in ((["sh", "-c", "echo a; exit 4"], b"a\n"), (["sh", "-c", "cat; exit 4"], None)):
+        for size in (0, 1, 100_000):
+            data = b"x" * size
+            done = transport.run(program, stdin=data)
+            assert (done.exit_code, done.stdout) == (4, data if said is None else said)
+
+
+def test_what_is_started_lives_on_after_its_session(transport: AdbTransport, tmp_path: Path) -> None:
+    count = 40
+    for number in range(count):
+        transport.start(["sh", "-c", f"echo >{tmp_path}/done-{number}"], log=f"{tmp_path}/log")
+    deadline = time.monotonic() + 30
+    while len(list(tmp_path.glob("done-*"))) < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(list(tmp_path.glob("done-*"))) == count
