@@ -8,6 +8,9 @@ import typer
 from devicelab.cli._out import BoardOption, JsonOption, echo, print_json, print_table, say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from devicelab.knobs.cpufreq import Policy
     from devicelab.model.device import Facts
 
 _TELLING = ("ro.product.model", "ro.board.platform", "ro.soc.model", "ro.hardware")
@@ -57,28 +60,38 @@ def register(app: typer.Typer) -> None:
         from devicelab import knobs
         from devicelab.device import choose
         from devicelab.device.facts import open_device
+        from devicelab.knobs import cpufreq, show
 
         device = open_device(choose.choose(board))
         device.transport.close()
         found = device.facts
-        clusters = knobs.clusters(found)
+        known, policies = knobs.known(found), cpufreq.policies(found)
+        clusters = known.clusters
         if json_:
             data = found.model_dump(mode="json")
             data["nodes"] = {path: node.model_dump(mode="json") for path, node in found.tree.items()}
             data["clusters"] = [cluster.model_dump(mode="json") for cluster in clusters]
+            data["policies"] = [
+                {
+                    "name": one.name, "cpus": one.cpus, "online": one.online, "table_khz": one.table,
+                    "min_khz": one.lowest, "max_khz": one.highest,
+                }
+                for one in policies
+            ]  # fmt: skip
+            data["not_known"] = known.doubts
             print_json(data)
             return
         echo(f"{found.name}: {found.board.title}{' (simulated)' if found.simulated else ''}")
         echo(f"{found.abi}, kernel {found.kernel}, root: {found.root}, directory {found.dir}")
         rows = []
         for cluster in clusters:
-            policy = f"/sys/devices/system/cpu/cpufreq/policy{cluster.cpus[0]}"
-            table = sorted(found.tree.numbers(f"{policy}/scaling_available_frequencies"))
-            span = f"{table[0]} … {table[-1]} kHz, {len(table)} points" if table else ""
-            now = found.tree.text(f"{policy}/scaling_cur_freq")
-            governor = found.tree.text(f"{policy}/scaling_governor")
-            rows.append((cluster.name, ",".join(map(str, cluster.cpus)), span, now, governor))
+            ours = [policy for policy in policies if set(policy.cpus) & set(cluster.cpus)]
+            rows.append((cluster.name, show(cluster.cpus), *_clocks(ours, found)))
         print_table(("cluster", "CPUs", "frequencies", "now kHz", "governor"), rows)
+        if offline := tuple(cpu for cpu in found.cpus_present if cpu not in found.cpus_online):
+            echo(f"offline: CPUs {show(offline)}")
+        for doubt in known.doubts:
+            echo(f"not known: {doubt}")
         _show_more(found)
         echo(f"{len(found.tree)} nodes read; --json prints them all")
 
@@ -102,6 +115,20 @@ def register(app: typer.Typer) -> None:
         else:
             say(f"{len(device.facts.tree)} nodes of {device.facts.name}")
             echo(str(to))
+
+
+def _clocks(policies: "Sequence[Policy]", found: "Facts") -> tuple[str, str, str]:
+    """Table or range, clock now and governor of a cluster's policies; several values where they differ."""
+    spans = []
+    for one in policies:
+        points = f", {len(one.table)} points" if one.table else ", no table"
+        spans.append(f"{one.lowest} … {one.highest} kHz{points}" if one.highest is not None else "not told")
+    now, governors = (
+        [found.tree.text(one.path(node)) or "?" for one in policies]
+        for node in ("scaling_cur_freq", "scaling_governor")
+    )
+    shown = [" / ".join(dict.fromkeys(texts)) for texts in (spans, now, governors)]
+    return shown[0], shown[1], shown[2]
 
 
 def _show_more(found: "Facts") -> None:

@@ -99,6 +99,9 @@ def _device(device: Device) -> Iterator[Checked]:
     rooted = facts.root != "none"
     way = facts.root if rooted or not facts.root_said else f"none ({facts.root_said})"
     yield Checked("root", True if rooted else None, way, "" if rooted else "without root no clocks can be pinned")
+    known = knobs.known(facts)
+    clusters = ", ".join(f"{one.name} {knobs.show(one.cpus)}" for one in known.clusters)
+    yield Checked("clusters", None if known.doubts else True, clusters, "; ".join(known.doubts))
     yield from _board_file(facts)
     found = agent.status(device)
     if found.pending:

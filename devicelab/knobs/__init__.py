@@ -8,8 +8,8 @@ from typing import cast
 from devicelab import boards
 from devicelab.errors import LabError
 from devicelab.ground import registry
-from devicelab.knobs import _clusters
-from devicelab.knobs._clusters import clusters, resolve_cores
+from devicelab.knobs import _clusters, _domains
+from devicelab.knobs._clusters import clusters, known, resolve_cores, show
 from devicelab.knobs.base import Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level, Thermal
@@ -23,10 +23,12 @@ __all__ = [
     "families",
     "gates",
     "globs",
+    "known",
     "prove",
     "resolve_cores",
     "setting",
     "settings",
+    "show",
     "words",
 ]
 
@@ -140,7 +142,7 @@ def assume(levels: Mapping[str, Level], facts: Facts) -> Facts:
     done = {step.path: step.value for step in steps if step.kind == "write"}
     online = set(facts.cpus_online)
     for cpu in facts.cpus_present:
-        state = done.get(f"{_clusters.CPU}/cpu{cpu}/online")
+        state = done.get(f"{_domains.CPU}/cpu{cpu}/online")
         online = online | {cpu} if state == "1" else online - {cpu} if state == "0" else online
     return cast("Facts", cores.with_online(tuple(sorted(online)), facts))
 

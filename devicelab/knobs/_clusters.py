@@ -2,45 +2,200 @@
 
 import re
 import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from devicelab.errors import ConfigError
+from devicelab.knobs import _domains
+from devicelab.knobs._domains import CPU
+from devicelab.knobs._proof import residency
 from devicelab.model.device import Cluster, Facts
 from devicelab.model.tree import cpu_list
 
-CPU = "/sys/devices/system/cpu"
 GLOBS = (
-    f"{CPU}/present",
-    f"{CPU}/online",
-    f"{CPU}/offline",
+    *_domains.GLOBS,
     f"{CPU}/cpu*/cpu_capacity",
-    f"{CPU}/cpufreq/policy*/related_cpus",
+    f"{CPU}/cpu*/topology/core_siblings_list",
+    f"{CPU}/cpu*/regs/identification/midr_el1",
     f"{CPU}/cpufreq/policy*/cpuinfo_max_freq",
+    f"{CPU}/cpufreq/policy*/scaling_available_frequencies",
+    f"{CPU}/cpufreq/policy*/stats/time_in_state",
+    f"{CPU}/cpu*/cpufreq/cpuinfo_max_freq",
+    f"{CPU}/cpu*/cpufreq/scaling_available_frequencies",
+    f"{CPU}/cpu*/cpufreq/stats/time_in_state",
 )
+
+# Equal cores differ by their speed bins (below 1 % on Apple's, below 4 % on Intel's); the nearest clocks of different
+# cores that are known are 6 % apart (Kirin 980: 1.81 and 1.90 GHz).
+TOLERANCE = 0.05
+
+_MIDR = re.compile(r"(?:0x)?([0-9a-fA-F]{8,16})")
 _LISTED = re.compile(r"[0-9]+(-[0-9]+)?([\s,]+[0-9]+(-[0-9]+)?)*")
-_POLICY = re.compile(rf"{CPU}/cpufreq/policy([0-9]{{1,5}})/related_cpus")
+
+
+@dataclass(frozen=True)
+class _Group:
+    """CPUs that are known to be equal, and what tells how fast they are: capacity (0-1024) and top clock in kHz."""
+
+    cpus: tuple[int, ...]
+    capacity: int | None = None
+    khz: int | None = None
+    kind: frozenset[str] = frozenset()
+    told: bool = True
+
+
+@dataclass(frozen=True)
+class Known:
+    """The clusters, slowest first, and in sentences what could not be known about them."""
+
+    clusters: tuple[Cluster, ...]
+    doubts: tuple[str, ...] = ()
 
 
 def clusters(facts: Facts) -> tuple[Cluster, ...]:
-    """The clusters, slowest first.
+    """The clusters, slowest first; see ``known``."""
+    return known(facts).clusters
 
-    Those of the board file if they fit the CPUs and policies the device has, else one a cpufreq policy, else (no
-    policies) one a value of ``cpu_capacity``; a device that tells nothing is one cluster. Derived ones are named by
-    speed: ``little``, ``big`` of two; ``little``, ``mid``, ``big`` of three, or ``little``, ``big``, ``prime`` where
-    the fastest is a single CPU; ``little``, ``mid``, ``mid2``, ..., ``prime`` beyond.
+
+def known(facts: Facts) -> Known:
+    """The clusters, and what could not be known about them. The one place that decides which cores are big.
+
+    Those of the board file if they fit the CPUs and clock domains the device has. Else CPUs of one clock domain are
+    equal, and domains are told apart by ``cpu_capacity`` (if all tell it and not all the same), else by their highest
+    clock; what lies within ``TOLERANCE`` is one cluster, unless the CPUs say that they are different cores (MIDR).
+    CPUs of which cpufreq tells nothing belong to single CPUs of the same topology, or are a cluster of unknown speed,
+    taken for the faster one if its numbers are higher. Derived clusters are named by speed: ``little``, ``big`` of
+    two; ``little``, ``mid``, ``big`` of three, or ``little``, ``big``, ``prime`` where the fastest is a single CPU;
+    ``little``, ``mid``, ``mid2``, ..., ``prime`` beyond. A device that tells nothing is one cluster, ``cpu``.
     """
-    present = facts.cpus_present
-    policies = _by_policy(facts)
-    if _fits(facts.board.clusters, present, policies):
-        return facts.board.clusters
-    left = tuple(cpu for cpu in present if not any(cpu in cpus for cpus in policies))
-    told = [*policies, left] if policies and left else policies
-    groups = _same_speed_together(facts, told) or _by_capacity(facts) or [present]
-    groups.sort(key=lambda cpus: (_speed(facts, cpus), cpus))
-    names = _names(groups)
-    return tuple(
-        Cluster(name=name, cpus=cpus, big=index > 0)
-        for index, (name, cpus) in enumerate(zip(names, groups, strict=True))
-    )
+    present, found = facts.cpus_present, _domains.domains(facts)
+    if _fits(facts.board.clusters, present, [domain.cpus for domain in found]):
+        return Known(facts.board.clusters)
+    groups, doubts = _groups(facts, found)
+    by = _measure(groups)
+    if by is None:
+        told = groups and all(group.khz or group.capacity for group in groups)
+        equal = () if told else ("neither capacity nor clock is told, so all CPUs count as equal",)
+        return Known((Cluster(name="cpu", cpus=present),), (*doubts, *equal))
+    merged: list[list[_Group]] = []
+    for group in sorted(groups, key=lambda group: (by(group), group.cpus)):
+        last = merged[-1][0] if merged else None
+        if last is not None and by(group) <= by(last) * (1 + TOLERANCE) and _alike(merged[-1], group):
+            merged[-1].append(group)
+        else:
+            merged.append([group])
+    sets = [tuple(sorted(cpu for group in one for cpu in group.cpus)) for one in merged]
+    named = zip(_names(sets), sets, strict=True)
+    return Known(tuple(Cluster(name=n, cpus=cpus, big=at > 0) for at, (n, cpus) in enumerate(named)), tuple(doubts))
+
+
+def _groups(facts: Facts, found: tuple[_domains.Domain, ...]) -> tuple[list[_Group], list[str]]:
+    """Sets of equal CPUs: clock domains, and what is left besides them."""
+    tree = facts.tree
+    sets = [set(domain.cpus) for domain in found]
+    left = set(_domains.uncovered(facts))
+    for cpu in sorted(left):
+        like = _like(facts, cpu, found)
+        if like is not None:
+            sets[like].add(cpu)
+            left.discard(cpu)
+    groups = [
+        _Group(tuple(sorted(cpus)), _capacity(facts, cpus), _top_khz(facts, domain), _kind(facts, cpus))
+        for cpus, domain in zip(sets, found, strict=True)
+    ]
+    # What is left is one cluster between two that are known.
+    rest: dict[tuple[int | None, int], list[int]] = {}
+    for cpu in sorted(left):
+        before = sum(group.cpus[0] < cpu for group in groups)
+        rest.setdefault((tree.number(f"{CPU}/cpu{cpu}/cpu_capacity"), before), []).append(cpu)
+    groups += [
+        _Group(tuple(cpus), capacity, None, _kind(facts, cpus), told=False) for (capacity, _), cpus in rest.items()
+    ]
+    doubts = []
+    for group in groups:
+        if found and group.capacity is None and group.khz is None:
+            online = set(group.cpus) & set(facts.cpus_online)
+            why = "have no clock that is told" if online else "are offline and tell neither capacity nor clock"
+            doubts.append(f"CPUs {show(group.cpus)} {why}; how fast they are is a guess")
+    return groups, doubts
+
+
+def _like(facts: Facts, cpu: int, found: tuple[_domains.Domain, ...]) -> int | None:
+    """Which domain's CPUs a CPU without one is like: it stands among them, or each CPU has a clock of its own.
+
+    Then it is like those of its package, which before Linux 5.x is a cluster, or like all if they are all the same.
+    """
+    for at, domain in enumerate(found):
+        if domain.cpus[0] < cpu < domain.cpus[-1]:
+            return at
+    single = [at for at, domain in enumerate(found) if len(domain.cpus) == 1]
+    every = {c for domain in found for c in domain.cpus}
+    for at in single:
+        package = set(listed(facts.tree.text(f"{CPU}/cpu{found[at].cpus[0]}/topology/core_siblings_list") or ""))
+        if cpu in package and (len(single) == len(found) or not package & every - set(found[at].cpus)):
+            return at
+    return 0 if len(single) == len(found) and len({_top_khz(facts, domain) for domain in found}) == 1 else None
+
+
+def _measure(groups: list[_Group]) -> Callable[[_Group], int] | None:
+    """What the groups are compared by; ``None`` if nothing tells them apart."""
+    capacities = [group.capacity for group in groups]
+    if len(groups) < 2:
+        return None
+    if None not in capacities and len(set(capacities)) > 1:
+        return lambda group: group.capacity or 0
+    clocked = [group for group in groups if group.khz]
+    if not clocked:
+        return None
+
+    def clock(group: _Group) -> int:
+        """What tells nothing is taken for faster than what stands before it, and as slow as can be if it is first."""
+        before = max((one.khz or 0 for one in clocked if one.cpus[0] < group.cpus[0]), default=0)
+        behind = any(one.cpus[0] > group.cpus[0] for one in clocked)
+        return group.khz or (before + 1 if behind else sys.maxsize)
+
+    return clock
+
+
+def _alike(cluster: list[_Group], group: _Group) -> bool:
+    """Nothing says that these are different cores."""
+    if not (group.told and all(one.told for one in cluster)) and group.capacity is None:
+        return False
+    kinds = frozenset().union(*(one.kind for one in cluster))
+    return not kinds or not group.kind or kinds == group.kind
+
+
+def _capacity(facts: Facts, cpus: Iterable[int]) -> int | None:
+    told = (facts.tree.number(f"{CPU}/cpu{cpu}/cpu_capacity") for cpu in cpus)
+    return max((capacity for capacity in told if capacity), default=None)
+
+
+def _top_khz(facts: Facts, domain: _domains.Domain) -> int | None:
+    """The highest clock that a domain tells of; what the driver calls its maximum counts first."""
+    tree, folders = facts.tree, domain.dirs
+    for told in (
+        [khz for folder in folders for khz in tree.numbers(f"{folder}/cpuinfo_max_freq")],
+        [khz for folder in folders for khz in tree.numbers(f"{folder}/scaling_available_frequencies")],
+        [khz for folder in folders for khz in residency(tree.text(f"{folder}/stats/time_in_state"))],
+    ):
+        if any(khz > 0 for khz in told):
+            return max(told)
+    return None
+
+
+def _kind(facts: Facts, cpus: Iterable[int]) -> frozenset[str]:
+    """Which cores they are: implementer and part of MIDR_EL1 (Arm ARM, D19.2), without revisions."""
+    told = (facts.tree.text(f"{CPU}/cpu{cpu}/regs/identification/midr_el1") for cpu in cpus)
+    shapes = (_MIDR.fullmatch(text) for text in told if text)
+    return frozenset(f"{int(m[1], 16) & 0xFF00FFF0:08x}" for m in shapes if m)
+
+
+def listed(text: str) -> tuple[int, ...]:
+    """CPUs of a kernel's list; none if it is no list."""
+    try:
+        return cpu_list(text)
+    except ValueError:
+        return ()
 
 
 def _fits(named: tuple[Cluster, ...], present: tuple[int, ...], policies: list[tuple[int, ...]]) -> bool:
@@ -72,15 +227,15 @@ def resolve_cores(spec: str, facts: Facts) -> tuple[int, ...]:
 def _resolve(part: str, spec: str, facts: Facts) -> tuple[int, ...]:
     if part == "all":
         return facts.cpus_online
-    known = clusters(facts)
-    for cluster in known:
+    every = clusters(facts)
+    for cluster in every:
         if part == cluster.name.lower():
             return cluster.cpus
     if part in {"big", "little"}:
-        named = tuple(cpu for c in known if c.big == (part == "big") for cpu in c.cpus)
-        return named or known[-1].cpus
+        named = tuple(cpu for c in every if c.big == (part == "big") for cpu in c.cpus)
+        return named or every[-1].cpus
     if part == "prime":
-        return known[-1].cpus
+        return every[-1].cpus
     if re.fullmatch(r"0x[0-9a-f]{1,1024}", part) and int(part, 16):
         mask = int(part, 16)
         return tuple(cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1)
@@ -107,51 +262,6 @@ def show(cpus: tuple[int, ...]) -> str:
             parts.append(str(cpu) if index == start else f"{cpus[start]}-{cpu}")
             start = index + 1
     return ",".join(parts)
-
-
-def _by_policy(facts: Facts) -> list[tuple[int, ...]]:
-    """CPUs by policy; a policy that is offline and tells nothing has the CPUs from its number to the next policy."""
-    tree, present = facts.tree, facts.cpus_present
-    told: dict[int, tuple[int, ...]] = {}
-    for path in tree.glob(f"{CPU}/cpufreq/policy*/related_cpus"):
-        match = _POLICY.fullmatch(path)
-        if match is not None:
-            told[int(match[1])] = tuple(cpu for cpu in tree.numbers(path) if cpu in present)
-    left = set(present) - {cpu for cpus in told.values() for cpu in cpus}
-    for number in sorted(told):
-        if not told[number]:
-            later = min((other for other in told if other > number), default=max(present) + 1)
-            told[number] = tuple(sorted(cpu for cpu in left if number <= cpu < later))
-            left -= set(told[number])
-    return [cpus for _, cpus in sorted(told.items()) if cpus]
-
-
-def _same_speed_together(facts: Facts, groups: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Policies of single CPUs (servers have one a CPU) are no clusters: those of equal speed are one."""
-    if any(len(cpus) > 1 for cpus in groups):
-        return groups
-    by_speed: dict[int, list[int]] = {}
-    for cpus in groups:
-        by_speed.setdefault(_speed(facts, cpus), []).extend(cpus)
-    return [tuple(sorted(cpus)) for cpus in by_speed.values()]
-
-
-def _by_capacity(facts: Facts) -> list[tuple[int, ...]]:
-    by_capacity: dict[int, list[int]] = {}
-    for cpu in facts.cpus_present:
-        by_capacity.setdefault(facts.tree.number(f"{CPU}/cpu{cpu}/cpu_capacity") or 0, []).append(cpu)
-    return [tuple(cpus) for cpus in by_capacity.values()]
-
-
-def _speed(facts: Facts, cpus: tuple[int, ...]) -> int:
-    """Something that grows with the speed of these CPUs: capacity and frequency, whatever is known.
-
-    Nothing is known of a policy that is offline; those are the fast ones, which is why they were taken offline.
-    """
-    tree = facts.tree
-    capacity = max((tree.number(f"{CPU}/cpu{cpu}/cpu_capacity") or 0 for cpu in cpus), default=0)
-    frequency = max((tree.number(f"{CPU}/cpufreq/policy{cpu}/cpuinfo_max_freq") or 0 for cpu in cpus), default=0)
-    return capacity * 10_000_000 + frequency if capacity or frequency else sys.maxsize
 
 
 def _names(groups: list[tuple[int, ...]]) -> tuple[str, ...]:

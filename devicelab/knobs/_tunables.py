@@ -6,7 +6,7 @@ writes here change nothing, but their undo is due: performed before such a step,
 
 import re
 
-from devicelab.knobs._clusters import CPU
+from devicelab.knobs._domains import CPU
 from devicelab.model.device import Facts
 from devicelab.model.plan import Write
 

@@ -8,7 +8,8 @@ affinity call to every big core, which is the only thing that tells.
 import re
 
 from devicelab.knobs import _levels, _limits, _tunables, cpufreq
-from devicelab.knobs._clusters import CPU, clusters, resolve_cores, show
+from devicelab.knobs._clusters import clusters, resolve_cores, show
+from devicelab.knobs._domains import CPU
 from devicelab.knobs.base import Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level
@@ -60,13 +61,13 @@ def with_online(online: tuple[int, ...], facts: Facts) -> Facts:
     will be offline, which the kernel takes away, and their switches, so that nobody asks for those CPUs back; of other
     policies ``affected_cpus`` says which CPUs they will have.
     """
-    changed = {f"{CPU}/online": show(online)}
+    changed = {f"{CPU}/online": show(online), f"{CPU}/offline": ""}
     away = [cpu for cpu in facts.cpus_present if cpu not in online]
-    gone = [f"{CPU}/cpu{cpu}/{name}" for cpu in away for name in ("cpuidle/", "online")]
+    gone = [f"{CPU}/cpu{cpu}/{name}" for cpu in away for name in ("cpuidle/", "cpufreq/", "online")]
     for policy in cpufreq.policies(facts):
         left = [cpu for cpu in policy.cpus if cpu in online]
         changed[policy.path("affected_cpus")] = " ".join(map(str, left))
-        gone += [] if left else [f"{policy.dir}/"]
+        gone += [] if left else [f"{folder}/" for folder in policy.dirs]
     nodes = []
     for path, node in facts.tree.items():
         if any(path.startswith(folder) for folder in gone):

@@ -8,16 +8,16 @@ with every run and never used to pin.
 """
 
 import errno
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from devicelab.errors import ConfigError
-from devicelab.knobs import _heat, _levels, _limits, _proof, _tunables
-from devicelab.knobs._clusters import CPU, clusters, show
+from devicelab.knobs import _clusters, _heat, _levels, _limits, _proof, _tunables
+from devicelab.knobs._clusters import clusters, show
+from devicelab.knobs._domains import CPU, Domain, domains, uncovered
 from devicelab.knobs.base import Setting
-from devicelab.model.device import Facts
+from devicelab.model.device import Cluster, Facts
 from devicelab.model.experiment import Level
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Step, Write
@@ -59,7 +59,6 @@ GLOBS = (
     *_heat.GLOBS,
 )
 
-_DIR = re.compile(rf"({CPU}/cpufreq/policy([0-9]{{1,5}})|{CPU}/cpu([0-9]{{1,5}})/cpufreq)/[a-z_]+")
 _LEVELS = 'max, min, honest-min, a number in kHz, nearest:NUMBER, or a level a policy ("4:1612800 7:min")'
 
 # Drivers without a table (intel_pstate, amd-pstate) choose the clock themselves; what they report is measured.
@@ -79,6 +78,7 @@ class Policy:
         table: ascending; empty if the driver has none.
         lowest, highest: bottom and top of what may be asked for.
         dishonest: entries whose real clock is not what they say.
+        dirs: every folder of these CPUs (kernels before 4.3 have one a CPU).
     """
 
     name: str
@@ -90,6 +90,7 @@ class Policy:
     lowest: int | None
     highest: int | None
     dishonest: tuple[int, ...] = ()
+    dirs: tuple[str, ...] = ()
 
     def path(self, node: str) -> str:
         """A node of this policy."""
@@ -98,37 +99,31 @@ class Policy:
 
 def policies(facts: Facts) -> tuple[Policy, ...]:
     """All policies, by number."""
-    dirs: dict[str, int] = {}
-    for pattern in (f"{CPU}/cpufreq/policy*/*", f"{CPU}/cpu*/cpufreq/*"):
-        for path in facts.tree.glob(pattern):
-            match = _DIR.fullmatch(path)
-            if match is not None:
-                dirs.setdefault(match[1], int(match[2] or match[3]))
-        if dirs:
-            break
-    found: list[Policy] = []
-    for folder, number in sorted(dirs.items(), key=lambda item: item[1]):
-        policy = _policy(facts, folder, number, set(dirs.values()))
-        if not any(number in other.cpus for other in found):
-            found.append(policy)
-    return tuple(found)
+    every = clusters(facts)
+    return tuple(_policy(facts, domain, every) for domain in domains(facts))
 
 
-def _policy(facts: Facts, folder: str, number: int, numbers: set[int]) -> Policy:
-    tree = facts.tree
-    table = _table(facts, folder)
-    cpus = tree.numbers(f"{folder}/related_cpus") or _until_next(facts, number, numbers)
+def _policy(facts: Facts, domain: Domain, every: tuple[Cluster, ...]) -> Policy:
+    # Folders of one policy on old kernels are one folder, read at different moments.
+    table = next(filter(None, (_table(facts, folder) for folder in domain.dirs)), ())
+    lowest, highest = (_told(facts, domain, f"cpuinfo_{end}_freq") for end in ("min", "max"))
     return Policy(
-        name=folder.rsplit("/", 1)[-1] if "policy" in folder else f"cpu{number}",
-        dir=folder,
-        number=number,
-        cpus=cpus,
-        online=_is_online(facts, f"{folder}/affected_cpus", cpus),
+        name=domain.name,
+        dir=domain.dir,
+        number=domain.number,
+        cpus=domain.cpus,
+        online=_is_online(facts, f"{domain.dir}/affected_cpus", domain.cpus),
         table=table,
-        lowest=table[0] if table else tree.number(f"{folder}/cpuinfo_min_freq"),
-        highest=table[-1] if table else tree.number(f"{folder}/cpuinfo_max_freq"),
-        dishonest=tuple(khz for c in clusters(facts) if set(c.cpus) & set(cpus) for khz in c.dishonest_khz),
+        lowest=table[0] if table else lowest,
+        highest=table[-1] if table else highest,
+        dishonest=tuple(khz for c in every if set(c.cpus) & set(domain.cpus) for khz in c.dishonest_khz),
+        dirs=domain.dirs,
     )
+
+
+def _told(facts: Facts, domain: Domain, node: str) -> int | None:
+    numbers = (facts.tree.number(f"{folder}/{node}") for folder in domain.dirs)
+    return next((number for number in numbers if number is not None), None)
 
 
 def _is_online(facts: Facts, affected_path: str, cpus: tuple[int, ...]) -> bool:
@@ -150,13 +145,6 @@ def _table(facts: Facts, folder: str) -> tuple[int, ...]:
     return tuple(sorted({khz for khz in listed if khz > 0}))
 
 
-def _until_next(facts: Facts, number: int, numbers: set[int]) -> tuple[int, ...]:
-    """CPUs of a policy that is offline and does not tell: from its number to the next policy's."""
-    present = facts.cpus_present
-    later = min((other for other in numbers if other > number), default=max(present, default=0) + 1)
-    return tuple(cpu for cpu in present if number <= cpu < later)
-
-
 def applies(facts: Facts) -> bool:
     """The device has cpufreq policies."""
     return bool(policies(facts))
@@ -174,7 +162,24 @@ def plan(word: str, want: Level, facts: Facts) -> Setting:
     if word == "governor":
         return _set_governors(want, found, facts)
     wants = _per_policy(want, found, facts)
-    return _merge(_pin(level, policy, facts) for policy in found if (level := wants.get(policy.name)) is not None)
+    pinned = _merge(_pin(level, policy, facts) for policy in found if (level := wants.get(policy.name)) is not None)
+    return replace(pinned, unmet=(*pinned.unmet, *_left_out(facts)))
+
+
+def _left_out(facts: Facts) -> tuple[str, ...]:
+    """CPUs without a policy, in sentences: before 4.3 a kernel takes an offline CPU's away with it."""
+    left, told = uncovered(facts), facts.tree.get(f"{CPU}/offline")
+    # Who decides which CPUs are online (``cores``) leaves the list empty.
+    asleep = set(left) if told is None else set(_clusters.listed(told.text or ""))
+    away = tuple(cpu for cpu in left if cpu not in facts.cpus_online and cpu in asleep)
+    here = tuple(cpu for cpu in left if cpu in facts.cpus_online)
+    said = []
+    if away:
+        how = "bring them online before: `devicelab pin --knob cores=all-online`"
+        said.append(f"CPUs {show(away)} are offline and have no policy that could be set; {how}")
+    if here:
+        said.append(f"CPUs {show(here)} have no cpufreq policy, so their clock cannot be set")
+    return tuple(said)
 
 
 def _merge(settings: Iterable[Setting]) -> Setting:

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable
 
 from devicelab.knobs import _levels, _limits
-from devicelab.knobs._clusters import CPU, show
+from devicelab.knobs._clusters import show
+from devicelab.knobs._domains import CPU
 from devicelab.knobs.base import Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from devicelab.errors import ConfigError
 from devicelab.knobs import _heat, _levels
-from devicelab.knobs._clusters import CPU
+from devicelab.knobs._domains import CPU
 from devicelab.knobs.base import Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import HOTTEST_C, Level, Thermal
