@@ -101,7 +101,7 @@ def test_input_that_is_taken_slowly_ends_no_wait() -> None:
         def close(self) -> None:
             here.close()
 
-    stream = ShellStream(cast("Any", Held()), "adb:x", endless(), hold_stdin=False)
+    stream = ShellStream(cast("Any", Held()), "adb:x", endless())
     assert stream.read(_SOON_S) is None
     over.set()
     stream.close()

@@ -319,7 +319,10 @@ _ANOTHER = "is it an adb server that listens there?"
 SORTED = (
     Row((AdbInstallError,), DeviceRefusedError, says="adb: {words}"),
     Row((TimeoutError, AdbTimeout), DeviceUnreachableError, says="adb does not answer in time"),
-    Row((AdbError,), DeviceUnreachableError, _ANOTHER, "another language|unknown data|more than it may", "adb: {words}"),
+    Row(
+        (AdbError,), DeviceUnreachableError, _ANOTHER, "another language|unknown data|more than it may",
+        says="adb: {words}",
+    ),
     Row(
         (AdbError, EOFError), DeviceUnreachableError,
         words=r"^$|connection (is )?closed|connect to adb server failed|expected \d+ bytes|connection lost|sync error",
