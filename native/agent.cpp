@@ -14,10 +14,7 @@ static int usage() {
       "       agent restore --state DIR [--force] [--forget]\n"
       "       agent status --state DIR\n"
       "       agent stop --state DIR [--timeout-ms N]\n"
-      "       agent lease --state DIR take|renew|drop --holder HOLDER [--ttl SECONDS]\n"
-      "       agent follow FILE OFFSET [--lines] [--state DIR]\n"
-      "       agent sha256 FILE...\n"
-      "       agent affinity CPULIST\n",
+      "       agent follow FILE OFFSET [--lines] [--state DIR]\n",
       stderr);
   return kUsage;
 }
@@ -28,18 +25,14 @@ struct Arguments {
   size_t count = 0;
   const char* state = nullptr;
   const char* out = nullptr;
-  const char* holder = nullptr;
-  int64_t ttl_s = 900, timeout_ms = 60000;
+  int64_t timeout_ms = 60000;
   bool force = false, forget = false, lines = false;
 
   bool parse(int argc, char** argv) {
     for (int i = 2; i < argc; ++i) {
       Text word(argv[i]);
-      const char** value = word == Text("--state")    ? &state
-                           : word == Text("--out")    ? &out
-                           : word == Text("--holder") ? &holder
-                                                      : nullptr;
-      int64_t* number = word == Text("--ttl") ? &ttl_s : word == Text("--timeout-ms") ? &timeout_ms : nullptr;
+      const char** value = word == Text("--state") ? &state : word == Text("--out") ? &out : nullptr;
+      int64_t* number = word == Text("--timeout-ms") ? &timeout_ms : nullptr;
       bool* flag = word == Text("--force")    ? &force
                    : word == Text("--forget") ? &forget
                    : word == Text("--lines")  ? &lines
@@ -72,47 +65,12 @@ static int version() {
   return out.flush() == 0 ? kDone : kRefused;
 }
 
-static int sha256(int count, char** files) {
-  int code = kDone;
-  for (int i = 0; i < count; ++i) {
-    Fd fd(open(files[i], O_RDONLY | O_CLOEXEC));
-    Sha256 hash;
-    char piece[65536], hex[65];
-    ssize_t got = fd.ok() ? 1 : -1;
-    while (got > 0 && (got = read(fd.get(), piece, sizeof piece)) > 0) hash.add({piece, static_cast<size_t>(got)});
-    if (got < 0) {
-      code = complain("cannot read", files[i], errno);
-      continue;
-    }
-    hash.finish(hex);
-    printf("%s  %s\n", hex, files[i]);
-  }
-  return fflush(stdout) == 0 ? code : static_cast<int>(kRefused);
-}
-
-static int affinity(const char* list) {
-  CpuSet wanted, granted;
-  if (*list == '\0' || !parse_cpus(list, &wanted)) return usage();
-  int error = set_affinity(0, wanted);
-  if (error == 0) error = get_affinity(0, &granted);
-  Vec<int> asked, got;
-  wanted.list(&asked), granted.list(&got);
-  Sink out(1);
-  Json json(&out);
-  json.open('{').member_numbers("cpus", asked.data, asked.size).member_numbers("granted", got.data, got.size);
-  json.member("errno", error).close('}');
-  out.add('\n');
-  return out.flush() == 0 ? kDone : kRefused;
-}
-
 static int dispatch(int argc, char** argv) {
   Text command(argc > 1 ? argv[1] : "");
-  if (command == Text("sha256") && argc > 2) return sha256(argc - 2, argv + 2);
   Arguments given;
   if (!given.parse(argc, argv)) return usage();
   bool alone = given.count == 0 && given.state != nullptr;
   if (command == Text("version") && argc == 2) return version();
-  if (command == Text("affinity") && given.count == 1) return affinity(given.words[0]);
   if (command == Text("snapshot") && given.count == 1) return snapshot(given.words[0]);
   if (command == Text("run") && given.count == 1 && given.state != nullptr && given.out != nullptr) {
     return run_plan(given.words[0], given.state, given.out);
@@ -124,17 +82,12 @@ static int dispatch(int argc, char** argv) {
         .run();
   }
   if (command == Text("status") && alone) return status(given.state);
-  bool leasing = command == Text("lease") && given.count == 1 && given.state != nullptr && given.holder != nullptr;
-  if ((command == Text("restore") || command == Text("stop")) && !alone) return usage();
-  if (leasing || command == Text("restore")) {
+  if (command == Text("restore") && alone) {
     int error = make_dirs(given.state);
     if (error != 0) return complain("cannot make the directory", given.state, error);
+    return restore(given.state, given.force, given.forget);
   }
-  if (command == Text("restore")) return restore(given.state, given.force, given.forget);
-  if (command == Text("stop")) return stop(given.state, given.timeout_ms);
-  Text verb(given.count == 1 ? given.words[0] : "");
-  bool known = verb == Text("take") || verb == Text("renew") || verb == Text("drop");
-  return leasing && known && *given.holder != '\0' ? lease(given.state, verb, given.holder, given.ttl_s) : usage();
+  return command == Text("stop") && alone ? stop(given.state, given.timeout_ms) : usage();
 }
 
 }  // namespace agent

@@ -5,9 +5,14 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from sim_fixtures import adb_server, virtual_board  # noqa: F401  # pytest finds fixtures by name
 
 from tests import postgres
+
+# How long an example takes is this machine's affair.
+settings.register_profile("devicelab", deadline=None)
+settings.load_profile("devicelab")
 
 _SLOWER = {"slow", "sim", "sshd"}
 _HEARD = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}

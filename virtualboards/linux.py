@@ -71,11 +71,6 @@ def pivot_root(root: Path) -> None:
     os.chdir("/")
 
 
-def umount(target: Path) -> None:
-    """Detach a mount. Raises ``OSError``."""
-    _check(_libc.umount2(os.fsencode(target), MNT_DETACH), str(target))
-
-
 def die_with_parent(signal: int) -> None:
     """Have the kernel send ``signal`` to this process when its parent ends."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl")

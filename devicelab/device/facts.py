@@ -16,8 +16,6 @@ from devicelab.schedulers.base import Place
 from devicelab.transports._root import wrap as as_root
 from devicelab.transports.base import Transport
 
-ANDROID_DIR = "/data/local/tmp/devicelab"
-
 _ABI_BY_MACHINE = {
     "x86_64": "x86_64",
     "amd64": "x86_64",

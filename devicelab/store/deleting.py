@@ -20,15 +20,6 @@ class Deleter:
     _place: URL | Path
     _writer: Engine
 
-    def delete_campaign(self, campaign: str) -> None:
-        """Delete a campaign with everything that belongs to it; a night's task that measured it says so.
-
-        Raises:
-            StoreError: there is no such campaign.
-        """
-        with places.guarded(self._place), self._writer.begin() as connection:
-            self._delete_campaigns(connection, [self._campaign_id(connection, campaign)])
-
     def delete_night(self, night: str) -> None:
         """Delete a night with its tasks, looks at devices, verdicts and campaigns; quarantines stay.
 

@@ -1,10 +1,9 @@
-"""What all transports share: commands, pushes, pulls and follows, said in terms of one command at a time on a device.
+"""What all transports share: commands, pushes and follows, said in terms of one command at a time on a device.
 
 A transport says how a command is opened (``_open``); the rest is here, so that all behave alike.
 """
 
 import hashlib
-import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -29,8 +28,6 @@ from devicelab.transports.base import Completed
 
 # What is kept of a command's output; whoever wants more takes it piece by piece.
 MAX_OUTPUT_BYTES = 16 << 20
-# A file that is fetched; none of ours comes near it, and an endless one must not fill this machine's disk.
-MAX_FILE_BYTES = 8 << 30
 CHUNK_BYTES = 64 << 10
 _KILL_TIMEOUT_S = 20.0
 _FOLLOW_END_S = 2.0
@@ -233,19 +230,20 @@ class PosixTransport(ABC):
                 (part, self._path(remote), what.sha256, f"{mode:04o}")
                 for (_, part), (_, remote, mode), what in zip(sent, files, arrived, strict=True)
             ]
-            self._place(groups, transfer_timeout_s(sum(what.size for what in arrived)))
+            self._place(groups, sum(what.size for what in arrived))
         except LabError as error:
             if not isinstance(error, DeviceUnreachableError):
                 with suppress(LabError):
                     self._run(scripts.script(scripts.FORGET, *(part for _, part in sent)))
             raise
 
-    def _place(self, groups: list[tuple[str, str, str, str]], timeout_s: float) -> None:
-        done = self._run(scripts.script(scripts.PLACE, *(word for group in groups for word in group)), timeout_s)
+    def _place(self, groups: list[tuple[str, str, str, str]], size: int) -> None:
+        words = (word for group in groups for word in group)
+        done = self._run(scripts.script(scripts.PLACE, *words), transfer_timeout_s(size))
         if done.exit_code == scripts.NO_DIGEST:
             # No sha256sum on this device: what arrived is read back and compared here.
             for part, remote, digest, _ in groups:
-                if self._read_back(part) != digest:
+                if self._read_back(part, remote, size) != digest:
                     raise self._damaged(remote)
             unchecked = [(part, remote, "", mode) for part, remote, _, mode in groups]
             done = self._run(scripts.script(scripts.PLACE, *(word for group in unchecked for word in group)))
@@ -253,54 +251,19 @@ class PosixTransport(ABC):
             raise self._damaged(done.stdout.decode(errors="replace").strip())
         self._check(done, "cannot put a file in its place")
 
-    def _read_back(self, remote: str) -> str:
-        digest = hashlib.sha256()
-        self._download(remote, self._bounded_sink(digest.update))
-        return digest.hexdigest()
-
-    def pull(self, remote: str, local: Path) -> None:
-        """See ``Transport.pull``."""
-        path = self._path(remote)
-        digest, size = hashlib.sha256(), 0
-        try:
-            with tempfile.NamedTemporaryFile(dir=local.parent, prefix=f".{local.name[:64]}.", delete=False) as part:
-                try:
-
-                    def keep(data: bytes) -> None:
-                        nonlocal size
-                        part.write(data)
-                        digest.update(data)
-                        size += len(data)
-
-                    self._download(path, self._bounded_sink(keep))
-                    part.flush()
-                    self._verify(path, size, digest.hexdigest())
-                    Path(part.name).chmod(0o644)
-                    Path(part.name).replace(local)
-                except BaseException:
-                    Path(part.name).unlink(missing_ok=True)
-                    raise
-        except OSError as error:
-            raise ConfigError(f"cannot write {local}: {error.strerror or error}", device=self.address) from error
-
-    def _bounded_sink(self, sink: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """The sink for a file that ends some day."""
-        size = 0
+    def _read_back(self, part: str, remote: str, most: int) -> str:
+        digest, left = hashlib.sha256(), most
 
         def take(data: bytes) -> None:
-            nonlocal size
-            size += len(data)
-            if size > MAX_FILE_BYTES:
-                raise DistrustError(f"a file of more than {MAX_FILE_BYTES >> 30} GiB", device=self.address)
-            sink(data)
+            nonlocal left
+            left -= len(data)
+            if left < 0:
+                raise self._damaged(remote)
+            digest.update(data)
 
-        return take
-
-    def _verify(self, remote: str, size: int, digest: str) -> None:
-        done = self._run(scripts.script(scripts.CHECK, remote, str(size), digest), transfer_timeout_s(size))
-        same = self._read_back(remote) == digest if done.exit_code == scripts.NO_DIGEST else done.exit_code == 0
-        if not same:
-            raise self._damaged(remote)
+        done = self._run(scripts.script(scripts.SEND, part), transfer_timeout_s(most), on_stdout=take)
+        self._check(done, f"cannot read {part}")
+        return digest.hexdigest()
 
     def follow(
         self, remote: str, *, offset: int = 0, idle_s: float | None = None, follower: Sequence[str] | None = None
@@ -356,21 +319,6 @@ class PosixTransport(ABC):
     def _store(self, remote: str, data: Iterator[bytes], timeout_s: float) -> None:
         """Write one file to the device."""
         self._check(self._run(scripts.script(scripts.RECEIVE, remote), timeout_s, data), f"cannot write {remote}")
-
-    def _download(self, remote: str, sink: Callable[[bytes], None]) -> None:
-        """Hand a file's bytes to ``sink``.
-
-        Raises:
-            DeviceRefusedError: it cannot be read; the device's own words are in the message.
-        """
-        pace = Pace(remote, self.address)
-
-        def take(data: bytes) -> None:
-            pace.came(len(data))
-            sink(data)
-
-        done = self._run(scripts.script(scripts.SEND, remote), on_stdout=take, pace=pace)
-        self._check(done, f"cannot read {remote}")
 
 
 def _beside(remote: str) -> str:

@@ -13,7 +13,6 @@ from devicelab.errors import ConfigError
 
 NO_DIGEST = 71
 MISMATCH = 72
-NOT_PLACED = 73
 
 # First line of a command on stderr: a random token and /proc/PID/stat of the shell that becomes the command. It costs
 # no process and no round trip, and tells whom to end after a time-out. Expects the token in $1.
@@ -143,16 +142,11 @@ kill -9 $guard; wait $guard
 exit $code
 """
 
-_DIGEST = r"""
-digest() { sha256sum 2>/dev/null || toybox sha256sum 2>/dev/null || busybox sha256sum 2>/dev/null; }
-"""
-
 # Groups of four: temporary name, final name, SHA-256 (empty: checked elsewhere), octal mode. All are checked before
 # the first is renamed. Some file systems (/sdcard) refuse every chmod, which matters to programs alone. Redirections
 # instead of arguments keep odd names out of the tools' output.
-PLACE = (
-    _DIGEST
-    + r"""
+PLACE = r"""
+digest() { sha256sum 2>/dev/null || toybox sha256sum 2>/dev/null || busybox sha256sum 2>/dev/null; }
 check() {
   while [ $# -gt 0 ]; do
     if [ -n "$3" ]; then
@@ -175,20 +169,8 @@ check "$@" && place "$@"; code=$?
 case $code in 0|71) ;; *) forget "$@";; esac
 exit $code
 """
-)
 
 FORGET = 'rm -f "$@"'
-
-# $1 file, $2 size, $3 SHA-256 of its first $2 bytes (it may have grown since).
-CHECK = (
-    _DIGEST
-    + r"""
-sum=$(digest <"$1")
-case $sum in '') exit 71;; "$3 "*) exit 0;; esac
-sum=$(head -c "$2" <"$1" 2>/dev/null | digest)
-case $sum in "$3 "*) exit 0;; *) exit 72;; esac
-"""
-)
 
 # $1 file to write from stdin, missing folders above it are made.
 RECEIVE = r"""

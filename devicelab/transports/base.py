@@ -82,10 +82,6 @@ class Transport(Protocol):
         """
         ...
 
-    def pull(self, remote: str, local: Path) -> None:
-        """Copy a file from the device, atomically on this side, and verify its SHA-256 (it may grow meanwhile)."""
-        ...
-
     def follow(
         self, remote: str, *, offset: int = 0, idle_s: float | None = None, follower: Sequence[str] | None = None
     ) -> Iterator[bytes]:

@@ -77,7 +77,7 @@ class Execution {
   void give_up_lease() {
     if (!leased_) return;
     may_sleep();
-    if (!had_lease_) Lease::drop(state_, head_.holder, &arena_);
+    Lease::drop(state_, head_.holder, &arena_);
   }
 
   int begin() {
@@ -90,8 +90,7 @@ class Execution {
       return kBusy;
     }
     if (error != 0) return complain("cannot lock", state_.data, error);
-    Lease found = Lease::read(state_, &arena_);
-    had_lease_ = found.valid(boot_) && found.holder == head_.holder && found.agent.pid == 0;
+    Lease found;
     error = renew(&arena_, &found);
     if (error == EBUSY) {
       fprintf(stderr, "agent: busy: %s holds the lease for %lld s more\n", found.holder.data,
@@ -311,7 +310,7 @@ class Execution {
   AgentInfo info_;
   Vec<StepResult> setup_;
   size_t base_ = 0;
-  bool leased_ = false, had_lease_ = false, lease_lost_ = false, restore_failed_ = false;
+  bool leased_ = false, lease_lost_ = false, restore_failed_ = false;
   int journal_error_ = 0;
   int64_t lease_until_ = 0, recovered_ = 0, runs_done_ = 0;
 };

@@ -1,4 +1,4 @@
-// Commands about a state directory: status, restore, stop, lease.
+// Commands about a state directory: status, restore, stop.
 #pragma once
 
 #include "execute.h"
@@ -243,38 +243,6 @@ inline int restore(Text state, bool force, bool forget) {
   if (orphaned) Lease::drop(state, lease.holder, &arena);
   may_sleep();
   return kDone;
-}
-
-// `agent lease --state DIR take|renew|drop --holder H [--ttl S]`
-inline int lease(Text state, Text verb, Text holder, int64_t ttl_s) {
-  Arena arena;
-  Text boot = boot_id(&arena);
-  Lease found = Lease::read(state, &arena);
-  int error = 0;
-  bool busy = found.valid(boot) && found.holder != holder;
-  if (verb == Text("renew") && !busy && !found.valid(boot)) {
-    fprintf(stderr, "agent: refused: there is no lease of %s to renew\n", holder.data);
-    return kRefused;
-  }
-  if (verb == Text("drop")) {
-    if (!busy) error = Lease::drop(state, holder, &arena);
-  } else if (!busy) {
-    error = Lease::take(state, holder, ttl_s, {}, boot, &arena, &found);
-    busy = error == EBUSY;
-  }
-  if (busy) {
-    fprintf(stderr, "agent: busy: %s holds the lease for %lld s more\n", found.holder.data,
-            static_cast<long long>(found.expires - boot_s()));
-    return kBusy;
-  }
-  if (error != 0) return complain("cannot write the lease in", state.data, error);
-  Lease now = Lease::read(state, &arena);
-  Sink out(1);
-  Json json(&out);
-  json.open('{').member("holder", now.holder).member("expires_s", now.expires);
-  json.member("remaining_s", now.valid(boot) ? now.expires - boot_s() : 0).close('}');
-  out.add('\n');
-  return out.flush() == 0 ? kDone : kRefused;
 }
 
 }  // namespace agent

@@ -92,9 +92,7 @@ struct Lease {
     *found = read(dir, arena);
     if (found->valid(boot_id) && found->holder != holder) return EBUSY;
     Lease mine;
-    mine.holder = holder, mine.boot = boot_id, mine.expires = boot_s() + ttl_s;
-    // A lease that the holder took by hand outlives the agents that work under it.
-    if (!(found->valid(boot_id) && found->agent.pid == 0)) mine.agent = agent;
+    mine.holder = holder, mine.boot = boot_id, mine.expires = boot_s() + ttl_s, mine.agent = agent;
     return mine.write(dir);
   }
 

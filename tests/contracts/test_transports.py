@@ -18,6 +18,7 @@ from devicelab.errors import (
     DeviceUnreachableError,
     MeasurementError,
 )
+from devicelab.transports import _scripts as scripts
 from devicelab.transports.base import Transport
 
 pytestmark = pytest.mark.slow
@@ -204,25 +205,22 @@ def test_the_device_serves_on_after_a_timeout(device: Transport) -> None:
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def test_push_and_pull_keep_every_byte(bench: Bench, tmp_path: Path) -> None:
-    source, back, remote = tmp_path / "source", tmp_path / "back", f"{bench.dir}/file"
+def test_a_push_keeps_every_byte(bench: Bench, tmp_path: Path) -> None:
+    source, remote = tmp_path / "source", f"{bench.dir}/file"
     for size in (0, 1, 65_535, 65_536, 65_537, 20_000_000):
         source.write_bytes(os.urandom(size))
         bench.transport.push(source, remote)
-        bench.transport.pull(remote, back)
-        assert back.read_bytes() == source.read_bytes(), size
+        assert bench.read(remote) == source.read_bytes(), size
     assert bench.listing() == ["file"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["back", "source"]
 
 
 def test_odd_file_names(bench: Bench, tmp_path: Path) -> None:
-    source, back = tmp_path / "source", tmp_path / "back"
+    source = tmp_path / "source"
     names = ("two words", "it's", "$(id)", "a;b", "grüße", "new\nline", "-rf", "comma,0644", "\\", "x" * 255)
     for name in names:
         source.write_bytes(ALL_BYTES + name.encode())
         bench.transport.push(source, f"{bench.dir}/{name}")
-        bench.transport.pull(f"{bench.dir}/{name}", back)
-        assert back.read_bytes() == source.read_bytes(), name
+        assert bench.read(f"{bench.dir}/{name}") == source.read_bytes(), name
     done = bench.transport.run(["rm", *(f"{bench.dir}/{name}" for name in names)])
     assert done.exit_code == 0, done
     assert bench.listing() == []
@@ -247,8 +245,7 @@ def test_many_files_are_pushed_together(bench: Bench, tmp_path: Path) -> None:
         files.append((tmp_path / f"{n}", f"{bench.dir}/many/{n}", 0o644))
     bench.transport.push_many(files)
     for local, remote, _ in files:
-        bench.transport.pull(remote, tmp_path / "back")
-        assert (tmp_path / "back").read_bytes() == local.read_bytes()
+        assert bench.read(remote) == local.read_bytes()
     bench.transport.push_many([])
 
 
@@ -270,48 +267,21 @@ def test_a_push_onto_a_folder_is_refused(bench: Bench, tmp_path: Path) -> None:
     assert bench.listing("folder") == []
 
 
-def test_local_files_that_cannot_be_read_or_written_are_the_users_mistake(bench: Bench, tmp_path: Path) -> None:
+def test_local_files_that_cannot_be_read_are_the_users_mistake(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         bench.transport.push(tmp_path / "none", f"{bench.dir}/x")
-    bench.transport.run(sh('echo x >"$1/x"', bench.dir))
-    with pytest.raises(ConfigError, match="cannot write"):
-        bench.transport.pull(f"{bench.dir}/x", tmp_path / "no" / "such" / "folder")
-    assert bench.listing() == ["x"]
-
-
-def test_a_remote_file_that_is_not_there_is_named_and_the_local_one_kept(bench: Bench, tmp_path: Path) -> None:
-    (tmp_path / "back").write_bytes(b"old")
-    with pytest.raises(DeviceRefusedError, match=r"(?i)no such file"):
-        bench.transport.pull(f"{bench.dir}/none", tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["back"]
+    assert bench.listing() == []
 
 
 def test_a_device_without_sha256sum_is_verified_by_reading_back(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    without = "digest() { return 127; }\n"
-    for name in ("PLACE", "CHECK"):
-        text = getattr(__import__("devicelab.transports._scripts", fromlist=["x"]), name)
-        end = text.index("}\n") + 2
-        monkeypatch.setattr(f"devicelab.transports._scripts.{name}", without + text[end:])
+    rest = scripts.PLACE.partition("}\n")[2]
+    monkeypatch.setattr(scripts, "PLACE", "digest() { return 127; }\n" + rest)
     (tmp_path / "source").write_bytes(ALL_BYTES)
     bench.transport.push(tmp_path / "source", f"{bench.dir}/x")
-    bench.transport.pull(f"{bench.dir}/x", tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == ALL_BYTES
+    assert bench.read(f"{bench.dir}/x") == ALL_BYTES
     assert bench.listing() == ["x"]
-
-
-def test_a_file_that_grows_is_pulled_as_it_was(bench: Bench, tmp_path: Path) -> None:
-    grow = 'while [ -d "$1" ] && [ ! -e "$1/enough" ]; do echo "a line of a journal" >>"$1/log"; sleep 0.01; done'
-    bench.transport.start(sh(grow, bench.dir), log=f"{bench.dir}/out")
-    try:
-        bench.wait_for(sh('test -s "$1/log"', bench.dir))
-        for _ in range(3):
-            bench.transport.pull(f"{bench.dir}/log", tmp_path / "back")
-            assert set((tmp_path / "back").read_bytes().splitlines()) == {b"a line of a journal"}
-    finally:
-        bench.transport.run(sh(': >"$1/enough"', bench.dir))
 
 
 # Following ------------------------------------------------------------------------------------------------------------
@@ -469,18 +439,7 @@ def test_a_cut_in_the_middle_of_a_push_leaves_the_old_file(bench: Bench, wire: W
     with pytest.raises(DeviceUnreachableError):
         bench.transport.push(tmp_path / "source", remote)
     wire.mend()
-    bench.transport.pull(remote, tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == b"old"
-
-
-def test_a_cut_in_the_middle_of_a_pull_leaves_the_old_file(bench: Bench, wire: Wire, tmp_path: Path) -> None:
-    bench.transport.run(sh('head -c 20000000 /dev/zero >"$1"', f"{bench.dir}/file"))
-    (tmp_path / "back").write_bytes(b"old")
-    wire.cut_after(1_000_000)
-    with pytest.raises(DeviceUnreachableError):
-        bench.transport.pull(f"{bench.dir}/file", tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["back"]
+    assert bench.read(remote) == b"old"
 
 
 def test_while_the_wire_is_cut_everything_is_unreachable_and_afterwards_all_is_well(bench: Bench, wire: Wire) -> None:

@@ -136,6 +136,13 @@ class Bench:
         assert done.exit_code == 0, done
         return sorted(done.stdout.decode().splitlines())
 
+    def read(self, remote: str) -> bytes:
+        """A file of the device, over the way that no cut touches."""
+        data = bytearray()
+        done = self.other.run(["cat", remote], on_stdout=data.extend)
+        assert done.exit_code == 0, done
+        return bytes(data)
+
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition holds."""
         deadline = time.monotonic() + _PATIENCE_S

@@ -66,10 +66,10 @@ def _stream(kind: int) -> Callable[[bytes], None]:
     return read
 
 
-def _receive(data: bytes) -> None:
+def _refuse(data: bytes) -> None:
     link = _Spoken(data)
     try:
-        Sync(link, _ADDRESS).receive("/data/x", lambda _piece: None)
+        Sync(link, _ADDRESS).send("/data/x", iter((b"abc",)))
     finally:
         link.close()
 
@@ -251,8 +251,8 @@ TARGETS = (
            lambda: (b"OKAY%04x" % len(_DEVICES) + _DEVICES, b"FAIL0003bad")),
     Target("adb-shell", "the shell protocol, from a device", _stream(0), _shell_seeds),
     Target("adb-legacy", "outputs of an old device in one stream", _stream(1), _legacy_seeds, (_TOKEN.encode(),)),
-    Target("adb-sync", "file transfer, from a device", _receive,
-           lambda: (_request(b"DATA", b"abc") + b"DONE\0\0\0\0", _request(b"FAIL", b"no"))),
+    Target("adb-sync", "file transfer, answers of a device", _refuse,
+           lambda: (b"OKAY\0\0\0\0", _request(b"FAIL", b"no"))),
     Target("board-adb", "packets, streams and shells, at a virtual board", _connection, _connection_seeds),
     Target("board-sync", "file transfer, at a virtual board", _sync_server,
            lambda: (_request(b"SEND", b"/d/x,33188") + _request(b"DATA", b"abc") + b"DONE\0\0\0\0",

@@ -1,6 +1,5 @@
-"""Commands that look: snapshot, follow, sha256, affinity, version; and what wrong words get."""
+"""Commands that look: snapshot, follow, version; and what wrong words get."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -190,33 +189,13 @@ def test_follow_with_a_state_ends_with_its_agent(bench: Bench) -> None:
     assert follow.returncode == 0
 
 
-def test_sha256_is_that_of_everybody(bench: Bench) -> None:
-    sizes = [0, 1, 55, 56, 63, 64, 65, 119, 120, 1000, 1_000_003]
-    paths = [bench.root / f"f{size}" for size in sizes]
-    for path, size in zip(paths, sizes, strict=True):
-        path.write_bytes(os.urandom(size))
-    done = bench.call("sha256", *paths)
-    assert done.returncode == 0
-    wanted = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path}" for path in paths]
-    assert done.stdout.decode().splitlines() == wanted
-    assert bench.call("sha256", "/no/such/file").returncode == 4
-
-
-def test_affinity_is_asked_for_and_told(bench: Bench) -> None:
-    cpu = min(os.sched_getaffinity(0))
-    assert json.loads(bench.call("affinity", cpu).stdout) == {"cpus": [cpu], "granted": [cpu], "errno": 0}
-    assert json.loads(bench.call("affinity", "4000-4001").stdout) == {"cpus": [4000, 4001], "granted": [], "errno": 22}
-
-
 @pytest.mark.parametrize(
     "words",
     [
         [], ["nonsense"], ["run"], ["run", "plan"], ["run", "plan", "--state", "x"], ["status"], ["restore"],
-        ["follow", "x"], ["follow", "x", "-1"], ["follow", "x", "y"], ["affinity", ""], ["affinity", "x"],
-        ["affinity", "3-1"], ["affinity", "0-99999"], ["lease", "--state", "x"], ["version", "x"],
-        ["lease", "--state", "/proc/x", "grab", "--holder", "h"], ["stop", "--state"],
+        ["follow", "x"], ["follow", "x", "-1"], ["follow", "x", "y"], ["version", "x"], ["stop", "--state"],
+        ["stop", "--state", "x", "--timeout-ms", "0"], ["restore", "x", "--state", "y"], ["snapshot"],
         ["status", "--state", "x", "--odd"],
-        ["lease", "--state", "x", "take", "--holder", "h", "--ttl", "0"], ["snapshot"], ["sha256"],
     ],
 )  # fmt: skip
 def test_wrong_words_get_the_usage_or_a_reason(bench: Bench, words: list[str]) -> None:

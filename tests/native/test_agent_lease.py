@@ -53,28 +53,6 @@ def test_anothers_lease_keeps_an_agent_out_until_it_ends(bench: Bench) -> None:
     bench.run(plan(one_run(hold_ms=1), plan_id="p3", holder="bob"))
 
 
-def test_a_lease_can_be_taken_renewed_and_dropped(bench: Bench) -> None:
-    taken = bench.ask("lease", "take", "--holder", "alice", "--ttl", "100")
-    assert (taken["holder"], taken["remaining_s"]) == ("alice", 100)
-    busy = bench.call("lease", "--state", bench.state, "take", "--holder", "bob")
-    assert (busy.returncode, b"alice" in busy.stderr) == (3, True)
-    assert bench.call("lease", "--state", bench.state, "drop", "--holder", "bob").returncode == 3
-    assert bench.ask("lease", "renew", "--holder", "alice", "--ttl", "200")["remaining_s"] == 200
-    assert bench.ask("status")["lease"] | {"expires_s": 0} == {
-        "holder": "alice", "expires_s": 0, "boot_id": BOOT_ID, "remaining_s": 200, "expired": False,
-    }  # fmt: skip
-    bench.ask("lease", "drop", "--holder", "alice")
-    assert bench.ask("status")["lease"] is None
-    assert bench.call("lease", "--state", bench.state, "renew", "--holder", "alice").returncode == 4
-
-
-def test_a_lease_taken_by_hand_outlives_the_agents_under_it(bench: Bench) -> None:
-    bench.ask("lease", "take", "--holder", "tester", "--ttl", "1000")
-    for name in ("p1", "p2"):
-        bench.run(plan(one_run(hold_ms=1), plan_id=name))
-    assert bench.ask("status")["lease"]["holder"] == "tester"
-
-
 def test_an_agents_own_lease_ends_with_it(bench: Bench) -> None:
     process = bench.start(plan(one_run(load(), hold_ms=60_000), lease_ttl_s=500))
     until(bench.loads, "the load")

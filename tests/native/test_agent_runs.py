@@ -181,6 +181,8 @@ def test_output_of_any_bytes_arrives_unharmed(bench: Bench) -> None:
         "utf8": ('"\\\n\t\0\x1f\x7fäöü€𝄞' * 9001).encode(),
         "nearly": "ä".encode()[:1],
         "empty": b"",
+        # Where SHA-256 pads into one block or two.
+        **{f"f{size}": b"x" * size for size in (1, 55, 56, 63, 64, 65, 119, 120)},
     }
     programs = []
     for name, data in texts.items():

@@ -14,12 +14,11 @@ from typing import Any, cast
 
 import pytest
 
-from devicelab.errors import CommandTimeoutError, DeviceUnreachableError
-from devicelab.transports import _pace
+from devicelab.errors import DeviceUnreachableError
 from devicelab.transports._stream import Running
+from devicelab.transports.adb import sync as adb_sync
 from devicelab.transports.adb.server import Link, Server
 from devicelab.transports.adb.stream import LegacyStream, ShellStream
-from devicelab.transports.adb.sync import Sync
 from devicelab.transports.ssh import _ChannelStream
 
 _LONG_S = 15.0
@@ -135,12 +134,12 @@ def test_a_server_that_answers_byte_by_byte_is_not_waited_for(first: bytes) -> N
         thread.join()
 
 
-def test_a_file_that_trickles_in_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pace, "SERVICE_TIMEOUT_S", _SOON_S)
-    with peer(struct.pack("<4sI", b"DATA", 1) + b"x", struct.pack("<4sI", b"DONE", 0)) as link:
-        sync = Sync(link, "adb:x")
-        with pytest.raises(CommandTimeoutError, match="too slowly"):
-            sync.receive("/data/file", lambda _: None)
+def test_a_refusal_of_a_file_that_trickles_in_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adb_sync, "_STALL_S", _SOON_S)
+    with peer(b"x", b"x" * 60_000, first=struct.pack("<4sI", b"FAIL", 60_000)) as link:
+        sync = adb_sync.Sync(link, "adb:x")
+        with pytest.raises(DeviceUnreachableError):
+            sync.send("/data/file", iter(()))
 
 
 def test_a_login_shell_that_rambles_is_not_waited_for() -> None:

@@ -79,7 +79,6 @@ class Kernel:
         self.spec, self.lock, self.clock = spec, threading.RLock(), clock
         self.processes: Processes = processes or NoProcesses()
         self._chance = random.Random(seed)  # noqa: S311  # repeatable by design
-        self.boots = 0
         self.tree = Tree()
         self.reboot()
 
@@ -101,7 +100,6 @@ class Kernel:
     def reboot(self) -> None:
         """Everything as after a boot: a new boot id, all nodes and limits at their defaults."""
         with self.lock:
-            self.boots += 1
             self.at_ns = self.boot_ns = self.clock()
             for node in self.tree:
                 node.gone = True

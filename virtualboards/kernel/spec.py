@@ -234,7 +234,6 @@ class BoardSpec:
         qualcomm_sched: affinity calls know isolated CPUs (the vendor's 4.14 scheduler).
         exynos_qos: /sys/power/cpufreq_* and the PM-QoS devices under /dev exist.
         tunables: governor → tunables directory (name → text); ``per_policy_tunables`` tells where they lie.
-        unreadable: shell patterns of nodes that only root may read.
         cpusets: cpuset → its CPUs as a list.
         present: further files and directories (path → text and mode), as captured or noted.
     """
@@ -264,7 +263,6 @@ class BoardSpec:
     stune: tuple[str, ...] = ()
     uclamp: tuple[str, ...] = ()
     idle_states: tuple[str, ...] = ()
-    unreadable: tuple[str, ...] = ()
     present: dict[str, StaticSpec] = field(default_factory=dict)
     launch: LaunchSpec = LaunchSpec()
     sources: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ about 100 ms on a phone. No adb server is ever killed: that would break every ot
 import re
 import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
@@ -212,10 +212,6 @@ class AdbTransport(PosixTransport):
     def _store(self, remote: str, data: Iterator[bytes], timeout_s: float) -> None:  # noqa: ARG002 - a stall ends it
         with self._sync() as sync:
             sync.send(remote, data)
-
-    def _download(self, remote: str, sink: Callable[[bytes], None]) -> None:
-        with self._sync() as sync:
-            sync.receive(remote, sink)
 
     def reconnect(self, *, timeout_s: float = 60.0) -> None:
         """Wait until the board runs commands again, and have the server connect to it anew meanwhile (to it alone)."""

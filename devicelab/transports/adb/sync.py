@@ -1,4 +1,4 @@
-"""File transfer over adb: the sync protocol, many files over one stream, the device's own words kept.
+"""Files to a device over adb: the sync protocol, many files over one stream, the device's own words kept.
 
 Source: AOSP ``packages/modules/adb/file_sync_protocol.h`` and ``SYNC.TXT``. Version 1 of every request: its 32-bit
 sizes and times are enough here, and every device knows it.
@@ -8,7 +8,7 @@ import select
 import stat
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -55,17 +55,7 @@ class Sync:
                 break  # It only speaks before the end to refuse.
         else:
             self._write(_HEAD.pack(b"DONE", int(time.time()) & 0xFFFFFFFF))
-        self._answer(remote, b"OKAY")
-
-    def receive(self, remote: str, sink: Callable[[bytes], None]) -> None:
-        """Hand a file's bytes to ``sink``. Errors as in ``send``."""
-        self._request(b"RECV", self._path(remote))
-        pace = Pace(remote, self._address)
-        while size := self._answer(remote, b"DATA", b"DONE"):
-            if size > CHUNK_BYTES:
-                raise self._garbled()
-            sink(self._read(size))
-            pace.came(size)
+        self._expect_okay(remote)
 
     def _path(self, remote: str) -> bytes:
         path = remote.encode("utf-8", "surrogateescape")
@@ -87,18 +77,13 @@ class Sync:
             self._link.within(_STALL_S)
             return bytes(self._link.read_exact(size))
 
-    def _answer(self, remote: str, *expected: bytes) -> int:
-        """The number behind the next answer; 0 for ``DONE``."""
+    def _expect_okay(self, remote: str) -> None:
         kind, number = _HEAD.unpack(self._read(_HEAD.size))
         if kind == b"FAIL":
             words = self._read(min(number, _MAX_WORDS_BYTES)).decode(errors="replace")
             raise DeviceRefusedError(f"{remote}: {words}", device=self._address)
-        if kind not in expected:
-            raise self._garbled()
-        return 0 if kind == b"DONE" else int(number)
-
-    def _garbled(self) -> DeviceUnreachableError:
-        return DeviceUnreachableError("adb file transfer is garbled", device=self._address, hint=LOST_HINT)
+        if kind != b"OKAY":
+            raise DeviceUnreachableError("adb file transfer is garbled", device=self._address, hint=LOST_HINT)
 
     def __enter__(self) -> Self:
         return self
