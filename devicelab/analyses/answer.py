@@ -72,10 +72,7 @@ def claims(results: Results) -> tuple[Compared, ...]:
 
 
 def _together(asked: Answer, results: Results) -> Finding:
-    words = _WORDS.get(asked.quantity, asked.quantity)
-    claim = f"Does the {_frames.WORDS.get(asked.by, asked.by)} change {words}?"
-    if asked.by == "policy":
-        claim = f"Does the policy change {words}, compared with {_text(asked.against)}?"
+    claim = question_of(asked)
     singles = _compared(asked, results)
     if not singles:
         reason = f"no cell with another {asked.by} than {_text(asked.against)}, and the same cell with that"
@@ -96,6 +93,14 @@ def _together(asked: Answer, results: Results) -> Finding:
     if len(singles) > 1:
         reasons.insert(0, f"the figure is that of {chief.claim.comparison}; intervals hold for all {len(singles)}")
     return chief.claim.model_copy(update={"claim": claim, "verdict": verdict, "reasons": tuple(reasons)})
+
+
+def question_of(asked: Answer) -> str:
+    """The claim of the answer, as a question."""
+    words = _WORDS.get(asked.quantity, asked.quantity)
+    if asked.by == "policy":
+        return f"Does the policy change {words}, compared with {_text(asked.against)}?"
+    return f"Does the {_frames.WORDS.get(asked.by, asked.by)} change {words}?"
 
 
 def _size(one: Compared) -> float:
@@ -155,7 +160,7 @@ def _compared(asked: Answer, results: Results) -> tuple[Compared, ...]:
     # A level that was run and has no run that counts is an open claim, not an absent one.
     ran = {*every_here} if base[asked.by] in {*every_here} else set()
     planned = {level: pairs for level, pairs in paired.items() if len(pairs) or level in ran}
-    return tuple(_claim(asked, level, pairs, base, len(planned)) for level, pairs in planned.items())
+    return tuple(_claim(asked, level, pairs, len(planned)) for level, pairs in planned.items())
 
 
 def _matching(runs: pd.DataFrame, where: Mapping[str, Level]) -> "pd.Series[bool]":
@@ -166,9 +171,9 @@ def _matching(runs: pd.DataFrame, where: Mapping[str, Level]) -> "pd.Series[bool
     return chosen
 
 
-def _claim(asked: Answer, level: str, pairs: pd.DataFrame, base: Mapping[str, str], family: int) -> Compared:
+def _claim(asked: Answer, level: str, pairs: pd.DataFrame, family: int) -> Compared:
     points = asked.quantity.endswith("_pct")
-    unit = "points" if points else f"x {_base_word(asked, base)}"
+    unit = unit_of(asked)
     convert: Callable[[float], float] = (lambda x: x) if points else math.exp
     effect = _stats.location(_by_repetition(pairs), 1 - (1 - _stats.CONFIDENCE) / family).map(convert)
     cells = {
@@ -179,16 +184,23 @@ def _claim(asked: Answer, level: str, pairs: pd.DataFrame, base: Mapping[str, st
     verdict = _verdict(effect, asked, unit)
     if verdict == "no" and any(_verdict(got, asked, unit) == "yes" for got in cells.values()):
         verdict = "inconclusive"
-    here = _frames.label({asked.by: level})
-    there = _frames.label(dict(base))
+    words = comparison_of(asked, level)
     claim = _findings.make(
-        "answer", f"{_WORDS.get(asked.quantity, asked.quantity)}: {here} / {there}", verdict, effect, unit=unit
+        "answer", f"{_WORDS.get(asked.quantity, asked.quantity)}: {words}", verdict, effect, unit=unit
     )
-    return Compared(claim.model_copy(update={"quantity": asked.quantity, "comparison": f"{here} / {there}"}), cells)
+    return Compared(claim.model_copy(update={"quantity": asked.quantity, "comparison": words}), cells)
 
 
-def _base_word(asked: Answer, base: Mapping[str, str]) -> str:
-    return "idle" if base[asked.by] == "none" else base[asked.by]
+def unit_of(asked: Answer) -> str:
+    """Of the answer's effect: ``points`` of a percentage, or times what it is compared with."""
+    base = _frames.level_text(asked.against[asked.by])
+    return "points" if asked.quantity.endswith("_pct") else f"x {'idle' if base == 'none' else base}"
+
+
+def comparison_of(asked: Answer, level: str) -> str:
+    """What is over what: a level of the factor over the base."""
+    base = {word: _frames.level_text(one) for word, one in asked.against.items()}
+    return f"{_frames.label({asked.by: level})} / {_frames.label(base)}"
 
 
 def _text(against: Mapping[str, Any]) -> str:

@@ -59,15 +59,13 @@ def _judged(check: Check, results: Results, runs: pd.DataFrame) -> Finding:
 
 def _judge(check: Check, results: Results, runs: pd.DataFrame) -> Finding:
     sign, bound, unit = parse_bound(check.bound)
-    values = _values(check.metric, results, runs)
+    values = values_of(check.metric, results, runs)
     chosen = _select(runs, check.where, values)
     reasons = []
     if check.against is None:
-        own = "%" if check.metric == CPU_USE else _frames.unit_of(results, check.metric)
-        scale = _scale(check, unit, own)
+        scale, shown = scale_of(check.metric, unit, results)
         whole = _whole(chosen)
         got = _stats.median_interval(whole / scale)
-        shown = unit or own
         reasons += _incomplete(chosen, whole)
     else:
         other = _select(runs, check.against, values)
@@ -104,7 +102,12 @@ def _verdict(got: _stats.Interval, keeps: Callable[[float, float], bool], bound:
     return "inconclusive" if any(kept) else "fail"
 
 
-def _values(metric: str, results: Results, runs: pd.DataFrame) -> "pd.Series[float]":
+def values_of(metric: str, results: Results, runs: pd.DataFrame) -> "pd.Series[float]":
+    """A check's figure of each run by ``run_id``.
+
+    Raises:
+        ConfigError: no run has it, or it is not said whose.
+    """
     if metric == CPU_USE:
         found = {run: _frames.cpu_use(results.evidence(run)) for run in runs["run_id"]}
         return pd.Series({run: np.nan if use is None else use for run, use in found.items()}, dtype="float64")
@@ -151,14 +154,19 @@ def _paired(below: pd.DataFrame, above: pd.DataFrame, selected: set[str], runs: 
     return _stats.blocked_ratio(both["figure_below"], both["figure_above"], both["repetition"])
 
 
-def _scale(check: Check, unit: str, own: str) -> float:
-    """What a figure in the metric's own unit is divided by to be in the bound's unit."""
+def scale_of(metric: str, unit: str, results: Results) -> tuple[float, str]:
+    """What a figure in its own unit is divided by to be in the bound's unit, and the unit to show.
+
+    Raises:
+        ConfigError: the units do not fit.
+    """
+    own = "%" if metric == CPU_USE else _frames.unit_of(results, metric)
     own = "%" if own == "pct" else own
     if unit in {"", own}:
-        return 1.0
+        return 1.0, unit or own
     if unit in _SCALES and own in _SCALES:
-        return _SCALES[unit][1] / _SCALES[own][1]
-    raise ConfigError(f"check {check.name!r}: {check.metric} is in {own}, the bound in {unit}")
+        return _SCALES[unit][1] / _SCALES[own][1], unit
+    raise ConfigError(f"{metric} is in {own}, the bound in {unit}")
 
 
 def _words(where: Mapping[str, Level]) -> str:

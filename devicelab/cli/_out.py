@@ -130,7 +130,8 @@ def sweep_progress(*, quiet: bool) -> Iterator["Callable[[Progress], None] | Non
 def _line(progress: "Progress") -> None:
     left = f", about {duration(progress.eta_s)} left" if progress.eta_s is not None else ""
     flagged = f", {progress.invalid} flagged" if progress.invalid else ""
-    say(f"[{progress.done}/{progress.total}{flagged}{left}] {progress.cell}")
+    open_ones = f" so far, {len(progress.undecided)} undecided" if progress.undecided else ""
+    say(f"[{progress.done}/{progress.total}{flagged}{open_ones}{left}] {progress.cell}")
 
 
 @contextmanager
@@ -146,6 +147,7 @@ def _bar() -> "Iterator[Callable[[Progress], None]]":
         def update(progress: "Any") -> None:
             left = f"about {duration(progress.eta_s)} left" if progress.eta_s is not None else "estimating"
             flagged = f" ({progress.invalid} flagged)" if progress.invalid else ""
+            flagged += f", {len(progress.undecided)} undecided" if progress.undecided else ""
             bar.update(
                 task,
                 completed=progress.done,

@@ -146,6 +146,7 @@ def experiments() -> str:
     from devicelab import knobs
     from devicelab.experiment.files import known, load
     from devicelab.model.experiment import Answer, Check, Experiment, Measure, Tenant, Thermal
+    from devicelab.model.stop import Stop
 
     def parts() -> Iterator[str]:
         yield _HEAD
@@ -162,6 +163,10 @@ def experiments() -> str:
         )
         yield "## Top level\n\n" + key_table(Experiment, leave_out=("name",))
         yield "## `[answer]`\n\n" + f"{_first_line(Answer)}\n\n" + key_table(Answer)
+        yield (
+            f"## `[stop]`\n\n{_first_line(Stop)} [method/sequential](../method/sequential.md) says how it is "
+            f"judged.\n\n{key_table(Stop)}"
+        )
         yield "## `[measure]`\n\n" + f"{_first_line(Measure)}\n\n" + key_table(Measure)
         yield "## `[[tenants]]`\n\n" + f"{_first_line(Tenant)}\n\n" + key_table(Tenant)
         yield "## `[thermal]`\n\n" + f"{_first_line(Thermal)}\n\n" + key_table(Thermal)

@@ -49,6 +49,13 @@ def register(app: typer.Typer) -> None:
             Path | None,
             typer.Option("--bundle", help="Write an archive for a machine devicelab cannot reach, and run nothing."),
         ] = None,
+        until: Annotated[
+            str | None,
+            typer.Option("--until", help='Repeat until "decided", or until a precision such as "± 2 %".'),
+        ] = None,
+        budget: Annotated[
+            str | None, typer.Option("--budget", help='Time that this may take at most, such as 20m, "90 s", 2h.')
+        ] = None,
         store: StoreOption = None,
         report: PathOption = None,
         json_: JsonOption = False,
@@ -60,7 +67,10 @@ def register(app: typer.Typer) -> None:
         from devicelab.jobs import sweep as sweeping
         from devicelab.store import Store
 
-        chosen = files.load(experiment, set_ or ())
+        rule = [f"stop.{key}={value}" for key, value in (("until", until), ("budget", budget)) if value is not None]
+        if rule and resume:
+            raise ConfigError("a campaign that goes on keeps its stop rule", hint="leave --until and --budget out")
+        chosen = files.load(experiment, (*(set_ or ()), *rule))
         entry = choose.choose(board)
         if bundle is not None:
             _write_bundle(chosen, entry, bundle, json_=json_)
@@ -68,9 +78,11 @@ def register(app: typer.Typer) -> None:
         if dry_run:
             planned, facts = sweeping.dry_run(chosen, entry)
             if json_:
-                print_json({"plans": [plan.model_dump(mode="json") for plan in planned.plans], "unmet": planned.unmet})
+                plans = [plan.model_dump(mode="json") for plan in planned.plans]
+                open_ones = [claim.name for claim in sweeping.claims_of(chosen)]
+                print_json({"plans": plans, "unmet": planned.unmet, "undecided": open_ones})
             else:
-                _show_plan(planned, facts)
+                _show_plan(chosen, planned, facts)
             return
         with Store.open(store) as opened, sweep_progress(quiet=json_) as on_progress:
             result = sweeping.sweep(chosen, entry, opened, resume=resume, report_to=report, on_progress=on_progress)
@@ -104,18 +116,22 @@ def _write_bundle(experiment: "Experiment", entry: "DeviceEntry", to: Path, *, j
     if json_:
         print_json({"bundle": str(to), "campaign": manifest.campaign, "runs": runs})
         return
+    if experiment.stop is not None:
+        fixed = manifest.experiment.repetitions
+        say(f"nothing can be asked there: a fixed plan of {fixed} repetitions instead of the stop rule")
     say(f"campaign {manifest.campaign}, {runs} runs; there: tar -xf {to.name} && sh run.sh")
     say("here, with what it leaves: devicelab import result.tar")
     echo(str(to))
 
 
-def _show_plan(planned: "Planned", facts: "Facts") -> None:
+def _show_plan(experiment: "Experiment", planned: "Planned", facts: "Facts") -> None:
     from devicelab.experiment.plan import programmed_ms
 
     echo(f"{facts.name}: {facts.board.title}{' (simulated)' if facts.simulated else ''}")
     runs = [run for plan in planned.plans for run in plan.runs]
     least = sum(programmed_ms(run) for run in runs) / 1000
     echo(f"{len(runs)} runs of {len(planned.cells)} cells, at least {duration(least)} and the measurements")
+    _show_stop_rule(experiment)
     for word, reasons in planned.unmet.items():
         echo(f"not possible here: {word}: {'; '.join(reasons)}")
     shown: set[str] = set()
@@ -138,12 +154,31 @@ def _show_plan(planned: "Planned", facts: "Facts") -> None:
     echo("\nevery write is undone after its run; the order of runs is shuffled within each repetition")
 
 
+def _show_stop_rule(experiment: "Experiment") -> None:
+    from devicelab.jobs.sweep import claims_of
+
+    stop = experiment.stop
+    if stop is None:
+        return
+    budget = f", {stop.budget} of runs" if stop.budget else ""
+    echo(
+        f"these are the first {stop.min_repetitions} repetitions; then until {stop.until}, "
+        f"{stop.max_repetitions} repetitions at most{budget}. How many it takes shows with the first runs' scatter"
+    )
+    for claim in claims_of(experiment):
+        echo(f"undecided: {claim.name}")
+
+
 def _show_result(result: "SweepResult") -> None:
     simulated = " (simulated)" if result.simulated else ""
     echo(f"campaign {result.campaign} on {result.device}, {result.board}{simulated}")
     echo(f"{result.runs} of {result.planned} runs stored, {result.invalid} flagged invalid")
     for code, runs, detail in result.reasons[:_REASONS]:
         echo(f"  {runs} x {code}: {detail}")
+    if result.ended:
+        echo(f"ended: {result.ended}")
+    for name in result.undecided:
+        echo(f"not decided: {name}")
     for what in result.undone:
         say(f"undone first, left by an earlier agent: {what}")
     for word, reasons in result.unmet.items():

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 from devicelab import knobs
 from devicelab.errors import ConfigError
-from devicelab.experiment import plan, programs, tenancy
+from devicelab.experiment import claims, plan, programs, tenancy
 from devicelab.experiment.bounds import RATIO_UNITS, parse_bound
 from devicelab.ground import registry
 from devicelab.model.experiment import Answer, Cell, Check, Experiment, Level
@@ -39,6 +39,8 @@ def check(experiment: Experiment, overridden: Collection[str] = ()) -> None:
             raise registry.unknown("knob to require", word, tuple(knobs.words()))
     for one in experiment.checks:
         _check(one, _levels(cells), overridden)
+    if experiment.stop is not None:
+        claims.required(experiment, {cell.cell_id: cell.levels for cell in cells}, _concluded(experiment))
     if experiment.answer is not None:
         _check_answer(experiment, experiment.answer, _levels(cells), overridden)
 
@@ -52,12 +54,17 @@ def _check_answer(
     except ConfigError as error:
         raise ConfigError(f"answer: {error.message}", hint=error.hint) from error
     if not answer.by:
-        every = (getattr(registry.module("analyses", name), "ANSWERS", {}) for name in experiment.analyses)
-        known = tuple(quantity for table in every for quantity in table)
+        known = _concluded(experiment)
         if answer.quantity not in known:
             hint = 'a figure of the runs needs by and against: { by = "load", against = { load = "none" } }'
             wrong = registry.unknown("answer that an analysis of the experiment gives", answer.quantity, known)
             raise ConfigError(wrong.message, hint=f"{wrong.hint}; {hint}" if wrong.hint else hint)
+
+
+def _concluded(experiment: Experiment) -> tuple[str, ...]:
+    """Quantities that an analysis of the experiment concludes as a whole."""
+    every = (getattr(registry.module("analyses", name), "ANSWERS", {}) for name in experiment.analyses)
+    return tuple(quantity for table in every for quantity in table)
 
 
 def _check_tenants_factors(cells: tuple[Cell, ...]) -> None:

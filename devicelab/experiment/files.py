@@ -53,6 +53,7 @@ def override(data: dict[str, Any], text: str) -> None:
 
     The key is a dotted path (``measure.params.network``, ``tenants.high.arrivals``); the name of a factor alone
     stands for its levels. The value is read as TOML (``5``, ``[1, 2]``, ``true``, ``"text"``), else as plain text.
+    ``repetitions`` fixes their number, and so takes a stop rule away.
 
     Raises:
         ConfigError: no ``=``, or the path leads nowhere.
@@ -75,6 +76,8 @@ def override(data: dict[str, Any], text: str) -> None:
         else:
             fixed[key] = value
         return
+    if key == "repetitions":
+        data.pop("stop", None)
     *path, last = key.split(".")
     if not path and last not in Experiment.model_fields:
         _set_new_word(data, last, value)

@@ -82,8 +82,8 @@ def cells(experiment: Experiment) -> tuple[Cell, ...]:
         for own in tenancy.expand(chosen, experiment):
             cell = Cell(levels=own, measured=measured)
             found.setdefault(cell.cell_id, cell)
-        if len(found) * experiment.repetitions > MAX_RUNS:
-            raise _too_many(f"at least {len(found) * experiment.repetitions} runs", MAX_RUNS)
+        if len(found) * experiment.first_repetitions > MAX_RUNS:
+            raise _too_many(f"at least {len(found) * experiment.first_repetitions} runs", MAX_RUNS)
     if not found:
         raise ConfigError("every cell is excluded; nothing is left to run")
     return tuple(found.values())
@@ -94,13 +94,13 @@ def _too_many(what: str, most: int) -> ConfigError:
     return ConfigError(f"{what} are asked for; {most} are the most", hint=hint)
 
 
-def order(chosen: Sequence[Cell], repetitions: int, seed: int) -> tuple[tuple[Cell, int], ...]:
+def order(chosen: Sequence[Cell], repetitions: int, seed: int, first: int = 0) -> tuple[tuple[Cell, int], ...]:
     """(cell, repetition) in blocks of one repetition each, every block shuffled by the seed.
 
     Blocks spread the repetitions of a cell over the whole time, so that a drift does not hit one cell alone.
     """
     ordered: list[tuple[Cell, int]] = []
-    for repetition in range(repetitions):
+    for repetition in range(first, first + repetitions):
         block = [(cell, repetition) for cell in chosen]
         random.Random(f"{seed}/{repetition}").shuffle(block)  # noqa: S311 - an order, not a secret
         ordered += block
@@ -160,13 +160,21 @@ def run_of(cell: Cell, repetition: int, experiment: Experiment, place: Place, ca
     )
 
 
+def runs_of(
+    chosen: Sequence[Cell], repetitions: range, experiment: Experiment, place: Place, campaign: str
+) -> tuple[Run, ...]:
+    """These repetitions of these cells, in the order in which they are performed."""
+    ordered = order(chosen, len(repetitions), experiment.seed, repetitions.start)
+    return tuple(run_of(cell, repetition, experiment, place, campaign) for cell, repetition in ordered)
+
+
 def plan_id(campaign: str, runs: Iterable[Run]) -> str:
     """A plan's id: the campaign's id, then a hash of the runs in it (so that a campaign's plans are found by name)."""
     return f"{campaign}-{content_id(*(run.run_id for run in runs), length=8)}"
 
 
 def make(experiment: Experiment, place: Place, *, campaign: str, holder: str, only: Collection[str] = ()) -> Planned:
-    """All runs of an experiment on one device, as plans of at most ``BLOCK`` runs.
+    """All runs of an experiment on one device, as plans of at most ``BLOCK`` runs; with a stop rule the first of them.
 
     ``only`` are ids of the cells that are wanted; empty: all.
 
@@ -178,17 +186,14 @@ def make(experiment: Experiment, place: Place, *, campaign: str, holder: str, on
     chosen = tuple(cell for cell in cells(experiment) if not only or cell.cell_id in only)
     if not chosen:
         raise ConfigError(f"{experiment.name} has none of the cells that are wanted any more")
-    runs = [
-        run_of(cell, repetition, experiment, place, campaign)
-        for cell, repetition in order(chosen, experiment.repetitions, experiment.seed)
-    ]
+    runs = runs_of(chosen, range(experiment.first_repetitions), experiment, place, campaign)
     plans = tuple(
         Plan(
             plan_id=plan_id(campaign, runs[start : start + BLOCK]),
             campaign=campaign,
             device=facts.name,
             holder=holder,
-            runs=tuple(runs[start : start + BLOCK]),
+            runs=runs[start : start + BLOCK],
         )
         for start in range(0, len(runs), BLOCK)
     )

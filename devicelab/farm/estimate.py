@@ -29,7 +29,7 @@ class Estimate:
 
 def count_runs(experiment: Experiment, cells: int = 0) -> int:
     """Runs of a task; ``cells`` are those that are wanted, 0: all."""
-    return (cells or len(planning.cells(experiment))) * experiment.repetitions
+    return (cells or len(planning.cells(experiment))) * experiment.first_repetitions
 
 
 def from_plan(experiment: Experiment, runs: int) -> Estimate:

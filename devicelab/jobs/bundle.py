@@ -94,6 +94,14 @@ class Manifest(Noun):
     made_unix_ns: int = Field(default_factory=time.time_ns)
 
 
+def fixed(experiment: Experiment) -> Experiment:
+    """The experiment with a fixed number of repetitions: nobody can be asked there whether it is enough."""
+    if experiment.stop is None:
+        return experiment
+    repetitions = max(experiment.repetitions, experiment.stop.min_repetitions)
+    return experiment.model_copy(update={"stop": None, "repetitions": repetitions})
+
+
 def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manifest:
     """Write a bundle for a machine that lab.toml describes (its ``board`` is needed, since nobody can be asked).
 
@@ -118,6 +126,7 @@ def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manife
         root="none",
         dir=entry.dir or f"/tmp/devicelab-{campaign}",  # noqa: S108 - a folder on the other machine, named uniquely
     )
+    experiment = fixed(experiment)
     planned = planning.make(
         experiment, Place(facts, entry.prefixes, entry.python), campaign=campaign, holder=f"bundle {campaign}"
     )

@@ -9,11 +9,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from devicelab.analyses import sequential
 from devicelab.device import agent, runner
 from devicelab.device.facts import Device, read_again
 from devicelab.errors import ConfigError, DeviceBusyError, DeviceRefusedError, DistrustError, LabError, RestoreError
+from devicelab.experiment import hopeless, programs
 from devicelab.experiment import plan as planning
-from devicelab.experiment import programs
+from devicelab.experiment.blocks import Block, End, Fits
 from devicelab.experiment.judge import judge
 from devicelab.experiment.programs import Needs
 from devicelab.ground import user
@@ -33,13 +35,18 @@ _OF_THE_PAST = (runner.AgentLostError, ConfigError, DeviceBusyError, DistrustErr
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a sweep is: ``eta_s`` is learnt from the runs so far, ``None`` before the first one ends."""
+    """Where a sweep is: ``eta_s`` is learnt from the runs so far, ``None`` before the first one ends.
+
+    With a stop rule ``total`` is what was asked for so far and, as far as it can be told, what it is likely to take
+    beyond that; ``undecided`` are the claims that are still open.
+    """
 
     done: int
     total: int
     invalid: int
     cell: str
     eta_s: float | None
+    undecided: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class SweepResult:
         report, findings: nothing if it was not concluded yet.
         unmet: what the device could not be brought to do though the cells name it (not required).
         undone: what an earlier agent had left pending and was undone first.
+        ended: with a stop rule, why there were no more runs.
+        undecided: with a stop rule, the claims that stayed open.
         reasons: why runs are invalid, most frequent first: a flag's code, how many runs have it, the words of one.
         results: the campaign as it is stored, read once for all who conclude from it.
     """
@@ -69,6 +78,8 @@ class SweepResult:
     unmet: dict[str, tuple[str, ...]] = field(default_factory=dict)
     undone: tuple[str, ...] = ()
     interrupted: bool = False
+    ended: str = ""
+    undecided: tuple[str, ...] = ()
     reasons: tuple[tuple[str, int, str], ...] = ()
     results: Results | None = field(default=None, compare=False, repr=False)
 
@@ -170,6 +181,9 @@ class _Conductor:
         self.invalid = 0
         self.spans_s: list[float] = []
         self._started: tuple[str, float] | None = None
+        self._hopeless = hopeless.Streak(experiment.give_up_after, {c: x.levels for c, x in planned.cells.items()})
+        self._clock = time.monotonic()
+        self._step: Block | End | None = None
 
     def run_to_end(self) -> bool:
         """All runs, or until interrupted (then True)."""
@@ -180,6 +194,9 @@ class _Conductor:
                 self._execute(signals)
             except (KeyboardInterrupt, runner.StopRequestedError):
                 signals.ending = True
+                if (reason := self._hopeless.error(self.device.facts.name)) is not None:
+                    self.store.finish_campaign(self.campaign, "interrupted", reason.message)
+                    raise reason from None
                 self.store.finish_campaign(self.campaign, "interrupted", "stopped early")
                 return True
             except LabError as error:
@@ -191,8 +208,18 @@ class _Conductor:
                 with contextlib.suppress(Exception):
                     self.store.finish_campaign(self.campaign, "interrupted", "stopped early")
                 raise
-            self.store.finish_campaign(self.campaign, "complete")
+            self.store.finish_campaign(self.campaign, "complete", self.ended)
             return False
+
+    @property
+    def ended(self) -> str:
+        """Why a stop rule asked for no more runs; empty while it has not."""
+        return self._step.reason if isinstance(self._step, End) else ""
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """Claims that are open."""
+        return self._step.undecided if self._step is not None else ()
 
     def missing(self) -> tuple[Run, ...]:
         """Planned runs that are not stored yet, in their order."""
@@ -200,9 +227,8 @@ class _Conductor:
 
     def _execute(self, signals: Interruptible) -> None:
         restarts = 0
-        blocks = list(self._blocks())
-        while blocks:
-            plan = blocks.pop(0)
+        blocks = self._blocks()
+        while (plan := next(blocks, None)) is not None:
             try:
                 end = self._attend(plan, signals, self.planned.needs)
             except runner.AgentLostError:
@@ -211,26 +237,60 @@ class _Conductor:
                     raise
                 self._plan_again()
                 runner.clean(self.device, plan)
-                blocks = list(self._blocks(again=True))
+                blocks = self._blocks(again=True)
                 continue
             _check_end(end, self.device.facts.name)
             runner.clean(self.device, plan)
 
     def _attend(self, plan: Plan, signals: Interruptible, needs: Needs | None) -> PlanEnd:
         return runner.run_to_end(
-            self.device, plan, self._see, signals, needs=needs, patience_s=self.patience_s, stop=self.stop
+            self.device, plan, self._see, signals, needs=needs, patience_s=self.patience_s, stop=self._stops
         )
+
+    def _stops(self) -> bool:
+        return self._hopeless.over or (self.stop is not None and self.stop())
 
     def _blocks(self, *, again: bool = False) -> Iterator[Plan]:
         """The missing runs as plans; planned anew (with new ids) where some of a plan are done already."""
+        if self.experiment.stop is not None:
+            yield from self._asked()
+            return
         todo = self.missing()
         if not again and not self.resumed and len(todo) == len(self.runs):
             yield from self.plans
             return
         for start in range(0, len(todo), planning.BLOCK):
-            runs = todo[start : start + planning.BLOCK]
-            plan_id = planning.plan_id(self.campaign, runs)
-            yield self.plans[0].model_copy(update={"plan_id": plan_id, "runs": runs, "holder": user.holder()})
+            yield self._plan_of(todo[start : start + planning.BLOCK])
+
+    def _plan_of(self, runs: Sequence[Run]) -> Plan:
+        plan_id = planning.plan_id(self.campaign, runs)
+        return self.plans[0].model_copy(update={"plan_id": plan_id, "runs": tuple(runs), "holder": user.holder()})
+
+    def _asked(self) -> Iterator[Plan]:
+        """Plans for the blocks that the stop rule asks for, one after the other, each from what is stored by then."""
+        given_up: set[tuple[str, int]] = set()  # a plan ended without them: asking again would go on for ever
+        while isinstance(step := self._ask(given_up), Block):
+            runs = self._runs_of(step)
+            self.runs |= {run.run_id: run for run in runs}
+            self.store.plan_runs(self.campaign, len(self.runs))
+            todo = [
+                run for run in runs if run.run_id not in self.done and (run.cell_id, run.repetition) not in given_up
+            ]
+            for start in range(0, len(todo), planning.BLOCK):
+                yield self._plan_of(todo[start : start + planning.BLOCK])
+            given_up |= {(run.cell_id, run.repetition) for run in todo}
+
+    def _ask(self, given_up: Collection[tuple[str, int]] = ()) -> Block | End:
+        levels = {cell: one.levels for cell, one in self.planned.cells.items()}
+        results = self.store.results(self.campaign)
+        self._step = sequential.ask(
+            results, levels, given_up, _fits(self.experiment, results, time.monotonic() - self._clock)
+        )
+        return self._step
+
+    def _runs_of(self, step: Block) -> tuple[Run, ...]:
+        chosen = [self.planned.cells[cell] for cell in step.cells]
+        return planning.runs_of(chosen, step.repetitions, self.experiment, self.device.place, self.campaign)
 
     def _fetch(self, signals: Interruptible) -> None:
         """After a loss of this host: attach to the agent if it still works, take what it journalled, undo if dead."""
@@ -239,6 +299,8 @@ class _Conductor:
             raise DeviceBusyError(
                 f"held by {found.holder or 'another agent'}", device=self.device.facts.name, hint="try again later"
             )
+        if self.experiment.stop is not None and isinstance(step := self._ask(), Block):
+            self.runs |= {run.run_id: run for run in self._runs_of(step)}  # the block that this host was lost in
         for plan_id in runner.plans_there(self.device, self.campaign):
             plan = self.plans[0].model_copy(update={"plan_id": plan_id, "runs": tuple(self.runs.values())})
             # How that plan ended is history: what is wrong with the device by now shows when it is made ready.
@@ -255,6 +317,8 @@ class _Conductor:
         self.plans = planning.make(
             self.experiment, self.device.place, campaign=self.campaign, holder=user.holder()
         ).plans
+        if self.experiment.stop is not None:
+            return  # its blocks are planned when they are asked for
         self.runs |= {run.run_id: run for plan in self.plans for run in plan.runs if run.run_id in self.runs}
 
     def _see(self, event: Event) -> None:
@@ -277,6 +341,7 @@ class _Conductor:
             self.campaign, cell, record, repetition=run.repetition, measurements=measurements, flags=flags
         ):
             self.invalid += not all(flag.remark for flag in flags)
+            self._hopeless.see(run.cell_id, flags)
         self.done.add(record.run_id)
         if self._started and self._started[0] == record.run_id:
             self.spans_s.append(time.monotonic() - self._started[1])
@@ -285,11 +350,31 @@ class _Conductor:
     def _report(self, cell: str) -> None:
         if self.on_progress is None:
             return
-        left = len(self.runs) - len(self.done)
-        eta_s = left * statistics.median(self.spans_s) if self.spans_s else None
+        total, undecided = self._expected()
+        eta_s = (total - len(self.done)) * statistics.median(self.spans_s) if self.spans_s else None
         tell, self.on_progress = self.on_progress, None  # who watches may be why it ends, and is asked no more then
-        tell(Progress(len(self.done), len(self.runs), self.invalid, cell, eta_s))
+        tell(Progress(len(self.done), total, self.invalid, cell, eta_s, undecided))
         self.on_progress = tell
+
+    def _expected(self) -> tuple[int, tuple[str, ...]]:
+        """How many runs it is likely to be, and what is still open."""
+        step = self._step
+        if not isinstance(step, Block):
+            return len(self.runs), ()
+        more = 0 if step.more is None else max(0, step.more - len(step.repetitions))
+        return len(self.runs) + more * len(step.cells), step.undecided
+
+
+def _fits(experiment: Experiment, results: Results, elapsed_s: float) -> Fits:
+    """Whether so many runs fit the budget, by how long runs took so far (before the first: yes)."""
+    budget_s = experiment.stop.budget_s if experiment.stop is not None else None
+    runs = results.runs()
+    if budget_s is None or runs.empty:
+        return lambda _: True
+    lasted_s = float(runs["duration_ns"].sum()) / 1e9 + len(runs) * experiment.cooldown_s
+    spent_s = max(lasted_s, elapsed_s)  # of a campaign that was interrupted, what its runs took before
+    each_s = spent_s / len(runs)
+    return lambda more: spent_s + more * each_s <= budget_s
 
 
 def _check_end(end: PlanEnd, device: str) -> None:
@@ -330,6 +415,8 @@ def _result(conductor: _Conductor, *, interrupted: bool) -> SweepResult:
         unmet=conductor.planned.unmet,
         undone=conductor.undone,
         interrupted=interrupted,
+        ended=conductor.ended,
+        undecided=conductor.undecided,
         reasons=_reasons(invalid),
         results=results,
     )

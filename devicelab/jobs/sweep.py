@@ -5,10 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from devicelab.analyses import answer
 from devicelab.device.facts import open_device
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError
+from devicelab.experiment import claims
 from devicelab.experiment import plan as planning
+from devicelab.experiment.claims import Claim
 from devicelab.ground import user
 from devicelab.jobs.conductor import Progress, SweepResult, perform
 from devicelab.model.campaign import CampaignInfo
@@ -25,6 +28,14 @@ def dry_run(experiment: Experiment, entry: DeviceEntry) -> tuple[planning.Planne
         return planning.make(experiment, device.place, campaign="dry-run", holder=user.holder()), device.facts
     finally:
         device.transport.close()
+
+
+def claims_of(experiment: Experiment) -> tuple[Claim, ...]:
+    """What an experiment with a stop rule decides upon; nothing without one."""
+    if experiment.stop is None:
+        return ()
+    levels = {cell.cell_id: cell.levels for cell in planning.cells(experiment)}
+    return claims.required(experiment, levels, answer.known(experiment))
 
 
 def sweep(
@@ -88,4 +99,6 @@ def as_json(result: SweepResult) -> dict[str, Any]:
         "unmet": {word: list(reasons) for word, reasons in result.unmet.items()},
         "undone": list(result.undone),
         "interrupted": result.interrupted,
+        "ended": result.ended,
+        "undecided": list(result.undecided),
     }

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from devicelab.model.plan import Noun, content_id
+from devicelab.model.stop import Stop
 
 Level = str | int | float | bool
 
@@ -141,7 +142,9 @@ class Experiment(Noun):
             ``scheduler``, ``pressure``, or any parameter of the measurement's workload.
         set: factors held at one level in every cell (the same words).
         exclude: partial cells that are left out.
-        repetitions: runs of every cell, each a fresh process.
+        repetitions: runs of every cell, each a fresh process; not used with a stop rule.
+        stop: go on until the experiment is answered, instead; see below.
+        give_up_after: so many runs in a row with the same flag, whatever the levels, end the sweep; 0: never.
         seed: of the shuffle; blocks of one repetition of every cell are shuffled each, so repetitions spread in time.
         measure: what is measured; without it (and without tenants) a run only loads for ``hold_s``.
         tenants: several programs at once, instead of ``measure``.
@@ -163,6 +166,8 @@ class Experiment(Noun):
     set: dict[str, Level] = Field(default_factory=dict)
     exclude: tuple[dict[str, Level], ...] = ()
     repetitions: Annotated[int, Field(ge=1, le=100_000)] = 5
+    stop: Stop | None = None
+    give_up_after: Annotated[int, Field(ge=0, le=100_000)] = 10
     seed: int = 1
     measure: Measure | None = None
     tenants: tuple[Tenant, ...] = ()
@@ -181,6 +186,11 @@ class Experiment(Noun):
         """Names of the workloads that are measured, each once."""
         alone = () if self.measure is None else (self.measure.workload,)
         return tuple(dict.fromkeys((*alone, *(tenant.workload for tenant in self.tenants))))
+
+    @property
+    def first_repetitions(self) -> int:
+        """Repetitions of every cell that are planned without looking at a run: all, or the least of a stop rule."""
+        return self.repetitions if self.stop is None else self.stop.min_repetitions
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
@@ -239,6 +249,8 @@ class Finding(Noun):
         reasons: sentences with figures.
         simulated: an emulated part or a virtual board had a share in it.
         answer: the one finding of a campaign that answers the experiment's question.
+        interval: "fixed n": it holds for a number of repetitions that was fixed beforehand; "anytime": however often
+            one looked at the data and whenever one stopped.
         quantity: for programs: what was compared, as ``Answer.quantity``; empty for what is no such claim.
         comparison: for programs: "LEVELS / LEVELS", what over what; empty as ``quantity``.
     """
@@ -254,6 +266,7 @@ class Finding(Noun):
     reasons: tuple[str, ...] = ()
     simulated: bool = False
     answer: bool = False
+    interval: Literal["fixed n", "anytime"] = "fixed n"
     quantity: str = ""
     comparison: str = ""
 

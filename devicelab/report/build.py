@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from devicelab.analyses import sequential
 from devicelab.analyses.base import Figure
 from devicelab.errors import ConfigError, SamplesDroppedError
 from devicelab.ground import registry
@@ -63,10 +64,16 @@ def conclude(results: Results) -> tuple[Finding, ...]:
             reasons = (f"{error.message}: nothing can be concluded any more",)
             left = Finding(analysis=name, claim=f"Analysis {name!r}", verdict="insufficient n", reasons=reasons)
             findings.append(left.model_copy(update={"answer": name == "answer"}))
+    if results.experiment.stop is not None:
+        judged = [one for one in findings if one.interval == "anytime"]
+        findings = [*judged, *sequential.without_verdict([one for one in findings if one.interval != "anytime"])]
     return in_order(findings)
 
 
 def _analyses(experiment: Experiment) -> tuple[str, ...]:
+    if experiment.stop is not None:
+        concluded = ("answer",) if experiment.answer is not None and not experiment.answer.by else ()
+        return tuple(dict.fromkeys(("sequential", *concluded, *experiment.analyses)))
     answer = ("answer",) if experiment.answer is not None else ()
     checks = ("checks",) if experiment.checks else ()
     return tuple(dict.fromkeys((*answer, *checks, *experiment.analyses)))

@@ -103,7 +103,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("GPU driver", str(info.get("gpu_driver", ""))),
         ("Started", _when(info.get("start_unix_ns"))),
         ("Ended", _when(info.get("end_unix_ns"))),
-        ("Repetitions", f"{results.experiment.repetitions} of each cell, order shuffled with seed {info.get('seed')}"),
+        ("Repetitions", f"{_repetitions(results)}, order shuffled with seed {info.get('seed')}"),
         ("Command", str(info.get("command", ""))),
         ("Night", str(info.get("night") or "")),
         ("devicelab", str(info.get("version", ""))),
@@ -319,6 +319,17 @@ def _labels(results: Results, runs: pd.DataFrame) -> dict[str, str]:
     """Cell id → label by the factors that vary."""
     labels = frames.group_labels(runs, frames.varied(results))
     return dict(zip(runs["cell_id"], labels, strict=True))
+
+
+def _repetitions(results: Results) -> str:
+    """How many there were of each cell; with a stop rule also why there were no more."""
+    stop, runs = results.experiment.stop, results.runs()
+    if stop is None:
+        return f"{results.experiment.repetitions} of each cell"
+    counts = runs.groupby("cell_id").size() if len(runs) else runs
+    taken = f"{counts.min()} to {counts.max()} of a cell" if len(runs) else "none"
+    why = results.info.get("reason") or "ended early"
+    return f"{taken}, until {stop.until} (at most {stop.max_repetitions}): {why}"
 
 
 def _when(unix_ns: int | None) -> str:

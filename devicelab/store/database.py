@@ -100,7 +100,7 @@ class Store(StoreReader, NightWriter, Deleter):
             "simulated": facts.simulated,
             "started_unix_ns": time.time_ns(),
             "ended_unix_ns": None,
-            "runs_planned": len(cells) * experiment.repetitions,
+            "runs_planned": len(cells) * experiment.first_repetitions,
             "runs_done": 0,
             "runs_invalid": 0,
             "command": clean(command),
@@ -167,6 +167,13 @@ class Store(StoreReader, NightWriter, Deleter):
                     counters["runs_invalid"] = s.campaigns.c.runs_invalid + 1
                 connection.execute(update(s.campaigns).where(s.campaigns.c.id == number).values(counters))
         return True
+
+    def plan_runs(self, campaign: str, planned: int) -> None:
+        """Record how many runs a campaign has by now that asks for its runs block by block."""
+        with places.guarded(self._place):
+            number = self._require(campaign)
+            with self._writer.begin() as connection:
+                connection.execute(update(s.campaigns).where(s.campaigns.c.id == number).values(runs_planned=planned))
 
     def finish_campaign(self, campaign: str, status: EndStatus, reason: str = "", *, elsewhere: bool = False) -> None:
         """Record how the campaign ended; a resumed one is finished again.
@@ -339,6 +346,6 @@ def _json(data: object) -> str:
 
 def _finding_row(campaign: int, position: int, finding: Finding) -> Row:
     row = finding.model_dump(exclude={"reasons"})
-    row.update({name: clean(row[name]) for name in ("analysis", "claim", "unit", "quantity", "comparison")})
+    row.update({name: clean(row[name]) for name in ("analysis", "claim", "unit", "interval", "quantity", "comparison")})
     reasons = json.dumps([clean(reason) for reason in finding.reasons])
     return {**row, "campaign": campaign, "position": position, "reasons_json": reasons}

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest schema revision this version of devicelab knows (checked against the migrations by a test)."""
 
 metadata = MetaData(
@@ -243,6 +243,7 @@ findings = Table(
     Column("reasons_json", Text, nullable=False),
     Column("simulated", Boolean, nullable=False),
     Column("answer", Boolean, nullable=False, server_default=false()),
+    Column("interval", Text, nullable=False, server_default="fixed n"),
     Column("quantity", Text, nullable=False, server_default=""),
     Column("comparison", Text, nullable=False, server_default=""),
 )

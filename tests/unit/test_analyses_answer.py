@@ -208,7 +208,7 @@ def test_the_store_keeps_which_finding_is_the_answer_and_older_databases_open(tm
         store.add_findings(name, [found, other])
         assert store.findings(name) == (found, other)
     with sqlite3.connect(place) as database:
-        for column in ("answer", "quantity", "comparison"):
+        for column in ("answer", "interval", "quantity", "comparison"):
             database.execute(f"ALTER TABLE findings DROP COLUMN {column}")
         database.execute("UPDATE alembic_version SET version_num = '0002'")
         data = json.loads(database.execute("SELECT experiment_json FROM campaigns").fetchone()[0])

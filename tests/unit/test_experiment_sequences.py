@@ -31,7 +31,7 @@ def test_the_wealth_against_the_truth_rarely_ever_reaches_its_bound(noise: str) 
         assert np.mean(most >= 1 / alpha) <= alpha + 2 * math.sqrt(alpha * (1 - alpha) / len(rows))
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=6, max_size=6))
 @example([5e-324, 4.4e5, 5e-324, 2.2e-308, 2.2e-308, 9.8e5])
 def test_over_all_signs_the_wealth_is_one_on_average(magnitudes: list[float]) -> None:
@@ -81,6 +81,7 @@ def test_nothing_and_what_is_no_number_is_left_out() -> None:
     assert got == sequences.location([1, 2, 3, 4, 5, 6])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e3, 1e3), min_size=6, max_size=20), st.floats(1e-3, 1e3), st.floats(-1e3, 1e3))
 def test_the_interval_moves_with_the_values(x: list[float], scale: float, by: float) -> None:
     values = np.array(x)
