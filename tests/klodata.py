@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,8 @@ def emulate(
     ends = np.cumsum(batches)
     batch = np.repeat(np.arange(len(batches)), batches)
     p, g = vary(truth.p, (inferences, n)), vary(truth.g, (inferences, n))
-    flush = vary(truth.costs.flush_ns, (inferences, len(batches)))
+    growth = truth.costs.flush_per_kernel_ns * np.asarray(batches)
+    flush = vary(truth.costs.flush_ns + growth, (inferences, len(batches)))
     queued = np.cumsum(p, axis=1)
     queued[:, 1:] += np.cumsum(flush, axis=1)[:, batch[1:] - 1] * (batch[1:] > 0)
     submit = (queued[:, ends - 1] + flush)[:, batch]
@@ -180,7 +181,11 @@ def campaign(
         run_id = f"run{seq:05d}"
         runs.append(run_row(run_id, repetition, seq, cell, board.flags(cell, repetition)))
         slow = board.slower(cell) * rng.lognormal(0, run_noise)
-        costs = LaunchCosts(truth.costs.flush_ns * slow, truth.costs.start_idle_ns, truth.costs.gap_ns)
+        costs = replace(
+            truth.costs,
+            flush_ns=truth.costs.flush_ns * slow,
+            flush_per_kernel_ns=truth.costs.flush_per_kernel_ns * slow,
+        )
         real = Truth(truth.p * slow, truth.g * board.gpu_slower(cell) * rng.lognormal(0, run_noise), costs)
         batches = board.submits(_batches(cell, real, truth))
         table = emulate(real, batches, inferences, rng, noise)

@@ -6,12 +6,11 @@ requests of one tenant), and neither are the runs of several cells in one block;
 repetition holds to one figure (``per_repetition``, ``run_quantile``), and below ``MIN_REPETITIONS`` repetitions there
 is no interval and no verdict but "insufficient n".
 
-Bounds of ``None`` mean "insufficient n". All functions are pure; random ones take a seed.
+Bounds of ``None`` mean "insufficient n". All functions are pure.
 """
 
 import math
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -26,7 +25,6 @@ CONFIDENCE = 0.95
 MIN_REPETITIONS = 6
 """The least number of repetitions for an interval: the least for which one free of distributions exists at 95%."""
 
-MIN_BOOTSTRAP = MIN_REPETITIONS
 _EXACT = 60
 
 
@@ -111,6 +109,23 @@ def location(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     return _between(walsh, cut, n, p)
 
 
+def locations(rows: ArrayLike, confidence: float = CONFIDENCE) -> tuple[Floats, Floats, Floats]:
+    """``location`` of many quantities at once: estimate, low and high of each column of shape (n, m), without NaN.
+
+    Bounds are NaN with fewer than ``MIN_REPETITIONS`` rows.
+    """
+    x = np.asarray(rows, dtype=np.float64)
+    n, count = x.shape
+    upper = np.triu_indices(n)
+    walsh = np.sort((x[upper[0]] + x[upper[1]]) / 2, axis=0)
+    nothing = np.full(count, np.nan)
+    if n == 0:
+        return nothing, nothing, nothing
+    cut, _ = _tail(_signed_rank_cdf, (n,), len(walsh), n * (n + 1) * (2 * n + 1) / 24, 0.0, confidence)
+    middle: Floats = np.median(walsh, axis=0)
+    return (middle, walsh[cut - 1], walsh[-cut]) if cut >= 1 else (middle, nothing, nothing)
+
+
 def shift(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """How much b lies above a (Hodges-Lehmann), with the interval that inverts the rank-sum test; for unpaired data.
 
@@ -150,70 +165,6 @@ def ratio(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Interva
     with np.errstate(divide="ignore", invalid="ignore"):
         x, y = np.log(np.asarray(a, dtype=np.float64)), np.log(np.asarray(b, dtype=np.float64))
     return shift(x, y, confidence).map(math.exp)
-
-
-def bootstrap(
-    columns: Sequence[ArrayLike],
-    statistic: Callable[..., Floats],
-    *,
-    confidence: float = CONFIDENCE,
-    resamples: int = 4000,
-    seed: int = 1,
-) -> Interval:
-    """BCa bootstrap over repetitions (Efron 1987): a percentile interval corrected for bias and skewness.
-
-    Args:
-        columns: one or more arrays of shape (n,), one entry a repetition; they are resampled together.
-        statistic: called with as many arrays of shape (..., n); reduces the last axis.
-        confidence: of the interval; with fewer than 6 repetitions there is none.
-        resamples: number of resamples.
-        seed: of the resampling.
-    """
-    import scipy.stats
-
-    rows = tuple(np.asarray(column, dtype=np.float64) for column in columns)
-    n = rows[0].size
-    if n == 0:
-        return NOTHING
-    estimate = float(statistic(*rows))
-    if n < MIN_BOOTSTRAP:
-        return Interval(estimate, None, None, n)
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
-        found = scipy.stats.bootstrap(
-            rows,
-            lambda *sample, axis: statistic(*(np.moveaxis(part, axis, -1) for part in sample)),
-            paired=len(rows) > 1,
-            vectorized=True,
-            axis=-1,
-            n_resamples=resamples,
-            confidence_level=confidence,
-            rng=np.random.default_rng(seed),
-            batch=max(1, (1 << 22) // n),
-        )
-    low, high = found.confidence_interval
-    if not (math.isfinite(low) and math.isfinite(high)):  # the correction is 0/0 where the statistic hardly varies
-        low, high = np.quantile(found.bootstrap_distribution, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(estimate, float(low), float(high), n)
-
-
-def nested_mean(values: ArrayLike, repetition: ArrayLike, *, resamples: int = 2000, seed: int = 1) -> Interval:
-    """Mean of samples that nest in repetitions, with a bootstrap that resamples whole repetitions.
-
-    Samples of one process are not independent; an interval from the samples alone would be too narrow.
-
-    Raises:
-        ValueError: different lengths.
-    """
-    x, group = np.asarray(values, dtype=np.float64), np.asarray(repetition)
-    if x.shape != group.shape:
-        raise ValueError(f"values and repetition must be of one shape, not {x.shape} and {group.shape}")
-    known = np.isfinite(x)
-    _, index = np.unique(group[known], return_inverse=True)
-    sums = np.bincount(index, weights=x[known])
-    return bootstrap(
-        (sums, np.bincount(index)), lambda s, n: s.sum(axis=-1) / n.sum(axis=-1), resamples=resamples, seed=seed
-    )
 
 
 def benjamini_hochberg(p: ArrayLike) -> Floats:

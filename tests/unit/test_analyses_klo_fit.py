@@ -5,12 +5,22 @@ import pytest
 
 from devicelab.analyses.klo.model import LaunchCosts, Observed, constant_batches, constant_curve, fit, simulate
 from devicelab.analyses.klo.model.fit import NAMES
-from devicelab.analyses.klo.tables import COLUMNS, condition_profile, profiles, quantities
+from devicelab.analyses.klo.tables import COLUMNS, Profile, condition_profile, profiles, quantities
 from tests.klodata import Truth, emulate, kernel_frame, random_truth
 
 
 def runs_at(ks: tuple[int, ...], repetitions: int) -> list[tuple[str, int]]:
     return [(f"k{k}r{repetition}", k) for k in ks for repetition in range(repetitions)]
+
+
+def fitted(
+    truth: Truth, runs: list[tuple[str, int]], inferences: int, rng: np.random.Generator, noise: float
+) -> Profile:
+    """The joint profile of runs named ``k4r2``: K and repetition."""
+    found = profiles(quantities(kernel_frame(truth, runs, inferences, rng, noise)))
+    profile = condition_profile(list(found.values()), [int(name.rpartition("r")[2]) for name in found])
+    assert profile is not None
+    return profile
 
 
 def test_the_quantities_follow_their_definitions_and_the_first_kernel_has_no_predecessor() -> None:
@@ -70,8 +80,8 @@ def test_fitted_costs_are_within_5_percent_of_the_truth() -> None:
     rng = np.random.default_rng(5)
     for _ in range(12):
         truth = random_truth(rng)
-        runs = runs_at((1, 2, 4, 8, 16, truth.p.size), 3)
-        found = condition_profile(list(profiles(quantities(kernel_frame(truth, runs, 20, rng, 0.05))).values()))
+        runs = runs_at((1, 2, 4, 8, 16, truth.p.size), 6)
+        found = fitted(truth, runs, 20, rng, 0.05)
         assert found is not None
         assert all(found.fit.identified.values())
         for name in NAMES:
@@ -81,7 +91,7 @@ def test_fitted_costs_are_within_5_percent_of_the_truth() -> None:
             assert interval is not None
             assert interval[0] * 0.97 <= true <= interval[1] * 1.03
         assert found.fit.residual_pct < 2
-        assert found.fit.n == len(runs)
+        assert (found.fit.n, found.fit.runs) == (6, len(runs))
 
 
 @pytest.mark.slow
@@ -91,11 +101,9 @@ def test_the_chosen_k_costs_little_over_manual_k_in_200_noisy_cases() -> None:
     for _ in range(200):
         truth = random_truth(rng)
         runs = runs_at((1, 3, 8, truth.p.size), 2)
-        frame = kernel_frame(truth, runs, 10, rng, float(rng.uniform(0.02, 0.25)))
-        found = condition_profile(list(profiles(quantities(frame)).values()), resamples=0)
-        assert found is not None
+        found = fitted(truth, runs, 10, rng, float(rng.uniform(0.02, 0.25)))
         curve = constant_curve(truth.p, truth.g, truth.costs)
-        regret.append(curve[found.k - 1] / curve.min() - 1)
+        regret.append(curve[np.argmin(found.curve_ns)] / curve.min() - 1)
     assert np.median(regret) <= 0.02
     assert np.quantile(regret, 0.9) <= 0.05
 
@@ -145,7 +153,8 @@ def test_few_runs_give_costs_without_intervals() -> None:
     )
     assert found is not None
     assert set(found.fit.intervals.values()) == {None}
-    assert found.k_resampled.size == 0
+    several = fitted(truth, runs_at((1, 5, 10), 5), 10, rng, 0.02)
+    assert set(several.fit.intervals.values()) == {None}
 
 
 def test_runs_of_unlike_networks_or_without_constant_batches_have_no_common_profile() -> None:

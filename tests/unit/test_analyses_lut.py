@@ -51,7 +51,7 @@ def results() -> FrameResults:
         TRUTH,
         {"cpu": ("min", "max"), "k": (1, 2, 4, 8, 0)},
         board=Board(slower=slow_at_min),
-        repetitions=4,
+        repetitions=6,
         inferences=5,
     )
     found.info = INFO
@@ -71,7 +71,7 @@ def test_a_table_holds_the_costs_of_each_condition_and_where_they_come_from(tabl
     assert fast.start_idle_ns == pytest.approx(30_000, rel=0.05)
     assert fast.gap_ns == pytest.approx(15_000, rel=0.05)
     assert fast.cpu_khz == {POLICY0: 1_950_000.0}
-    assert fast.runs == 20
+    assert fast.runs == 30
     low, high = fast.intervals_ns["flush_ns"]
     assert low < fast.flush_ns < high
     assert table.entry({"cpu": "min"}).flush_ns == pytest.approx(15_000, rel=0.05)

@@ -107,40 +107,6 @@ def test_intervals_cover_the_truth_as_often_as_they_say(n: int) -> None:
     assert (hits / trials >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / trials)).all()
 
 
-def mean(rows: np.ndarray) -> np.ndarray:
-    return rows.mean(axis=-1)
-
-
-def test_the_bootstrap_is_seeded_and_has_no_interval_for_few_rows() -> None:
-    x = np.random.default_rng(5).lognormal(size=9)
-    got = s.bootstrap([x], mean, seed=3)
-    assert got == s.bootstrap([x], mean, seed=3)
-    assert got != s.bootstrap([x], mean, seed=4)
-    assert got.low is not None
-    assert got.high is not None
-    assert got.low < got.estimate < got.high
-    assert not s.bootstrap([x[:5]], mean).known
-    assert s.bootstrap([np.ones(8)], mean) == s.Interval(1.0, 1.0, 1.0, 8)
-
-
-def test_the_bootstrap_resamples_columns_together() -> None:
-    x = np.random.default_rng(7).lognormal(size=30)
-    got = s.bootstrap([x, 2 * x], lambda a, b: b.sum(axis=-1) / a.sum(axis=-1))
-    assert (got.low, got.high) == pytest.approx((2.0, 2.0))
-
-
-def test_samples_that_nest_in_repetitions_widen_the_interval() -> None:
-    rng = np.random.default_rng(6)
-    repetition = np.repeat(np.arange(8), 500)
-    values = rng.normal(10, 1, 8)[repetition] + rng.normal(0, 0.1, 4000)
-    nested = s.nested_mean(values, repetition, resamples=1000)
-    assert nested.n == 8
-    assert nested.low is not None
-    assert nested.high is not None
-    assert nested.high - nested.low > 20 * 0.1 / math.sqrt(4000)
-    assert nested.low < 10 < nested.high
-
-
 @given(st.lists(st.floats(0, 1), max_size=20))
 def test_adjusted_p_values_are_never_below_the_raw_ones_and_keep_their_order(p: list[float]) -> None:
     got = s.benjamini_hochberg(p)
@@ -177,7 +143,7 @@ def test_pairs_of_unlike_length_are_refused() -> None:
     with pytest.raises(ValueError, match="one shape"):
         s.paired_ratio([1.0], [1.0, 2.0])
     with pytest.raises(ValueError, match="one shape"):
-        s.nested_mean([1.0], [1, 2])
+        s.per_repetition([1.0], [1, 2])
 
 
 @pytest.mark.parametrize(

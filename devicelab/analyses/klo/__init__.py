@@ -1,7 +1,7 @@
 """Kernel launch overhead: does the best K move with load and clocks, and does a K that adapts keep its speed-up?"""
 
 from devicelab.analyses.base import Figure
-from devicelab.analyses.klo import cross, findings
+from devicelab.analyses.klo import cross, findings, production
 from devicelab.analyses.klo import data as klo_data
 from devicelab.analyses.klo import figures as klo_figures
 from devicelab.analyses.klo.checklist import checklist
@@ -33,7 +33,12 @@ ANSWERS = {"constant_k": _constant_k, "k_carried": _k_carried}
 def analyse(results: Results) -> tuple[Finding, ...]:
     """The lab's checklist first, then what every condition shows, then how far clocks carry."""
     data = klo_data.load(results)
-    return (*checklist(data), *findings.findings(results, data), *cross.findings(results, data))
+    return (
+        *checklist(data),
+        *findings.findings(results, data),
+        *production.findings(data),
+        *cross.findings(results, data),
+    )
 
 
 def figures(results: Results) -> tuple[Figure, ...]:

@@ -7,14 +7,16 @@ import numpy as np
 import pandas as pd
 
 from devicelab.analyses import _findings, _stats
-from devicelab.analyses.klo.data import Condition, KloData, compared
+from devicelab.analyses.klo.common import NEAR_ENOUGH, listed, shown_good, used
+from devicelab.analyses.klo.condition import Condition, compared
+from devicelab.analyses.klo.data import KloData
 from devicelab.model.experiment import Finding, Verdict
 
 # Speed-ups closer than this are "about the same". A single K's time varies by about 1% from run to run, a ratio of
 # two speed-ups holds four of them.
 SPEEDUP_TOLERANCE = 0.05
 
-_UNDECIDED: tuple[Verdict, ...] = ("inconclusive", "insufficient n")
+_UNDECIDED: tuple[Verdict, ...] = ("inconclusive", "insufficient n", "cannot tell here")
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _together(question: _Question, answers: Sequence[_Answer], simulated: bool) 
     if question.notable in verdicts:
         verdict = question.notable
     elif any(one in _UNDECIDED for one in verdicts):
-        verdict = "insufficient n" if "insufficient n" in verdicts else "inconclusive"
+        verdict = next(one for one in ("insufficient n", "inconclusive", "cannot tell here") if one in verdicts)
     else:
         verdict = verdicts[0]
     deciding = [answer for answer in answers if answer.verdict == verdict] or list(answers)
@@ -107,39 +109,38 @@ def _finding(question: _Question, answer: _Answer, simulated: bool) -> Finding:
 
 def _k_differs(loaded: Condition, idle: Condition) -> _Answer:
     effect = k_ratio(idle, loaded)
-    shared = sorted(set(_near(loaded)) & set(_near(idle)))
+    shared = tuple(sorted(set(_near(loaded)) & set(_near(idle))))
     reasons = [f"K = {loaded.constant_k} under load, {idle.constant_k} idle{_how(loaded)}"]
     if shared:
-        reasons.append(f"within noise of the best in both: K = {', '.join(map(str, shared))}")
+        reasons.append(f"within noise of the best in both: {listed(shared)}")
+    good = tuple(k for k in shared if all(shown_good(one, k) for one in (loaded, idle)))
     verdict: Verdict = "inconclusive"
-    if effect.low is None or effect.high is None:
+    if effect.low is None or effect.high is None or not all(_conclusive(one) for one in (loaded, idle)):
         verdict = "insufficient n"
-    elif effect.low > 1 or effect.high < 1:
-        verdict = "yes"
-        if shared:
-            reasons.append("the curve is flat: a K in common costs nothing that could be measured")
-    elif shared and all(one.near is not None and one.near.conclusive for one in (loaded, idle)):
+    elif good:
         verdict = "no"
+        reasons.append(f"shown to cost at most {NEAR_ENOUGH:.0%} more than the best in both: {listed(good)}")
+    elif not shared and (effect.low > 1 or effect.high < 1):
+        verdict = "yes"
     return _Answer(loaded, effect, verdict, tuple(reasons))
 
 
+def _conclusive(condition: Condition) -> bool:
+    return condition.near is not None and condition.near.conclusive
+
+
 def k_ratio(before: Condition, after: Condition) -> _stats.Interval:
-    """The constant K of ``after`` over that of ``before``, with the interval of bootstrapped repetitions."""
+    """The constant K of ``after`` over that of ``before``, with the widest bounds of the K that may be the best.
+
+    Conservative: each of the two sets holds its best K with 95%, and the corners of both are taken.
+    """
     if before.constant_k is None or after.constant_k is None:
         return _stats.NOTHING
     estimate = after.constant_k / before.constant_k
-    draws = min(before.k_draws.size, after.k_draws.size)
     n = min(len(before.curve), len(after.curve))
-    if draws == 0:
+    if not before.k_set or not after.k_set:
         return _stats.Interval(estimate, None, None, n)
-    low, high = np.quantile(after.k_draws[:draws] / before.k_draws[:draws], [0.025, 0.975])
-    return _stats.Interval(estimate, float(low), float(high), n)
-
-
-def used(place: Condition, found: Condition) -> str:
-    """The K found in one condition as it is used in another: the best of those run, where the very best was not."""
-    taken = None if found.chosen_k is None else place.measured_k(found.chosen_k)
-    return str(taken) if taken == found.constant_k else f"{taken} (of all K {found.constant_k}, which was not run)"
+    return _stats.Interval(estimate, min(after.k_set) / max(before.k_set), max(after.k_set) / min(before.k_set), n)
 
 
 def _how(condition: Condition) -> str:
@@ -151,13 +152,19 @@ def _near(condition: Condition) -> tuple[int, ...]:
 
 
 def _speedup_drops(loaded: Condition, idle: Condition) -> _Answer:
-    effect, reasons = _speedups(loaded, loaded.total(idle.chosen_k), idle, idle.total(idle.chosen_k))
+    if idle.chosen_k == 1:
+        reason = "the K found idle is 1: there is no speed-up over K = 1 to lose"
+        return _Answer(loaded, _stats.NOTHING, "cannot tell here", (reason,))
+    effect, reasons = _speedups(loaded, loaded.total_of(idle), idle, idle.total_of(idle))
     reasons = (f"K found idle: {used(loaded, idle)}", *reasons)
     return _Answer(loaded, effect, _stats.falls(effect, SPEEDUP_TOLERANCE), reasons)
 
 
 def _speedup_kept(loaded: Condition, idle: Condition) -> _Answer:
-    effect, reasons = _speedups(loaded, loaded.total(loaded.chosen_k), idle, idle.total(idle.chosen_k))
+    if idle.chosen_k == 1 and loaded.chosen_k == 1:
+        reason = "the K found is 1 in both: there is no speed-up over K = 1 to keep"
+        return _Answer(loaded, _stats.NOTHING, "cannot tell here", (reason,))
+    effect, reasons = _speedups(loaded, loaded.total_of(loaded), idle, idle.total_of(idle))
     lost = _stats.falls(effect, SPEEDUP_TOLERANCE)
     kept: dict[Verdict, Verdict] = {"yes": "no", "no": "yes"}
     found = f"K found under load: {used(loaded, loaded)}; found idle: {used(idle, idle)}"

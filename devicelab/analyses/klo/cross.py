@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from devicelab.analyses import _findings, _frames, _stats
-from devicelab.analyses.klo.checklist import used
-from devicelab.analyses.klo.common import MEANINGFUL, listed, within
-from devicelab.analyses.klo.data import Condition, KloData, compared
+from devicelab.analyses.klo.common import MEANINGFUL, NEAR_ENOUGH, listed, shown_good, used, within
+from devicelab.analyses.klo.condition import Condition, compared, over_best
+from devicelab.analyses.klo.data import KloData
 from devicelab.model.experiment import Finding, Verdict
 from devicelab.model.results import Results
 
@@ -108,7 +108,7 @@ def cross_table(data: KloData) -> pd.DataFrame:
                 for place in group:
                     if found.chosen_k is None or place.manual.empty or place.curve.shape[1] < 2:
                         continue
-                    effect = compared(place.manual, place.total(found.chosen_k))
+                    effect = over_best(place, place.total_of(found), constant=True)
                     rows.append(
                         {
                             "factor": factor,
@@ -172,12 +172,19 @@ def _same_k(group: tuple[Condition, ...], word: str, where: str) -> Iterator[Fin
         return
     shared = sorted(set.intersection(*(set(near.k) for near in known.values())))
     conclusive = all(near.conclusive for near in known.values())
-    verdict: Verdict = "insufficient n" if not conclusive else "yes" if shared else "no"
+    good = tuple(k for k in shared if all(shown_good(condition, k) for condition in group if condition.near))
+    verdict: Verdict = "inconclusive" if shared else "no"
+    if not conclusive:
+        verdict = "insufficient n"
+    elif good:
+        verdict = "yes"
     reasons = [
         f"{_frames.WORDS[word]} {level}: fastest K = {near.best}, within noise {listed(near.k)}"
         for level, near in known.items()
     ]
     reasons.append(f"in common: {listed(tuple(shared))}" if shared else "no K is within noise of the best at each")
+    if good:
+        reasons.append(f"shown to cost at most {NEAR_ENOUGH:.0%} more than the best at each: {listed(good)}")
     yield Finding(
         analysis="klo",
         claim=f"Is one manual K good at every {_frames.WORDS[word]}?{where}",

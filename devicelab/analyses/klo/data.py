@@ -1,137 +1,19 @@
 """A KLO campaign arranged by condition: everything but K and policy is the condition, K and policy vary within it."""
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from devicelab.analyses import _frames, _stats
-from devicelab.analyses.klo.model import NearOptimal, constant_curve, near_optimal_set
-from devicelab.analyses.klo.tables import Profile, RunProfile, batches_of, condition_profile, profiles, quantities
+from devicelab.analyses import _frames
+from devicelab.analyses.klo.condition import Condition
+from devicelab.analyses.klo.driver import Driver, driver_of, flushed_batches
+from devicelab.analyses.klo.tables import condition_profile, early_shares, in_order, profiles, quantities
 from devicelab.model.results import Results
 
 WITHIN = ("k", "policy", "schedule")
-_DRAWS = 200
-# From so many times more (or fewer) batches than flushes on, the driver groups the kernels by itself.
-_REGROUPED = 1.5
-
-
-@dataclass(frozen=True, eq=False)
-class Condition:
-    """One condition: the valid runs that differ only in K and policy.
-
-    Attributes:
-        levels: factor → level as text, without K and policy.
-        label: for people.
-        n_kernels: N, ``None`` if unknown.
-        curve: total time of an inference in ns with constant K; index repetition, columns K (one flush counts as N).
-        policies: policy → total by repetition, for policies other than constant.
-        runs: the rows of ``Results.runs``, with the column ``k_flushed`` (K as in ``curve``).
-        profile: production times, kernel times and costs; ``None`` without kernel timestamps.
-        submitted: batches that the driver really submitted for each that was flushed, constant K from 2 on, median over
-            runs; ``None`` if it cannot be told.
-    """
-
-    levels: dict[str, str]
-    label: str
-    n_kernels: int | None
-    curve: pd.DataFrame
-    policies: dict[str, "pd.Series[float]"]
-    runs: pd.DataFrame
-    profile: Profile | None
-    submitted: float | None = None
-
-    @property
-    def follows_k(self) -> bool:
-        """Whether the driver submits when it is flushed, as far as can be told: else K is a hint it does not take."""
-        return self.submitted is None or 1 / _REGROUPED < self.submitted < _REGROUPED
-
-    @property
-    def model(self) -> Profile | None:
-        """The profile, if the model of batches may predict from it: not where the driver submits kernels by itself."""
-        return self.profile if self.follows_k else None
-
-    @property
-    def idle(self) -> bool:
-        """Whether no background load runs."""
-        return self.levels.get("load", "none") in {"none", "-"}
-
-    @cached_property
-    def near(self) -> NearOptimal | None:
-        """The near-optimal set of the measured curve; ``None`` with fewer than two K."""
-        rows = self.curve.dropna(how="all")
-        if rows.shape[1] < 2 or rows.empty:
-            return None
-        return near_optimal_set(rows.columns.to_numpy(), rows.to_numpy(dtype=np.float64))
-
-    @property
-    def manual_k(self) -> int | None:
-        """The K of the least measured median."""
-        return None if self.near is None else self.near.best
-
-    @property
-    def constant_k(self) -> int | None:
-        """The constant K that would be chosen: from the model if the costs could be fitted, else the manual one."""
-        return self.manual_k if self.model is None else self.model.k
-
-    @cached_property
-    def chosen_k(self) -> int | None:
-        """The K that would be chosen among those that were run: the best of the model's, else the manual one.
-
-        Policies are judged with it: a K that was not run has no measured time.
-        """
-        if self.model is None or self.curve.empty:
-            return self.manual_k
-        curve = constant_curve(self.model.t_prod_ns, self.model.t_ker_ns, self.model.fit.costs)
-        ks = [int(k) for k in self.curve.columns]
-        return min(ks, key=lambda k: (curve[min(k, curve.size) - 1], k))
-
-    @cached_property
-    def k_draws(self) -> NDArray[np.int64]:
-        """``constant_k`` from bootstrapped repetitions; empty with too few."""
-        if self.model is not None:
-            return self.model.k_resampled
-        rows = self.curve.dropna()
-        if len(rows) < _stats.MIN_BOOTSTRAP or rows.shape[1] < 2:
-            return np.empty(0, dtype=np.int64)
-        pick = np.random.default_rng(1).integers(0, len(rows), (_DRAWS, len(rows)))
-        best = np.argmin(np.median(rows.to_numpy()[pick], axis=1), axis=1)
-        chosen: NDArray[np.int64] = np.asarray(rows.columns, dtype=np.int64)[best]
-        return chosen
-
-    def measured_k(self, k: int) -> int | None:
-        """The measured K nearest to ``k`` (by ratio); ``None`` if no K was measured."""
-        ks = [int(value) for value in self.curve.columns]
-        return min(ks, key=lambda one: (abs(math.log(one / max(k, 1))), one)) if ks else None
-
-    def total(self, k: int | None) -> "pd.Series[float]":
-        """Totals by repetition at the measured K nearest to ``k``; empty if there is none."""
-        near = None if k is None else self.measured_k(k)
-        return pd.Series(dtype="float64") if near is None else self.curve[near].dropna()
-
-    @cached_property
-    def manual(self) -> "pd.Series[float]":
-        """Totals by repetition at the manual K, chosen each time from the *other* repetitions.
-
-        A minimum taken from the same data it is judged by would look better than it is.
-        """
-        rows = self.curve.dropna(axis=1, how="all")
-        values = rows.to_numpy(dtype=np.float64)
-        if values.shape[0] < 2 or values.shape[1] == 0:
-            return pd.Series(dtype="float64")
-        chosen = {}
-        for number, repetition in enumerate(rows.index):
-            others = np.delete(values, number, axis=0)
-            known = ~np.isnan(others).all(axis=0)
-            middle = np.full(values.shape[1], np.inf)
-            middle[known] = np.nanmedian(others[:, known], axis=0)
-            chosen[repetition] = values[number, int(np.argmin(middle))]
-        return pd.Series(chosen, dtype="float64").dropna()
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,18 +77,19 @@ def _load(results: Results) -> KloData:
     runs = _frames.valid_runs(results)
     raw = results.samples("kernels")
     kernels = raw[raw["run_id"].isin(set(runs["run_id"]))] if len(raw) else raw
-    table = quantities(kernels) if len(kernels) else kernels
-    by_run = profiles(table) if len(kernels) else {}
-    batches = batches_of(table)
-    kernels_of = _n_kernels(runs, by_run, results)
+    kernels_of = _n_kernels(runs, kernels, results)
     runs = runs.assign(k_flushed=_flushed_k(runs, results, kernels_of), policy=_policy(runs, results))
     totals = _frames.metric(results, "total_ns")
     if totals.empty:
         totals = _frames.metric(results, "total_profiled_ns")
     names = [name for name in _frames.factors(runs) if name not in {*WITHIN, "k_flushed"}]
     shown = _frames.varying(results.runs())  # a level without one valid run is still another level
+    grouped = _frames.grouped(runs, names)
+    table, drivers = _batched(kernels, runs, list(grouped.values()), _schedules(runs, results))
+    by_run = profiles(table[table["batch"] >= 0]) if len(kernels) else {}
     conditions = []
-    for key, part in _frames.grouped(runs, names).items():
+    for (key, part), driver in zip(grouped.items(), drivers, strict=True):
+        timed = part[part["run_id"].isin(by_run)]
         levels = dict(zip(names, key, strict=True))
         conditions.append(
             Condition(
@@ -216,8 +99,9 @@ def _load(results: Results) -> KloData:
                 curve=_curve(part, totals),
                 policies=_policies(part, totals),
                 runs=part,
-                profile=condition_profile([by_run[run] for run in part["run_id"] if run in by_run]),
-                submitted=_submitted(part, kernels_of, batches),
+                profile=condition_profile([by_run[run] for run in timed["run_id"]], timed["repetition"].tolist()),
+                driver=driver,
+                beyond=_beyond(part, kernels_of),
             )
         )
     loads = results.experiment.factors.get("load", (results.experiment.set.get("load", "none"),))
@@ -230,19 +114,54 @@ def _load(results: Results) -> KloData:
     )
 
 
-def _submitted(part: pd.DataFrame, n: "pd.Series[float]", batches: Mapping[str, float]) -> float | None:
-    """Batches submitted for each flush of the runs with a constant K that makes a difference."""
-    n = n.loc[part.index]
-    telling = part[(part["policy"] == "constant") & (part["k_flushed"] > 1) & (n > 1) & part["run_id"].isin(batches)]
-    if telling.empty:
-        return None
-    flushes = np.ceil(n.loc[telling.index] / telling["k_flushed"])
-    return float((telling["run_id"].map(batches) / flushes).median())
+def _batched(
+    kernels: pd.DataFrame,
+    runs: pd.DataFrame,
+    conditions: list[pd.DataFrame],
+    schedules: Mapping[str, tuple[int, ...]],
+) -> tuple[pd.DataFrame, list[Driver]]:
+    """The table of ``quantities`` with the batches there really were, and the driver of every condition.
+
+    Where a driver submits when it is flushed, the batches are those that were flushed, whatever SUBMIT looks like (-1
+    where a dynamic policy's are not known); else they are those inferred from SUBMIT.
+    """
+    if kernels.empty:
+        return kernels, [Driver() for _ in conditions]
+    table = in_order(kernels)
+    flushed = flushed_batches(table, runs, schedules)
+    shares = early_shares(table, flushed)
+    drivers = [driver_of(part, shares) for part in conditions]
+    following = {run for part, one in zip(conditions, drivers, strict=True) if one.follows for run in part["run_id"]}
+    told = table["run_id"].isin(following).to_numpy()
+    return quantities(table.assign(batch=np.where(told, flushed, table["batch"]))), drivers
 
 
-def _n_kernels(runs: pd.DataFrame, by_run: dict[str, RunProfile], results: Results) -> "pd.Series[float]":
+def _schedules(runs: pd.DataFrame, results: Results) -> dict[str, tuple[int, ...]]:
+    """Batch lengths of the runs with a static schedule, as far as they can be read."""
+    measure = results.experiment.measure
+    default = measure.params.get("schedule", "") if measure is not None else ""
+    found = {}
+    for run in runs[runs["policy"] == "static"].to_dict("records"):
+        level = run.get("schedule", default)
+        words = level if isinstance(level, list | tuple) else str(level).replace(",", " ").split()
+        lengths = tuple(int(word) for word in words if str(word).isdecimal() and int(word) > 0)
+        if lengths and len(lengths) == len(words):
+            found[str(run["run_id"])] = lengths
+    return found
+
+
+def _beyond(part: pd.DataFrame, n: "pd.Series[float]") -> tuple[int, ...]:
+    """Levels of K above the number of kernels."""
+    if "k" not in part.columns:
+        return ()
+    k = pd.to_numeric(part["k"], errors="coerce").fillna(0)
+    return tuple(sorted({int(one) for one in k[(k > n.loc[part.index]) & (part["policy"] == "constant")]}))
+
+
+def _n_kernels(runs: pd.DataFrame, kernels: pd.DataFrame, results: Results) -> "pd.Series[float]":
     """N of every run: from its timestamps, else that of all the others or what the program said; NaN if unknown."""
-    sizes = runs["run_id"].map({run: profile.t_ker_ns.size for run, profile in by_run.items()}).astype("float64")
+    counted = kernels.groupby("run_id")["kernel"].max() + 1 if len(kernels) else pd.Series(dtype="float64")
+    sizes = runs["run_id"].map(counted).astype("float64")
     known = _only(sizes)
     if known is None and sizes.isna().all():
         said = {info.get("kernels") for info in results.info.get("programs", {}).values() if isinstance(info, dict)}
@@ -287,9 +206,3 @@ def _policies(part: pd.DataFrame, totals: "pd.Series[float]") -> dict[str, "pd.S
         figures = figures[figures > 0]
         found[str(policy)] = figures[~figures.index.duplicated()]
     return found
-
-
-def compared(before: "pd.Series[float]", after: "pd.Series[float]") -> _stats.Interval:
-    """``after`` over ``before``, repetition by repetition (one block of the shuffled order holds both)."""
-    pairs = pd.concat([before, after], axis=1, join="inner").dropna()
-    return _stats.paired_ratio(pairs.iloc[:, 0], pairs.iloc[:, 1])

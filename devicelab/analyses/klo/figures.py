@@ -9,10 +9,11 @@ import pandas as pd
 
 from devicelab.analyses import _frames, _plot, _stats
 from devicelab.analyses.base import Figure
+from devicelab.analyses.klo.condition import Condition
 from devicelab.analyses.klo.cross import cross_table
-from devicelab.analyses.klo.data import Condition, KloData
-from devicelab.analyses.klo.findings import decomposition, samples_by_condition
-from devicelab.analyses.klo.model import constant_curve
+from devicelab.analyses.klo.data import KloData
+from devicelab.analyses.klo.findings import decomposition
+from devicelab.analyses.klo.production import samples_by_cell
 from devicelab.model.results import Results
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def _curves(data: KloData) -> Iterator[Figure]:
             f"Time of an inference (without profiling) over the flush period K. Line: median over runs, {counted} for "
             "each K; band: its 95% interval (order statistics; none below 6 runs). Shaded: K within noise of the "
             "fastest one, which is marked. Dashed: the model with the fitted costs, counted from QUEUED of the first "
-            "kernel (not drawn where the driver submits kernels by itself). Horizontal lines: other policies."
+            "kernel (not drawn where the driver submits kernels by itself, or the fit is bad). Horizontal lines: other "
+            "policies."
         )
         part = f"-{number}" if len(drawn) > _PANELS else ""
         title = "Time of an inference over K"
@@ -70,8 +72,7 @@ def _model(condition: Condition) -> tuple[np.ndarray, np.ndarray]:
     profile = condition.model
     if profile is None:
         return np.empty(0), np.empty(0)
-    curve = constant_curve(profile.t_prod_ns, profile.t_ker_ns, profile.fit.costs) / 1e6
-    return np.arange(1, curve.size + 1), curve
+    return np.arange(1, profile.curve_ns.size + 1), profile.curve_ns / 1e6
 
 
 def _draw_curves(figure: "MplFigure", conditions: Sequence[Condition]) -> None:
@@ -108,18 +109,18 @@ def _shade(axes: "Axes", k: np.ndarray, inside: np.ndarray) -> None:
 
 def _production(data: KloData) -> Iterator[Figure]:
     rows = []
-    for condition, values, runs in samples_by_condition(data, "t_prod_ns"):
+    for condition, cell, values, runs in samples_by_cell(data, "t_prod_ns"):
         levels = condition.levels
         load = _frames.label({name: levels[name] for name in ("load", "placement") if name in levels})
         rows.append(
             pd.DataFrame(
                 {
-                    "panel": data.rest(condition, ["load"]).strip(" ()"),
+                    "panel": f"{cell}{data.rest(condition, ['load'])}",
                     "series": load,
                     "share": _QUANTILES,
                     "t_prod_us": np.quantile(values, _QUANTILES) / 1e3,
                     "samples": values.size,
-                    "runs": np.unique(runs).size,
+                    "runs": runs,
                 }
             )
         )
@@ -129,7 +130,7 @@ def _production(data: KloData) -> Iterator[Figure]:
     samples = table.drop_duplicates(["panel", "series"])
     caption = (
         "Distribution of T_prod = QUEUED of a kernel less QUEUED of the one before, all samples of all runs "
-        f"({int(samples['samples'].sum()):,} in {int(samples['runs'].sum())} runs), every K together; the first kernel "
+        f"({int(samples['samples'].sum()):,} in {int(samples['runs'].sum())} runs), each K by itself; the first kernel "
         "of an inference has no T_prod. Share of samples up to the time on the axis."
     )
     yield Figure("t-prod", "T_prod by load and placement", caption, table, partial(_draw_ecdf, table=table))
@@ -167,9 +168,9 @@ def _crossed(data: KloData) -> Iterator[Figure]:
         rows = part.reset_index(drop=True)
         n = _plot.counted([int(value) for value in rows["n"]])
         caption = (
-            "Each cell: the K found in the row's condition, used in the column's; its time over that of the manual K "
-            f"there, in percent (Hodges-Lehmann over pairs of runs, {n}), with the K below. The manual K is chosen "
-            "without the repetition it is judged on, so small negative values are possible. 95% intervals in the data."
+            "Each cell: the K found in the row's condition, used in the column's; its time over that of the best K "
+            f"there, in percent (the most over all K measured, Hodges-Lehmann over repetitions, {n}), with the K "
+            "below; each K is judged on repetitions it was not chosen from. 95% intervals in the data."
         )
         title = f"K found in one condition, used in another: {_frames.WORDS[str(factor)]}"
         yield Figure(_plot.name_of("cross-table", str(factor)), title, caption, rows, partial(_draw_cross, table=rows))

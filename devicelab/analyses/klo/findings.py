@@ -1,15 +1,15 @@
 """What a KLO campaign shows condition by condition: K, speed-ups, regrets, decomposition, T_prod, clocks."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from devicelab.analyses import _findings, _frames, _stats
-from devicelab.analyses.klo.checklist import used
-from devicelab.analyses.klo.common import MEANINGFUL, listed, within
-from devicelab.analyses.klo.data import Condition, KloData, compared
+from devicelab.analyses.klo.common import MEANINGFUL, listed, unfit, used, within
+from devicelab.analyses.klo.condition import Condition, best_over, over_best
+from devicelab.analyses.klo.data import KloData
+from devicelab.analyses.klo.driver import FOLLOWS_BELOW
 from devicelab.analyses.klo.model.fit import NAMES
 from devicelab.model.experiment import Finding, Verdict
 from devicelab.model.results import Results
@@ -18,6 +18,8 @@ from devicelab.model.results import Results
 # Paddle-Lite.
 _DEFAULTS = (("mali", 24, "TFLite on Mali"), ("adreno", 16, "TFLite on Adreno"), ("powervr", 16, "TFLite on PowerVR"))
 _OTHER_DEFAULT = (10, "MNN, TNN, Paddle-Lite")
+
+_POLICIES = {"static": "the static schedule", "dynamic": "dynamic K"}
 
 _SHARES = {
     "kernels_ns": "kernels",
@@ -43,23 +45,7 @@ def findings(results: Results, data: KloData) -> tuple[Finding, ...]:
         found += _speedups(condition, results)
         found += _regrets(condition, data.idle_of(condition))
         found += _decomposition(condition, results)
-    found += _t_prod(data)
     return tuple(finding.model_copy(update={"simulated": data.simulated}) for finding in found)
-
-
-def samples_by_condition(data: KloData, column: str) -> Iterator[tuple[Condition, Any, Any]]:
-    """Each condition that has kernel timestamps, with the known values of a column and the run number of each."""
-    if column not in data.kernels.columns:
-        return
-    codes, runs = pd.factorize(data.kernels["run_id"])
-    values = data.kernels[column].to_numpy(dtype=np.float64)
-    known = np.isfinite(values)
-    place = {run: number for number, condition in enumerate(data.conditions) for run in condition.runs["run_id"]}
-    owner = np.array([place.get(run, -1) for run in runs], dtype=np.int64)[codes]
-    for number, condition in enumerate(data.conditions):
-        chosen = known & (owner == number)
-        if chosen.any():
-            yield condition, values[chosen], codes[chosen]
 
 
 def _of_k(condition: Condition) -> Iterator[Finding]:
@@ -75,21 +61,30 @@ def _of_k(condition: Condition) -> Iterator[Finding]:
     if profile is not None:
         costs = ", ".join(_cost(name, condition) for name in NAMES)
         reasons.append(
-            f"fitted costs: {costs}; median residual {profile.fit.residual_pct:.1f}% of {profile.fit.n} runs"
+            f"fitted costs: {costs}; median residual {profile.fit.residual_pct:.1f}% of {profile.fit.runs} runs"
         )
     else:
         reasons.append("no kernel timestamps: the fastest measured K stands for the model's")
+    if condition.unfit:
+        reasons.append(f"{unfit(condition)}; the fastest measured K stands for the model's")
     if not condition.follows_k:
         reasons.append("the driver submits kernels by itself, so that the model cannot predict K: the fastest measured")
-    draws = condition.k_draws
-    low, high = np.quantile(draws, [0.025, 0.975]) if draws.size else (None, None)
+    if condition.model_k is not None and condition.model_k not in range(condition.ks[0], condition.ks[-1] + 1):
+        span = f"{condition.ks[0]} to {condition.ks[-1]}"
+        reasons.append(f"the model's least time lies at K = {condition.model_k}, outside of what was measured ({span})")
+    if condition.beyond and condition.n_kernels is not None:
+        reasons.append(
+            f"{listed(condition.beyond)} is one flush of all {condition.n_kernels} kernels: shown as K = "
+            f"{condition.n_kernels}"
+        )
+    ks = condition.k_set
     yield Finding(
         analysis="klo",
         claim=f"Constant K ({condition.label})",
         verdict="info",
         estimate=float(k),
-        low=None if low is None else float(low),
-        high=None if high is None else float(high),
+        low=float(min(ks)) if ks else None,
+        high=float(max(ks)) if ks else None,
         unit="kernels",
         n=len(condition.curve),
         reasons=tuple(reasons),
@@ -97,20 +92,26 @@ def _of_k(condition: Condition) -> Iterator[Finding]:
 
 
 def _of_driver(condition: Condition, results: Results) -> Iterator[Finding]:
-    """A driver that K means nothing to: its real batches, inferred from SUBMIT, against the flushes."""
-    if condition.submitted is None or condition.follows_k:
+    """Whether K means something to the driver: SUBMIT of the kernels against the flush of their batch."""
+    early = condition.driver.early
+    if early.n == 0:
         return
-    few = "fewer" if condition.submitted < 1 else "more"
-    yield Finding(
-        analysis="klo",
-        claim=f"Does the driver submit when it is flushed? ({condition.label})",
-        verdict="no",
-        estimate=condition.submitted,
-        unit="batches a flush",
-        n=int((condition.runs["policy"] == "constant").sum()),
-        reasons=(f"it submits {few} batches than are flushed: K is a hint it does not take",),
+    verdict: Verdict = "insufficient n"
+    if early.low is not None and early.high is not None:
+        verdict = "yes" if early.high < FOLLOWS_BELOW else "no" if early.low > FOLLOWS_BELOW else "inconclusive"
+    words = "the batches are those that were flushed"
+    if not condition.follows_k:
+        when = "each kernel when it is enqueued" if condition.driver.at_enqueue else "a part of the kernels by itself"
+        words = f"it submits {when}: K is a hint it does not take"
+    yield _findings.make(
+        "klo",
+        f"Does the driver submit when it is flushed? ({condition.label})",
+        verdict,
+        early.map(lambda share: 100 * share),
+        unit="% of kernels submitted before their flush",
+        reasons=(words,),
     )
-    if condition.submitted > 1:
+    if condition.driver.at_enqueue:
         yield from _one_flush(condition, results)
 
 
@@ -124,7 +125,7 @@ def _one_flush(condition: Condition, results: Results) -> Iterator[Finding]:
     flush = chosen.map(_frames.metric(results, "flush_mean_ns")).dropna()
     if k >= n or flush.empty:
         return
-    total = chosen.loc[flush.index].map(_frames.metric(results, "total_ns"))
+    total = chosen.loc[flush.index].map(_frames.metric(results, "total_ns"))  # one run a repetition
     fewer = -(-n // k) - 1
     yield _findings.make(
         "klo",
@@ -152,41 +153,45 @@ def _cost(name: str, condition: Condition) -> str:
 
 
 def _speedups(condition: Condition, results: Results) -> Iterator[Finding]:
+    if condition.curve.shape[1] < 2 or condition.manual_k is None:
+        return
+    claim = "Is the manual K faster than {}? (" + condition.label + ")"
+    manual = f"manual K = {condition.manual_k}, judged on repetitions it was not chosen from"
+    if 1 in condition.ks:
+        yield _faster(claim.format("K = 1"), condition, 1, manual)
     k, whose = default_k(results)
-    measured = condition.measured_k(k)
-    bases: list[tuple[str, int | None]] = [("K = 1", 1 if 1 in condition.curve.columns else None)]
-    if measured is not None and condition.n_kernels is not None:
-        exact = "" if measured == k else f", the nearest measured to {k}"
-        bases.append((f"the framework default K = {measured} ({whose}{exact})", measured))
-    for words, base in bases:
-        if base is None or condition.curve.shape[1] < 2:
-            continue
-        effect = compared(condition.manual, condition.total(base))
-        yield _findings.make(
-            "klo",
-            f"Is the manual K faster than {words}? ({condition.label})",
-            _stats.differs(effect, MEANINGFUL) if effect.estimate >= 1 else _slower(effect),
-            effect,
-            unit="x speed-up",
-            reasons=(f"manual K = {condition.manual_k}, judged on repetitions it was not chosen from",),
+    n = condition.n_kernels
+    if n is None:
+        return
+    flushed = min(k, n)
+    words = f"the framework default K = {k} ({whose}{'' if flushed == k else f', here one flush of all {n}'})"
+    if flushed in condition.ks:
+        yield _faster(claim.format(words), condition, flushed, manual)
+    else:
+        reason = f"K = {flushed} was not run, and another one says nothing about it: add it to the levels of k"
+        yield Finding(analysis="klo", claim=claim.format(words), verdict="cannot tell here", reasons=(reason,))
+
+
+def _faster(claim: str, condition: Condition, base: int, manual: str) -> Finding:
+    if condition.manual_k == base:
+        reason = f"the manual K is K = {base} itself: there is nothing to compare"
+        return Finding(
+            analysis="klo", claim=claim, verdict="cannot tell here", n=len(condition.curve), reasons=(reason,)
         )
-
-
-def _slower(effect: _stats.Interval) -> Verdict:
-    """A speed-up below 1 is no speed-up, however sure."""
-    if effect.high is None:
-        return "insufficient n"
-    return "no" if effect.high <= 1 + MEANINGFUL else "inconclusive"
+    effect = best_over(condition, base)
+    return _findings.make(
+        "klo", claim, _stats.differs(effect, MEANINGFUL), effect, unit="x speed-up", reasons=(manual,)
+    )
 
 
 def policies(condition: Condition, idle: Condition | None) -> dict[str, tuple["pd.Series[float]", str]]:
     """Every policy of a condition: name → totals by repetition and a remark."""
     found: dict[str, tuple[pd.Series[float], str]] = {}
     if condition.model is not None:
-        found["the model's K"] = (condition.total(condition.chosen_k), f"K = {used(condition, condition)}")
+        found["the model's K"] = (condition.total_of(condition), f"K = {used(condition, condition)}")
     if idle is not None and idle is not condition and idle.chosen_k is not None:
-        found["the K found idle"] = (condition.total(idle.chosen_k), f"K = {used(condition, idle)}")
-    for policy, words in (("static", "the static schedule"), ("dynamic", "dynamic K")):
+        found["the K found idle"] = (condition.total_of(idle), f"K = {used(condition, idle)}")
+    for policy, words in _POLICIES.items():
         if policy in condition.policies:
             found[words] = (condition.policies[policy], "")
     return {name: (totals, remark) for name, (totals, remark) in found.items() if len(totals)}
@@ -196,9 +201,8 @@ def _regrets(condition: Condition, idle: Condition | None) -> Iterator[Finding]:
     if condition.manual.empty or condition.curve.shape[1] < 2:
         return
     for name, (totals, remark) in policies(condition, idle).items():
-        yield within(
-            f"Is {name} within 5% of the manual K? ({condition.label})", compared(condition.manual, totals), remark
-        )
+        effect = over_best(condition, totals, constant=name not in _POLICIES.values())
+        yield within(f"Is {name} within 5% of the manual K? ({condition.label})", effect, remark)
 
 
 def decomposition(results: Results, conditions: Iterable[Condition]) -> pd.DataFrame:
@@ -255,13 +259,3 @@ def _decomposition(condition: Condition, results: Results) -> Iterator[Finding]:
             unit="µs",
             reasons=(f"of a profiled inference: {', '.join(shares)}", waits),
         )
-
-
-def _t_prod(data: KloData) -> Iterator[Finding]:
-    """Mean T_prod over all samples but the first of each inference; the interval resamples whole repetitions."""
-    for condition, values, runs in samples_by_condition(data, "t_prod_ns"):
-        mean = _stats.nested_mean(values, runs).map(lambda ns: ns / 1e3)
-        q50, q95, q99 = np.quantile(values, [0.5, 0.95, 0.99]) / 1e3
-        shape = f"median {q50:.1f}, 95% below {q95:.1f}, 99% below {q99:.1f} µs"
-        reasons = (f"{shape}; {values.size:,} samples, the first of each inference left out",)
-        yield _findings.make("klo", f"Mean T_prod ({condition.label})", "info", mean, unit="µs", reasons=reasons)

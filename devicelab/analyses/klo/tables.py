@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from devicelab.analyses.klo.model import Fit, LaunchCosts, Observed, best_constant, fit
+from devicelab.analyses.klo.model import Fit, Observed, constant_curve, fit
 from devicelab.analyses.klo.model.core import Floats
 
 COLUMNS = ("run_id", "inference", "kernel", "batch", "queued_ns", "submit_ns", "start_ns", "end_ns")
@@ -24,7 +24,7 @@ def quantities(kernels: pd.DataFrame) -> pd.DataFrame:
     ``starved_ns`` = max(0, min(SUBMIT, START) - END_{i-1}), ``launch_ns`` = START - max(SUBMIT, END_{i-1}),
     ``wait_ns`` = SUBMIT - QUEUED, and ``after_flush`` (the kernel is the first of a batch, but not of the inference).
     """
-    frame = kernels.sort_values(["run_id", "inference", "kernel"], kind="stable", ignore_index=True)
+    frame = in_order(kernels)
     queued, submit = frame["queued_ns"].to_numpy(), frame["submit_ns"].to_numpy()
     start, end = frame["start_ns"].to_numpy(), frame["end_ns"].to_numpy()
     first = first_rows(frame)
@@ -42,6 +42,11 @@ def quantities(kernels: pd.DataFrame) -> pd.DataFrame:
         wait_ns=submit - queued,
         after_flush=~first & (frame["batch"].to_numpy() != np.roll(frame["batch"].to_numpy(), 1)),
     )
+
+
+def in_order(kernels: pd.DataFrame) -> pd.DataFrame:
+    """The table sorted by run, inference and kernel."""
+    return kernels.sort_values(["run_id", "inference", "kernel"], kind="stable", ignore_index=True)
 
 
 def first_rows(frame: pd.DataFrame) -> NDArray[np.bool_]:
@@ -84,12 +89,27 @@ def profiles(frame: pd.DataFrame) -> dict[str, RunProfile]:
     return found
 
 
-def batches_of(frame: pd.DataFrame) -> dict[str, float]:
-    """Batches of an inference as inferred from SUBMIT, median over the inferences, for each run of the table."""
-    if frame.empty:
-        return {}
-    counts = frame.groupby(["run_id", "inference"], sort=False)["batch"].max() + 1
-    return {str(run): float(count) for run, count in counts.groupby("run_id").median().items()}
+def early_shares(frame: pd.DataFrame, flushed: NDArray[np.int64]) -> dict[str, float]:
+    """By run: the share of kernels whose SUBMIT lies before QUEUED of the last kernel of their own flushed batch.
+
+    Near 0 a driver submits when it is flushed, so the batches are those that were flushed; near 1 it submits at
+    enqueue. SUBMIT itself is no sign of a batch: a driver's worker may stamp each kernel when it comes to it. The last
+    kernel of a batch tells nothing and does not count; a run in which no other has a partner is left out.
+
+    Args:
+        frame: the table, sorted by run, inference and kernel.
+        flushed: the batch in which each row was flushed; -1 where that is not known.
+    """
+    inference, run = frame["inference"].to_numpy(), frame["run_id"].to_numpy()
+    size = len(frame)
+    ends = np.ones(size, dtype=bool)
+    ends[:-1] = (flushed[1:] != flushed[:-1]) | (inference[1:] != inference[:-1]) | (run[1:] != run[:-1])
+    position = np.arange(size)
+    last = np.minimum.accumulate(np.where(ends, position, size)[::-1])[::-1] if size else position
+    told = (flushed >= 0) & ~ends
+    early = frame["submit_ns"].to_numpy() < frame["queued_ns"].to_numpy()[last]
+    shares = pd.Series(early[told]).groupby(run[told], sort=False).mean()
+    return {str(name): float(share) for name, share in shares.items()}
 
 
 def _by_run(frame: pd.DataFrame) -> Iterator[tuple[str, dict[str, NDArray[np.float64]]]]:
@@ -115,32 +135,34 @@ def _profile(rows: Mapping[str, NDArray[np.float64]]) -> RunProfile | None:
     shaped = {name: column[index] for name, column in rows.items()}
     after = shaped["after_flush"].astype(bool)
     produced = shaped["t_prod_ns"]
+    plain = _median(np.where(after, np.nan, produced))
     return RunProfile(
-        t_prod_ns=_median(np.where(after, np.nan, produced)),
+        t_prod_ns=plain,
         t_prod_flush_ns=_median(np.where(after, produced, np.nan)),
         t_ker_ns=np.median(shaped["t_ker_ns"].astype(np.float64), axis=0),
-        observed=_observed(shaped),
+        observed=_observed(shaped, plain),
     )
 
 
-def _observed(shaped: Mapping[str, NDArray[np.float64]]) -> Observed | None:
+def _observed(shaped: Mapping[str, NDArray[np.float64]], produced: Floats) -> Observed | None:
     batch = shaped["batch"]
     if (batch != batch[0]).any():
         return None
     last = np.append(np.flatnonzero(np.diff(batch[0])), batch.shape[1] - 1)
     first = np.concatenate(([0], last[:-1] + 1))
+    nothing = np.full((len(batch), 1), np.nan)
 
-    def middle(later: NDArray[np.float64], earlier: NDArray[np.float64]) -> Floats:
-        return np.asarray(np.median((later - earlier).astype(np.float64), axis=0))
+    def lasted(later: NDArray[np.float64], earlier: NDArray[np.float64]) -> Floats:
+        return np.hstack((nothing, later - earlier))
 
     queued, start, end = shaped["queued_ns"], shaped["start_ns"], shaped["end_ns"]
-    nothing = np.array([np.nan])
     return Observed(
         batches=tuple(int(length) for length in np.diff(last, prepend=-1)),
         makespan_ns=float(np.median((end[:, -1] - queued[:, 0]).astype(np.float64))),
-        step_ns=np.concatenate((nothing, middle(queued[:, first[1:]], queued[:, last[:-1]]))),
-        delay_ns=middle(start[:, first], queued[:, last]),
-        gap_ns=np.concatenate((nothing, middle(start[:, first[1:]], end[:, last[:-1]]))),
+        step_ns=lasted(queued[:, first[1:]], queued[:, last[:-1]]),
+        delay_ns=(start[:, first] - queued[:, last]).astype(np.float64),
+        gap_ns=lasted(start[:, first[1:]], end[:, last[:-1]]),
+        t_prod_ns=produced,
     )
 
 
@@ -161,40 +183,53 @@ class Profile:
         t_prod_ns: production times without flushes, shape (N,); the first is 0, since it cannot be measured.
         t_ker_ns: kernel times, shape (N,).
         fit: launch costs.
-        k: constant K of the least modelled makespan; ``k_resampled`` the same from bootstrapped runs.
+        curve_ns: modelled makespan for K = 1..N, shape (N,).
+        curves_ns: the same of each repetition by itself, shape (repetitions, N), in the order of ``fit.repetitions``.
     """
 
     t_prod_ns: Floats
     t_ker_ns: Floats
     fit: Fit
-    k: int
-    k_resampled: NDArray[np.int64]
+    curve_ns: Floats
+    curves_ns: Floats
 
 
-def condition_profile(runs: Sequence[RunProfile], *, resamples: int = 200, seed: int = 1) -> Profile | None:
+def condition_profile(runs: Sequence[RunProfile], repetition: ArrayLike | None = None) -> Profile | None:
     """Join the runs of one condition (any K); ``None`` if there is none, or if their kernels differ in number.
 
     The production time of a kernel comes from runs that did not flush before it. If every run did (only K = 1 was
     measured), the flush cannot be told from production: it stays in the production time and F comes out as 0.
+
+    Args:
+        runs: profiles of runs.
+        repetition: of each run; by default they are all of one.
     """
     if not runs or len({run.t_ker_ns.size for run in runs}) > 1:
         return None
+    owner = np.asarray(np.zeros(len(runs)) if repetition is None else repetition).astype(np.int64)
     plain = np.array([run.t_prod_ns for run in runs])
     flushed = np.array([run.t_prod_flush_ns for run in runs])
     g_rows = np.array([run.t_ker_ns for run in runs])
     p, g = production(plain, flushed), np.median(g_rows, axis=0)
     known = ~np.isnan(plain).all(axis=0)
+    seen = [number for number, run in enumerate(runs) if run.observed is not None]
     observed = [_told(run.observed, known) for run in runs if run.observed is not None]
     if not observed:
         return None
-    fitted = fit(p, g, observed, resamples=resamples, seed=seed)
-    rng = np.random.default_rng(seed)
-    ks = np.empty(len(fitted.resampled_ns), dtype=np.int64)
-    for number, costs in enumerate(fitted.resampled_ns):
-        pick = rng.integers(0, len(runs), len(runs))
-        drawn = production(plain[pick], flushed[pick]), np.median(g_rows[pick], axis=0)
-        ks[number] = best_constant(*drawn, LaunchCosts(*costs.tolist()))[0]
-    return Profile(p, g, fitted, best_constant(p, g, fitted.costs)[0], ks)
+    fitted = fit(p, g, observed, owner[seen])
+    curves = [
+        constant_curve(_own(p, plain[owner == one]), np.median(g_rows[owner == one], axis=0), fitted.costs_of(row))
+        for row, one in enumerate(fitted.repetitions)
+    ]
+    return Profile(p, g, fitted, constant_curve(p, g, fitted.costs), np.array(curves))
+
+
+def _own(p: Floats, plain: Floats) -> Floats:
+    """Production times of one repetition: its own where it has a run without a flush there, else at its level."""
+    own = _median(plain)
+    both = np.isfinite(own) & (p > 0)
+    level = float(np.median(own[both] / p[both])) if both.any() else 1.0
+    return np.maximum(np.where(np.isfinite(own), own, p * level), 0.0)
 
 
 def _told(run: Observed, known: NDArray[np.bool_]) -> Observed:
@@ -202,7 +237,7 @@ def _told(run: Observed, known: NDArray[np.bool_]) -> Observed:
     if run.step_ns is None:
         return run
     begins = np.cumsum(run.batches) - run.batches
-    return replace(run, step_ns=np.where(known[begins], run.step_ns, np.nan))
+    return replace(run, step_ns=np.where(known[begins], np.atleast_2d(run.step_ns), np.nan))
 
 
 def production(plain: Floats, flushed: Floats) -> Floats:

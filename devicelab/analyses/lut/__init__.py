@@ -13,7 +13,9 @@ import pandas as pd
 from devicelab.analyses import _findings, _frames, _plot, _stats
 from devicelab.analyses.base import Figure
 from devicelab.analyses.klo import data as klo_data
-from devicelab.analyses.klo.data import Condition, KloData
+from devicelab.analyses.klo.common import unfit
+from devicelab.analyses.klo.condition import Condition
+from devicelab.analyses.klo.data import KloData
 from devicelab.analyses.klo.model.fit import NAMES
 from devicelab.analyses.lut import table as lut_table
 from devicelab.analyses.lut.table import Entry, LaunchTable, load, require_fits, save
@@ -27,6 +29,7 @@ __all__ = ["Entry", "LaunchTable", "analyse", "figures", "load", "measure", "req
 
 # Fitted costs closer than this are the same: it is what a fit from noisy runs recovers of a known truth.
 TOLERANCE = 0.05
+GROWTH = "what each kernel of a batch adds to its flush"
 _WORDS = {"flush_ns": "cost of a flush", "start_idle_ns": "start on an idle GPU", "gap_ns": "gap between batches"}
 
 
@@ -71,19 +74,34 @@ def table(data: KloData) -> pd.DataFrame:
                     "n": fit.n,
                     "identified": fit.identified[name],
                     "residual_pct": fit.residual_pct,
+                    "unfit": unfit(condition) if condition.unfit else "",
                 }
             )
-    return pd.DataFrame(rows, columns=["label", "cost", "estimate", "low", "high", "n", "identified", "residual_pct"])
+        if fit.costs.flush_per_kernel_ns > 0:
+            growth = fit.growth.map(lambda ns: ns / 1e3)
+            rows.append(
+                {
+                    **rows[-1],
+                    "cost": GROWTH,
+                    "estimate": growth.estimate,
+                    "low": growth.low,
+                    "high": growth.high,
+                    "identified": True,
+                }
+            )
+    columns = ["label", "cost", "estimate", "low", "high", "n", "identified", "residual_pct", "unfit"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def figures(results: Results) -> tuple[Figure, ...]:
     """The costs under each condition."""
     rows = table(klo_data.load(results))
+    rows = rows[rows["cost"] != GROWTH].reset_index(drop=True)
     if rows.empty:
         return ()
     caption = (
-        "Launch costs fitted from kernel timestamps, in µs, with 95% intervals bootstrapped over runs, "
-        f"{_plot.counted([int(n) for n in rows['n']])} runs. Open circles: no interval, or an upper bound only."
+        "Launch costs fitted from kernel timestamps, in µs, with 95% intervals over repetitions, "
+        f"{_plot.counted([int(n) for n in rows['n']])} repetitions. Open circles: no interval, or an upper bound only."
     )
     return (Figure("launch-costs", "Launch costs", caption, rows, partial(_draw, rows=rows)),)
 
@@ -105,10 +123,12 @@ def _costs(data: KloData) -> Iterator[Finding]:
         reasons = [f"median residual of the fit {row['residual_pct']:.1f}%"]
         if not row["identified"]:
             reasons.insert(0, "the runs cannot tell it: an upper bound; run more K")
+        if row["unfit"]:
+            reasons.insert(0, row["unfit"])
         yield _findings.make(
             "lut",
             f"{row['cost'][0].upper()}{row['cost'][1:]} ({row['label']})",
-            "info" if row["identified"] else "inconclusive",
+            "info" if row["identified"] and not row["unfit"] else "inconclusive",
             _findings.interval(row),
             unit="µs",
             reasons=reasons,
@@ -132,21 +152,19 @@ def _moved(base: Condition, other: Condition, words: tuple[str, ...], where: str
         return
     before, after = base.profile.fit, other.profile.fit
     here, there = (_frames.label({w: one.levels.get(w, "-") for w in words}) for one in (other, base))
+    both = sorted(set(before.repetitions) & set(after.repetitions))
+    one, two = ([fit.repetitions.index(number) for number in both] for fit in (before, after))
+    poor = tuple(unfit(condition) for condition in (base, other) if condition.unfit)
     for index, name in enumerate(NAMES):
         first, second = getattr(before.costs, name), getattr(after.costs, name)
         if not (before.identified[name] and after.identified[name]) or first <= 0:
             continue
-        draws = min(len(before.resampled_ns), len(after.resampled_ns))
-        low = high = None
-        if draws:
-            drawn = after.resampled_ns[:draws, index] / np.maximum(before.resampled_ns[:draws, index], 1e-3)
-            low, high = (float(bound) for bound in np.quantile(drawn, [0.025, 0.975]))
-        effect = _stats.Interval(second / first, low, high, min(before.n, after.n))
+        effect = _stats.paired_ratio(before.by_repetition[one, index], after.by_repetition[two, index])
         yield _findings.make(
             "lut",
             f"Does the {_WORDS[name]} differ at {here} from {there}?{where}",
-            _stats.differs(effect, TOLERANCE),
+            "inconclusive" if poor else _stats.differs(effect, TOLERANCE),
             effect,
             unit=f"x {there}",
-            reasons=(f"{second / 1e3:.1f} µs instead of {first / 1e3:.1f} µs",),
+            reasons=(f"{second / 1e3:.1f} µs instead of {first / 1e3:.1f} µs", *poor),
         )

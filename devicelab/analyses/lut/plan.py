@@ -1,7 +1,8 @@
 """From a measured campaign to what the next one runs: constant K, static schedule and costs for the dynamic policy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from devicelab.analyses.klo.common import unfit
 from devicelab.analyses.klo.data import load
 from devicelab.analyses.klo.model import LaunchCosts, best_constant, best_schedule
 from devicelab.analyses.lut.table import LaunchTable, require_fits
@@ -21,7 +22,7 @@ class PlannedK:
         batches, schedule_ns: static schedule and its modelled time.
         costs: the launch costs it rests on.
         costs_from: ``fit`` (this campaign) or the campaign of the table.
-        remarks: in what the table does not fit, and whether the driver follows K at all.
+        remarks: in what the table does not fit, whether the driver follows K at all, and the conditions left out.
     """
 
     label: str
@@ -50,15 +51,22 @@ def plan(results: Results, table: LaunchTable | None = None, *, foreign: bool = 
         table: launch costs to use instead of the campaign's own fit.
         foreign: use the table though it was measured elsewhere.
 
+    A condition whose own fit does not describe what was measured is left out.
+
     Raises:
-        ConfigError: no kernel timestamps; the table does not fit, or has no entry for a condition.
+        ConfigError: no kernel timestamps; no fit that describes what was measured; the table does not fit, or has no
+            entry for a condition.
     """
     data = load(results)
     remarks = require_fits(table, results.info, foreign=foreign) if table is not None else ()
     found: list[PlannedK] = []
+    worthless: list[str] = []
     for condition in data.conditions:
         profile = condition.profile
         if profile is None:
+            continue
+        if table is None and condition.unfit:
+            worthless.append(f"{condition.label}: {unfit(condition)}")
             continue
         costs = profile.fit.costs if table is None else table.entry(condition.levels).costs
         k, makespan_ns = best_constant(profile.t_prod_ns, profile.t_ker_ns, costs)
@@ -68,9 +76,14 @@ def plan(results: Results, table: LaunchTable | None = None, *, foreign: bool = 
         found.append(
             PlannedK(condition.label, k, makespan_ns, batches, schedule_ns, costs, source, (*remarks, *of_driver))
         )
+    if not found and worthless:
+        raise ConfigError(
+            f"campaign {results.campaign} has no fit to plan from: {'; '.join(worthless)}",
+            hint="give launch costs with --lut, or measure again with the clocks pinned and nothing else running",
+        )
     if not found:
         raise ConfigError(
             f"campaign {results.campaign} has no kernel timestamps to plan from",
             hint="run an experiment with the klo workload, such as k_constant",
         )
-    return tuple(found)
+    return tuple(replace(one, remarks=(*one.remarks, *worthless)) for one in found)

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from devicelab.analyses import _frames
-from devicelab.analyses.klo.data import Condition, KloData
+from devicelab.analyses.klo.condition import WORST_RESIDUAL_PCT, Condition
+from devicelab.analyses.klo.data import KloData
 from devicelab.analyses.klo.model import LaunchCosts
 from devicelab.analyses.klo.model.fit import NAMES
 from devicelab.errors import ConfigError
@@ -16,8 +17,6 @@ from devicelab.model.plan import Noun
 from devicelab.model.results import Results
 
 DAY_NS = 86_400_000_000_000
-# A fit that is off by more has not understood the device; its table must not choose a K.
-WORST_RESIDUAL_PCT = 10.0
 
 Nanoseconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
@@ -30,6 +29,7 @@ class Entry(Noun):
         cpu_khz: median clock of each CPU policy while it was measured, by node.
         gpu_clock: the same of the GPU, in the node's own unit.
         flush_ns, start_idle_ns, gap_ns: the costs.
+        flush_per_kernel_ns: what each kernel of a batch adds to its flush.
         intervals_ns: 95% intervals by cost, where there is one.
         not_identified: costs that the runs could not tell; they are upper bounds.
         residual_pct: median difference between measured and modelled time, percent.
@@ -42,6 +42,7 @@ class Entry(Noun):
     flush_ns: Nanoseconds
     start_idle_ns: Nanoseconds
     gap_ns: Nanoseconds
+    flush_per_kernel_ns: Nanoseconds = 0.0
     intervals_ns: dict[str, tuple[float, float]] = Field(default_factory=dict)
     not_identified: tuple[str, ...] = ()
     residual_pct: Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -50,7 +51,7 @@ class Entry(Noun):
     @property
     def costs(self) -> LaunchCosts:
         """The costs as the model takes them."""
-        return LaunchCosts(self.flush_ns, self.start_idle_ns, self.gap_ns)
+        return LaunchCosts(self.flush_ns, self.start_idle_ns, self.gap_ns, self.flush_per_kernel_ns)
 
 
 class LaunchTable(Noun):
@@ -141,10 +142,11 @@ def _entry(results: Results, condition: Condition) -> Entry:
         flush_ns=fit.costs.flush_ns,
         start_idle_ns=fit.costs.start_idle_ns,
         gap_ns=fit.costs.gap_ns,
+        flush_per_kernel_ns=fit.costs.flush_per_kernel_ns,
         intervals_ns={name: interval for name in NAMES if (interval := fit.intervals[name]) is not None},
         not_identified=tuple(name for name in NAMES if not fit.identified[name]),
         residual_pct=fit.residual_pct,
-        runs=fit.n,
+        runs=fit.runs,
     )
 
 

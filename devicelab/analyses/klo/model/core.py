@@ -1,10 +1,10 @@
 """The launch model: when does each batch of kernels start and end, and which batches end soonest.
 
 A host produces kernels 1..N one after another and flushes them to the GPU in batches. With p the production times, g
-the kernel times, F the cost of a flush, L_s the delay from flush to start on an idle GPU and L_b the gap that the GPU
-leaves between back-to-back batches, batch b is ready, starts and ends at
+the kernel times, F + f * (kernels in the batch) the cost of a flush, L_s the delay from flush to start on an idle GPU
+and L_b the gap that the GPU leaves between back-to-back batches, batch b is ready, starts and ends at
 
-    P_b = sum(p up to the end of b) + b F
+    P_b = sum(p + f up to the end of b) + b F
     S_b = max(P_b + L_s, E_{b-1} + L_b),   S_1 = P_1 + L_s
     E_b = S_b + sum(g in b),               M = E_last
 
@@ -38,6 +38,7 @@ class LaunchCosts:
         flush_ns: F, CPU time of one flush.
         start_idle_ns: L_s, from the end of the flush to the start of the first kernel when the GPU is idle.
         gap_ns: L_b, the gap that the GPU leaves between two batches when the next one is already there.
+        flush_per_kernel_ns: f, what each kernel of the batch adds to its flush (a driver that encodes them then).
 
     Raises:
         ValueError: a cost is negative or not finite.
@@ -46,9 +47,10 @@ class LaunchCosts:
     flush_ns: float
     start_idle_ns: float
     gap_ns: float
+    flush_per_kernel_ns: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("flush_ns", "start_idle_ns", "gap_ns"):
+        for name in ("flush_ns", "start_idle_ns", "gap_ns", "flush_per_kernel_ns"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} must be a finite time of at least 0, not {value!r}")
@@ -157,7 +159,7 @@ def simulate(t_prod_ns: ArrayLike, t_ker_ns: ArrayLike, costs: LaunchCosts, batc
     p, g = times(t_prod_ns, t_ker_ns)
     lengths = check_batches(batches, p.size)
     ends = np.cumsum(lengths)
-    ready = np.cumsum(p)[ends - 1] + np.arange(1, ends.size + 1) * costs.flush_ns
+    ready = np.cumsum(p)[ends - 1] + np.arange(1, ends.size + 1) * costs.flush_ns + ends * costs.flush_per_kernel_ns
     return timeline(ready, g, costs, lengths)
 
 
@@ -193,7 +195,7 @@ def constant_curve(t_prod_ns: ArrayLike, t_ker_ns: ArrayLike, costs: LaunchCosts
     """
     p, g = times(t_prod_ns, t_ker_ns)
     n = p.size
-    produced, worked = _cumulated(p), _cumulated(g)
+    produced, worked = _cumulated(p + costs.flush_per_kernel_ns), _cumulated(g)
     k = np.arange(1, n + 1)
     flushes = -(-n // k)
     until = np.cumsum(flushes)
@@ -253,10 +255,10 @@ def plan(p: Floats, g: Floats, costs: LaunchCosts, *, busy_until_ns: float = -ma
     overestimates, and the exact count is tried at its own b.
     """
     n = p.size
-    produced, worked = _cumulated(p), _cumulated(g)
+    produced, worked = _cumulated(p + costs.flush_per_kernel_ns), _cumulated(g)
     flush, start, gap = costs.flush_ns, costs.start_idle_ns, costs.gap_ns
     if flush == 0 and gap == 0:
-        return (1,) * n  # flushing costs nothing: at once is never later
+        return (1,) * n  # flushing costs nothing (but what its kernels cost anyhow): at once is never later
     kernels = np.arange(n + 1)
     ends = np.maximum(produced + flush + start, busy_until_ns + gap) + worked
     earliest = ends[n]
@@ -304,6 +306,7 @@ def floor_ns(t_prod_ns: ArrayLike, t_ker_ns: ArrayLike, costs: LaunchCosts) -> f
     """
     p, g = times(t_prod_ns, t_ker_ns)
     once = costs.flush_ns + costs.start_idle_ns
+    p = p + costs.flush_per_kernel_ns
     return float(once + max(p.sum() + g[-1], p[0] + g.sum()))
 
 
@@ -317,7 +320,10 @@ def root_estimates(n: int, t_prod_ns: float, t_ker_ns: float, costs: LaunchCosts
     def root(cost_ns: float, time_ns: float) -> float | None:
         return min(float(n), max(1.0, math.sqrt(n * cost_ns / time_ns))) if time_ns > 0 else None
 
-    return {"gpu_bound": root(costs.gap_ns, t_prod_ns), "producer_bound": root(costs.flush_ns, t_ker_ns)}
+    return {
+        "gpu_bound": root(costs.gap_ns, t_prod_ns + costs.flush_per_kernel_ns),
+        "producer_bound": root(costs.flush_ns, t_ker_ns),
+    }
 
 
 def _cumulated(values: Floats) -> Floats:

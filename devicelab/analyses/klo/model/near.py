@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from devicelab.analyses._stats import MIN_REPETITIONS
 from devicelab.analyses.klo.model.core import Floats
 
-MIN_REPETITIONS = 6  # the least n for which a distribution-free 95% interval of a median exists
+_FAR = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,17 +47,19 @@ def near_optimal_set(
 
     A curve without noise (1-D) is taken at its word. From repetitions (2-D) the set is chosen such that it holds the
     true best K with probability ``confidence`` (subset selection after S. S. Gupta, Technometrics 7, 1965, with the
-    critical distance bootstrapped over repetitions instead of taken from a normal table): K stays if its median is at
-    most d_K above the least median, d_K being the quantile of how far K would come out above the least if all K were
-    equally good. Repetitions are resampled jointly, so drift that all K of a block share does not widen the set.
+    critical distance from permutations within blocks instead of a normal table): K stays if its mean is at most d
+    above the least mean, d being the quantile of how far a K would come out above the least if all K were equally
+    good. Means are of logarithms less their block's, so drift that all K of a block share does not widen the set, with
+    single outliers pulled in.
+    (A bootstrap of six to twelve repetitions draws too few different ones, and excludes the best K too often.)
 
     Args:
         k: the K measured, shape (J,), distinct.
         makespan_ns: shape (J,), or (repetitions, J) with NaN where a run is missing or invalid; positive.
         tolerance: a ratio less 1 that is too small to matter (0.02: 2%).
         confidence: see above.
-        resamples: bootstrap samples.
-        seed: of the bootstrap.
+        resamples: permutations.
+        seed: of the permutations.
 
     Raises:
         ValueError: shapes do not fit, K below 1 or twice, a makespan not positive, or a K without any repetition.
@@ -72,17 +75,20 @@ def near_optimal_set(
         raise ValueError("every K needs a makespan, finite and of at least 0")
     ks = np.sort(ks)
     middle = np.nanmedian(rows, axis=0)
+    noisy = values.ndim > 1  # one row a repetition
+    logs = _without_outliers(rows) if noisy and (rows[np.isfinite(rows)] > 0).all() else None
+    if logs is not None:
+        middle = middle.min() * np.exp(_levels(logs))
     least = middle.min()
     ratio = middle / least if least > 0 else np.where(middle > 0, np.inf, 1.0)
     n = int(np.isfinite(rows).sum(axis=0).min())
-    noisy = values.ndim > 1  # one row a repetition
     conclusive = not noisy or n >= MIN_REPETITIONS
     if not noisy:
         allowed = np.full(ks.size, 1.0 + tolerance)
-    elif not conclusive or least <= 0:
+    elif not conclusive or logs is None:
         allowed = np.full(ks.size, np.inf)
     else:
-        allowed = _noise(rows, middle, confidence, resamples, seed) * (1.0 + tolerance)
+        allowed = np.full(ks.size, _noise(logs, confidence, resamples, seed) * (1.0 + tolerance))
     inside = ratio <= allowed * (1 + 1e-12)
     return NearOptimal(
         k=tuple(int(value) for value in ks[inside]),
@@ -95,17 +101,71 @@ def near_optimal_set(
     )
 
 
-def _noise(rows: Floats, middle: Floats, confidence: float, resamples: int, seed: int) -> Floats:
-    """Quantile, for each K, of its resampled median over the least one, with every K shifted to the same level."""
-    rng = np.random.default_rng(seed)
-    logs = np.log(rows / middle)
-    drawn = np.empty((resamples, rows.shape[1]))
-    step = max(1, (1 << 22) // rows.size)
-    for first in range(0, resamples, step):
-        pick = rng.integers(0, rows.shape[0], size=(min(step, resamples - first), rows.shape[0]))
-        sample = logs[pick]
-        lost = np.asarray(np.isnan(sample).all(axis=1))  # no repetition of this K was drawn: it tells nothing here
-        sample[np.broadcast_to(lost[:, np.newaxis, :], sample.shape)] = 0.0
-        drawn[first : first + len(pick)] = np.nanmedian(sample, axis=1)
-    above: Floats = np.exp(np.quantile(drawn - drawn.min(axis=1, keepdims=True), confidence, axis=0))
+def _levels(logs: Floats) -> Floats:
+    """How far each K lies above the least, in logarithms, with what a block shares taken out."""
+    return _above(_centred(logs))
+
+
+def _centred(logs: Floats) -> Floats:
+    centred: Floats = logs - np.nanmean(logs, axis=1, keepdims=True)
+    return centred
+
+
+def _above(rows: Floats) -> Floats:
+    middle = np.nanmean(rows, axis=-2)
+    above: Floats = middle - middle.min(axis=-1, keepdims=True)
     return above
+
+
+def _spread(rows: Floats) -> Floats:
+    """Standard deviation of what neither the block nor the K explains; ``rows`` have their block's level taken out."""
+    blocks, ks = rows.shape[-2:]
+    explained = blocks * np.square(np.nanmean(rows, axis=-2)).sum(axis=-1)
+    left = np.maximum(np.nansum(np.square(rows), axis=(-2, -1)) - explained, 0.0)
+    spread: Floats = np.sqrt(left / max(1, (blocks - 1) * (ks - 1)))
+    return spread
+
+
+def _without_outliers(rows: Floats) -> Floats:
+    """Logarithms with single runs that stand far apart pulled in to the border, so that means may be taken.
+
+    Far is beyond three deviations from what the block and the K say (median polish; deviation from the median absolute
+    residual, made up for what a small table's polish takes away).
+    """
+    logs = np.log(rows)
+    fitted = np.zeros_like(logs)
+    for axis in (1, 0, 1, 0):
+        fitted = fitted + np.nanmedian(logs - fitted, axis=axis, keepdims=True)
+    residual = logs - fitted
+    blocks, ks = rows.shape
+    apart = np.abs(residual[np.abs(residual) > 0])  # a median polish leaves exact zeros
+    apart = apart[np.isfinite(apart)]
+    if apart.size == 0:
+        return logs
+    taken = np.sqrt(blocks * ks / max(1.0, (blocks - 1.0) * (ks - 1.0)))
+    border = _FAR * 1.4826 * float(np.median(apart)) * taken
+    pulled: Floats = fitted + np.clip(residual, -border, border)
+    return pulled
+
+
+def _noise(logs: Floats, confidence: float, resamples: int, seed: int) -> float:
+    """How far a K may come out above the least by chance, all K being equally good (a ratio).
+
+    The quantile of the distance over the spread, when what neither block nor K explains changes places at random
+    within every block, times the spread that there is. In units of the spread, since that is estimated, too. Half of
+    the error allowed is kept for what pulling in outliers takes away from it.
+    """
+    rng = np.random.default_rng(seed)
+    centred = _centred(logs)
+    blocks, ks = logs.shape
+    residual = centred - np.nanmean(centred, axis=0)
+    found = []
+    step = max(1, (1 << 20) // logs.size)
+    for first in range(0, resamples, step):
+        count = min(step, resamples - first)
+        order = np.argsort(rng.random((count, blocks, ks)), axis=2)
+        drawn = np.take_along_axis(np.broadcast_to(residual, (count, blocks, ks)), order, axis=2)
+        lost = np.isnan(drawn).all(axis=1, keepdims=True)
+        drawn = np.where(lost, 0.0, drawn)
+        found.append((_above(drawn) / np.maximum(_spread(drawn), 1e-12)[:, np.newaxis]).ravel())
+    return float(np.exp(np.quantile(np.concatenate(found), (1 + confidence) / 2) * _spread(centred)))

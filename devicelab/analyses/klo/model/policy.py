@@ -27,8 +27,8 @@ class _Host:
         """Length of the next batch when ``pending`` kernels after the first ``done`` are produced but not flushed."""
         p = self.profile[done + pending :] * self.slower
         g = self.g[done + pending :]
-        if pending:  # they go together whatever happens: one kernel that costs no more production
-            p = np.concatenate(([0.0], p))
+        if pending:  # they go together whatever happens: one kernel of which only the flush is to come
+            p = np.concatenate(([self.costs.flush_per_kernel_ns * (pending - 1)], p))
             g = np.concatenate(([self.g[done : done + pending].sum()], g))
         first = plan(p, g, self.costs, busy_until_ns=self.busy_until_ns - self.now_ns)[0]
         return first + pending - 1 if pending else first
@@ -92,7 +92,7 @@ def simulate_dynamic(
             if replan == "kernel" and done + pending < p.size:
                 wanted = host.wanted(done, pending)
                 host.now_ns += planning_ns
-        host.now_ns += costs.flush_ns
+        host.now_ns += costs.flush_ns + pending * costs.flush_per_kernel_ns
         start = max(host.now_ns + host.costs.start_idle_ns, host.busy_until_ns + host.costs.gap_ns)
         host.busy_until_ns = start + float(g[done : done + pending].sum())
         ready.append(host.now_ns)
