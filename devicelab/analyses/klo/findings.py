@@ -213,6 +213,9 @@ def decomposition(results: Results, conditions: Iterable[Condition]) -> pd.DataF
     """
     names = ("t_ker_sum_ns", "klo_total_ns", "starved_sum_ns", "launch_sum_ns")
     figures = {name: _frames.metric(results, name) for name in names}
+    columns = ["label", "k", "runs", "kernels_ns", "starved_ns", "launch_ns", "other_ns", "profiled_ns"]
+    if any(figure.empty for figure in figures.values()):
+        return pd.DataFrame(columns=columns)
     rows = []
     for condition in conditions:
         constant = condition.runs[condition.runs["policy"] == "constant"]
@@ -233,12 +236,13 @@ def decomposition(results: Results, conditions: Iterable[Condition]) -> pd.DataF
                     "profiled_ns": values["t_ker_sum_ns"] + values["klo_total_ns"],
                 }
             )
-    columns = ["label", "k", "runs", "kernels_ns", "starved_ns", "launch_ns", "other_ns", "profiled_ns"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _decomposition(condition: Condition, results: Results) -> Iterator[Finding]:
     rows = {row["k"]: row for row in decomposition(results, (condition,)).to_dict("records")}
+    if not rows:
+        return
     wait = _frames.metric(results, "wait_for_flush_mean_ns")
     overhead = _frames.metric(results, "klo_total_ns")
     for k in dict.fromkeys((1, condition.manual_k)):

@@ -40,7 +40,7 @@ def near_optimal_set(
     *,
     tolerance: float = 0.0,
     confidence: float = 0.95,
-    resamples: int = 2000,
+    resamples: int = 1000,
     seed: int = 1,
 ) -> NearOptimal:
     """The K whose makespan is within ``tolerance`` of the best, or within the noise of it.

@@ -1,0 +1,45 @@
+"""The benchmark of verdicts, in small: intervals hold what was planted, and below six repetitions nothing is said."""
+
+import numpy as np
+import pytest
+
+from benchmarks import verdict_truth as truth
+
+QUIET = {"insufficient n", "info", "inconclusive", "cannot tell here"}
+
+
+@pytest.mark.parametrize("part", list(truth.PARTS))
+def test_below_six_repetitions_no_part_has_an_interval_or_a_verdict(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(truth, "_cached", lambda _: truth.Truth({"none": 1, truth.LOADED: 1}, _ANY))
+    monkeypatch.setattr(truth, "_REQUEST_TRUTH", {"P50": 10.0, "P99": 20.0})
+    seen = [one for number in (0, 3) for one in truth.PARTS[part](number, 5, np.random.default_rng(number))]
+    assert seen
+    for one in seen:
+        if isinstance(one, truth.Held):
+            assert (one.low, one.high) == (None, None)
+        else:
+            assert one.verdict in QUIET
+
+
+_ANY = {load: dict.fromkeys(truth.KS, 1.0) for load in ("none", truth.LOADED)}
+
+
+@pytest.mark.slow
+def test_the_costs_and_ratios_of_planted_campaigns_are_held_by_their_intervals() -> None:
+    """Of 48 intervals of L_s a fit that chooses batches by the delay it measures held 55 to 63%."""
+    rows = truth.run("timestamps", 8, 24)
+    for row in ("Start on an idle GPU", "Cost of a flush", "T_prod under load / idle", "Constant K"):
+        assert rows[row]["held"] >= 0.87
+
+
+def test_the_page_says_by_how_much_an_interval_is_conservative() -> None:
+    kept = {
+        "timestamps 6": {
+            "Constant K": {"held": 0.99, "n": 500.0},
+            "K differs": {"wrong": 0.002, "n": 500.0, "right": 0.9},
+        },
+        "timestamps 12": {"Constant K": {"held": 0.95, "n": 400.0}},
+    }
+    page = truth.page(kept)
+    assert "| Constant K | 99.0 (+4.0) | 95.0 | 400 |" in page
+    assert "| K differs | 0.2, 90 |  | 500 |" in page
