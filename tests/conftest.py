@@ -3,11 +3,13 @@
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from sim_fixtures import adb_server, virtual_board  # noqa: F401  # pytest finds fixtures by name
 
+from tests import outside as outside_
 from tests import postgres
 
 # How long an example takes is this machine's affair.
@@ -67,6 +69,12 @@ def _as_it_was() -> Iterator[None]:
     sys.unraisablehook = hook
     for number, handler in zip(numbers, handlers, strict=True):
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[outside_.Outside]:
+    """A folder of the user's and a place for installed distributions, both empty; forgotten afterwards."""
+    yield from outside_.everything(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -79,11 +80,10 @@ def hostile_workload() -> ModuleType:
 
 def with_hostile_workload(monkeypatch: pytest.MonkeyPatch, *, ready_ms: int = 60_000, tail_ms: int = 60_000) -> None:
     """Make the workload known, and how long it is waited for."""
-    real = registry.names
+    with_it = replace(registry._room("workloads"), outside={"hostile": hostile_workload()})
     monkeypatch.setattr(
-        registry, "names", lambda folder: (*real(folder), "hostile") if folder == "workloads" else real(folder)
+        registry, "_room", lambda folder, real=registry._room: with_it if folder == "workloads" else real(folder)
     )
-    monkeypatch.setitem(sys.modules, "devicelab.workloads.hostile", hostile_workload())
     monkeypatch.setattr(programs, "_READY_MS", ready_ms)
     monkeypatch.setattr(programs, "_TAIL_MS", tail_ms)
 

@@ -60,8 +60,8 @@ def known(experiment: Experiment) -> dict[str, Callable[[Results], Finding]]:
     """What the experiment's analyses conclude as a whole, by quantity."""
     found: dict[str, Callable[[Results], Finding]] = {}
     for name in experiment.analyses:
-        if name in registry.names("analyses"):
-            found |= getattr(registry.module("analyses", name), "ANSWERS", {})
+        if name in registry.usable_names("analyses"):
+            found |= registry.answers(name)
     return found
 
 

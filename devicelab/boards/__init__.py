@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from devicelab.errors import ConfigError
-from devicelab.ground import registry
+from devicelab.ground import registry, toml
 from devicelab.model.device import Board, Recognise
 from devicelab.model.tree import Tree
 
@@ -20,26 +20,36 @@ LINUX = "linux"
 """The kind of everything else."""
 
 
-@cache
 def kinds() -> tuple[str, ...]:
-    """Names of all board kinds, sorted."""
-    return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
+    """Names of all board kinds, the user's too, sorted."""
+    return tuple(_files())
 
 
-@cache
+def own_kinds() -> tuple[str, ...]:
+    """Names of the kinds that come with devicelab, sorted."""
+    return tuple(kind for kind, paths in _files().items() if paths[0].parent == _FOLDER)
+
+
+def _files() -> dict[str, tuple[Path, ...]]:
+    return registry.toml_files("boards", _FOLDER)
+
+
 def load(kind: str) -> Board:
     """The board file of a kind.
 
     Raises:
-        ConfigError: no such kind (the message lists those that exist), or a file that does not fit the schema.
+        ConfigError: no such kind (the message lists those that exist), several files of that name (the message names
+            them), or a file that does not fit the schema.
     """
-    if kind not in kinds():
-        raise registry.unknown("board kind", kind, kinds())
-    path = _FOLDER / f"{kind}.toml"
+    return _read(registry.toml_file("boards", kind, _FOLDER))
+
+
+@cache
+def _read(path: Path) -> Board:
     try:
-        board = Board.model_validate({"kind": kind, **registry.read_toml(path)})
+        board = Board.model_validate({"kind": path.stem, **toml.read(path)})
     except ValidationError as error:
-        problems = registry.explain(error, Board)
+        problems = toml.explain(error, Board)
         raise ConfigError(f"{path}: {problems}", hint="docs/reference/boards.md has every key") from error
     if board.gpu is not None and board.gpu not in registry.names("knobs"):
         families = tuple(name for name in registry.names("knobs") if name.startswith("gpu"))
@@ -48,9 +58,23 @@ def load(kind: str) -> Board:
     return board
 
 
+def _all() -> tuple[Board, ...]:
+    """Every board file there is. One of the user's that cannot be read is left out, and said."""
+    found = []
+    for kind, paths in _files().items():
+        for path in paths:
+            try:
+                found.append(_read(path))
+            except ConfigError as error:
+                if path.parent == _FOLDER:
+                    raise
+                registry.leave_out("boards", f"{kind} of {path.parent}", str(path), error.message)
+    return tuple(found)
+
+
 def globs() -> tuple[str, ...]:
     """Node patterns by which kinds are told apart: to be read before ``recognise``."""
-    return tuple(dict.fromkeys(node for kind in kinds() for node in load(kind).recognise.nodes))
+    return tuple(dict.fromkeys(node for board in _all() for node in board.recognise.nodes))
 
 
 def recognise(props: dict[str, str], tree: Tree, *, named: str | None = None) -> Board:
@@ -66,13 +90,13 @@ def recognise(props: dict[str, str], tree: Tree, *, named: str | None = None) ->
         ``linux``.
 
     Raises:
-        ConfigError: ``named`` is no kind.
+        ConfigError: ``named`` is no kind; the kind that fits is described by several files.
     """
     if named is not None:
         return load(named)
-    fitting = [board for board in map(load, kinds()) if _fits(board.recognise, props, tree)]
+    fitting = [board for board in _all() if _fits(board.recognise, props, tree)]
     if fitting:
-        return max(fitting, key=lambda board: (board.recognise.priority, board.kind))
+        return load(max(fitting, key=lambda board: (board.recognise.priority, board.kind)).kind)
     return load(ANDROID if any(name.startswith("ro.") for name in props) else LINUX)
 
 

@@ -1,15 +1,11 @@
 """The Typer skin: one file a command group, no logic; ``main`` is the one place that catches LabError.
 
 A module in this folder, or one that the entry-point group ``devicelab.commands`` names, has ``register(app)``, which
-adds its commands. Heavy imports happen inside the commands, so
-that ``devicelab --help`` is fast.
+adds its commands. Heavy imports happen inside the commands, so that ``devicelab --help`` is fast.
 """
 
 import errno
-import importlib
-import importlib.metadata
 import os
-import pkgutil
 import signal
 import sys
 import threading
@@ -18,8 +14,10 @@ from types import FrameType
 import typer
 import typer.main
 
+from devicelab.cli._out import say
 from devicelab.cli._streams import dependable
 from devicelab.errors import ConfigError, LabError
+from devicelab.ground import registry
 from devicelab.ground.safe_text import masked, terminal
 
 _DAILY = ("devices", "doctor", "load", "sweep", "report")
@@ -49,11 +47,34 @@ def _root(
     pass
 
 
-for _info in sorted(pkgutil.iter_modules(__path__), key=lambda info: info.name):
-    if not _info.name.startswith("_"):
-        importlib.import_module(f"devicelab.cli.{_info.name}").register(app)
-for _entry in sorted(importlib.metadata.entry_points(group="devicelab.commands"), key=lambda entry: entry.name):
-    _entry.load().register(app)
+for _name in registry.own_names("cli"):
+    registry.usable("cli", _name).register(app)
+
+
+def _called(of: typer.Typer) -> set[str]:
+    return set(getattr(typer.main.get_group(of), "commands", {}))
+
+
+def _add_from_outside() -> None:
+    """Commands that entry points offer; a module that fails, or has a command we have, is left out, and said."""
+    for name in registry.usable_names("cli"):
+        if name in registry.own_names("cli"):
+            continue
+        theirs = typer.Typer()
+        try:
+            registry.usable("cli", name).register(theirs)
+            taken = sorted(_called(app) & _called(theirs))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in of somebody else's may do anything
+            registry.leave_out("cli", name, "entry point", f"register() failed: {type(error).__name__}: {error}")
+            continue
+        if taken:
+            registry.leave_out("cli", name, "entry point", f"there is a command {', '.join(taken)} already: rename it")
+            continue
+        app.registered_commands += theirs.registered_commands
+        app.registered_groups += theirs.registered_groups
+
+
+_add_from_outside()
 
 
 def command() -> typer.core.TyperGroup:
@@ -125,6 +146,8 @@ def _perform() -> int:
             command()()
         finally:
             sys.stdout.flush()
+            for one in registry.left_out():
+                say(f"left out: {one}")
     except LabError as error:
         return _say_error(error)
     except OSError as error:

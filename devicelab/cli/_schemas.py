@@ -137,14 +137,14 @@ def _first_line(thing: Any) -> str:
 
 
 def _names(folder: str) -> str:
-    rows = [f"| `{name}` | {_first_line(registry.module(folder, name))} |" for name in registry.names(folder)]
+    rows = [f"| `{name}` | {_first_line(registry.module(folder, name))} |" for name in registry.own_names(folder)]
     return "\n".join(["| name | what it is |", "|---|---|", *rows])
 
 
 def experiments() -> str:
     """``docs/reference/experiments.md``."""
     from devicelab import knobs
-    from devicelab.experiment.files import known, load
+    from devicelab.experiment.files import load, own
     from devicelab.model.experiment import Answer, Check, Experiment, Measure, Tenant, Thermal
     from devicelab.model.stop import Stop
 
@@ -159,7 +159,7 @@ def experiments() -> str:
             "`--set tenants.high.arrivals=fixed:5`)."
         )
         yield "## Those that come with devicelab\n\n| name | question |\n|---|---|\n" + "\n".join(
-            f"| `{name}` | {load(name).question} |" for name in known()
+            f"| `{name}` | {load(name).question} |" for name in own()
         )
         yield "## Top level\n\n" + key_table(Experiment, leave_out=("name",))
         yield "## `[answer]`\n\n" + f"{_first_line(Answer)}\n\n" + key_table(Answer)
@@ -171,7 +171,8 @@ def experiments() -> str:
         yield "## `[[tenants]]`\n\n" + f"{_first_line(Tenant)}\n\n" + key_table(Tenant)
         yield "## `[thermal]`\n\n" + f"{_first_line(Thermal)}\n\n" + key_table(Thermal)
         yield "## `[[checks]]`\n\n" + f"{_first_line(Check)}\n\n" + key_table(Check)
-        rows = [f"| `{word}` | {_knob(names)} |" for word, names in knobs.words().items()]
+        own_knobs = {word: _own_knobs(names) for word, names in knobs.words().items()}
+        rows = [f"| `{word}` | {'<br>'.join(lines)} |" for word, lines in own_knobs.items() if lines]
         yield (
             "## Factors that set something on the device\n\nAny of these may stand in `[factors]` or `[set]`; "
             "[method/pinning](../method/pinning.md) says which levels each takes and what it writes.\n\n"
@@ -187,15 +188,16 @@ def experiments() -> str:
             "## Workloads and their parameters\n\nParameters stand in `[measure.params]` or `[tenants.params]`; each "
             "of them may be a factor instead."
         )
-        for name in registry.names("workloads"):
-            workload = registry.module("workloads", name)
+        for name in registry.own_names("workloads"):
+            workload = registry.workload(name)
             yield f"### `{name}`\n\n{_first_line(workload)}\n\n{key_table(workload.Params)}"
 
     return "\n\n".join(part.strip() for part in parts()) + "\n"
 
 
-def _knob(names: str) -> str:
-    return "<br>".join(_first_line(registry.module("knobs", name)) for name in names.split("|"))
+def _own_knobs(names: str) -> list[str]:
+    own = registry.own_names("knobs")
+    return [_first_line(registry.knob(name)) for name in names.split("|") if name in own]
 
 
 def lab() -> str:
@@ -240,10 +242,10 @@ prefixes = { xsched = "/opt/xsched" }
 
 def boards() -> str:
     """``docs/reference/boards.md``."""
-    from devicelab.boards import kinds, load
+    from devicelab.boards import load, own_kinds
     from devicelab.model.device import Board, Cluster, Recognise
 
-    rows = "\n".join(f"| `{kind}` | {load(kind).title} |" for kind in kinds())
+    rows = "\n".join(f"| `{kind}` | {load(kind).title} |" for kind in own_kinds())
     return (
         f"{_HEAD}\n# Board kinds\n\nA kind of board is `devicelab/boards/KIND.toml`. Frequencies do not stand in it: "
         "tables are read from the device. [How to add one](../howto/add-a-board.md).\n\n"

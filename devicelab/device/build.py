@@ -169,6 +169,7 @@ def choose(program: str, abi: str, *, place: Place | None = None, toolchain: str
         raise registry.unknown("ABI", abi, tuple(targets))
     where = place or ("local" if abi == host_abi() else "android")
     if toolchain is not None:
+        registry.toml_file("toolchains", toolchain, registry.data_dir("toolchains"))
         fitting = [one for one in known if one.name == toolchain]
         if not fitting:
             raise registry.unknown("toolchain", toolchain, tuple(one.name for one in known))

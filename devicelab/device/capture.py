@@ -64,7 +64,7 @@ class Capture:
         """
         from pydantic import ValidationError
 
-        from devicelab.ground import registry
+        from devicelab.ground import toml
         from devicelab.model.device import Facts
         from devicelab.model.tree import Node
 
@@ -73,7 +73,7 @@ class Capture:
             return Facts.model_validate({**self.facts, "nodes": nodes})
         except ValidationError as error:
             raise ConfigError(
-                f"the capture's {FACTS} does not describe a device: {registry.explain(error)[:2000]}"
+                f"the capture's {FACTS} does not describe a device: {toml.explain(error)[:2000]}"
             ) from error
 
 

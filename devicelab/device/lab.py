@@ -1,12 +1,11 @@
 """The lab: the devices that lab.toml names, and what it says of each."""
 
-import os
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
 
 from devicelab.errors import ConfigError
-from devicelab.ground import registry, user
+from devicelab.ground import places, toml
 from devicelab.ground.safe_text import masked
 from devicelab.model.device import RootMethod
 from devicelab.model.plan import Noun
@@ -72,35 +71,16 @@ class Lab(Noun):
     path: Path | None = None
 
 
-def lab_path() -> Path | None:
-    """Where lab.toml is: ``$DEVICELAB_LAB``, ``./lab.toml`` or ``~/.config/devicelab/lab.toml``."""
-    explicit = os.environ.get("DEVICELAB_LAB")
-    if explicit:
-        return Path(explicit)
-    places, home = [Path("lab.toml")], user.home()
-    if os.environ.get("XDG_CONFIG_HOME") or home is not None:
-        config = Path(os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config")
-        places.append(config / "devicelab" / "lab.toml")
-    return next(filter(_is_file, places), None)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # HOME is another user's, as after su: what lies there is not ours
-        return False
-
-
 def load_lab(path: Path | None = None) -> Lab:
     """The lab, empty if there is no file.
 
     Raises:
         ConfigError: the file cannot be read or says something we do not know, with the place and the reason.
     """
-    path = path or lab_path()
+    path = path or places.lab_path()
     if path is None:
         return Lab()
-    data = registry.read_toml(path)
+    data = toml.read(path)
     devices = data.get("devices", {})
     if not isinstance(devices, dict) or not all(isinstance(d, dict) for d in devices.values()):
         raise ConfigError(f"{path}: [devices.NAME] tables are expected")
@@ -108,7 +88,7 @@ def load_lab(path: Path | None = None) -> Lab:
     try:
         return Lab.model_validate({**data, "devices": entries, "path": path})
     except ValidationError as error:
-        problems = registry.explain(error, Lab)
+        problems = toml.explain(error, Lab)
         raise ConfigError(f"{path}: {problems}", hint="docs/reference/lab.md has every key") from error
 
 

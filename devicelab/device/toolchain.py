@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from devicelab.errors import ConfigError
-from devicelab.ground import registry
+from devicelab.ground import places, registry, toml
 from devicelab.model.plan import Noun
 
 Abi = Literal["arm64-v8a", "armeabi-v7a", "x86_64", "x86", "riscv64"]
@@ -92,18 +92,45 @@ def host_abi() -> Abi | None:
 
 
 def toolchains() -> tuple[Toolchain, ...]:
-    """All toolchains, by name.
+    """All toolchains, by name. One of the user's that cannot be read, or has a name of ours, is left out, and said.
 
     Raises:
-        ConfigError: a file is not TOML or does not fit the schema; names the file and the key.
+        ConfigError: a file of ours is not TOML or does not fit the schema; names the file and the key.
     """
-    found = []
-    for path in sorted(registry.data_dir("toolchains").glob("*.toml")):
-        try:
-            found.append(Toolchain.model_validate({"name": path.stem} | registry.read_toml(path)))
-        except ValidationError as error:
-            raise ConfigError(f"{path}: {registry.explain(error, Toolchain)}") from error
+    found, own = [], registry.data_dir("toolchains")
+    for name, paths in registry.toml_files("toolchains", own).items():
+        ours = paths[0].parent == own.resolve()
+        for path in paths[ours:] if len(paths) > 1 else ():
+            _leave_out(path, f"{name} is claimed by {' and by '.join(map(str, paths))}: rename one")
+        if ours:
+            found.append(_read(paths[0]))
+        elif len(paths) == 1:
+            try:
+                found.append(_users(paths[0]))
+            except ConfigError as error:
+                _leave_out(paths[0], error.message)
     return tuple(found)
+
+
+def _leave_out(path: Path, why: str) -> None:
+    registry.leave_out("toolchains", f"{path.stem} of {path.parent}", str(path), why)
+
+
+def _users(path: Path) -> Toolchain:
+    """A toolchain of the user's; one beside a lab.toml in the current directory only serves who asks for it by name.
+
+    A compiler's flags can run programs: a folder that was downloaded must not bring its own to a command that builds.
+    """
+    found = _read(path)
+    here = places.lab_is_here() and path.parent == Path("toolchains").resolve()
+    return found.model_copy(update={"runs_on": {}}) if here else found
+
+
+def _read(path: Path) -> Toolchain:
+    try:
+        return Toolchain.model_validate({"name": path.stem} | toml.read(path))
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {toml.explain(error, Toolchain)}") from error
 
 
 def find_compiler(toolchain: Toolchain, abi: str) -> Compiler | Missing:

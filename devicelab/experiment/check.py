@@ -23,7 +23,7 @@ def check(experiment: Experiment, overridden: Collection[str] = ()) -> None:
             that can never be judged; with tenants, a factor that their analyses would take for repetitions.
     """
     for name in experiment.workloads:
-        registry.module("workloads", name)
+        registry.workload(name)
     tenancy.check(experiment)
     cells = plan.cells(experiment)
     if experiment.tenants:
@@ -33,7 +33,7 @@ def check(experiment: Experiment, overridden: Collection[str] = ()) -> None:
             overhead.parse_level(str(level))
     programs.check(experiment, cells)
     for name in experiment.analyses:
-        registry.module("analyses", name)
+        registry.analysis(name)
     for word in experiment.require:
         if word not in knobs.words():
             raise registry.unknown("knob to require", word, tuple(knobs.words()))
@@ -63,8 +63,7 @@ def _check_answer(
 
 def _concluded(experiment: Experiment) -> tuple[str, ...]:
     """Quantities that an analysis of the experiment concludes as a whole."""
-    every = (getattr(registry.module("analyses", name), "ANSWERS", {}) for name in experiment.analyses)
-    return tuple(quantity for table in every for quantity in table)
+    return tuple(quantity for name in experiment.analyses for quantity in registry.answers(name))
 
 
 def _check_tenants_factors(cells: tuple[Cell, ...]) -> None:

@@ -9,12 +9,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from devicelab.errors import ConfigError
-from devicelab.ground import registry
+from devicelab.ground import registry, toml
 from devicelab.model.experiment import Experiment
 
 
 def known() -> tuple[str, ...]:
-    """Names of the experiments that come with devicelab."""
+    """Names of the experiments that come with devicelab and of those in the user's folders, sorted."""
+    return tuple(registry.toml_files("experiments", registry.data_dir("experiments")))
+
+
+def own() -> tuple[str, ...]:
+    """Names of the experiments that come with devicelab, sorted."""
     return tuple(sorted(path.stem for path in registry.data_dir("experiments").glob("*.toml")))
 
 
@@ -22,25 +27,23 @@ def load(name: str, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment in a file, or of a name.
 
     Args:
-        name: path of a TOML file, or the name of one in ``experiments/``.
+        name: path of a TOML file, or the name of one that comes with devicelab or lies in a folder of the user's.
         overrides: ``key=value`` texts; see ``override``.
 
     Raises:
-        ConfigError: no such experiment, or something in it is wrong that can be told without a device (place and
-            reason).
+        ConfigError: no such experiment, several files of that name, or something in it is wrong that can be told
+            without a device (place and reason).
     """
     path = Path(name)
     if path.suffix != ".toml" and not path.is_file():
-        if name not in known():
-            raise registry.unknown("experiment", name, known())
-        path = registry.data_dir("experiments") / f"{name}.toml"
-    data = registry.read_toml(path)
+        path = registry.toml_file("experiments", name, registry.data_dir("experiments"))
+    data = toml.read(path)
     for text in overrides:
         override(data, text)
     try:
         experiment = Experiment.model_validate({**data, "name": data.get("name") or path.stem})
     except ValidationError as error:
-        problems = registry.explain(error, Experiment)
+        problems = toml.explain(error, Experiment)
         raise ConfigError(f"{path}: {problems}", hint="docs/reference/experiments.md has every key") from error
     from devicelab.experiment.check import check  # completion lists experiments and needs none of this
 
@@ -113,6 +116,6 @@ def _step(place: object, part: str, text: str) -> object:
 
 def _value(raw: str) -> Any:
     try:
-        return registry.loads_toml(f"value = {raw}")["value"]
+        return toml.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
         return raw

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from devicelab import knobs
 from devicelab.errors import ConfigError, LabError, MeasurementError
 from devicelab.experiment import gauge, tenancy
-from devicelab.ground import registry
+from devicelab.ground import registry, toml
 from devicelab.ground.safe_text import spoken
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment, Tenant
@@ -21,7 +21,7 @@ from devicelab.model.measurement import Measurement
 from devicelab.model.plan import Program, Step, Witness
 from devicelab.schedulers.base import Place, TenantTreatment
 from devicelab.workloads import overhead
-from devicelab.workloads.base import Context
+from devicelab.workloads.base import Context, OnGpu
 
 # Boards on which a model that is left to choose its device belongs on the GPU.
 _GPU_SERVERS = frozenset(("nvidia-server", "amd-server"))
@@ -57,7 +57,7 @@ def needs(experiment: Experiment, cells: Iterable[Cell]) -> Needs:
     if any(cell.levels.get("load", "none") != "none" for cell in cells):
         native += overhead.NATIVE
     for name in experiment.workloads:
-        workload = registry.module("workloads", name)
+        workload = registry.workload(name)
         native += workload.NATIVE
         scripts += workload.FILES
     return Needs(tuple(dict.fromkeys(native)), tuple(dict.fromkeys(scripts)))
@@ -80,12 +80,12 @@ def params(tenant: Tenant, given: TenantTreatment | None = None) -> BaseModel:
     Raises:
         ConfigError: one is unknown or has a wrong value.
     """
-    model: type[BaseModel] = registry.module("workloads", tenant.workload).Params
+    model = registry.workload(tenant.workload).Params
     try:
         return model.model_validate({**tenant.params, **(given.params if given is not None else {})})
     except ValidationError as error:
         whose = f"workload {tenant.workload}" if tenant.name == tenancy.ALONE else f"tenant {tenant.name}"
-        raise ConfigError(f"{whose}: {registry.explain(error, model)}") from error
+        raise ConfigError(f"{whose}: {toml.explain(error, model)}") from error
 
 
 def measured(
@@ -132,7 +132,7 @@ def _program(
         tenant=name,
         simulated=place.facts.simulated,
     )
-    line = registry.module("workloads", tenant.workload).command(params(tenant, given), context)
+    line = registry.workload(tenant.workload).command(params(tenant, given), context)
     alone = experiment.measure
     return Program(
         name=name,
@@ -167,10 +167,10 @@ def read(
     flags: list[Flag] = []
     for result in results:
         tenant = by_name[result.name.partition("#")[0]]
-        chosen = params(tenant)
+        workload, chosen = registry.workload(tenant.workload), params(tenant)
         whose = "" if tenant.name == tenancy.ALONE else f"{result.name}: "
         try:
-            found: Measurement = registry.module("workloads", tenant.workload).parse(result.output(), chosen)
+            found = workload.parse(result.output(), chosen)
         except (MeasurementError, ValueError) as error:
             told = error.message if isinstance(error, LabError) else str(error)
             words = _last_words(result)
@@ -181,8 +181,8 @@ def read(
         # A copy says the same of itself as the first one.
         measurements[result.name] = found if result.name in by_name else replace(found, info={})
         flags += found.flags
-        chose = tenant.workload == "torch_model" and getattr(chosen, "device", None) == "auto"
-        if chose and found.info.get("device") == "cpu" and facts.board.kind in _GPU_SERVERS:
+        on_gpu = isinstance(workload, OnGpu) and workload.needs_gpu(chosen)
+        if on_gpu and found.info.get("device") == "cpu" and facts.board.kind in _GPU_SERVERS:
             flags.append(Flag(code="not-on-gpu", detail=f"{result.name} ran on the CPU; does its torch see the GPU?"))
     if experiment.tenants and (gauged := gauge.read(record)) is not None:
         measurements[gauge.PROGRAM] = gauged

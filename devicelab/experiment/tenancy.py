@@ -94,7 +94,7 @@ def pressed(tenants: Sequence[Tenant]) -> Tenant:
 def words(experiment: Experiment) -> tuple[str, ...]:
     """Factors that the measured programs add: the tenants' words, or parameters of the workload measured alone."""
     if experiment.measure is not None:
-        return tuple(registry.module("workloads", experiment.measure.workload).Params.model_fields)
+        return tuple(registry.workload(experiment.measure.workload).Params.model_fields)
     return WORDS if experiment.tenants else ()
 
 
@@ -125,7 +125,7 @@ def everyone(cell: Cell, experiment: Experiment) -> tuple[Tenant, ...]:
 
 def _alone(measure: Measure, cell: Cell) -> Tenant:
     """The measured program of a cell: levels that are parameters of its workload override those of ``[measure]``."""
-    known = registry.module("workloads", measure.workload).Params.model_fields
+    known = registry.workload(measure.workload).Params.model_fields
     levels = {name: level for name, level in cell.levels.items() if name in known}
     return Tenant(name=ALONE, workload=measure.workload, params={**measure.params, **levels}, cores=measure.cores)
 
@@ -156,10 +156,7 @@ def treatment(cell: Cell, experiment: Experiment, place: Place) -> Treatment:
     if not experiment.tenants:
         return Treatment()
     leg = parse_leg(cell.levels.get("scheduler", "native"))
-    treated: Treatment = registry.module("schedulers", leg.scheduler).treat(
-        leg.variant, everyone(cell, experiment), place
-    )
-    return treated
+    return registry.scheduler(leg.scheduler).treat(leg.variant, everyone(cell, experiment), place)
 
 
 def verify(cell: Cell, experiment: Experiment, record: RunRecord) -> tuple[Flag, ...]:
@@ -167,7 +164,4 @@ def verify(cell: Cell, experiment: Experiment, record: RunRecord) -> tuple[Flag,
     if not experiment.tenants:
         return ()
     leg = parse_leg(cell.levels.get("scheduler", "native"))
-    seen: tuple[Flag, ...] = registry.module("schedulers", leg.scheduler).verify(
-        leg.variant, everyone(cell, experiment), record
-    )
-    return seen
+    return registry.scheduler(leg.scheduler).verify(leg.variant, everyone(cell, experiment), record)

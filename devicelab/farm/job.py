@@ -14,8 +14,7 @@ from devicelab.errors import ConfigError, LabError
 from devicelab.experiment import files
 from devicelab.farm import selectors
 from devicelab.farm.selectors import NO_PAST, Known, Past, Selector
-from devicelab.ground import registry
-from devicelab.ground.registry import explain
+from devicelab.ground import toml
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, JobEntry
 
@@ -57,7 +56,7 @@ def load(path: Path, pool: Mapping[str, Known] | None = None, past: Past = NO_PA
         farm = Farm.model_validate({"name": path.stem, **data})
     except ValidationError as error:
         problem = error.errors()[0]
-        raise ConfigError(f"{path}{_at(text, problem['loc'])}: {explain(error)}", hint=_HINT) from error
+        raise ConfigError(f"{path}{_at(text, problem['loc'])}: {toml.explain(error)}", hint=_HINT) from error
     jobs = []
     for number, entry in enumerate(farm.jobs):
         local = (path.parent / entry.experiment).absolute()
@@ -113,7 +112,7 @@ def _check_devices(entry: JobEntry, pool: Mapping[str, Known] | None, past: Past
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
     """Text (for the lines of mistakes) and content."""
-    data = registry.read_toml(path)
+    data = toml.read(path)
     try:
         return path.read_text(encoding="utf-8"), data
     except (OSError, UnicodeDecodeError) as error:

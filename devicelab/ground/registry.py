@@ -1,53 +1,254 @@
-"""Finds a module or a data file by its name: dropping a file into the folder is all it takes to add one."""
+"""Finds a plug-in or a data file by its name: a file in the right folder is all it takes to add one.
+
+Plug-ins come from three places with one contract: the package, entry points of installed distributions, and the user's
+folders (``devicelab.ground.places``). What two places claim has nobody's name until one is renamed: asking for it is an
+error that names both. A plug-in from outside that cannot be used is left out and said (``left_out``); nothing else
+suffers.
+"""
 
 import difflib
 import importlib
-import importlib.metadata
 import os
-import pkgutil
-import re
-import tomllib
-import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
 
-from devicelab.errors import ConfigError
-from devicelab.ground import user
-from devicelab.ground.safe_text import masked
+from devicelab.errors import ConfigError, LabError
+from devicelab.ground import contract, finding, places, user
+from devicelab.ground.finding import Claim, LeftOut
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel, ValidationError
+    from devicelab.analyses.base import Analysis
+    from devicelab.knobs.base import Knob
+    from devicelab.model.experiment import Finding
+    from devicelab.model.results import Results
+    from devicelab.schedulers.base import Scheduler
+    from devicelab.transports.base import TransportKind
+    from devicelab.workloads.base import Workload
 
-_MAX_TOML = 4 << 20
-_DEEP_KEY = re.compile(r"(?:[A-Za-z0-9_-]+[ \t]*\.[ \t]*){64}")
+CONTRACTS: Mapping[str, str] = MappingProxyType(
+    {
+        "knobs": "Knob",
+        "workloads": "Workload",
+        "schedulers": "Scheduler",
+        "transports": "TransportKind",
+        "analyses": "Analysis",
+    }
+)
+"""Room of plug-ins → the Protocol in its ``base`` module that each keeps."""
+
+_NOUNS = {"analyses": "analysis", "cli": "command", "boards": "board kind"}
+
+_left_out: dict[tuple[str, str], LeftOut] = {}
 
 
-@cache
+@dataclass(frozen=True)
+class _Room:
+    """What was found for a kind: the package's own, what is usable from outside, and why names are not to be had."""
+
+    own: Mapping[str, Claim]
+    outside: Mapping[str, object]
+    refused: Mapping[str, str]
+
+
+def knob(name: str) -> "Knob":
+    """The knob family of that name; see ``module``."""
+    return cast("Knob", module("knobs", name))
+
+
+def workload(name: str) -> "Workload":
+    """The workload of that name; see ``module``."""
+    return cast("Workload", module("workloads", name))
+
+
+def scheduler(name: str) -> "Scheduler":
+    """The scheduler of that name; see ``module``."""
+    return cast("Scheduler", module("schedulers", name))
+
+
+def transport(name: str) -> "TransportKind":
+    """The transport of that name; see ``module``."""
+    return cast("TransportKind", module("transports", name))
+
+
+def analysis(name: str) -> "Analysis":
+    """The analysis of that name; see ``module``."""
+    return cast("Analysis", module("analyses", name))
+
+
+def answers(name: str) -> "Mapping[str, Callable[[Results], Finding]]":
+    """What the analysis of that name answers as a whole, by quantity; see ``module``."""
+    found: Mapping[str, Callable[[Results], Finding]] = getattr(analysis(name), "ANSWERS", {})
+    return found
+
+
 def names(folder: str) -> tuple[str, ...]:
-    """Names of the plug-ins of ``devicelab/<folder>``: its modules and the entry points of that group, sorted."""
-    return tuple(sorted(_found(folder)))
+    """Names of all plug-ins of a kind, sorted; asking for one that cannot be used says why (see ``module``)."""
+    room = _room(folder)
+    return tuple(sorted({*room.own, *room.outside, *room.refused}))
 
 
-def module(folder: str, name: str) -> ModuleType:
+def own_names(folder: str) -> tuple[str, ...]:
+    """Names of the plug-ins that come with devicelab, sorted."""
+    return tuple(sorted(_room(folder).own))
+
+
+def usable_names(folder: str) -> tuple[str, ...]:
+    """Names of the plug-ins of a kind that are used without being asked for, sorted: each has one module.
+
+    Of a name that the package and another place claim that is the package's, and the other is left out.
+    """
+    room = _room(folder)
+    return tuple(sorted(name for name in (*room.own, *room.outside) if (folder, name) not in _left_out))
+
+
+def usable(folder: str, name: str) -> Any:
+    """The plug-in of one of ``usable_names``."""
+    room = _room(folder)
+    return room.outside[name] if name in room.outside else room.own[name].load()
+
+
+def module(folder: str, name: str) -> Any:
     """The plug-in of that name.
 
     Raises:
-        ConfigError: there is none of that name; the message lists those that exist.
+        ConfigError: there is none of that name (the message lists those that exist), several places claim it (the
+            message names them), or it cannot be used (the message says why).
     """
+    room = _room(folder)
+    if name in room.refused:
+        raise ConfigError(room.refused[name])
+    if (folder, name) in _left_out:
+        raise ConfigError(str(_left_out[folder, name]))
     if name not in names(folder):
-        raise unknown(folder.removesuffix("s"), name, names(folder))
-    return importlib.import_module(_found(folder)[name])
+        raise unknown(noun(folder), name, names(folder))
+    return usable(folder, name)
+
+
+def ask(folder: str, name: str, question: str, *args: object) -> Any:
+    """What a function of a plug-in answers that nobody asked for by name; ``None`` where it is left out by that.
+
+    One of the package's own is simply called. One from outside that raises anything but a ``LabError``, or answers with
+    something else than its contract says, is left out from here on, so that no other device or command suffers.
+    """
+    plugin = usable(folder, name)
+    if name in _room(folder).own:
+        return getattr(plugin, question)(*args)
+    try:
+        said = getattr(plugin, question)(*args)
+    except LabError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a plug-in of somebody else's does
+        wrong: str | None = f"{question}() failed: {type(error).__name__}: {error}"
+    else:
+        wrong = contract.mismatch(said, contract.returns(protocol(folder), question), f"what {question}() returned")
+    if wrong is None:
+        return said
+    leave_out(folder, name, "plug-in from outside", wrong)
+    return None
+
+
+def leave_out(folder: str, name: str, where: str, why: str) -> None:
+    """Do not use something from here on in this process, and say so (``left_out``)."""
+    _left_out.setdefault((folder, name), LeftOut(f"{noun(folder)} {name!r}", where, why))
+
+
+def left_out() -> tuple[LeftOut, ...]:
+    """What this process found and does not use, with the reasons, in the order in which it was found."""
+    return tuple(_left_out.values())
+
+
+def look_everywhere() -> tuple[LeftOut, ...]:
+    """``left_out`` once the plug-ins of every kind have been looked for."""
+    for folder in CONTRACTS:
+        _room(folder)
+    return left_out()
+
+
+def protocol(folder: str) -> type:
+    """The Protocol that plug-ins of a kind keep."""
+    found: type = getattr(importlib.import_module(f"devicelab.{folder}.base"), CONTRACTS[folder])
+    return found
+
+
+def noun(folder: str) -> str:
+    """What one of a kind is called."""
+    return _NOUNS.get(folder, folder.removesuffix("s"))
+
+
+def claims(folder: str) -> dict[str, tuple[Claim, ...]]:
+    """Name → the places that claim it, the package first."""
+    user_s, odd = finding.user_claims(folder, places.code_folder(folder) if folder in CONTRACTS else None)
+    for one in odd:
+        _left_out.setdefault((folder, one.where), one)
+    found: dict[str, tuple[Claim, ...]] = {}
+    for claim in (*finding.own_claims(folder), *finding.entry_claims(folder), *user_s):
+        found[claim.name] = (*found.get(claim.name, ()), claim)
+    return found
+
+
+def _room(folder: str) -> _Room:
+    return _look(folder, places.code_folder(folder))
 
 
 @cache
-def _found(folder: str) -> dict[str, str]:
-    """Name → module. A module with an underscore in front and ``base`` are shared by plug-ins and are none."""
-    package = importlib.import_module(f"devicelab.{folder}")
-    inside = (info.name for info in pkgutil.iter_modules(package.__path__))
-    found = {name: f"{package.__name__}.{name}" for name in inside if name != "base" and not name.startswith("_")}
-    return found | {entry.name: entry.value for entry in importlib.metadata.entry_points(group=package.__name__)}
+def _look(folder: str, _place: Path | None) -> _Room:
+    own: dict[str, Claim] = {}
+    outside: dict[str, object] = {}
+    refused: dict[str, str] = {}
+    for name, claimed in claims(folder).items():
+        ours = [claim for claim in claimed if claim.own]
+        if len(ours) == 1:
+            own[name] = ours[0]
+        if len(claimed) > 1:
+            why = f"claimed by {' and by '.join(claim.where for claim in claimed)}: rename one"
+            refused[name] = f"{noun(folder)} {name!r} is {why}"
+            others = " and ".join(claim.where for claim in claimed if claim is not own.get(name))
+            _left_out[folder, f"{name} elsewhere"] = LeftOut(f"{noun(folder)} {name!r}", others, why)
+        elif not ours:
+            plugin, wrong = load(folder, claimed[0])
+            if wrong:
+                leave_out(folder, name, claimed[0].where, "; ".join(wrong))
+                refused[name] = str(_left_out[folder, name])
+            else:
+                outside[name] = plugin
+    return _Room(own, outside, refused)
+
+
+def load(folder: str, claim: Claim) -> tuple[object, tuple[str, ...]]:
+    """A plug-in from outside, and what keeps it from being used: it cannot be imported, or breaks its contract."""
+    try:
+        plugin = claim.load()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in of somebody else's may do anything
+        return None, (f"it cannot be imported: {type(error).__name__}: {error}",)
+    if folder not in CONTRACTS:
+        return plugin, ()
+    wrong = contract.problems(plugin, protocol(folder))
+    oddities = getattr(importlib.import_module(f"devicelab.{folder}.base"), "oddities", None)
+    return plugin, wrong or (oddities(plugin) if oddities is not None else ())
+
+
+def toml_files(kind: str, package: Path) -> dict[str, tuple[Path, ...]]:
+    """Name → the TOML files that claim it: the package's folder first, then the user's, each file once."""
+    return finding.toml_claims(package, places.data_folders(kind))
+
+
+def toml_file(kind: str, name: str, package: Path) -> Path:
+    """The TOML file of that name.
+
+    Raises:
+        ConfigError: none has that name (the message lists those that exist), or several (the message names them).
+    """
+    found = toml_files(kind, package)
+    if name not in found:
+        raise unknown(noun(kind), name, tuple(found))
+    if len(found[name]) > 1:
+        paths = " and by ".join(map(str, found[name]))
+        raise ConfigError(f"{noun(kind)} {name!r} is claimed by {paths}", hint="rename one of the files")
+    return found[name][0]
 
 
 def unknown(noun: str, name: str, known: tuple[str, ...]) -> ConfigError:
@@ -67,107 +268,6 @@ def data_dir(name: str) -> Path:
 def script(name: str) -> Path:
     """A script in ``devicelab/workloads/scripts`` that is pushed to devices."""
     return Path(__file__).resolve().parents[1] / "workloads" / "scripts" / name
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a dict.
-
-    Raises:
-        ConfigError: not readable, not UTF-8 or not TOML; names file and line.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_TOML + 1)
-        if len(data) > _MAX_TOML:
-            raise ConfigError(f"{path} is larger than {_MAX_TOML >> 20} MiB")
-        return loads_toml(data.decode())
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
-
-
-def loads_toml(text: str) -> dict[str, Any]:
-    """TOML text as a dict.
-
-    Raises:
-        TOMLDecodeError: it is none, or none that can be read: the standard library's reader gives up on tables nested
-            hundreds deep and on numbers of thousands of digits with errors of its own.
-    """
-    # A key of thousands of parts takes the reader minutes.
-    if _DEEP_KEY.search(text):
-        raise tomllib.TOMLDecodeError("nested too deep")
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        raise
-    except RecursionError as error:
-        raise tomllib.TOMLDecodeError("nested too deep") from error
-    except ValueError as error:
-        raise tomllib.TOMLDecodeError(f"a number is too long ({error})") from error
-
-
-# What pydantic's kinds of problem are in words of a file; the others speak for themselves.
-_EXPECTED = {
-    "int": "a whole number is expected",
-    "float": "a number is expected",
-    "string": "text is expected",
-    "bool": "true or false is expected",
-    "tuple": "a list is expected",
-    "list": "a list is expected",
-    "dict": "a table is expected",
-    "model": "a table is expected",
-}
-_BOUNDS = {
-    "greater_than_equal": ("ge", "at least"),
-    "greater_than": ("gt", "more than"),
-    "less_than_equal": ("le", "at most"),
-    "less_than": ("lt", "less than"),
-}
-
-
-def explain(error: "ValidationError", model: "type[BaseModel] | None" = None) -> str:
-    """The problems of a file's content, one short phrase each, with the place in the file's own words.
-
-    With the file's ``model``, a key nobody knows comes with the nearest one there is at that place.
-    """
-    return "; ".join(_phrase(problem, model) for problem in error.errors(include_url=False))
-
-
-def _phrase(problem: Any, model: "type[BaseModel] | None") -> str:
-    kind, given, context = problem["type"], problem.get("input"), problem.get("ctx") or {}
-    place = ".".join(str(part) for part in problem["loc"]) or "top level"
-    shown = f" (got {masked(repr(given))})" if isinstance(given, str | int | float | bool) else ""
-    if kind == "extra_forbidden":
-        return f"{place}: no such key{_near_key(problem['loc'], model)}"
-    if kind == "missing":
-        return f"{place} is missing"
-    if kind == "literal_error":
-        return f"{place}: one of {context['expected']} is expected{shown}"
-    if kind in _BOUNDS:
-        name, word = _BOUNDS[kind]
-        return f"{place}: {word} {context[name]:g} is expected{shown}"
-    expected = _EXPECTED.get(kind.partition("_")[0]) if kind.endswith(("_type", "_parsing", "_from_float")) else None
-    return f"{place}: {expected or problem['msg'].removeprefix('Value error, ')}{shown}"
-
-
-def _near_key(loc: tuple[int | str, ...], model: "type[BaseModel] | None") -> str:
-    for part in loc[:-1]:
-        if model is not None and part in model.model_fields:
-            model = _inner_model(model.model_fields[str(part)].annotation)
-    if model is None:
-        return ""
-    near = difflib.get_close_matches(str(loc[-1]), model.model_fields, n=1)
-    return f", did you mean {near[0]!r}?" if near else f"; known: {', '.join(model.model_fields)}"
-
-
-def _inner_model(annotation: Any) -> "type[BaseModel] | None":
-    """The model in a field's type: itself, or what a list, a table or an optional holds."""
-    if hasattr(annotation, "model_fields"):
-        return typing.cast("type[BaseModel]", annotation)
-    return next(filter(None, map(_inner_model, typing.get_args(annotation))), None)
 
 
 def cache_dir() -> Path:

@@ -14,7 +14,7 @@ from devicelab.device.facts import Device, open_device
 from devicelab.device.toolchain import Compiler, find_compiler, toolchains
 from devicelab.errors import LabError
 from devicelab.experiment import evidence
-from devicelab.ground import registry
+from devicelab.ground import places, registry
 from devicelab.model.device import Facts
 
 
@@ -58,7 +58,7 @@ def _host() -> Iterator[Checked]:
     cache = registry.cache_dir()
     yield _writable("cache directory", cache)
     try:
-        path = lab.lab_path()
+        path = places.lab_path()
         loaded = lab.load_lab()
         yield Checked("lab.toml", True if path else None, f"{path}: {len(loaded.devices)} devices" if path else "none")
     except LabError as error:

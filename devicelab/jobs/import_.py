@@ -22,7 +22,7 @@ from devicelab.device.journal_reader import JournalReader
 from devicelab.errors import ConfigError, DistrustError, MeasurementError
 from devicelab.experiment import tenancy
 from devicelab.experiment.judge import judge
-from devicelab.ground import budget, registry
+from devicelab.ground import budget, toml
 from devicelab.jobs.bundle import MANIFEST, Manifest
 from devicelab.model import campaign
 from devicelab.model.device import Facts
@@ -86,7 +86,7 @@ def _manifest(path: Path, data: bytes) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(budget.within(data, _MAX_MANIFEST_VALUES))
     except ValidationError as error:
-        said = registry.explain(error)[:2000] if error.error_count() < _SHOWN else f"{error.error_count()} mistakes"
+        said = toml.explain(error)[:2000] if error.error_count() < _SHOWN else f"{error.error_count()} mistakes"
         raise _bad(path, f"{MANIFEST}: {said}") from error
     except ValueError as error:
         raise _bad(path, f"{MANIFEST} has {error}") from error

@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping
 from functools import cache
-from types import ModuleType
-from typing import cast
 
 from devicelab import boards
 from devicelab.errors import LabError
 from devicelab.ground import registry
-from devicelab.knobs import _clusters, _domains
+from devicelab.knobs import _clusters, _domains, cores
+from devicelab.knobs import thermal as heat
 from devicelab.knobs._clusters import clusters, known, resolve_cores, show
-from devicelab.knobs.base import Setting
+from devicelab.knobs.base import GivesWay, Knob, Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level, Thermal
 from devicelab.model.journal import Flag, RunRecord
@@ -32,48 +31,38 @@ __all__ = [
     "words",
 ]
 
-# Steps are performed in this order and undone in reverse: first what would interfere (daemons), then which CPUs there
-# are, then what they run at, then the rest. Words that are not named here come last.
-_ORDER = (
-    "daemons",
-    "screen",
-    "airplane",
-    "cores",
-    "isolation",
-    "idle_states",
-    "governor",
-    "cpu",
-    "membus",
-    "gpu",
-    "cpuset",
-    "uclamp",
-    "thermal",
-)
-
 
 @cache
-def _families() -> dict[str, tuple[str, ...]]:
+def _families(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Word → the families that answer to it; words in the order in which their steps are performed."""
     found: dict[str, tuple[str, ...]] = {}
-    for name in registry.names("knobs"):
-        for word in registry.module("knobs", name).WORDS:
+    places: dict[str, tuple[bool, int, str, int]] = {}
+    own = registry.own_names("knobs")
+    for name in names:
+        family: Knob = registry.usable("knobs", name)
+        for place, word in enumerate(family.WORDS):
             found[word] = (*found.get(word, ()), name)
-    known = [word for word in _ORDER if word in found]
-    return {word: found[word] for word in (*known, *sorted(found.keys() - set(known)))}
+            # A family from outside that knows a word of ours does not move its steps.
+            mine = (name not in own, int(family.PHASE), name, place)
+            places[word] = min(mine, places.get(word, mine))
+    return {word: found[word] for word in sorted(found, key=lambda word: places[word][1:])}
 
 
-@cache
+def _by_word() -> dict[str, tuple[str, ...]]:
+    return _families(registry.usable_names("knobs"))
+
+
 def words() -> dict[str, str]:
     """Factor word → the module that answers to it, in the order in which steps are performed.
 
     A word of several families (``gpu``) has their names joined by ``|``; ``families`` tells which one a device has.
     """
-    return {word: "|".join(names) for word, names in _families().items()}
+    return {word: "|".join(names) for word, names in _by_word().items()}
 
 
-@cache
 def globs() -> tuple[str, ...]:
     """Every node pattern that knobs and board files need read; ``*`` does not cross a slash."""
-    patterns = [pattern for name in registry.names("knobs") for pattern in registry.module("knobs", name).GLOBS]
+    patterns = [glob for name in registry.usable_names("knobs") for glob in registry.usable("knobs", name).GLOBS]
     return tuple(dict.fromkeys((*_clusters.GLOBS, *boards.globs(), *patterns)))
 
 
@@ -83,17 +72,16 @@ def families(word: str, facts: Facts) -> tuple[str, ...]:
     Raises:
         ConfigError: nobody knows the word.
     """
-    if word not in _families():
+    if word not in _by_word():
         raise registry.unknown("knob", word, tuple(words()))
 
     def rank(name: str) -> tuple[bool, bool, str]:
-        return name != facts.board.gpu, getattr(_module(name), "GENERIC", False), name
+        family = registry.usable("knobs", name)
+        return name != facts.board.gpu, isinstance(family, GivesWay) and family.GENERIC, name
 
-    return tuple(name for name in sorted(_families()[word], key=rank) if _module(name).applies(facts))
-
-
-def _module(name: str) -> ModuleType:
-    return registry.module("knobs", name)
+    return tuple(
+        name for name in sorted(_by_word()[word], key=rank) if registry.ask("knobs", name, "applies", facts) is True
+    )
 
 
 def setting(word: str, want: Level, facts: Facts) -> Setting:
@@ -106,10 +94,10 @@ def setting(word: str, want: Level, facts: Facts) -> Setting:
     """
     fitting = families(word, facts)
     if not fitting:
-        looked = ", ".join(_families()[word])
+        looked = ", ".join(_by_word().get(word, ("none that works",)))
         return Setting(unmet=(f"this device has nothing to set {word} with (looked for: {looked})",))
     try:
-        return cast("Setting", _module(fitting[0]).plan(word, want, facts))
+        return registry.knob(fitting[0]).plan(word, want, facts)
     except LabError as error:
         error.device = error.device or facts.name
         raise
@@ -137,14 +125,13 @@ def assume(levels: Mapping[str, Level], facts: Facts) -> Facts:
     """
     if "cores" not in levels:
         return facts
-    cores = _module("cores")
     steps = setting("cores", levels["cores"], facts).steps
     done = {step.path: step.value for step in steps if step.kind == "write"}
     online = set(facts.cpus_online)
     for cpu in facts.cpus_present:
         state = done.get(f"{_domains.CPU}/cpu{cpu}/online")
         online = online | {cpu} if state == "1" else online - {cpu} if state == "0" else online
-    return cast("Facts", cores.with_online(tuple(sorted(online)), facts))
+    return cores.with_online(tuple(sorted(online)), facts)
 
 
 def prove(word: str, want: Level, facts: Facts, record: RunRecord) -> tuple[Flag, ...]:
@@ -154,13 +141,13 @@ def prove(word: str, want: Level, facts: Facts, record: RunRecord) -> tuple[Flag
     """
     flags: list[Flag] = []
     for name in families(word, facts)[:1]:
-        flags += _module(name).prove(word, want, facts, record)
+        flags += registry.knob(name).prove(word, want, facts, record)
     return tuple(dict.fromkeys(flags))
 
 
 def baseline(thermal: Thermal, facts: Facts) -> Setting:
     """The gates that make every run start from the same temperature; what cannot be awaited is in ``unmet``."""
-    return cast("Setting", _module("thermal").wait_for(thermal, facts))
+    return heat.wait_for(thermal, facts)
 
 
 def gates(thermal: Thermal, facts: Facts) -> tuple[Gate, ...]:

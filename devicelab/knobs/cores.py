@@ -10,13 +10,14 @@ import re
 from devicelab.knobs import _levels, _limits, _tunables, cpufreq
 from devicelab.knobs._clusters import clusters, resolve_cores, show
 from devicelab.knobs._domains import CPU
-from devicelab.knobs.base import Setting
+from devicelab.knobs.base import Phase, Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Probe, Write
 
 WORDS = ("cores", "isolation")
+PHASE = Phase.CPUS
 
 _CORE_CTL = ("min_cpus", "max_cpus", "enable", "active_cpus", "need_cpus", "global_state")
 # They change affinities behind the caller's back (boards with Qualcomm's sched_lib), or show who is isolated.

@@ -16,7 +16,7 @@ from devicelab.errors import ConfigError
 from devicelab.knobs import _clusters, _heat, _levels, _limits, _proof, _tunables
 from devicelab.knobs._clusters import clusters, show
 from devicelab.knobs._domains import CPU, Domain, domains, uncovered
-from devicelab.knobs.base import Setting
+from devicelab.knobs.base import Phase, Setting
 from devicelab.model.device import Cluster, Facts
 from devicelab.model.experiment import Level
 from devicelab.model.journal import Flag, RunRecord
@@ -24,6 +24,7 @@ from devicelab.model.plan import Step, Write
 from devicelab.model.tree import whole
 
 WORDS = ("governor", "cpu")
+PHASE = Phase.CLOCKS
 
 _NODES = (
     "affected_cpus",

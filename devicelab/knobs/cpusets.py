@@ -8,13 +8,14 @@ one whose value is set.
 
 from devicelab.errors import ConfigError
 from devicelab.knobs import _levels, _limits
-from devicelab.knobs.base import Setting
+from devicelab.knobs.base import Phase, Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Write
 
 WORDS = ("cpuset", "uclamp")
+PHASE = Phase.REST
 
 _CPUSET = "/dev/cpuset"
 _BOOSTED = "top-app"

@@ -9,13 +9,14 @@ import re
 
 from devicelab.errors import ConfigError
 from devicelab.knobs import _levels
-from devicelab.knobs.base import Setting
+from devicelab.knobs.base import Phase, Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Command
 
 WORDS = ("daemons",)
+PHASE = Phase.INTERFERENCE
 
 _SLICE = "/sys/fs/cgroup/system.slice"
 GLOBS = (f"{_SLICE}/*.service/cgroup.procs",)

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from devicelab.errors import ConfigError
 from devicelab.knobs import _heat, _levels, _limits, _proof
-from devicelab.knobs.base import Setting
+from devicelab.knobs.base import Phase, Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Write
 
-WORDS = ("gpu", "membus")
+WORDS = ("membus", "gpu")
+PHASE = Phase.CLOCKS
 
 GENERIC = True
 """Other families that know the device's GPU driver come first."""

@@ -9,7 +9,7 @@ by the levels. (kgsl_pwrctrl.c of the Note10's 4.14 kernel.)
 """
 
 from devicelab.knobs import _heat, _levels, _limits, _proof
-from devicelab.knobs.base import Setting
+from devicelab.knobs.base import Phase, Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level
 from devicelab.model.journal import Flag, RunRecord
@@ -17,6 +17,7 @@ from devicelab.model.plan import Write
 from devicelab.model.tree import whole
 
 WORDS = ("gpu",)
+PHASE = Phase.CLOCKS
 
 _KGSL = "/sys/class/kgsl/kgsl-3d0"
 _AWAKE = (

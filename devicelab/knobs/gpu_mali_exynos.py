@@ -15,13 +15,14 @@ at ``gpu_model``.
 import re
 
 from devicelab.knobs import _heat, _levels, _limits, _proof
-from devicelab.knobs.base import Setting
+from devicelab.knobs.base import Phase, Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Write
 
 WORDS = ("gpu",)
+PHASE = Phase.CLOCKS
 
 _MALI = "/sys/devices/platform/*.mali"
 _KERNEL = "/sys/kernel/gpu"

@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from devicelab.knobs import _levels, _limits
 from devicelab.knobs._clusters import show
 from devicelab.knobs._domains import CPU
-from devicelab.knobs.base import Setting
+from devicelab.knobs.base import Phase, Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Write
 
 WORDS = ("idle_states",)
+PHASE = Phase.SLEEP
 
 _LPM = "/sys/module/lpm_levels/parameters/sleep_disabled"
 _STATE = f"{CPU}/cpu*/cpuidle/state*"

@@ -6,7 +6,7 @@ cannot be put back, so it is not changed.
 """
 
 from devicelab.knobs import _levels
-from devicelab.knobs.base import Setting
+from devicelab.knobs.base import Phase, Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level
 from devicelab.model.journal import Flag, RunRecord
@@ -14,6 +14,7 @@ from devicelab.model.plan import Command
 from devicelab.model.tree import whole
 
 WORDS = ("screen", "airplane")
+PHASE = Phase.INTERFERENCE
 
 _BACKLIGHTS = ("/sys/class/backlight/*/brightness", "/sys/class/leds/lcd-backlight/brightness")
 GLOBS = _BACKLIGHTS

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from devicelab.errors import ConfigError
 from devicelab.knobs import _heat, _levels
 from devicelab.knobs._domains import CPU
-from devicelab.knobs.base import Setting
+from devicelab.knobs.base import Phase, Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import HOTTEST_C, Level, Thermal
 from devicelab.model.journal import Flag, RunRecord
@@ -21,6 +21,7 @@ from devicelab.model.temperature import is_battery_monitor, units_per_degree
 from devicelab.model.tree import whole
 
 WORDS = ("thermal",)
+PHASE = Phase.REST
 
 _ZONE = "/sys/class/thermal/thermal_zone*"
 _COUNTERS = (

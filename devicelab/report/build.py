@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from devicelab.analyses import sequential
-from devicelab.analyses.base import Figure
+from devicelab.analyses.base import Drawing, Figure
 from devicelab.errors import ConfigError, SamplesDroppedError
 from devicelab.ground import registry
 from devicelab.model.experiment import Experiment, Finding, in_order
@@ -52,7 +52,7 @@ def conclude(results: Results) -> tuple[Finding, ...]:
     findings: list[Finding] = []
     for name in _analyses(results.experiment):
         try:
-            module = registry.module("analyses", name)
+            module = registry.analysis(name)
         except ConfigError as error:
             findings.append(
                 Finding(analysis=name, claim=f"Analysis {name!r}", verdict="invalid", reasons=(str(error),))
@@ -81,11 +81,10 @@ def _analyses(experiment: Experiment) -> tuple[str, ...]:
 
 def _figures(name: str, results: Results) -> tuple[Figure, ...]:
     try:
-        module = registry.module("analyses", name)
+        module = registry.analysis(name)
     except ConfigError:
         return ()
-    draw = getattr(module, "figures", None)
-    found: list[Figure] = []
-    with contextlib.suppress(SamplesDroppedError):  # the page says that they are missing, and why
-        found += draw(results) if draw is not None else ()
-    return tuple(found)
+    if isinstance(module, Drawing):
+        with contextlib.suppress(SamplesDroppedError):  # the page says that they are missing, and why
+            return module.figures(results)
+    return ()

@@ -1,22 +1,12 @@
-"""What a scheduler is: a way to share one GPU (or CPU) between tenants, and the proof that it was on.
+"""What a scheduler is: a way to share one GPU (or CPU) between tenants, and the proof that it was on."""
 
-A scheduler is a module in this folder with
-
-- ``treat(variant, tenants, place) -> Treatment``: what to start, what each tenant gets; pure; raises ``ConfigError``
-  for a variant that makes no sense and ``DeviceRefusedError`` where the device lacks what it needs,
-- ``verify(variant, tenants, record) -> tuple[Flag, ...]``: was the treatment seen on the live pids? Pure; a leg whose
-  treatment was not seen is invalid.
-
-Both are given all tenants of the experiment, so that one that runs alone gets what it gets beside the others;
-``verify`` looks at those that are in the record, every copy of each.
-
-A level of the factor ``scheduler`` is ``NAME`` or ``NAME:VARIANT`` (``xsched:HPF``, ``mps:50``).
-"""
-
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from devicelab.model.device import Facts
+from devicelab.model.experiment import Tenant
+from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Step, Witness
 
 
@@ -57,3 +47,27 @@ class Treatment:
     steps: tuple[Step, ...] = ()
     tenants: Mapping[str, TenantTreatment] = field(default_factory=dict)
     witnesses: tuple[Witness, ...] = ()
+
+
+class Scheduler(Protocol):
+    """A scheduler. A level of the factor ``scheduler`` is ``NAME`` or ``NAME:VARIANT`` (``xsched:HPF``, ``mps:50``).
+
+    Its functions are given all tenants of the experiment, so that one that runs alone gets what it gets beside the
+    others.
+    """
+
+    def treat(self, variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:
+        """What to start, and what each tenant gets; pure.
+
+        Raises:
+            ConfigError: a variant that makes no sense.
+            DeviceRefusedError: the device lacks what it needs.
+        """
+        ...
+
+    def verify(self, variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[Flag, ...]:
+        """What was not seen of the treatment on the live pids of those tenants that are in the record; pure.
+
+        A leg whose treatment was not seen is invalid; every copy of a tenant is looked at.
+        """
+        ...

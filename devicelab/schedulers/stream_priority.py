@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from devicelab.errors import ConfigError, DeviceRefusedError
+from devicelab.ground import registry
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.schedulers._shared import NO_MPS, SCRUBBED, header, not_seen, on_cpu, pids, ranks, tenant_of
@@ -18,8 +19,13 @@ def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:
     """
     if variant:
         raise ConfigError(f"stream_priority has no variant {variant!r}")
-    if any(tenant.workload != "torch_model" for tenant in tenants):
-        raise DeviceRefusedError("stream priorities are for torch_model tenants", device=place.facts.name)
+    for tenant in tenants:
+        if "stream_priority" not in registry.workload(tenant.workload).Params.model_fields:
+            raise DeviceRefusedError(
+                f"tenant {tenant.name}: the workload {tenant.workload} has no parameter stream_priority",
+                device=place.facts.name,
+                hint="torch_model has",
+            )
     return Treatment(tenants=prioritised(tenants))
 
 

@@ -22,8 +22,7 @@ def connect(address: str) -> Transport:
     if not colon or scheme not in schemes:
         known = ", ".join(f"{name}:…" for name in schemes)
         raise ConfigError(f"not a device address: {masked(address)!r}", hint=f"an address begins with one of {known}")
-    transport: Transport = registry.module("transports", scheme).connect(address)
-    return transport
+    return registry.transport(scheme).connect(address)
 
 
 def discover_all() -> tuple[Attached, ...]:
@@ -34,9 +33,9 @@ def discover_all() -> tuple[Attached, ...]:
     transport needs, so that no device can hang on it, else ``unavailable``.
     """
     found: list[Attached] = []
-    for scheme in registry.names("transports"):
+    for scheme in registry.usable_names("transports"):
         try:
-            found += registry.module("transports", scheme).discover()
+            found += registry.ask("transports", scheme, "discover") or ()
         except LabError as error:
             state = "not installed" if isinstance(error, NotInstalledError) else "unavailable"
             found.append(Attached(f"{scheme}:", state, {"error": error.message, "hint": error.hint or ""}))
@@ -48,5 +47,4 @@ def listed_as(address: str) -> str | None:
     scheme, colon, _ = address.partition(":")
     if not colon or scheme not in registry.names("transports"):
         return None
-    said: str | None = registry.module("transports", scheme).listed_as(address)
-    return said
+    return registry.transport(scheme).listed_as(address)

@@ -1,9 +1,4 @@
-"""What a transport is: how to reach one device, and nothing more.
-
-A transport is a module in this folder with ``SCHEME`` (the address's prefix), ``connect(address) -> Transport``,
-``discover() -> tuple[Attached, ...]`` and ``listed_as(address) -> str | None`` (the address that ``discover`` gives a
-device which is there; ``None`` if it lists no such device). The address of a device is ``SCHEME:REST``.
-"""
+"""What a transport is: how to reach one device (``Transport``), and which there are (``TransportKind``)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -104,4 +99,32 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Release connections. Harmless when called twice."""
+        ...
+
+
+class TransportKind(Protocol):
+    """A plug-in of transports: one kind of addresses, ``SCHEME:REST``.
+
+    Attributes:
+        SCHEME: the addresses' prefix, which is the plug-in's name.
+    """
+
+    SCHEME: str
+
+    def connect(self, address: str) -> Transport:
+        """The device at an address, connected.
+
+        Raises:
+            ConfigError: the address is none of this kind.
+            DeviceUnreachableError: it does not answer.
+            DeviceRefusedError: it answers and does not let us in.
+        """
+        ...
+
+    def discover(self) -> tuple[Attached, ...]:
+        """What is attached; raises a ``LabError`` if it cannot look (``NotInstalledError``: nothing can hang there)."""
+        ...
+
+    def listed_as(self, address: str) -> str | None:
+        """The address that ``discover`` gives a device which is there; ``None`` if it lists no such device."""
         ...

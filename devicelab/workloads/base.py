@@ -1,15 +1,11 @@
-"""What a workload is: how to build its command line and how to read its output.
-
-A workload is a module in this folder with
-
-- ``Params``: a frozen pydantic model of its parameters (units in the names; unknown keys are errors),
-- ``NATIVE``: names of programs in ``native/`` to build for it (``()`` if none), ``FILES``: other files to push,
-- ``command(params, context) -> CommandLine``: argv and environment; pure,
-- ``parse(output, params) -> Measurement``: pure; raises ``MeasurementError`` for output it cannot use at all and
-  sets flags for output it can use in part.
-"""
+"""What a workload is: a program to run, how to build its command line and how to read its output (``Workload``)."""
 
 from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from pydantic import BaseModel
+
+from devicelab.model.measurement import Measurement
 
 
 @dataclass(frozen=True)
@@ -37,3 +33,48 @@ class CommandLine:
     argv: tuple[str, ...]
     env: dict[str, str] = field(default_factory=dict)
     barrier: bool = False
+
+
+class Workload(Protocol):
+    """A workload.
+
+    Attributes:
+        Params: a frozen pydantic model of its parameters (units in the names; unknown keys are errors).
+        NATIVE: names of programs in ``native/`` to build for it.
+        FILES: other files to push: names in ``devicelab/workloads/scripts``, or absolute paths on this computer.
+    """
+
+    Params: type[BaseModel]
+    NATIVE: tuple[str, ...]
+    FILES: tuple[str, ...]
+
+    def command(self, params: Any, context: Context) -> CommandLine:
+        """Argv and environment for parameters that ``Params`` has read; pure."""
+        ...
+
+    def parse(self, output: bytes, params: Any) -> Measurement:
+        """What the program's output says; pure. Flags say what of it can only be used in part.
+
+        Raises:
+            MeasurementError: it cannot be used at all.
+        """
+        ...
+
+
+@runtime_checkable
+class OnGpu(Protocol):
+    """A workload that has its place on a GPU, as far as its parameters leave that open."""
+
+    def needs_gpu(self, params: Any) -> bool:
+        """With these parameters it belongs on the GPU of a board that has one: a run on the CPU is not believed."""
+        ...
+
+
+def oddities(workload: Workload) -> tuple[str, ...]:
+    """What of a workload's constants the types do not tell, a sentence each that says what to change."""
+    config, found = workload.Params.model_config, []
+    if config.get("extra") != "forbid":
+        found.append('Params takes any key: give its model_config extra="forbid" (or derive it from Noun)')
+    if not config.get("frozen"):
+        found.append("Params can be changed: give its model_config frozen=True (or derive it from Noun)")
+    return tuple(found)

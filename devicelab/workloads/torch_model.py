@@ -66,6 +66,11 @@ def command(params: Params, context: Context) -> CommandLine:
     return CommandLine(tuple(map(str, words)), env={"PYTHONDONTWRITEBYTECODE": "1"}, barrier=True)
 
 
+def needs_gpu(params: Params) -> bool:
+    """A model that may choose belongs on the GPU."""
+    return params.device == "auto"
+
+
 def parse(output: bytes, params: Params) -> Measurement:  # noqa: ARG001 - every workload is given its parameters
     """See ``parse_requests``."""
     return parse_requests(output, "torch_tenant")

@@ -123,8 +123,7 @@ _FARM = (
 
 def _board(data: bytes) -> None:
     _put("board.toml", data)
-    with mock.patch.object(boards, "_FOLDER", _INSIDE), mock.patch.object(boards, "kinds", return_value=("board",)):
-        made = boards.load.__wrapped__("board")
+    made = boards._read.__wrapped__(_INSIDE / "board.toml")
     boards._fits(made.recognise, {"ro.product.model": "SM-N970F"}, Tree())
 
 

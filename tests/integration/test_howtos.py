@@ -49,16 +49,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 @pytest.fixture
-def board_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def board_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the folder of board files, so that a test may add one."""
     folder = tmp_path / "boards"
     shutil.copytree(data_dir("native").parent / "devicelab" / "boards", folder)
     monkeypatch.setattr(boards, "_FOLDER", folder)
-    boards.kinds.cache_clear()
-    boards.load.cache_clear()
-    yield folder
-    boards.kinds.cache_clear()
-    boards.load.cache_clear()
+    return folder
 
 
 @pytest.mark.slow
@@ -84,7 +80,6 @@ def test_a_new_kind_of_board_is_added_as_the_how_to_says(
         f'title = "My Phone"\ngpu = "{family[1]}"\nthermal_zones = {silicon}\ndaemons = ["vendor.thermal-hal"]\n'
         f'[recognise]\npriority = 40\nprops."ro.product.model" = ["{model[1]}"]\n'
     )
-    boards.kinds.cache_clear()
     assert next(todo) == ["devices"]
     assert "my-phone" in run("devices")
     assert "board file my-phone" in run(*next(todo), code=0)

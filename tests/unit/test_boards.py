@@ -81,14 +81,13 @@ def test_an_unknown_kind_names_the_nearest_one() -> None:
 
 
 def test_a_board_file_with_a_wrong_key_names_file_and_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boards, "kinds", lambda: ("linux",))
-    monkeypatch.setattr(boards.registry, "read_toml", lambda _: {"title": "x", "clusterz": []})
-    boards.load.cache_clear()
+    monkeypatch.setattr(boards.toml, "read", lambda _: {"title": "x", "clusterz": []})
+    boards._read.cache_clear()
     try:
         with pytest.raises(ConfigError) as caught:
             boards.load("linux")
     finally:
-        boards.load.cache_clear()
+        boards._read.cache_clear()
     assert "linux.toml" in str(caught.value)
     assert "clusterz" in str(caught.value)
 
@@ -117,8 +116,6 @@ def test_a_board_file_with_a_mistake_names_the_file_and_the_place(
 ) -> None:
     (tmp_path / "my-phone.toml").write_text(text)
     monkeypatch.setattr(boards, "_FOLDER", tmp_path)
-    monkeypatch.setattr(boards, "kinds", lambda: ("my-phone",))
-    boards.load.cache_clear()
     with pytest.raises(ConfigError) as caught:
         boards.load("my-phone")
     assert words in str(caught.value)

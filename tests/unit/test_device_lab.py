@@ -7,6 +7,7 @@ import pytest
 from devicelab.device import choose, lab
 from devicelab.device.lab import DeviceEntry, Lab
 from devicelab.errors import ConfigError, DeviceUnreachableError
+from devicelab.ground import places
 from devicelab.transports.base import Attached
 
 RACK = DeviceEntry(name="rack", address="adb:0123@rack-host:5037")
@@ -191,14 +192,14 @@ def test_a_home_that_is_missing_or_closed_holds_no_lab(tmp_path: Path, monkeypat
         raise KeyError
 
     monkeypatch.setattr("pwd.getpwuid", nobody)
-    assert lab.lab_path() is None
+    assert places.lab_path() is None
 
     def closed(_path: Path) -> bool:
         raise PermissionError
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(Path, "is_file", closed)
-    assert lab.lab_path() is None
+    assert places.lab_path() is None
 
 
 def test_every_device_is_listed_once_with_its_state(bench: Lab) -> None:

@@ -45,7 +45,7 @@ def test_its_factors_analyses_and_levels_are_known(experiment: Experiment) -> No
     cells = plan.cells(experiment)
     assert cells
     for analysis in experiment.analyses:
-        assert callable(registry.module("analyses", analysis).analyse)
+        assert callable(registry.analysis(analysis).analyse)
     programs.check(experiment, cells)
 
 

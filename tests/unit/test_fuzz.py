@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devicelab.errors import ConfigError, DeviceUnreachableError
+from devicelab.ground import toml
 from tests.fuzz import files
 from tests.fuzz.all import TARGETS
 from tests.fuzz.target import check, joined
@@ -164,6 +165,6 @@ def test_a_device_that_never_says_what_is_expected_is_given_up() -> None:
 
 
 def test_a_file_larger_than_any_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files.registry, "_MAX_TOML", 100)
+    monkeypatch.setattr(toml, "_MAX_TOML", 100)
     with pytest.raises(ConfigError, match="larger than"):
         TARGETS["toml-lab"].run(b"#" * 200)

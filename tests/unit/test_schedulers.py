@@ -56,13 +56,11 @@ STREAMS = {
 
 
 def treat(name: str, variant: str, tenants: Sequence[Tenant] = THREE, where: Place = GPU) -> Treatment:
-    treatment: Treatment = registry.module("schedulers", name).treat(variant, tenants, where)
-    return treatment
+    return registry.scheduler(name).treat(variant, tenants, where)
 
 
 def verify(name: str, variant: str, seen: RunRecord, tenants: Sequence[Tenant] = THREE) -> tuple[Flag, ...]:
-    flags: tuple[Flag, ...] = registry.module("schedulers", name).verify(variant, tenants, seen)
-    return flags
+    return registry.scheduler(name).verify(variant, tenants, seen)
 
 
 def good(name: str, **changes: Any) -> RunRecord:

@@ -47,7 +47,7 @@ def test_a_transport_that_cannot_look_does_not_hide_the_others(monkeypatch: pyte
     def fail() -> tuple[Attached, ...]:
         raise LabError("no server", hint="start it")
 
-    monkeypatch.setattr("devicelab.ground.registry.names", lambda _: ("local", "ssh"))
+    monkeypatch.setattr("devicelab.ground.registry.usable_names", lambda _: ("local", "ssh"))
     monkeypatch.setattr("devicelab.transports.ssh.discover", fail)
     assert discover_all() == (
         Attached("local:", "device"),

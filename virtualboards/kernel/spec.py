@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from devicelab.errors import ConfigError
-from devicelab.ground.registry import read_toml, unknown
+from devicelab.ground import toml
+from devicelab.ground.registry import unknown
 
 KINDS_DIR = Path(__file__).resolve().parent.parent / "kinds"
 
@@ -344,5 +345,5 @@ def load_spec(kind: str) -> BoardSpec:
     """
     if kind not in kind_names():
         raise unknown("kind of virtual board", kind, kind_names())
-    data = read_toml(KINDS_DIR / f"{kind}.toml")
+    data = toml.read(KINDS_DIR / f"{kind}.toml")
     return build(BoardSpec, {"kind": kind, **data}, f"{kind}.toml")
