@@ -11,7 +11,8 @@ from devicelab.ground import registry, toml
 from devicelab.model.device import Board, Recognise
 from devicelab.model.tree import Tree
 
-_FOLDER = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent
+"""Where the kinds that come with devicelab lie."""
 
 ANDROID = "generic-android"
 """The kind of a phone that no other file fits."""
@@ -27,11 +28,11 @@ def kinds() -> tuple[str, ...]:
 
 def own_kinds() -> tuple[str, ...]:
     """Names of the kinds that come with devicelab, sorted."""
-    return tuple(kind for kind, paths in _files().items() if paths[0].parent == _FOLDER)
+    return tuple(kind for kind, paths in _files().items() if paths[0].parent == FOLDER)
 
 
 def _files() -> dict[str, tuple[Path, ...]]:
-    return registry.toml_files("boards", _FOLDER)
+    return registry.toml_files("boards", FOLDER)
 
 
 def load(kind: str) -> Board:
@@ -41,11 +42,16 @@ def load(kind: str) -> Board:
         ConfigError: no such kind (the message lists those that exist), several files of that name (the message names
             them), or a file that does not fit the schema.
     """
-    return _read(registry.toml_file("boards", kind, _FOLDER))
+    return read(registry.toml_file("boards", kind, FOLDER))
 
 
 @cache
-def _read(path: Path) -> Board:
+def read(path: Path) -> Board:
+    """A board file; its kind is the file's name.
+
+    Raises:
+        ConfigError: it does not fit the schema; names the file and the key.
+    """
     try:
         board = Board.model_validate({"kind": path.stem, **toml.read(path)})
     except ValidationError as error:
@@ -64,9 +70,9 @@ def _all() -> tuple[Board, ...]:
     for kind, paths in _files().items():
         for path in paths:
             try:
-                found.append(_read(path))
+                found.append(read(path))
             except ConfigError as error:
-                if path.parent == _FOLDER:
+                if path.parent == FOLDER:
                     raise
                 registry.leave_out("boards", f"{kind} of {path.parent}", str(path), error.message)
     return tuple(found)

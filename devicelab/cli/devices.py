@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
         from dataclasses import asdict
 
         from devicelab.device import choose, lab
+        from devicelab.ground import registry
         from devicelab.jobs.pin import health
 
         rows: list[dict[str, Any]] = []
@@ -34,7 +35,8 @@ def register(app: typer.Typer) -> None:
             asked = health(seen.entry) if seen.usable else {"usable": False}
             rows.append({**choose.as_json(seen), **asked})
         if json_:
-            print_json({"devices": rows, "unavailable": [asdict(one) for one in found.blind]})
+            left_out = [asdict(one) for one in registry.left_out()]
+            print_json({"devices": rows, "unavailable": [asdict(one) for one in found.blind], "left_out": left_out})
             return
         shown = [
             (

@@ -92,7 +92,7 @@ def deploy(device: Device, needs: Needs, plan: Plan | None = None) -> tuple[Buil
         for item in built
         if device.sums.get(item.program) != item.sha256
     ]
-    scripts = {name: registry.script(name) for name in needs.scripts}
+    scripts = {path.name: path for path in map(registry.script, needs.scripts)}
     sums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in scripts.items()}
     pairs += [
         (path, f"{device.facts.dir}/bin/{name}", 0o644)

@@ -103,7 +103,7 @@ def toolchains() -> tuple[Toolchain, ...]:
         for path in paths[ours:] if len(paths) > 1 else ():
             _leave_out(path, f"{name} is claimed by {' and by '.join(map(str, paths))}: rename one")
         if ours:
-            found.append(_read(paths[0]))
+            found.append(read(paths[0]))
         elif len(paths) == 1:
             try:
                 found.append(_users(paths[0]))
@@ -121,12 +121,17 @@ def _users(path: Path) -> Toolchain:
 
     A compiler's flags can run programs: a folder that was downloaded must not bring its own to a command that builds.
     """
-    found = _read(path)
+    found = read(path)
     here = places.lab_is_here() and path.parent == Path("toolchains").resolve()
     return found.model_copy(update={"runs_on": {}}) if here else found
 
 
-def _read(path: Path) -> Toolchain:
+def read(path: Path) -> Toolchain:
+    """A toolchain's file; its name is the file's.
+
+    Raises:
+        ConfigError: it does not fit the schema; names the file and the key.
+    """
     try:
         return Toolchain.model_validate({"name": path.stem} | toml.read(path))
     except ValidationError as error:

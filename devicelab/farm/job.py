@@ -15,6 +15,7 @@ from devicelab.experiment import files
 from devicelab.farm import selectors
 from devicelab.farm.selectors import NO_PAST, Known, Past, Selector
 from devicelab.ground import toml
+from devicelab.jobs.plugins import vouch
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, JobEntry
 
@@ -65,7 +66,7 @@ def load(path: Path, pool: Mapping[str, Known] | None = None, past: Past = NO_PA
         try:
             experiment_of(jobs[-1].model_copy(update={"repetitions": None}))
             key = "repetitions"
-            experiment_of(jobs[-1])
+            vouch(experiment_of(jobs[-1]))
             key = "devices"
             _check_devices(jobs[-1], pool, past)
         except LabError as error:

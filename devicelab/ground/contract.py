@@ -169,8 +169,9 @@ def shown(hint: Any) -> str:
 
 
 def _near(name: str, plugin: object) -> str:
-    others = [other for other in vars(plugin) if not other.startswith("_")] if hasattr(plugin, "__dict__") else []
-    near = difflib.get_close_matches(name.lower(), [other.lower() for other in others], n=1)
+    members = vars(plugin) if hasattr(plugin, "__dict__") else {}
+    others = [other.lower() for other, value in members.items() if other[0] != "_" and not isinstance(value, type)]
+    near = difflib.get_close_matches(name.lower(), others, n=1)
     return f" (is {near[0]!r} meant to be it?)" if near else ""
 
 

@@ -179,15 +179,13 @@ def noun(folder: str) -> str:
     return _NOUNS.get(folder, folder.removesuffix("s"))
 
 
-def claims(folder: str) -> dict[str, tuple[Claim, ...]]:
-    """Name → the places that claim it, the package first."""
-    user_s, odd = finding.user_claims(folder, places.code_folder(folder) if folder in CONTRACTS else None)
-    for one in odd:
-        _left_out.setdefault((folder, one.where), one)
+def claims(folder: str) -> tuple[dict[str, tuple[Claim, ...]], tuple[LeftOut, ...]]:
+    """Name → the places that claim it, the package first; and what lies in the user's folder and can be no plug-in."""
+    users, strays = finding.user_claims(folder, places.code_folder(folder) if folder in CONTRACTS else None)
     found: dict[str, tuple[Claim, ...]] = {}
-    for claim in (*finding.own_claims(folder), *finding.entry_claims(folder), *user_s):
+    for claim in (*finding.own_claims(folder), *finding.entry_claims(folder), *users):
         found[claim.name] = (*found.get(claim.name, ()), claim)
-    return found
+    return found, strays
 
 
 def _room(folder: str) -> _Room:
@@ -199,7 +197,9 @@ def _look(folder: str, _place: Path | None) -> _Room:
     own: dict[str, Claim] = {}
     outside: dict[str, object] = {}
     refused: dict[str, str] = {}
-    for name, claimed in claims(folder).items():
+    found, strays = claims(folder)
+    _left_out.update({(folder, one.where): one for one in strays})
+    for name, claimed in found.items():
         ours = [claim for claim in claimed if claim.own]
         if len(ours) == 1:
             own[name] = ours[0]
@@ -224,11 +224,16 @@ def load(folder: str, claim: Claim) -> tuple[object, tuple[str, ...]]:
         plugin = claim.load()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in of somebody else's may do anything
         return None, (f"it cannot be imported: {type(error).__name__}: {error}",)
+    return plugin, shape(folder, plugin)
+
+
+def shape(folder: str, plugin: object) -> tuple[str, ...]:
+    """What a plug-in lacks of its contract, as far as can be told without calling it, a sentence each."""
     if folder not in CONTRACTS:
-        return plugin, ()
-    wrong = contract.problems(plugin, protocol(folder))
+        return () if callable(getattr(plugin, "register", None)) else ("it has no register(app): write one",)
     oddities = getattr(importlib.import_module(f"devicelab.{folder}.base"), "oddities", None)
-    return plugin, wrong or (oddities(plugin) if oddities is not None else ())
+    wrong = contract.problems(plugin, protocol(folder))
+    return wrong or (oddities(plugin) if oddities is not None else ())
 
 
 def toml_files(kind: str, package: Path) -> dict[str, tuple[Path, ...]]:
@@ -266,7 +271,7 @@ def data_dir(name: str) -> Path:
 
 
 def script(name: str) -> Path:
-    """A script in ``devicelab/workloads/scripts`` that is pushed to devices."""
+    """A file that is pushed to devices: of ``devicelab/workloads/scripts``, or an absolute path on this computer."""
     return Path(__file__).resolve().parents[1] / "workloads" / "scripts" / name
 
 

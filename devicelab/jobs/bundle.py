@@ -21,6 +21,7 @@ from devicelab.experiment import plan as planning
 from devicelab.ground import registry
 from devicelab.ground.files import replacing
 from devicelab.ground.safe_text import masked
+from devicelab.jobs.plugins import vouch
 from devicelab.model.campaign import BinaryInfo, new_id
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment
@@ -109,6 +110,7 @@ def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manife
         ConfigError: no board kind, an experiment that needs facts only the machine itself can tell, or a file that
             cannot be written.
     """
+    vouch(experiment)
     if entry.board is None:
         raise ConfigError(
             f"what kind of board is {entry.name}? a bundle is made without asking the machine",
@@ -146,7 +148,7 @@ def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manife
         ("patterns.txt", "".join(f"{p}\n" for p in node_patterns()).encode(), 0o644),
         *((f"plans/{number:04d}.json", plan.to_json().encode(), 0o644) for number, plan in enumerate(planned.plans)),
         *((f"bin/{item.program}", item.path.read_bytes(), 0o755) for item in built),
-        *((f"bin/{name}", registry.script(name).read_bytes(), 0o644) for name in planned.needs.scripts),
+        *((f"bin/{path.name}", path.read_bytes(), 0o644) for path in map(registry.script, planned.needs.scripts)),
     ]
     try:
         with replacing(to) as part, tarfile.open(part, "w") as archive:

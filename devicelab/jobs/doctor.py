@@ -32,6 +32,10 @@ class Checked:
 def examine(board: str | None) -> tuple[Checked, ...]:
     """All checks; those of a device only if one is named or just one is there. Errors become checks that failed."""
     checks = [*_host()]
+    checks += [
+        Checked(one.what, None, one.where, f"{one.why} (devicelab doctor --plugins)")
+        for one in registry.look_everywhere()
+    ]
     try:
         # Who means this computer has no adb server started.
         blind = choose.survey(lab.load_lab()).blind if board not in {lab.LOCAL, "local:"} else ()

@@ -14,6 +14,7 @@ from devicelab.experiment import plan as planning
 from devicelab.experiment.claims import Claim
 from devicelab.ground import user
 from devicelab.jobs.conductor import Progress, SweepResult, perform
+from devicelab.jobs.plugins import vouch
 from devicelab.model.campaign import CampaignInfo
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Experiment, Finding
@@ -23,6 +24,7 @@ from devicelab.store import Store
 
 def dry_run(experiment: Experiment, entry: DeviceEntry) -> tuple[planning.Planned, Facts]:
     """The plans a sweep would execute. Reads the device; changes nothing but putting the agent there."""
+    vouch(experiment)
     device = open_device(entry)
     try:
         return planning.make(experiment, device.place, campaign="dry-run", holder=user.holder()), device.facts
@@ -56,6 +58,7 @@ def sweep(
     Raises:
         LabError: any of ``devicelab.errors``; what was measured before is stored.
     """
+    vouch(experiment)
     device = open_device(entry)
     try:
         campaign = _to_resume(store, device.facts.name, experiment.name).campaign if resume else None

@@ -123,7 +123,7 @@ _FARM = (
 
 def _board(data: bytes) -> None:
     _put("board.toml", data)
-    made = boards._read.__wrapped__(_INSIDE / "board.toml")
+    made = boards.read.__wrapped__(_INSIDE / "board.toml")
     boards._fits(made.recognise, {"ro.product.model": "SM-N970F"}, Tree())
 
 

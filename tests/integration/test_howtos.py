@@ -53,7 +53,7 @@ def board_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the folder of board files, so that a test may add one."""
     folder = tmp_path / "boards"
     shutil.copytree(data_dir("native").parent / "devicelab" / "boards", folder)
-    monkeypatch.setattr(boards, "_FOLDER", folder)
+    monkeypatch.setattr(boards, "FOLDER", folder)
     return folder
 
 

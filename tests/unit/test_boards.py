@@ -82,12 +82,12 @@ def test_an_unknown_kind_names_the_nearest_one() -> None:
 
 def test_a_board_file_with_a_wrong_key_names_file_and_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boards.toml, "read", lambda _: {"title": "x", "clusterz": []})
-    boards._read.cache_clear()
+    boards.read.cache_clear()
     try:
         with pytest.raises(ConfigError) as caught:
             boards.load("linux")
     finally:
-        boards._read.cache_clear()
+        boards.read.cache_clear()
     assert "linux.toml" in str(caught.value)
     assert "clusterz" in str(caught.value)
 
@@ -115,7 +115,7 @@ def test_a_board_file_with_a_mistake_names_the_file_and_the_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
 ) -> None:
     (tmp_path / "my-phone.toml").write_text(text)
-    monkeypatch.setattr(boards, "_FOLDER", tmp_path)
+    monkeypatch.setattr(boards, "FOLDER", tmp_path)
     with pytest.raises(ConfigError) as caught:
         boards.load("my-phone")
     assert words in str(caught.value)

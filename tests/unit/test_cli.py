@@ -109,6 +109,12 @@ def test_an_error_at_the_command_line_is_a_sentence_in_a_real_process(tmp_path: 
     assert "Traceback" not in done.stderr
 
 
+def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "devicelab", "--version"]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=True)
+    assert done.stdout.startswith("devicelab ")
+
+
 def test_help_shows_daily_commands_first_and_flags_without_a_type(devicelab: Callable[..., Said]) -> None:
     shown = devicelab("--help").out
     daily, further = shown.split("Further commands")
