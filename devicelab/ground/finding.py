@@ -81,7 +81,9 @@ def user_claims(folder: str, place: Path | None) -> tuple[tuple[Claim, ...], tup
     if place is None or not inside:
         return (), ()
     state = place.stat()
-    if state.st_uid not in {0, os.geteuid()} or state.st_mode & 0o022:
+    # Where every user has a group of their own (and a umask of 002), that group is nobody else.
+    others = 0o002 if state.st_gid == state.st_uid else 0o022
+    if state.st_uid not in {0, os.geteuid()} or state.st_mode & others:
         why = "others may write there, or it is somebody else's: code is only taken from a folder of your own"
         return (), (LeftOut(f"folder {folder}", str(place), why),)
     _as_package(folder, place)

@@ -1,5 +1,7 @@
 """The how-tos are followed to the letter, on virtual boards: what a stranger would type, in their order."""
 
+import json
+import os
 import re
 import shlex
 import shutil
@@ -109,11 +111,9 @@ def test_an_own_binary_and_an_own_workload_are_measured_as_the_how_to_says(tmp_p
     assert example is not None
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
-    # A copy of the package, since the module is to lie in its folder.
-    root = data_dir("native").parent
-    for part in ("devicelab", "native", "toolchains", "experiments", "reports"):
-        shutil.copytree(root / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "devicelab" / "workloads" / "openssl_speed.py").write_text(example[1], encoding="utf-8")
+    own = tmp_path / "config" / "devicelab" / "workloads"
+    own.mkdir(parents=True, mode=0o755)
+    (own / "openssl_speed.py").write_text(example[1], encoding="utf-8")
     (tmp_path / "hash.toml").write_text(
         'question = "Does a bigger block hash faster?"\nrepetitions = 1\nhold_s = 0\nanalyses = ["load"]\n'
         '[factors]\nblock_bytes = [64, 16384]\n[measure]\nworkload = "openssl_speed"\n'
@@ -121,8 +121,89 @@ def test_an_own_binary_and_an_own_workload_are_measured_as_the_how_to_says(tmp_p
         'against = { block_bytes = 64 }\nbound = "> 1"\n'
     )
     (tmp_path / "lab.toml").write_text(f'[devices.local]\naddress = "local:"\ndir = "{tmp_path / "agent"}"\n')
-    argv = [sys.executable, "-c", "from devicelab.cli import main; main()", "sweep", "hash.toml", "--board", "local"]
-    done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "2 of 2 runs stored, 0 flagged invalid" in done.stdout
-    assert "big blocks: bytes_per_s > 1" in done.stdout
+    config = str(tmp_path / "config")
+    for check in commands("own-binary.md", "## A workload of its own"):
+        assert "openssl_speed" in _devicelab(*check, cwd=tmp_path, XDG_CONFIG_HOME=config)
+    said = _devicelab("sweep", "hash.toml", "--board", "local", cwd=tmp_path, XDG_CONFIG_HOME=config)
+    assert "2 of 2 runs stored, 0 flagged invalid" in said
+    assert "big blocks: bytes_per_s > 1" in said
+
+
+def _own_files(page: str) -> dict[str, str]:
+    """Path below the user's folder → text, of the blocks that a page says to save there."""
+    found = re.findall(r"`~/\.config/devicelab/([a-z_/.-]+)`.*?^```\w+\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return dict(found)
+
+
+def _devicelab(*words: str, cwd: Path, code: int = 0, **environment: str) -> str:
+    argv = [sys.executable, "-m", "devicelab", *words]
+    variables = {**os.environ, "PYTHONPATH": str(data_dir("native").parent), "COLUMNS": "200", **environment}
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=cwd, env=variables, timeout=280, check=False)
+    assert done.returncode == code, f"{shlex.join(words)}: {done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_plug_ins_outside_the_package_are_found_checked_and_measured_as_the_how_to_says(tmp_path: Path) -> None:
+    page = (HOWTO / "own-plug-in.md").read_text(encoding="utf-8")
+    files = _own_files(page)
+    assert sorted(files) == [
+        "boards/my-pc.toml",
+        "experiments/huge_pages.toml",
+        "knobs/huge_pages.py",
+        "workloads/touch_memory.py",
+    ]
+    for path, text in files.items():
+        (tmp_path / "config" / "devicelab" / path).parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        (tmp_path / "config" / "devicelab" / path).write_text(text, encoding="utf-8")
+    (tmp_path / "lab.toml").write_text(f'[devices.local]\naddress = "local:"\ndir = "{tmp_path / "agent"}"\n')
+    config = str(tmp_path / "config")
+    check, facts, plan, sweep = list(commands("own-plug-in.md"))
+    said = _devicelab(*check, cwd=tmp_path, XDG_CONFIG_HOME=config)
+    assert all(f"{kind} " in said for kind in ("board kind", "experiment", "knob", "workload"))
+    assert "FAILED" not in said
+    said = _devicelab(*facts, cwd=tmp_path, XDG_CONFIG_HOME=config)
+    assert "local: My PC" in said
+    assert "left out" not in said
+    node = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    before = node.read_text() if node.is_file() else ""
+    said = _devicelab(*plan, cwd=tmp_path, XDG_CONFIG_HOME=config)
+    if os.geteuid() == 0 and os.access(node, os.W_OK):
+        assert str(node) in said
+    said = _devicelab(*sweep, cwd=tmp_path, XDG_CONFIG_HOME=config)
+    assert "12 of 12 runs stored, 0 flagged invalid" in said
+    assert "huge pages do no harm: touch_ns < 3" in said
+    assert (node.read_text() if node.is_file() else "") == before
+
+
+@pytest.mark.slow
+def test_plug_ins_of_a_distribution_are_found_by_their_entry_points_as_the_how_to_says(tmp_path: Path) -> None:
+    page = (HOWTO / "own-plug-in.md").read_text(encoding="utf-8")
+    packed = page.partition("## For others")[2]
+    project = re.search(r"^```toml\n(.*?)^```$", packed, re.MULTILINE | re.DOTALL)
+    assert project is not None
+    source, site = tmp_path / "my-lab", tmp_path / "site"
+    (source / "my_lab").mkdir(parents=True)
+    (source / "pyproject.toml").write_text(project[1])
+    (source / "my_lab" / "__init__.py").touch()
+    for path, text in _own_files(page).items():
+        if path.endswith(".py"):
+            (source / "my_lab" / Path(path).name).write_text(text, encoding="utf-8")
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", str(site), "."], cwd=source, check=True, timeout=120)
+    root = data_dir("native").parent
+    empty = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "PYTHONPATH": f"{root}:{site}"}
+    said = json.loads(_devicelab("doctor", "--plugins", "--json", cwd=tmp_path, **empty))
+    found = {(one["kind"], one["name"]): one for one in said["plugins"]}
+    assert found["knob", "huge_pages"]["where"] == "entry point huge_pages = my_lab.huge_pages of my-lab"
+    assert found["workload", "touch_memory"]["problems"] == []
+    assert "huge_pages" in _devicelab("facts", "--board", "local", cwd=tmp_path, **empty)
+    # The name of a file of the user's too: an error that names both, and only where it is asked for.
+    (tmp_path / "config" / "devicelab" / "workloads").mkdir(parents=True, mode=0o755)
+    own = tmp_path / "config" / "devicelab" / "workloads" / "touch_memory.py"
+    own.write_text(_own_files(page)["workloads/touch_memory.py"], encoding="utf-8")
+    (tmp_path / "e.toml").write_text(_own_files(page)["experiments/huge_pages.toml"], encoding="utf-8")
+    said = _devicelab("sweep", "e.toml", "--board", "local", cwd=tmp_path, code=2, **empty)
+    assert "of my-lab" in said
+    assert str(own) in said
+    _devicelab("devices", cwd=tmp_path, **empty)
