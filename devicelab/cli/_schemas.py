@@ -152,7 +152,8 @@ def experiments() -> str:
         yield _HEAD
         yield (
             "# Experiments\n\nAn experiment is one TOML file. `devicelab sweep FILE.toml` takes a path, `devicelab "
-            "sweep NAME` the name of one in `experiments/`. A key that is not listed here is an error. Every "
+            "sweep NAME` the name of one in `experiments/` here or in a folder [of yours]"
+            "(../howto/own-plug-in.md). A key that is not listed here is an error. Every "
             "combination of levels is a cell; every cell is run `repetitions` times, in an order that is shuffled "
             "within each repetition. `--set KEY=VALUE` overrides a value: a factor's name alone stands for its "
             "levels (`--set k=[1,4]`), a dotted path for anything else (`--set measure.params.inferences=5`, "
@@ -247,8 +248,9 @@ def boards() -> str:
 
     rows = "\n".join(f"| `{kind}` | {load(kind).title} |" for kind in own_kinds())
     return (
-        f"{_HEAD}\n# Board kinds\n\nA kind of board is `devicelab/boards/KIND.toml`. Frequencies do not stand in it: "
-        "tables are read from the device. [How to add one](../howto/add-a-board.md).\n\n"
+        f"{_HEAD}\n# Board kinds\n\nA kind of board is `devicelab/boards/KIND.toml`, or `boards/KIND.toml` in a folder "
+        "[of yours](../howto/own-plug-in.md). Frequencies do not stand in it: tables are read from the device. "
+        "[How to add one](../howto/add-a-board.md).\n\n"
         f"| kind | title |\n|---|---|\n{rows}\n\n## Top level\n\n{key_table(Board, leave_out=('kind',))}\n\n"
         f"## `[recognise]`\n\n{_first_line(Recognise)}\n\n{key_table(Recognise)}\n\n"
         f"## `[[clusters]]`\n\n{_first_line(Cluster)}\n\n{key_table(Cluster)}\n"
