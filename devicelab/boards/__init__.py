@@ -74,7 +74,7 @@ def _all() -> tuple[Board, ...]:
             except ConfigError as error:
                 if path.parent == FOLDER:
                     raise
-                registry.leave_out("boards", f"{kind} of {path.parent}", str(path), error.message)
+                registry.leave_out("boards", kind, str(path), error.message.removeprefix(f"{path}: "))
     return tuple(found)
 
 

@@ -113,7 +113,7 @@ def toolchains() -> tuple[Toolchain, ...]:
 
 
 def _leave_out(path: Path, why: str) -> None:
-    registry.leave_out("toolchains", f"{path.stem} of {path.parent}", str(path), why)
+    registry.leave_out("toolchains", path.stem, str(path), why.removeprefix(f"{path}: "))
 
 
 def _users(path: Path) -> Toolchain:

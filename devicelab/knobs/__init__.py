@@ -67,7 +67,9 @@ def globs() -> tuple[str, ...]:
 
 
 def families(word: str, facts: Facts) -> tuple[str, ...]:
-    """The modules that answer to a word on this device: the board file's choice first, generic interfaces last.
+    """The modules that answer to a word on this device, the one that is used first.
+
+    That is the board file's choice (``gpu``), else a family that comes with devicelab; generic interfaces come last.
 
     Raises:
         ConfigError: nobody knows the word.
@@ -75,9 +77,11 @@ def families(word: str, facts: Facts) -> tuple[str, ...]:
     if word not in _by_word():
         raise registry.unknown("knob", word, tuple(words()))
 
-    def rank(name: str) -> tuple[bool, bool, str]:
+    own = registry.own_names("knobs")
+
+    def rank(name: str) -> tuple[bool, bool, bool, str]:
         family = registry.usable("knobs", name)
-        return name != facts.board.gpu, isinstance(family, GivesWay) and family.GENERIC, name
+        return name != facts.board.gpu, isinstance(family, GivesWay) and family.GENERIC, name not in own, name
 
     return tuple(
         name for name in sorted(_by_word()[word], key=rank) if registry.ask("knobs", name, "applies", facts) is True

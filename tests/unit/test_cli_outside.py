@@ -3,8 +3,9 @@
 import pytest
 
 from devicelab import cli
+from devicelab.cli import _schemas
 from devicelab.ground import registry
-from tests.outside import Outside
+from tests.outside import GOOD, Outside
 
 HELLO = """
     def register(app):
@@ -24,6 +25,15 @@ def _commands(outside: Outside, text: str) -> set[str]:
     outside.install("a-lab", "devicelab.commands", "hello = hello_command", hello_command=text)
     cli._add_from_outside()
     return set(cli.command().commands)
+
+
+def test_the_reference_is_of_what_comes_with_devicelab_alone(outside: Outside) -> None:
+    pages = {name: page() for name, page in _schemas.PAGES.items()}
+    for kind, (name, text) in GOOD.items():
+        outside.put(f"{kind}/{name}.py", text)
+    outside.put("boards/mine.toml", 'title = "Mine"')
+    outside.put("experiments/mine.toml", 'question = "?"')
+    assert {name: page() for name, page in _schemas.PAGES.items()} == pages
 
 
 def test_a_command_of_an_entry_point_is_there(outside: Outside) -> None:

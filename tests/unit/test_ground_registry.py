@@ -11,6 +11,7 @@ from devicelab.experiment import files
 from devicelab.ground import finding, registry
 from tests.labdata import facts
 from tests.outside import ANALYSIS, GOOD, KNOB, TRANSPORT, WORKLOAD, Outside
+from tests.unit import board_trees
 
 
 def said() -> str:
@@ -41,6 +42,17 @@ def test_a_knob_of_the_users_takes_part_with_its_words_nodes_and_place(outside: 
     assert words.index("daemons") < words.index("fan") < words.index("cores")
     assert "/sys/class/hwmon/hwmon*/pwm1" in knobs.globs()
     assert knobs.families("fan", facts()) == ("fan",)
+
+
+def test_a_knob_of_the_users_takes_no_word_from_ours_unless_the_board_says_so(outside: Outside) -> None:
+    outside.put("knobs/a_gpu.py", KNOB.replace("fan", "gpu"))
+    outside.put("knobs/early.py", KNOB.replace("fan", "cpu"))
+    phone = board_trees.facts("sm8150")
+    assert knobs.families("gpu", phone)[0] == "gpu_kgsl"
+    assert knobs.families("cpu", phone)[0] == "cpufreq"
+    assert list(knobs.words()).index("cores") < list(knobs.words()).index("cpu")
+    chosen = phone.model_copy(update={"board": phone.board.model_copy(update={"gpu": "a_gpu"})})
+    assert knobs.families("gpu", chosen)[0] == "a_gpu"
 
 
 def test_modules_of_a_folder_share_what_begins_with_an_underscore(outside: Outside) -> None:
