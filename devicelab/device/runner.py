@@ -85,6 +85,7 @@ def deploy(device: Device, needs: Needs, plan: Plan | None = None) -> tuple[Buil
 
     Raises:
         BuildError: a program does not compile for this device.
+        ConfigError: the interpreter that lab.toml names is needed and does not run there.
     """
     built = compiled(device, needs.native)
     pairs = [
@@ -93,6 +94,8 @@ def deploy(device: Device, needs: Needs, plan: Plan | None = None) -> tuple[Buil
         if device.sums.get(item.program) != item.sha256
     ]
     scripts = {path.name: path for path in map(registry.script, needs.scripts)}
+    if needs.python:
+        _look_for_python(device)
     sums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in scripts.items()}
     pairs += [
         (path, f"{device.facts.dir}/bin/{name}", 0o644)
@@ -108,6 +111,18 @@ def deploy(device: Device, needs: Needs, plan: Plan | None = None) -> tuple[Buil
             device.transport.push_many(pairs)
     device.sums.update({item.program: item.sha256 for item in built} | sums)
     return built
+
+
+def _look_for_python(device: Device) -> None:
+    python = device.place.python
+    done = device.transport.run([python, "-c", ""])
+    if done.exit_code:
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise ConfigError(
+            f"the interpreter {python!r} does not run there{''.join(f': {line[:200]}' for line in said)}",
+            device=device.facts.name,
+            hint=f'lab.toml: [devices.{device.facts.name}] python = "/path/to/python3"',
+        )
 
 
 def start(device: Device, plan: Plan) -> None:

@@ -21,7 +21,7 @@ from devicelab.model.measurement import Measurement
 from devicelab.model.plan import Program, Step, Witness
 from devicelab.schedulers.base import Place, TenantTreatment
 from devicelab.workloads import overhead
-from devicelab.workloads.base import Context, OnGpu
+from devicelab.workloads.base import Context, OnGpu, OnPython
 
 # Boards on which a model that is left to choose its device belongs on the GPU.
 _GPU_SERVERS = frozenset(("nvidia-server", "amd-server"))
@@ -44,23 +44,26 @@ class Measured:
 
 @dataclass(frozen=True)
 class Needs:
-    """What runs need on the device: native programs, and scripts in ``devicelab/workloads/scripts``."""
+    """What runs need on the device: native programs, files (see ``Workload.FILES``), lab.toml's interpreter."""
 
     native: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
+    python: bool = False
 
 
 def needs(experiment: Experiment, cells: Iterable[Cell]) -> Needs:
     """What the agent, the loads and the measured programs of these cells need on the device."""
     native: list[str] = ["agent"]
     scripts: list[str] = []
+    python = False
     if any(cell.levels.get("load", "none") != "none" for cell in cells):
         native += overhead.NATIVE
     for name in experiment.workloads:
         workload = registry.workload(name)
         native += workload.NATIVE
         scripts += workload.FILES
-    return Needs(tuple(dict.fromkeys(native)), tuple(dict.fromkeys(scripts)))
+        python = python or (isinstance(workload, OnPython) and workload.PYTHON)
+    return Needs(tuple(dict.fromkeys(native)), tuple(dict.fromkeys(scripts)), python)
 
 
 def check(experiment: Experiment, cells: Iterable[Cell]) -> None:

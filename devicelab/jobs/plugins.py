@@ -24,7 +24,7 @@ from devicelab.model.experiment import Experiment, Level, Tenant
 from devicelab.model.results import Results
 from devicelab.schedulers.base import Place, Scheduler
 from devicelab.transports.base import TransportKind
-from devicelab.workloads.base import Context, OnGpu, Workload
+from devicelab.workloads.base import Context, OnGpu, OnPython, Workload
 
 # One of these is a level of nearly every knob; what a knob refuses, it refuses by a LabError.
 _LEVELS: tuple[Level, ...] = ("min", "max", "on", "off", "none", "default", "stopped", 0, 1, 50, "no such level")
@@ -120,6 +120,8 @@ def workload(one: Workload, facts: Facts) -> tuple[str, ...]:
     line = tried.call(one, "command", params, Context(simulated=facts.simulated))
     if line is not _NOTHING and not line.argv:
         tried.problems.append("command() gives an empty argv: name the program to run")
+    if line is not _NOTHING and Context().python in line.argv and not isinstance(one, OnPython):
+        tried.problems.append("command() runs context.python: say so by PYTHON = True, so that it is looked for first")
     for output in _OUTPUTS:
         tried.call(one, "parse", output, params, may=MeasurementError)
     if isinstance(one, OnGpu) and not isinstance(one.needs_gpu(params), bool):

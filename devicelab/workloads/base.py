@@ -62,6 +62,13 @@ class Workload(Protocol):
 
 
 @runtime_checkable
+class OnPython(Protocol):
+    """A workload that runs on the interpreter which lab.toml names (``context.python``), where ``PYTHON`` is true."""
+
+    PYTHON: bool
+
+
+@runtime_checkable
 class OnGpu(Protocol):
     """A workload that has its place on a GPU, as far as its parameters leave that open."""
 

@@ -11,6 +11,7 @@ from devicelab.workloads.base import CommandLine, Context
 
 NATIVE: tuple[str, ...] = ()
 FILES: tuple[str, ...] = ("torch_tenant.py",)
+PYTHON = True
 
 Model = Literal[
     "resnet18",

@@ -95,6 +95,7 @@ WRONG = {
     "any parameter": ("workloads", "class Params(Noun)", "class Params(BaseModel)", 'model_config extra="forbid"'),
     "no program of that name": ("workloads", "NATIVE: tuple[str, ...] = ()", 'NATIVE = ("kloo",)', "native/kloo.cpp"),
     "a file called as the agent": ("workloads", "FILES: tuple[str, ...] = ()", 'FILES = ("/x/agent",)', "rename"),
+    "an unspoken interpreter": ("workloads", '("true",)', "(context.python,)", "say so by PYTHON = True"),
     "a command line as a list": ("workloads", 'CommandLine(("true",))', '["true"]', "CommandLine is expected"),
     "an output that is no measurement": ("workloads", "return Measurement()", "return {}", "Measurement is expected"),
     "an output that breaks it": (

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from devicelab.errors import ConfigError
 from devicelab.model.experiment import Tenant
 from devicelab.store import Store
 from tests import tenantlab
@@ -56,3 +57,11 @@ def test_a_tenant_that_misbehaves_invalidates_its_leg_and_nothing_else(
         "invalid"
     ]
     assert tenantlab.left_behind([str(tmp_path), "DEVICELAB_READY_FD"]) == []
+
+
+def test_a_device_without_the_interpreter_is_refused_before_the_first_run(tmp_path: Path, store: Store) -> None:
+    device = tenantlab.entry(tmp_path, python="/no/such/python3")
+    tenants = (Tenant(name="model", workload="torch_model", params={"model": "matmul"}),)
+    with pytest.raises(ConfigError, match="/no/such/python3"):
+        tenantlab.run(tmp_path, store, device=device, tenants=tenants, factors={"scheduler": ("native",)})
+    assert store.campaigns()[0].runs_done == 0
