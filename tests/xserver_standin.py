@@ -53,6 +53,8 @@ def look_for_tenants() -> None:
             env = dict(word.split("=", 1) for word in words if "=" in word)
             if env.get("XSCHED_SCHEDULER") != "GLB" or env.get("XSCHED_AUTO_XQUEUE") != "ON":
                 continue
+            if "XSCHED_CUDA_LIB" not in env:  # the shell in front of a tenant, without the shim
+                continue
             pid, priority = int(path.name), env.get("XSCHED_AUTO_XQUEUE_PRIORITY", "0")
             handle = 0x7F0000000000 + pid
             QUEUES[pid] = {"pid": pid, "handle": handle, "level": 1, "threshold": 16, "batch_size": 8, "ready": True}
@@ -87,7 +89,7 @@ def main() -> None:
         sys.exit(told("fail"))
     leave_a_queue()
     server = http.server.ThreadingHTTPServer(("", int(sys.argv[2])), Answers)
-    say(f"scheduler with policy {sys.argv[1]} started")
+    say(f"scheduler created with policy {sys.argv[1]}")
     threading.Thread(target=look_for_tenants, daemon=True).start()
     server.serve_forever()
 

@@ -66,7 +66,7 @@ def cells(experiment: Experiment) -> tuple[Cell, ...]:
             raise registry.unknown("factor", word, known)
     measured = content_id(
         experiment.measure.model_dump_json() if experiment.measure else "",
-        *(tenant.model_dump_json() for tenant in experiment.tenants),
+        *(tenant.identity() for tenant in experiment.tenants),
         repr((experiment.hold_s, experiment.duration_s, experiment.settle_s)),
     )
     combinations = math.prod(map(len, experiment.factors.values()))

@@ -140,7 +140,7 @@ def _program(
     return Program(
         name=name,
         role="measure",
-        argv=line.argv,
+        argv=(*given.front, *line.argv),
         env={**line.env, **given.env},
         env_scrub=given.env_scrub,
         cpus=knobs.resolve_cores(tenant.cores, place.facts) if tenant.cores else None,

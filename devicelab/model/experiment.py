@@ -50,6 +50,8 @@ class Tenant(Noun):
         targets: figure → bound, such as ``p99_ms = "< 50"`` or ``share_pct = "> 30"``.
         copies: how many processes of it run (a level of the factor ``pressure`` may set it).
         cores: pin its processes to these ("big", "4-7", "0"); left to the kernel if not given.
+        laxity_ms: slack a request has before it becomes urgent (not its deadline), for schedulers that take it.
+        utilization_pct: share of the GPU it is to get, for schedulers that take it.
     """
 
     name: str
@@ -61,6 +63,13 @@ class Tenant(Noun):
     targets: dict[str, str] = Field(default_factory=dict)
     copies: int = 1
     cores: str | None = None
+    laxity_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    utilization_pct: Annotated[float, Field(ge=0, le=100)] | None = None
+
+    def identity(self) -> str:
+        """Its content for a cell's id; keys that came later count only where they are given, so that ids stay."""
+        later = {name for name in ("laxity_ms", "utilization_pct") if getattr(self, name) is None}
+        return self.model_dump_json(exclude=later)
 
 
 STANDALONE = "standalone"

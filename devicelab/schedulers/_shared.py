@@ -1,8 +1,10 @@
 """What several schedulers need: the names to scrub, ranks of priorities, outputs of witnesses."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from devicelab.errors import ConfigError
 from devicelab.ground import budget
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, ProgramResult, RunRecord
@@ -10,6 +12,7 @@ from devicelab.model.plan import Witness
 from devicelab.schedulers.base import TenantTreatment
 
 _MAX_HEADER_VALUES = 10_000
+_VARIANT = re.compile(r"([A-Za-z0-9_.-]*)(?:\(([^()]*)\))?")
 
 # What would switch a scheduler on behind our back.
 SCRUBBED = ("LD_PRELOAD", "XSCHED_*", "CUXTRA_*", "CUDA_MPS_*", "HSA_CU_MASK", "ROC_GLOBAL_CU_MASK")
@@ -17,6 +20,20 @@ SCRUBBED = ("LD_PRELOAD", "XSCHED_*", "CUXTRA_*", "CUDA_MPS_*", "HSA_CU_MASK", "
 # Without the variable CUDA looks for a daemon, somebody else's too, in its default place (/tmp/nvidia-mps); where there
 # is none it goes on without MPS. Source: NVIDIA Multi-Process Service documentation.
 NO_MPS = {"CUDA_MPS_PIPE_DIRECTORY": "/nonexistent/no-mps"}
+
+
+def settings_of(variant: str) -> tuple[str, dict[str, str]]:
+    """A variant with settings in brackets: ``HPF(threshold=8,batch=4)`` is ``HPF`` and what it says.
+
+    Raises:
+        ConfigError: not of that form, or a setting that is given twice.
+    """
+    match = _VARIANT.fullmatch(variant)
+    pairs = [part.strip().partition("=") for part in match[2].split(",")] if match and match[2] else []
+    found = {key.strip(): value.strip() for key, _, value in pairs}
+    if match is None or len(found) != len(pairs) or any(not (key and sign) for key, sign, _ in pairs):
+        raise ConfigError(f"{variant!r} is no variant of a scheduler", hint="NAME or NAME(key=value,key=value)")
+    return match[1], found
 
 
 def plain(tenants: Sequence[Tenant]) -> dict[str, TenantTreatment]:

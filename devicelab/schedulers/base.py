@@ -24,13 +24,17 @@ class Place:
 
 @dataclass(frozen=True)
 class TenantTreatment:
-    """What one tenant's process gets: environment, names scrubbed from it, niceness, cgroups, workload parameters."""
+    """What one tenant's process gets: environment, names scrubbed from it, niceness, cgroups, workload parameters.
+
+    ``front`` is argv in front of the tenant's, which ends by taking its own place with it (``exec "$@"``).
+    """
 
     env: Mapping[str, str] = field(default_factory=dict)
     env_scrub: tuple[str, ...] = ()
     nice: int = 0
     cgroups: tuple[str, ...] = ()
     params: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    front: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
