@@ -14,6 +14,7 @@ from devicelab.ground.safe_text import json_text, terminal
 
 if TYPE_CHECKING:
     from devicelab.jobs.conductor import Progress
+    from devicelab.report.headline import Headline
 
 
 def _complete_board(incomplete: str) -> list[str]:
@@ -105,6 +106,15 @@ def print_table(
     for row in texts:
         table.add_row(*map(Text, row))
     console.print(table)
+
+
+def say_headline(head: "Headline") -> None:
+    """The answer of a campaign, last because that is what is read: caveats, what to do next, and the sentence."""
+    for caveat in head.caveats:
+        echo(caveat)
+    if head.todo:
+        echo(f"next: {head.todo} {head.command}".rstrip())
+    echo(head.sentence)
 
 
 def duration(seconds: float) -> str:

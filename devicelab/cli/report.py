@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from devicelab.cli._out import JsonOption, StoreOption, echo, print_json
+from devicelab.cli._out import JsonOption, StoreOption, echo, print_json, say_headline
 
 
 def complete_campaign(incomplete: str) -> list[str]:
@@ -48,7 +48,10 @@ def register(app: typer.Typer) -> None:
         json_: JsonOption = False,
     ) -> None:
         """Make the report of a campaign: findings, conditions, figures and runs as one self-contained HTML page."""
+        from dataclasses import asdict
+
         from devicelab.report import build_report, conclude, write_junit, write_markdown
+        from devicelab.report.headline import headline
         from devicelab.store import Store
 
         with Store.open(store, create=False) as opened:
@@ -56,6 +59,7 @@ def register(app: typer.Typer) -> None:
             info = opened.campaign(campaign)
             results = opened.results(info.campaign)
             findings = opened.findings(info.campaign) or conclude(results)
+            head = headline(results, findings)
             if junit is not None:
                 write_junit(results, findings, junit)
             if markdown is not None:
@@ -70,10 +74,12 @@ def register(app: typer.Typer) -> None:
                     "runs": info.runs_done,
                     "invalid": info.runs_invalid,
                     "report": str(page),
+                    "answer": asdict(head),
                     "findings": [finding.model_dump(mode="json") for finding in findings],
                 }
             )
         else:
             echo(f"report: {page}")
+            say_headline(head)
         if open_:
             typer.launch(page.as_uri())

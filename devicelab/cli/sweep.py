@@ -18,6 +18,7 @@ from devicelab.cli._out import (
     print_json,
     print_table,
     say,
+    say_headline,
     sweep_progress,
 )
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from devicelab.model.experiment import Experiment, Finding
 
 
-_SCREENFUL = 24
+_SCREENFUL = 12
 _REASONS = 5
 
 
@@ -192,6 +193,8 @@ def _show_result(result: "SweepResult") -> None:
     if len(shown) < len(result.findings):
         echo(f"{len(result.findings) - len(shown)} more findings are in the report")
     echo(f"report: {result.report}")
+    if result.headline is not None:
+        say_headline(result.headline)
 
 
 def _most_telling(findings: "Sequence[Finding]") -> "list[Finding]":

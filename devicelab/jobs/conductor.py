@@ -26,6 +26,7 @@ from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.journal import Event, Flag, PlanEnd, PlanStart, RunRecord, RunStart
 from devicelab.model.plan import Plan, Run
 from devicelab.model.results import Results, without_valid_run
+from devicelab.report.headline import Headline
 from devicelab.store import Store
 
 # How often a campaign's missing runs are planned anew after the agent was lost, before the sweep gives up.
@@ -56,7 +57,7 @@ class SweepResult:
     Attributes:
         runs: stored runs of the campaign, ``invalid`` those of them that are flagged.
         interrupted: ended early by Ctrl-C, a signal or whoever was asked; ``--resume`` goes on.
-        report, findings: nothing if it was not concluded yet.
+        report, findings, headline: nothing if it was not concluded yet.
         unmet: what the device could not be brought to do though the cells name it (not required).
         undone: what an earlier agent had left pending and was undone first.
         ended: with a stop rule, why there were no more runs.
@@ -75,6 +76,7 @@ class SweepResult:
     invalid_cells: tuple[str, ...]
     report: Path | None = None
     findings: tuple[Finding, ...] = ()
+    headline: Headline | None = None
     unmet: dict[str, tuple[str, ...]] = field(default_factory=dict)
     undone: tuple[str, ...] = ()
     interrupted: bool = False

@@ -1,7 +1,7 @@
 """A sweep: experiment → plan → runs on one device → store → findings → report."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from devicelab.model.campaign import CampaignInfo
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.results import Results
+from devicelab.report.headline import headline
 from devicelab.store import Store
 
 
@@ -65,8 +66,9 @@ def sweep(
         done = perform(experiment, device, store, campaign=campaign, night=night, on_progress=on_progress)
     finally:
         device.transport.close()
-    findings, report = conclude(store, done.results or store.results(done.campaign), report_to)
-    return replace(done, findings=findings, report=report)
+    results = done.results or store.results(done.campaign)
+    findings, report = conclude(store, results, report_to)
+    return replace(done, findings=findings, report=report, headline=headline(results, findings))
 
 
 def _to_resume(store: Store, device: str, experiment: str) -> CampaignInfo:
@@ -98,6 +100,7 @@ def as_json(result: SweepResult) -> dict[str, Any]:
         "invalid_cells": list(result.invalid_cells),
         "reasons": [{"flag": code, "runs": runs, "detail": detail} for code, runs, detail in result.reasons],
         "report": str(result.report) if result.report else None,
+        "answer": asdict(result.headline) if result.headline is not None else None,
         "findings": [finding.model_dump(mode="json") for finding in result.findings],
         "unmet": {word: list(reasons) for word, reasons in result.unmet.items()},
         "undone": list(result.undone),

@@ -24,6 +24,7 @@ from devicelab.model.results import Results
 from devicelab.report import svg, tables
 from devicelab.report.clean import printable
 from devicelab.report.figures import built_in
+from devicelab.report.headline import headline
 from devicelab.store.export import file_stem, spreadsheet_safe
 
 # A page with more than this in one table could not be opened on a phone; `devicelab export` has no limit.
@@ -125,7 +126,9 @@ def _page(
         "simulated": bool(info.get("simulated")),
         "banners": _banners(results),
         "tiles": [{"value": value, "label": label} for value, label in tables.tiles(results)],
-        "findings": tables.finding_views(findings),
+        "headline": headline(results, findings),
+        "findings": tables.finding_views([one for one in findings if _stands_first(one)]),
+        "further": tables.finding_views([one for one in findings if not _stands_first(one)]),
         "facts": tables.facts(results),
         "factors": tables.factors(results),
         "binaries": tables.binaries(results),
@@ -144,6 +147,11 @@ def _page(
         "version": info.get("version", __version__),
         "made": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
+
+
+def _stands_first(finding: Finding) -> bool:
+    """What a reader came for, or has to know: the rest is folded away below."""
+    return finding.answer or finding.analysis == "checks" or finding.verdict in {"fail", "invalid"}
 
 
 def _banners(results: Results) -> list[dict[str, str]]:

@@ -7,6 +7,7 @@ from xml.etree import ElementTree as ET
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
 from devicelab.report.clean import markdown_text, printable
+from devicelab.report.headline import headline
 from devicelab.report.page import written
 from devicelab.report.tables import dropped_samples, finding_views
 
@@ -57,7 +58,11 @@ def markdown(results: Results, findings: Sequence[Finding]) -> str:
     info = results.info
     simulated = " **(simulated)**" if info.get("simulated") else ""
     title = f"## {markdown_text(results.experiment.name)} on {markdown_text(str(info.get('device', '')))}{simulated}"
-    lines = [title, "", markdown_text(results.experiment.question), ""]
+    head = headline(results, findings)
+    lines = [title, "", f"**{markdown_text(head.sentence)}**", "", markdown_text(results.experiment.question), ""]
+    lines += [f"- {markdown_text(caveat)}" for caveat in head.caveats] + [""] * bool(head.caveats)
+    if head.todo:
+        lines += [markdown_text(head.todo) + (f" `{head.command}`" if head.command else ""), ""]
     invalid = int((~runs["valid"]).sum())
     counts = f"{len(runs)} runs, {invalid} invalid, campaign {markdown_text(results.campaign)}"
     status = str(info.get("status", "complete"))

@@ -1,0 +1,132 @@
+"""The answer in one sentence a person would say, what stands against it, and what to do next.
+
+The same sentence heads the page and the Markdown, ends a sweep in the terminal and is ``answer`` in ``--json``.
+"""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from devicelab.model.experiment import Finding
+from devicelab.model.results import Results
+from devicelab.report.units import interval, number, quantity
+
+_DIGITS = 3
+_WORDS = {
+    "yes": "Yes",
+    "no": "No",
+    "pass": "Yes",
+    "fail": "No",
+    "inconclusive": "Not decided",
+    "insufficient n": "No answer yet",
+    "cannot tell here": "Cannot be told here",
+    "invalid": "No answer",
+    "info": "",
+}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What is read first.
+
+    Attributes:
+        verdict: of the answer; empty if the experiment's question has none.
+        sentence: the answer with its figure, interval and repetitions.
+        caveats: what was flagged, what is simulated, which checks failed.
+        todo: what to do next, one sentence; empty if there is nothing.
+        command: what to type for that; empty if there is nothing.
+    """
+
+    verdict: str
+    sentence: str
+    caveats: tuple[str, ...] = ()
+    todo: str = ""
+    command: str = ""
+
+
+def headline(results: Results, findings: Sequence[Finding]) -> Headline:
+    """The head of a campaign from its findings."""
+    answer = next((one for one in findings if one.answer), None)
+    caveats = tuple(_caveats(results, findings))
+    if answer is None:
+        return Headline("", _without_answer(results, findings), caveats)
+    todo, command = _next(answer, results)
+    return Headline(answer.verdict, sentence(answer), caveats, todo, command)
+
+
+def sentence(answer: Finding) -> str:
+    """The finding as one says it: ``Yes: T_prod with load 1000 5000 20 is 1.81 times that when idle [1.62, 2.07]``."""
+    word = _WORDS[answer.verdict]
+    if answer.verdict in {"insufficient n", "invalid"}:
+        why = answer.reasons[-1] if answer.reasons else "too few repetitions"
+        return f"{word}: {answer.claim} {_sentence(why)}"
+    counted = f" ({_repetitions(answer.n)})" if answer.n else ""
+    if answer.comparison and answer.estimate is not None:
+        said = _compared(answer, answer.estimate)
+        said += ", no change that matters" if answer.verdict == "no" else ""
+        return f"{word}: {said}{counted}." if word else f"{said}{counted}."
+    figure = quantity(answer.estimate, answer.unit, _DIGITS) if answer.estimate is not None else ""
+    span = interval(answer.low, answer.high, answer.unit, _DIGITS)
+    told = " ".join(part for part in (figure, span) if part)
+    return f"{answer.claim} {': '.join(part for part in (word, told) if part)}{counted}."
+
+
+def _compared(answer: Finding, estimate: float) -> str:
+    here, _, there = answer.comparison.partition(" / ")
+    base = "when idle" if there == "idle" else f"with {there}"
+    asked = answer.claim.removeprefix("Does the ").rstrip("?")
+    subject = asked.partition(" change ")[2].partition(",")[0] or answer.quantity
+    subject = subject[0].upper() + subject[1:]
+    span = interval(answer.low, answer.high, "1", _DIGITS)
+    if answer.unit == "points":
+        size = f"{number(abs(estimate), _DIGITS)} points {'more' if estimate >= 0 else 'less'} than {base}"
+    else:
+        size = f"{number(estimate, _DIGITS)} times that {base}"
+    return f"{subject} with {here} is {size} {span}".rstrip()
+
+
+def _sentence(words: str) -> str:
+    words = words.strip()
+    return f"{words[0].upper()}{words[1:]}{'' if words.endswith('.') else '.'}" if words else ""
+
+
+def _repetitions(n: int) -> str:
+    return f"{n} repetition{'' if n == 1 else 's'}"
+
+
+def _without_answer(results: Results, findings: Sequence[Finding]) -> str:
+    checks = [one for one in findings if one.analysis == "checks"]
+    if checks:
+        kept = sum(one.verdict == "pass" for one in checks)
+        return f"{kept} of {len(checks)} checks passed."
+    return f"{len(results.runs())} runs, and no question that they answer by themselves: the findings are below."
+
+
+def _caveats(results: Results, findings: Sequence[Finding]) -> list[str]:
+    runs = results.runs()
+    found = []
+    if results.info.get("simulated"):
+        found.append("Simulated: the figures test the method and say nothing about real silicon.")
+    invalid = runs[~runs["valid"].astype(bool)] if len(runs) else runs
+    if len(invalid):
+        codes = [flag.code for flags in invalid["flags"] for flag in flags if not flag.remark]
+        most = max(dict.fromkeys(codes), key=codes.count, default="")
+        why = f", most often {most}" if most else ""
+        found.append(f"{len(invalid)} of {len(runs)} runs are flagged and count nowhere{why}.")
+    for verdict, what in (("fail", "failed"), ("invalid", "cannot be judged")):
+        broken = [one.claim for one in findings if one.verdict == verdict and one.analysis == "checks"]
+        if broken:
+            more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+            found.append(f"Check {what}: {broken[0]}{more}.")
+    return found
+
+
+def _next(answer: Finding, results: Results) -> tuple[str, str]:
+    """What would decide it, and the command for that."""
+    if answer.verdict in {"insufficient n", "inconclusive"}:
+        board = str(results.info.get("device") or "local")
+        words = ["devicelab", "sweep", results.experiment.name, "--board", board, "--until", "decided"]
+        return "More repetitions, as many as it takes:", shlex.join(words)
+    if answer.verdict == "invalid":
+        return "The reasons are under the flagged runs.", ""
+    return "", ""

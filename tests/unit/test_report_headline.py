@@ -1,0 +1,91 @@
+"""The answer in one sentence: read aloud, it says what the verdict says, and what to do where there is none yet."""
+
+import shlex
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from devicelab.model.experiment import Finding, Verdict
+from devicelab.model.journal import Flag
+from devicelab.report.headline import headline, sentence
+
+LOAD = {"quantity": "t_prod_median_ns", "comparison": "load 1000 5000 20 / idle", "unit": "x idle", "n": 6}
+
+
+def finding(verdict: Verdict, **more: Any) -> Finding:
+    return Finding(analysis="answer", claim="Does the load change T_prod?", verdict=verdict, answer=True, **more)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            finding("yes", estimate=1.8123, low=1.62, high=2.071, **LOAD),
+            "Yes: T_prod with load 1000 5000 20 is 1.81 times that when idle [1.62, 2.07]",
+        ),
+        (
+            finding("no", estimate=1.0, low=0.99, high=1.01, **LOAD),
+            "No: T_prod with load 1000 5000 20 is 1 times that when idle [0.99, 1.01], no change that matters",
+        ),
+        (
+            finding("inconclusive", estimate=1.03, low=0.97, high=1.1, **LOAD),
+            "Not decided: T_prod with load 1000 5000 20 is 1.03 times that when idle [0.97, 1.1]",
+        ),
+        (
+            finding("insufficient n", estimate=1.4, reasons=("3 repetitions; six are the least",), **{**LOAD, "n": 3}),
+            "No answer yet: Does the load change T_prod? 3 repetitions; six are the least.",
+        ),
+        (
+            Finding(
+                analysis="answer", claim="Does the load change the CPU use of the whole device?", verdict="yes",
+                estimate=-12.5, low=-13.0, high=-12.0, unit="points", n=1, quantity="cpu_use_pct",
+                comparison="load 1 1 1 / load 9 9 9",
+            ),
+            "Yes: The CPU use of the whole device with load 1 1 1 is 12.5 points less than with load 9 9 9 [−13, −12]",
+        ),
+        (
+            Finding(
+                analysis="answer", claim="Is the K found idle within 5% of the best?", verdict="yes", n=8,
+                estimate=1.5, low=0.2, high=3.0, unit="pct", quantity="k_carried",
+            ),
+            "Is the K found idle within 5% of the best? Yes: 1.5\N{NO-BREAK SPACE}% [0.2, 3]\N{NO-BREAK SPACE}%",
+        ),
+    ],
+)  # fmt: skip
+def test_an_answer_is_said_as_a_person_would(answer: Finding, said: str) -> None:
+    counted = f" ({answer.n} repetition{'s' * (answer.n > 1)})." if answer.verdict != "insufficient n" else ""
+    assert sentence(answer) == said + counted
+
+
+def results(valid: Sequence[bool] = (True,) * 4, **info: Any) -> Any:
+    flags = [() if good else (Flag(code="affinity-refused", detail="CPU 7"),) for good in valid]
+    runs = pd.DataFrame({"valid": list(valid), "flags": flags})
+    experiment = SimpleNamespace(name="my load; rm -rf", repetitions=2)
+    return SimpleNamespace(info={"device": "note10", **info}, experiment=experiment, runs=lambda: runs)
+
+
+def test_what_is_not_answered_comes_with_the_command_that_would_decide_it() -> None:
+    head = headline(results(), [finding("insufficient n", n=2)])
+    assert shlex.split(head.command)[:4] == ["devicelab", "sweep", "my load; rm -rf", "--board"]
+    assert head.command.endswith("--until decided")
+    assert headline(results(), [finding("inconclusive", estimate=1.0, n=6)]).command == head.command
+    assert headline(results(), [finding("yes", estimate=2.0, n=6)]).command == ""
+
+
+def test_flagged_runs_a_simulated_device_and_failed_checks_stand_beside_the_answer() -> None:
+    failed = Finding(analysis="checks", claim="load costs less than 20 %", verdict="fail")
+    other = Finding(analysis="klo", claim="something else", verdict="fail")
+    head = headline(results((True, False, False, True), simulated=True), [failed, other, finding("yes", n=6)])
+    assert head.caveats[0].startswith("Simulated")
+    assert head.caveats[1] == "2 of 4 runs are flagged and count nowhere, most often affinity-refused."
+    assert head.caveats[2] == "Check failed: load costs less than 20 %."
+    assert len(head.caveats) == 3
+
+
+def test_an_experiment_without_a_question_of_its_own_says_what_became_of_its_checks() -> None:
+    checks = [Finding(analysis="checks", claim=f"c{n}", verdict=verdict) for n, verdict in enumerate(("pass", "fail"))]
+    assert headline(results(), checks).sentence == "1 of 2 checks passed."
+    assert headline(results(), []).verdict == ""
