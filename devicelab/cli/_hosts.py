@@ -31,7 +31,8 @@ def farm_hosts(engine: str | None, tls: tuple[str | None, str | None, str | None
         return
     needs_dask()
     from devicelab.errors import ConfigError
-    from devicelab.farm.engine_dask import SCHEME, DaskHosts, Tls
+    from devicelab.farm.dask_link import SCHEME, Tls
+    from devicelab.farm.engine_dask import DaskHosts
 
     if not engine.startswith(SCHEME):
         raise ConfigError(f"no engine {engine!r}", hint=f"{SCHEME}HOST:8786, or leave --engine out")

@@ -91,13 +91,14 @@ def _counted(verdicts: Sequence["CellVerdict"]) -> dict[str, int]:
 
 def _list(rows: list[dict[str, Any]]) -> None:
     from devicelab.compare.nights import ORDER
+    from devicelab.model.campaign import lasted_s
 
     if not rows:
         echo("no nights; `devicelab nightly` makes them")
         return
     lines = []
     for row in rows:
-        took = (row["ended_unix_ns"] - row["started_unix_ns"]) / 1e9 if row["ended_unix_ns"] else None
+        took = lasted_s(row["started_unix_ns"], row["ended_unix_ns"])
         told = ", ".join(f"{row['counts'][name]} {name}" for name in ORDER if row["counts"].get(name))
         code = "–" if row["exit_code"] is None else row["exit_code"]
         lines.append((row["night"], row["status"], code, "–" if took is None else duration(took), told or "–"))

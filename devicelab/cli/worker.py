@@ -18,6 +18,10 @@ def register(app: typer.Typer) -> None:
             list[str] | None, typer.Option("--device", help="Offer this device (repeatable); all, if left out.")
         ] = None,
         name: Annotated[str | None, typer.Option(help="Of this worker; the host's name and a number.")] = None,
+        listen: Annotated[
+            str | None,
+            typer.Option(help="Interface or address to listen at; the one that reaches the scheduler, if left out."),
+        ] = None,
         tls_ca: TlsCaOption = None,
         tls_cert: TlsCertOption = None,
         tls_key: TlsKeyOption = None,
@@ -31,7 +35,7 @@ def register(app: typer.Typer) -> None:
         import platform
 
         needs_dask()
-        from devicelab.farm.engine_dask import Tls
+        from devicelab.farm.dask_link import Tls
         from devicelab.farm.hosting import Host
         from devicelab.farm.worker import serve
         from devicelab.store import Store
@@ -39,4 +43,4 @@ def register(app: typer.Typer) -> None:
         with Store.open(store) as opened:
             host = Host(opened, device or ())
             called = name or f"{platform.node()}-{os.getpid()}"
-            serve(scheduler, host, name=called, tls=Tls(tls_ca, tls_cert, tls_key), said=say)
+            serve(scheduler, host, name=called, tls=Tls(tls_ca, tls_cert, tls_key), listen=listen, said=say)

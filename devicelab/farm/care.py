@@ -43,20 +43,25 @@ class Limits:
 
     Attributes:
         stop: set by whoever wants everything to end; the task may go on later.
-        until_unix_s: end of the night; ``None``: there is none.
+        until_s: end of the night by this machine's ``time.monotonic``, which nobody sets; ``None``: there is none.
     """
 
     stop: threading.Event = field(default_factory=threading.Event)
-    until_unix_s: float | None = None
+    until_s: float | None = None
+
+    @classmethod
+    def ending_in(cls, stop: threading.Event, left_s: float | None) -> "Limits":
+        """The end comes in so many seconds (``None``: never)."""
+        return cls(stop, None if left_s is None else time.monotonic() + left_s)
 
     def wait(self, seconds: float) -> bool:
         """Wait so long, or until the end comes; True: it came."""
-        left = seconds if self.until_unix_s is None else min(seconds, max(0.0, self.until_unix_s - time.time()))
+        left = seconds if self.until_s is None else min(seconds, max(0.0, self.until_s - time.monotonic()))
         return self.stop.wait(left) or self.over()
 
     def over(self) -> bool:
         """The end came."""
-        return self.stop.is_set() or (self.until_unix_s is not None and time.time() >= self.until_unix_s)
+        return self.stop.is_set() or (self.until_s is not None and time.monotonic() >= self.until_s)
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,8 @@ OnProgress = Callable[[Task, Progress], None]
 class Engine(Protocol):
     """Executes tasks, one at a time on a device; the conductor decides which."""
 
-    def submit(
-        self, task: Task, entry: DeviceEntry, experiment: Experiment, until_unix_s: float | None
-    ) -> Future[Task]:
-        """Begin a task; the future holds what ``run_task`` returns."""
+    def submit(self, task: Task, entry: DeviceEntry, experiment: Experiment, left_s: float | None) -> Future[Task]:
+        """Begin a task that ends in ``left_s`` seconds at the latest; the future holds what ``run_task`` returns."""
         ...
 
     def stop(self) -> None:
@@ -85,11 +83,9 @@ class LocalThreads:
         # A thread is started for a task when none is free; idle ones are used again.
         self._threads = ThreadPoolExecutor(max_workers=1024, thread_name_prefix="device")
 
-    def submit(
-        self, task: Task, entry: DeviceEntry, experiment: Experiment, until_unix_s: float | None
-    ) -> Future[Task]:
+    def submit(self, task: Task, entry: DeviceEntry, experiment: Experiment, left_s: float | None) -> Future[Task]:
         """See ``Engine.submit``."""
-        limits = Limits(self._stop, until_unix_s)
+        limits = Limits.ending_in(self._stop, left_s)
         return self._threads.submit(self._run, task, entry, experiment, limits)
 
     def _run(self, task: Task, entry: DeviceEntry, experiment: Experiment, limits: Limits) -> Task:

@@ -10,111 +10,40 @@ network of their own.
 """
 
 import contextlib
-import logging
 import secrets
-import ssl
 import time
-from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Self
 
-from distributed import Client, KilledWorker
+from distributed import Client
 from distributed import Future as Remote
-from distributed.comm.core import CommClosedError, FatalCommClosedError
-from distributed.core import AsyncTaskGroupClosedError  # type: ignore[attr-defined]
-from distributed.scheduler import NoValidWorkerError
-from distributed.security import Security
+from distributed.comm.core import CommClosedError
 
 from devicelab import __version__
 from devicelab.device.lab import DeviceEntry
-from devicelab.errors import ConfigError, DeviceUnreachableError, LabError
+from devicelab.errors import ConfigError, DeviceUnreachableError
 from devicelab.farm import hosting, schedule
 from devicelab.farm.care import Left
+from devicelab.farm.dask_link import LOST, Tls, address_of, reaching, usable
 from devicelab.farm.engine import OnProgress
 from devicelab.farm.hosting import Offer, Order, resource
 from devicelab.farm.selectors import Known
-from devicelab.ground.sorting import Row, as_lab_error
 from devicelab.jobs.conductor import Progress
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, Health, Task
 from devicelab.store import Store
 
-SCHEME = "dask://"
-DEFAULT_PORT = 8786
-
 # How often a task that runs elsewhere is looked after, and how long a scheduler may take to answer.
 _LOOK_S = 1.0
 _CONNECT_S = 10.0
 _VISIT_S = 120.0
-
-_LOST = (KilledWorker, CancelledError, CommClosedError)
-
-_START = "start it there: dask scheduler"
-# What Dask raises while it connects: files of TLS that are wrong never mend themselves, a scheduler may come.
-SORTED = (
-    Row(
-        (ssl.SSLError, FileNotFoundError, PermissionError, IsADirectoryError), ConfigError,
-        "--tls-ca, --tls-cert and --tls-key name PEM files that may be read and belong together",
-        says="the files for TLS cannot be used: {words}",
-    ),
-    Row(
-        (FatalCommClosedError,), ConfigError, "give the same --tls-… files that the scheduler was started with",
-        says="it does not take our certificate: {words}",
-    ),
-    Row((ValueError, TypeError), ConfigError, words="tls|security|expects", says="{words}"),
-    Row((ImportError,), ConfigError, "install the same version of distributed everywhere"),
-    Row((NoValidWorkerError,), DeviceUnreachableError, "start a worker on its host", says="no worker: {words}"),
-    Row((*_LOST, AsyncTaskGroupClosedError, OSError), DeviceUnreachableError, _START, says="no scheduler answers"),
-    Row((RuntimeError,), DeviceUnreachableError, _START, words="closed|shut ?down|not running", says="{words}"),
-)  # fmt: skip
-
-
-def failed(error: BaseException, place: str) -> LabError:
-    """What an exception of Dask's means for a person."""
-    return as_lab_error(SORTED, error, what=f"{place}")
-
-
-@dataclass(frozen=True)
-class Tls:
-    """Files (PEM) for encrypted and mutually authenticated connections; all three or none."""
-
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-
-    def security(self) -> Security | None:
-        """For Dask; ``None`` without files.
-
-        Raises:
-            ConfigError: only some of the files are given.
-        """
-        files = (self.ca, self.cert, self.key)
-        if not any(files):
-            return None
-        if not all(files):
-            raise ConfigError("TLS needs all three: --tls-ca, --tls-cert and --tls-key")
-        return Security(
-            require_encryption=True,
-            tls_ca_file=self.ca,
-            tls_client_cert=self.cert,
-            tls_client_key=self.key,
-            tls_worker_cert=self.cert,
-            tls_worker_key=self.key,
-        )
-
-
-def address_of(place: str, *, tls: bool) -> str:
-    """Dask's address of a scheduler given as ``dask://HOST[:PORT]`` or ``HOST[:PORT]``.
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    rest = place.removeprefix(SCHEME)
-    host, _, port = rest.rpartition(":") if ":" in rest else (rest, "", str(DEFAULT_PORT))
-    if not host or "/" in host or not (port.isdigit() and 0 < int(port) < 65536):
-        raise ConfigError(f"not a scheduler: {place!r}", hint=f"{SCHEME}HOST:{DEFAULT_PORT}")
-    return f"{'tls' if tls else 'tcp'}://{host}:{port}"
+# A host asks its devices what they are, those that do not answer as well.
+_OFFER_S = 180.0
+# Workers say every second or so that they live (more seldom where there are hundreds); one that has not for so long is
+# stopped, or its host is.
+_SILENT_S = 15.0
 
 
 class DaskHosts:
@@ -130,14 +59,12 @@ class DaskHosts:
     """
 
     def __init__(self, place: str, tls: Tls | None = None) -> None:
-        security = tls.security() if tls is not None else None
+        security = usable(tls)
         self._place = place
         address = address_of(place, tls=security is not None)
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the errors here say it better
-        try:
+        with reaching(place):
             self._client = Client(address, security=security, timeout=_CONNECT_S, set_as_default=False)
-        except Exception as error:
-            raise failed(error, place) from error
+        self._workers = Workers(self._client)
 
     def __enter__(self) -> Self:
         return self
@@ -157,27 +84,27 @@ class DaskHosts:
             DeviceUnreachableError: the scheduler does not answer.
         """
         with self._asked():
-            pool, chosen = merged(answered(self._client.run(hosting.offer, on_error="return")))
+            pool, chosen = merged(answered(each(self._client, hosting.offer, timeout_s=_OFFER_S)))
             for address, names in chosen.items():
-                self._client.run(hosting.take_resources, names, workers=[address], on_error="ignore")
+                each(self._client, hosting.take_resources, names, workers=(address,))
         return pool
 
     def engine(self, farm: Farm, night: str, store: Store, on_progress: OnProgress | None = None) -> "DaskEngine":
         """Where the night's tasks are executed."""
         with self._asked():
-            return DaskEngine(self._client, self._place, farm, night, store, on_progress)
+            return DaskEngine(self._client, self._workers, self._place, farm, night, store, on_progress)
 
     def give_back(self, entry: DeviceEntry, campaigns: Collection[str]) -> Left | None:
         """``farm.care.last_visit`` on a host that reaches the device."""
         try:
-            if not offering(self._client, entry.name):
+            if not self._workers.offering(entry.name):
                 return Left("no host that reaches it is there", DeviceUnreachableError.exit_code)
             visit = self._client.submit(
                 hosting.visit, entry, tuple(campaigns), key=f"visit-{entry.name}-{secrets.token_hex(4)}",
                 resources={resource(entry.name): 1}, pure=False,
             )  # fmt: skip
             left: Left | None = visit.result(timeout=_VISIT_S)
-        except (*_LOST, OSError):
+        except (*LOST, OSError):
             return Left("its host did not answer in time", DeviceUnreachableError.exit_code)
         return left
 
@@ -185,7 +112,7 @@ class DaskHosts:
     def _asked(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, TimeoutError, *_LOST) as error:
+        except (OSError, TimeoutError, *LOST) as error:
             raise _gone(self._place) from error
 
 
@@ -197,7 +124,7 @@ def answered(offers: Mapping[str, Offer | Exception | None]) -> dict[str, Offer]
     """
     found = {}
     for address, offer in offers.items():
-        if isinstance(offer, Exception) and not isinstance(offer, OSError):
+        if isinstance(offer, Exception) and not isinstance(offer, OSError | CommClosedError):
             raise offer
         if isinstance(offer, Offer):
             found[address] = offer
@@ -242,10 +169,65 @@ def merged(offers: Mapping[str, Offer]) -> tuple[dict[str, Known], dict[str, tup
     return pool, {address: tuple(names) for address, names in chosen.items()}
 
 
-def offering(client: Client, device: str) -> tuple[str, ...]:
-    """Addresses of the workers that offer a device now."""
-    workers: Mapping[str, Mapping[str, Any]] = client.scheduler_info(n_workers=-1)["workers"]
-    return tuple(address for address, worker in workers.items() if worker["resources"].get(resource(device)))
+def each(
+    client: Client,
+    function: Callable[..., Any],
+    *args: object,
+    workers: Collection[str] | None = None,
+    timeout_s: float = _CONNECT_S,
+) -> dict[str, Any]:
+    """Have workers call a function, side by side: address → what it returned, or the exception.
+
+    Each has ``timeout_s``: one that is stopped would be waited for without end, and the others with it.
+
+    Raises:
+        OSError, TimeoutError: the scheduler does not answer.
+    """
+    if workers is None:
+        workers = client.scheduler_info(n_workers=-1)["workers"].keys()
+
+    def call(address: str) -> Any:
+        try:
+            found = client.sync(
+                client._run,  # noqa: SLF001 - what `run` calls, with a limit
+                function,
+                *args,
+                workers=[address],
+                on_error="return",
+                callback_timeout=timeout_s,
+            )
+        except (OSError, TimeoutError, *LOST) as error:
+            return error
+        return found.get(address)
+
+    with ThreadPoolExecutor(max(1, len(workers)), thread_name_prefix="worker") as threads:
+        return dict(zip(workers, threads.map(call, workers), strict=True))
+
+
+class Workers:
+    """Which workers offer a device, and live.
+
+    A worker that is stopped (SIGSTOP, a frozen host) keeps its connection, and the scheduler waits for it for minutes:
+    what counts is that it is heard of, by this machine's clock.
+    """
+
+    def __init__(self, client: Client, silent_s: float = _SILENT_S) -> None:
+        self._client, self._silent_s = client, silent_s
+        self._heard: dict[str, tuple[object, float]] = {}
+
+    def offering(self, device: str) -> tuple[str, ...]:
+        """Addresses of those that offer the device now."""
+        workers: Mapping[str, Mapping[str, Any]] = self._client.scheduler_info(n_workers=-1)["workers"]
+        now = time.monotonic()
+        for address, worker in workers.items():
+            seen = worker.get("last_seen")
+            if self._heard.get(address, (None, 0.0))[0] != seen:
+                self._heard[address] = (seen, now)
+        return tuple(
+            address
+            for address, worker in workers.items()
+            if worker["resources"].get(resource(device)) and now - self._heard[address][1] < self._silent_s
+        )
 
 
 class DaskEngine:
@@ -253,6 +235,7 @@ class DaskEngine:
 
     Args:
         client: connected.
+        workers: which of them live.
         place: of the scheduler, for messages.
         farm: whose tasks come.
         night: its id.
@@ -261,29 +244,36 @@ class DaskEngine:
     """
 
     def __init__(
-        self, client: Client, place: str, farm: Farm, night: str, store: Store, on_progress: OnProgress | None = None
+        self,
+        client: Client,
+        workers: Workers,
+        place: str,
+        farm: Farm,
+        night: str,
+        store: Store,
+        on_progress: OnProgress | None = None,
     ) -> None:
         self._client, self._place, self._on_progress = client, place, on_progress
         self._farm, self._night, self._store = farm, night, store
         self._tasks: dict[str, Task] = {}
         self._stopped = False
+        self._workers = workers
         self._threads = ThreadPoolExecutor(max_workers=1024, thread_name_prefix="device")
-        client.run(hosting.go_on, night, on_error="ignore")  # one that died just now has no task yet
+        each(client, hosting.go_on, night)  # one that died just now has no task yet
         client.subscribe_topic(hosting.topic(night), self._heard)
 
-    def submit(
-        self, task: Task, entry: DeviceEntry, experiment: Experiment, until_unix_s: float | None
-    ) -> Future[Task]:
+    def submit(self, task: Task, entry: DeviceEntry, experiment: Experiment, left_s: float | None) -> Future[Task]:
         """See ``Engine.submit``."""
         self._tasks[task.task_id] = task.model_copy(update={"device": entry.name})
-        order = Order(self._farm, self._night, task, entry, experiment, until_unix_s)
-        return self._threads.submit(self._see_through, order)
+        order = Order(self._farm, self._night, task, entry, experiment, left_s)
+        ends = None if left_s is None else time.monotonic() + left_s
+        return self._threads.submit(self._see_through, order, ends)
 
     def stop(self) -> None:
         """See ``Engine.stop``."""
         self._stopped = True
-        with contextlib.suppress(OSError, TimeoutError, *_LOST):
-            self._client.run(hosting.stop, self._night, on_error="ignore")
+        with contextlib.suppress(OSError, TimeoutError, *LOST):
+            each(self._client, hosting.stop, self._night)
 
     def close(self) -> None:
         """See ``Engine.close``."""
@@ -291,37 +281,43 @@ class DaskEngine:
         with contextlib.suppress(ValueError, OSError):
             self._client.unsubscribe_topic(hosting.topic(self._night))
 
-    def _see_through(self, order: Order) -> Task:
+    def _see_through(self, order: Order, ends: float | None) -> Task:
         """The task as a worker left it, or as it stands when no worker can do it any more."""
         for attempt in range(self._farm.attempts + 1):
+            left_s = None if ends is None else max(0.0, ends - time.monotonic())
+            order = replace(order, left_s=left_s)
             future = self._client.submit(
                 hosting.execute, order, key=f"{self._night}-{order.task.task_id}-{attempt}-{secrets.token_hex(4)}",
                 resources={resource(order.entry.name): 1}, priority=order.task.priority, retries=0, pure=False,
             )  # fmt: skip
             try:
-                ended = self._result(future, order)
-            except _LOST as error:
+                ended = self._result(future, order, ends)
+            except LOST as error:
                 if self._client.status != "running":
                     raise _gone(self._place) from error
             except OSError as error:  # no worker's: a task's own errors come back in the task
                 raise _gone(self._place) from error
             else:
-                return ended or self._host_gone(order, "no host that reaches the device came back")
+                return ended or self._host_gone(order, "no host that reaches the device came back, or answers")
         return self._host_gone(order, "every worker that measured it died")
 
-    def _result(self, future: "Remote[Task]", order: Order) -> Task | None:
-        """The task when it has ended; ``None``: for too long nobody has offered its device."""
+    def _result(self, future: "Remote[Task]", order: Order, ends: float | None) -> Task | None:
+        """The task when it has ended; ``None``: for too long nobody has offered its device, or ended in time."""
         missing_since: float | None = None
+        late = float("inf") if ends is None else ends + max(self._farm.patience_s, _SILENT_S)
         while True:
             with contextlib.suppress(TimeoutError):
                 return future.result(timeout=_LOOK_S)
             if self._client.status != "running":
                 raise _gone(self._place)
-            if offering(self._client, order.entry.name):
+            now = time.monotonic()
+            if self._workers.offering(order.entry.name):
                 missing_since = None
-                continue
-            missing_since = missing_since or time.monotonic()
-            if self._stopped or time.monotonic() - missing_since > self._farm.patience_s:
+            elif missing_since is None:
+                missing_since = now
+            missing = missing_since is not None and (self._stopped or now - missing_since > self._farm.patience_s)
+            # Whoever works on it has the same end before his eyes, and gives the device back then.
+            if missing or now > late:
                 future.cancel(reason="no host reaches the device")
                 return None
 

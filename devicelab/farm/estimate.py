@@ -43,11 +43,13 @@ def from_plan(experiment: Experiment, runs: int) -> Estimate:
 
 def from_history(campaigns: Iterable[CampaignInfo], runs: int) -> Estimate | None:
     """The median time per run of complete campaigns, times the runs; ``None`` without any."""
-    spans = [
-        (info.ended_unix_ns - info.started_unix_ns) / 1e9 / info.runs_done
+    lasted = (
+        (info.ended_unix_ns - info.started_unix_ns, info.runs_done)
         for info in campaigns
         if info.status == "complete" and info.ended_unix_ns is not None and info.runs_done
-    ]
+    )
+    # A clock that was set back in between says nothing.
+    spans = [span_ns / 1e9 / runs_done for span_ns, runs_done in lasted if span_ns > 0]
     return Estimate(_TASK_OVERHEAD_S + runs * statistics.median(spans), "history") if spans else None
 
 

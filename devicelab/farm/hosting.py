@@ -40,14 +40,18 @@ class Offer:
 
 @dataclass(frozen=True)
 class Order:
-    """A task to be executed on a device, with all that a host needs to know (see ``farm.task.run_task``)."""
+    """A task to be executed on a device, with all that a host needs to know (see ``farm.task.run_task``).
+
+    Attributes:
+        left_s: of the night when the order is given. No point in time: hosts' clocks differ.
+    """
 
     farm: Farm
     night: str
     task: Task
     entry: DeviceEntry
     experiment: Experiment
-    until_unix_s: float | None
+    left_s: float | None
 
 
 class Host:
@@ -120,7 +124,7 @@ class Host:
         try:
             return run_task(
                 self.store, order.farm, order.night, task, order.entry,
-                experiment=order.experiment, limits=Limits(self.stop_of(order.night), order.until_unix_s),
+                experiment=order.experiment, limits=Limits.ending_in(self.stop_of(order.night), order.left_s),
                 on_progress=report,
             )  # fmt: skip
         finally:

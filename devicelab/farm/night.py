@@ -91,10 +91,10 @@ def unfinished(store: Store, farm: str) -> NightInfo:
     Raises:
         ConfigError: it is complete, or there is none.
     """
-    newest = store.nights(farm=farm, limit=1)
-    if not newest or newest[0].status in {"complete", "failed"}:
+    newest = store.last_begun(farm)
+    if newest is None or newest.status in {"complete", "failed"}:
         raise ConfigError(f"no unfinished night of farm {farm!r}", hint="start one without --resume")
-    return newest[0]
+    return newest
 
 
 @contextlib.contextmanager
@@ -147,6 +147,7 @@ class Conductor:
         self.tasks: dict[str, Task] = {}
         self.out: dict[str, str] = {}
         self.ends_unix_s: float | None = None
+        self._ends_s: float | None = None  # by time.monotonic: clocks are set in the night
         self.interrupted = False
         self._tried: dict[str, set[str]] = {}
         self._out_before: frozenset[str] = frozenset()
@@ -174,10 +175,14 @@ class Conductor:
         fresh = device not in taken and device not in self._tried.get(task.task_id, ())
         return known is not None and fresh and self.job.selectors[task.job].fits(known)
 
+    def left_s(self) -> float | None:
+        """Until the night ends, seconds; ``None``: it has no end. ``ends_unix_s`` is for people."""
+        return None if self._ends_s is None else self._ends_s - time.monotonic()
+
     def foretell(self, tasks: Iterable[Task] | None = None) -> Schedule:
         """How the night will go."""
         waiting = [task for task in (tasks or self.tasks.values()) if task.status == "waiting"]
-        left_s = None if self.ends_unix_s is None else self.ends_unix_s - time.time()
+        left_s = self.left_s()
         working = [name for name in self.pool if name not in self.out]
         return schedule.foretell(waiting, working, self.fits, self.seconds, left_s)
 
@@ -187,8 +192,10 @@ class Conductor:
         Args:
             night: the one that goes on, if one does: what came out of it is news all the same.
         """
-        ends = clock.ends_at(self.job.farm, clock.local_now())
+        now = clock.local_now()
+        ends = clock.ends_at(self.job.farm, now)
         self.ends_unix_s = ends.timestamp() if ends is not None else None
+        self._ends_s = time.monotonic() + ends.timestamp() - now.timestamp() if ends is not None else None
         found = self.store.quarantines(active=True)
         self.out = {one.device: f"in quarantine: {one.reason}" for one in found}
         self._out_before = frozenset(one.device for one in found if night is None or one.night != night)
@@ -282,7 +289,7 @@ class Conductor:
         waiting = [task for task in self.tasks.values() if task.status == "waiting"]
         idle = [name for name in self.pool if name not in busy and name not in self.out]
         for device in schedule.eager(idle, waiting, self.seconds):
-            left_s = None if self.ends_unix_s is None else self.ends_unix_s - time.time()
+            left_s = self.left_s()
             task = schedule.pick(waiting, device, self.fits, self.seconds, left_s)
             if task is None:
                 continue
@@ -294,7 +301,7 @@ class Conductor:
             self.tasks[task.task_id] = begun
             self.watcher.started(begun)
             experiment = self.job.experiments[task.job]
-            future = engine.submit(task, self.pool[device].entry, experiment, self.ends_unix_s)
+            future = engine.submit(task, self.pool[device].entry, experiment, self.left_s())
             running[future] = (device, task)
 
     def _taken_out(self, device: str) -> bool:

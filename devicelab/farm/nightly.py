@@ -135,9 +135,9 @@ def _conductor(
     job: Job, pool: Mapping[str, Known], store: Store, watcher: Watcher, hosts: Hosts, *, resume: bool
 ) -> Conductor:
     if not resume:
-        for left in store.nights(farm=job.farm.name, limit=1):
-            if left.status in {"running", "interrupted"}:
-                watcher.said(f"night {left.night} was not finished; `--resume` would have gone on with it")
+        left = store.last_begun(job.farm.name)
+        if left is not None and left.status in {"running", "interrupted"}:
+            watcher.said(f"night {left.night} was not finished; `--resume` would have gone on with it")
         conductor = Conductor(job, pool, store, watcher, hosts)
         conductor.begin()
         return conductor

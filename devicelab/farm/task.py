@@ -82,7 +82,9 @@ def run_task(
     if not store.claim_task(night, task.task_id, "waiting", attempt.task):
         return next(found for found in store.tasks(night) if found.task_id == task.task_id)
     ended = attempt.perform(experiment or job.experiment_of(farm.jobs[task.job]), on_progress)
-    store.put_tasks(night, [ended])
+    # Who was stopped for a while (SIGSTOP, a frozen host) may find that others went on without him.
+    if not store.claim_task(night, task.task_id, "running", ended, campaign=attempt.task.campaign):
+        return next(found for found in store.tasks(night) if found.task_id == task.task_id)
     return ended
 
 
@@ -105,7 +107,7 @@ class _Attempt:
         campaign = self.known.campaign if self.known is not None else campaign_id(night, begun, entry.name)
         self.task = begun.model_copy(update={"campaign": campaign})
         longest = farm.jobs[task.job].max_s
-        self.ends = time.time() + longest if longest is not None else None
+        self.ends = time.monotonic() + longest if longest is not None else None
 
     def _campaign(self, task: Task) -> CampaignInfo | None:
         found = (info for info in self.store.campaigns(night=self.night, device=self.entry.name))
@@ -172,7 +174,7 @@ class _Attempt:
             if self.limits.over():
                 raise
             # The campaign was patient already, unless its time (max_s) ended while the cable was out.
-            late = self.ends is not None and time.time() >= self.ends
+            late = self.ends is not None and time.monotonic() >= self.ends
         recover.reconnect(
             self.entry,
             self.farm.patience_s if late else min(RECONNECT_S, self.farm.patience_s),
@@ -183,7 +185,7 @@ class _Attempt:
         return perform()
 
     def _over(self) -> bool:
-        return self.limits.over() or (self.ends is not None and time.time() >= self.ends)
+        return self.limits.over() or (self.ends is not None and time.monotonic() >= self.ends)
 
     def _raise_if_taken_out(self) -> None:
         """Somebody may have taken the device out while it was waited for."""

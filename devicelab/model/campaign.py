@@ -26,6 +26,12 @@ CampaignStatus = Literal["running", "complete", "interrupted", "failed"]
 EndStatus = Literal["complete", "interrupted", "failed"]
 
 
+def lasted_s(started_unix_ns: int, ended_unix_ns: int | None) -> float | None:
+    """From start to end, seconds; ``None`` without an end, and where the clock was set back in between."""
+    lasted_ns = -1 if ended_unix_ns is None else ended_unix_ns - started_unix_ns
+    return lasted_ns / 1e9 if lasted_ns >= 0 else None
+
+
 class BinaryInfo(Noun):
     """A program that was pushed to the device.
 

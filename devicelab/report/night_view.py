@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from devicelab.model.campaign import CampaignInfo
+from devicelab.model.campaign import CampaignInfo, lasted_s
 from devicelab.model.night import CellVerdict, NightInfo, NightVerdict, Quarantine, Task
 from devicelab.report.units import metric_title, number
 from devicelab.store.reading import StoreReader
@@ -69,9 +69,8 @@ class NightView:
 
     @property
     def duration_s(self) -> float | None:
-        """From start to end; ``None`` while it runs."""
-        ended = self.info.ended_unix_ns
-        return None if ended is None else (ended - self.info.started_unix_ns) / 1e9
+        """From start to end; ``None`` while it runs, and where the clock was set back in between."""
+        return lasted_s(self.info.started_unix_ns, self.info.ended_unix_ns)
 
     @property
     def headline(self) -> str:

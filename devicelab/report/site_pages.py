@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from devicelab.model.campaign import CampaignInfo
+from devicelab.model.campaign import CampaignInfo, lasted_s
 from devicelab.model.night import CellVerdict, Health, NightInfo, Quarantine, Task
 from devicelab.report.clean import page_name
 from devicelab.report.night_view import (
@@ -375,7 +375,7 @@ def _facts(view: NightView) -> list[tuple[str, str]]:
 
 def _night_row(info: NightInfo, counts: NightCounts, places: Places) -> dict[str, Any]:
     code = info.exit_code
-    long = (info.ended_unix_ns - info.started_unix_ns) / 1e9 if info.ended_unix_ns is not None else None
+    long = lasted_s(info.started_unix_ns, info.ended_unix_ns)
     bad = bool(code) or info.status in {"failed", "interrupted"}
     return {
         "night": info.night,

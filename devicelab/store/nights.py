@@ -34,6 +34,11 @@ class NightReader:
         query = select(s.nights).order_by(*_NEWEST).limit(limit)
         return self._nouns(NightInfo, query if farm is None else query.where(s.nights.c.farm == farm))
 
+    def last_begun(self, farm: str) -> NightInfo | None:
+        """The night of the series that was stored last, whatever the clock showed then."""
+        query = select(s.nights).where(s.nights.c.farm == farm).order_by(s.nights.c.id.desc()).limit(1)
+        return next(iter(self._nouns(NightInfo, query)), None)
+
     def night(self, ref: str | None = None) -> NightInfo:
         """One night by its id, by a prefix only it has, or the newest (``None``).
 

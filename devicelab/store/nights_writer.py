@@ -84,8 +84,12 @@ class NightWriter:
                 changed = {name: made.excluded[name] for name in row if name not in {"night", "task_id", "position"}}
                 connection.execute(made.on_conflict_do_update(index_elements=["night", "task_id"], set_=changed))
 
-    def claim_task(self, night: str, task_id: str, expect: TaskStatus, task: Task) -> bool:
+    def claim_task(
+        self, night: str, task_id: str, expect: TaskStatus, task: Task, *, campaign: str | None = None
+    ) -> bool:
         """Replace a task if its status still is ``expect``; ``False`` if somebody else was faster or it is not there.
+
+        With ``campaign`` also only if it still is the attempt with that one.
 
         Raises:
             ValueError: ``task`` is another one.
@@ -94,6 +98,8 @@ class NightWriter:
             raise ValueError(f"task {task.task_id} instead of {task_id}")
         t = s.tasks
         same = (t.c.night == night) & (t.c.task_id == task_id) & (t.c.status == expect)
+        if campaign is not None:
+            same &= t.c.campaign == campaign
         with places.guarded(self._place), self._writer.begin() as connection:
             return bool(connection.execute(update(t).where(same).values(to_row(s.tasks, task))).rowcount)
 

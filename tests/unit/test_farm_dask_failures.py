@@ -15,12 +15,14 @@ from distributed.comm.core import CommClosedError, FatalCommClosedError  # noqa:
 from distributed.core import AsyncTaskGroupClosedError  # noqa: E402
 from distributed.scheduler import NoValidWorkerError  # noqa: E402
 
-from devicelab.farm.engine_dask import SORTED, DaskHosts, Tls, failed  # noqa: E402
+from devicelab.farm.dask_link import SORTED, Tls, failed  # noqa: E402
+from devicelab.farm.engine_dask import DaskHosts  # noqa: E402
 
 ROWS = [
     (ssl.SSLError("no certificate or crl found"), ConfigError, "TLS"),
     (FileNotFoundError(2, "No such file"), ConfigError, "TLS"),
     (FatalCommClosedError("TLS handshake failed"), ConfigError, "certificate"),
+    (ValueError("IOStream is not idle; cannot convert to SSL"), ConfigError, "does not speak TLS"),
     (TypeError("expected TLS/SSL security"), ConfigError, "security"),
     (ImportError("msgpack"), ConfigError, "msgpack"),
     (NoValidWorkerError("x", set(), {}, {"device:a": 1}, 1.0), DeviceUnreachableError, "no worker"),

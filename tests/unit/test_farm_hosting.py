@@ -9,7 +9,8 @@ from devicelab import __version__
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError, StoreError
 from devicelab.farm import hosting
-from devicelab.farm.engine_dask import DaskHosts, Tls, address_of, answered, merged
+from devicelab.farm.dask_link import Tls, address_of
+from devicelab.farm.engine_dask import DaskHosts, answered, merged
 from devicelab.farm.hosting import Host, Offer, Order, taken_over
 from devicelab.farm.selectors import Known
 from devicelab.model.experiment import Experiment

@@ -1,0 +1,80 @@
+"""Clocks that are set in the night change neither its end nor what can be resumed."""
+
+import datetime as dt
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from devicelab.errors import ConfigError
+from devicelab.farm import clock, estimate
+from devicelab.farm import night as conducting
+from devicelab.farm.care import Limits
+from devicelab.farm.job import understood
+from devicelab.farm.night import Conductor
+from devicelab.model.campaign import lasted_s
+from devicelab.model.night import Farm, JobEntry
+from devicelab.store import Store
+from tests import labdata
+
+DAY_S = 86_400.0
+FARM = Farm(name="f", jobs=(JobEntry(experiment="load_calibration", devices="a"),), budget_s=3600)
+
+
+@pytest.mark.parametrize("step_s", [DAY_S, -DAY_S])
+def test_a_clock_that_is_set_changes_no_end(monkeypatch: pytest.MonkeyPatch, step_s: float) -> None:
+    limits = Limits.ending_in(threading.Event(), 3600)
+    wall = time.time()
+    monkeypatch.setattr(time, "time", lambda: wall + step_s)
+    assert not limits.over()
+    passed = time.monotonic() + 3601
+    monkeypatch.setattr(time, "monotonic", lambda: passed)
+    assert limits.over()
+
+
+@pytest.mark.parametrize("step_s", [DAY_S, -DAY_S])
+def test_a_nights_budget_is_what_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_s: float) -> None:
+    with Store.open(tmp_path / "s.sqlite") as store:
+        conductor = Conductor(understood(FARM, tmp_path / "farm.toml"), {}, store, conducting.SILENT)
+        conductor.prepare()
+        wall = time.time()
+        monkeypatch.setattr(time, "time", lambda: wall + step_s)
+        left_s = conductor.left_s()
+        assert left_s is not None
+        assert 3500 < left_s <= 3600
+
+
+@pytest.mark.parametrize("step_s", [DAY_S, -DAY_S])
+def test_the_night_that_was_begun_last_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
+    with Store.open(tmp_path / "s.sqlite") as store:
+        store.finish_night(store.begin_night(FARM), "complete", 0)
+        wall = time.time_ns()
+        monkeypatch.setattr(time, "time_ns", lambda: wall + round(step_s * 1e9))
+        begun = store.begin_night(FARM)
+        assert conducting.unfinished(store, "f").night == begun
+        store.finish_night(begun, "complete", 0)
+        with pytest.raises(ConfigError, match="no unfinished night"):
+            conducting.unfinished(store, "f")
+
+
+def test_a_length_of_time_is_never_negative() -> None:
+    assert lasted_s(5_000_000_000, 6_000_000_000) == 1.0
+    assert lasted_s(5, None) is None
+    assert lasted_s(round(DAY_S * 1e9), 5) is None
+
+
+def test_a_campaign_that_ended_before_it_began_is_no_estimate(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s.sqlite") as store:
+        info = store.campaign(labdata.fill(store, labdata.experiment(repetitions=1)))
+        begun = info.started_unix_ns
+        back = info.model_copy(update={"status": "complete", "ended_unix_ns": begun - 10**15})
+        assert estimate.from_history([back], 5) is None
+
+
+def test_a_deadline_is_the_next_time_the_clock_shows_it() -> None:
+    late = FARM.model_copy(update={"budget_s": None, "deadline": "06:30"})
+    ends = clock.ends_at(late, dt.datetime(2026, 11, 22, 22, 0, tzinfo=dt.UTC))
+    assert ends == dt.datetime(2026, 11, 23, 6, 30, tzinfo=dt.UTC)
