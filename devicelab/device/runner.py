@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -208,7 +209,9 @@ def attend(
                     raise StopRequestedError
                 for event in reader.feed(chunk):
                     watch.see(event)
+                    began = time.monotonic()
                     on_event(event)
+                    watch.waited(time.monotonic() - began)
                     if isinstance(event, PlanEnd):
                         end = event
                 # The follower ends when the agent has let go of the device; the next plan would find it busy before.

@@ -85,6 +85,11 @@ class Watch:
             )
         self._until = max(self._until, now + self._grace_s)
 
+    def waited(self, seconds: float) -> None:
+        """It was us who kept the board waiting (a database that went away): its time is so much longer."""
+        self._until += seconds
+        self._due += seconds
+
     def overdue(self) -> bool:
         """It is time to ask whether the agent is alive."""
         return time.monotonic() > self._until

@@ -115,6 +115,7 @@ class Host:
         Raises:
             StoreError: the database fails, or it is not the one that the night is in.
         """
+        self.store.patience_s = order.farm.patience_s
         stored = {task.task_id: task for task in self._tasks(order.night)}
         task = taken_over(order, stored.get(order.task.task_id))
         if task is not order.task:

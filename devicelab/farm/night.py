@@ -29,6 +29,9 @@ from devicelab.store import Store
 # How often the conductor looks up while nothing ends: for the clock, and for people who watch.
 _LOOK_S = 1.0
 
+# A database that went away is waited for no longer once somebody wants to end.
+_HURRY_S = 10.0
+
 # Worst first; 0 is fine. A restore that failed is worst, since somebody has to go there; then what the night is for.
 SEVERITY = (8, 7, 1, 2, 5, 4, 3, 6, 0)
 
@@ -251,6 +254,7 @@ class Conductor:
                     left = len(running)
                     self.watcher.said(f"ending: {left} device{'s' if left != 1 else ''} will be given back first")
                     self.interrupted = True
+                    self.store.patience_s = min(self.store.patience_s, _HURRY_S)
                     engine.stop()
         finally:
             self._end(engine)

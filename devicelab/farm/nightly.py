@@ -114,6 +114,7 @@ def nightly(
     hosts = hosts or ThisHost()
     pool = hosts.known_devices(store)
     job = _read(path, pool, store, resume=resume)
+    store.patience_s = job.farm.patience_s
     with conducting.alone(job.farm.name):
         conductor = _conductor(job, pool, store, watcher, hosts, resume=resume)
         watcher.begun(conductor.night, conductor.foretell(), conductor.ends_unix_s)

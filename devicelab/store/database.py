@@ -27,16 +27,23 @@ from devicelab.store.codec import digest, pack
 from devicelab.store.deleting import Deleter
 from devicelab.store.migrate import migrate
 from devicelab.store.nights_writer import NightWriter
+from devicelab.store.patience import PATIENCE_S, memo, patiently
 from devicelab.store.reading import StoreReader
 from devicelab.store.records import MetricKey, Row, RunRows, clean, run_rows
 
 
+@patiently
 class Store(StoreReader, NightWriter, Deleter):
     """The results database: SQLite in one file, or PostgreSQL through the same code.
 
     Safe to use from several threads, and from several processes that each open it. Every method raises ``StoreError``
     for what the database refuses (locked, full, read-only, damaged) and leaves it as it was then.
+
+    Attributes:
+        patience_s: how long a PostgreSQL server that goes away while the store is in use is waited for.
     """
+
+    patience_s: float = PATIENCE_S
 
     def __init__(self, engine: Engine, place: URL | Path) -> None:
         """Use ``Store.open``."""
@@ -98,7 +105,7 @@ class Store(StoreReader, NightWriter, Deleter):
             "question": clean(experiment.question),
             "night": night,
             "simulated": facts.simulated,
-            "started_unix_ns": time.time_ns(),
+            "started_unix_ns": memo().setdefault("started", time.time_ns()),
             "ended_unix_ns": None,
             "runs_planned": len(cells) * experiment.first_repetitions,
             "runs_done": 0,
@@ -124,10 +131,19 @@ class Store(StoreReader, NightWriter, Deleter):
                 except IntegrityError:
                     if self._number(row["campaign"]) is None:
                         raise
+                    if campaign is not None and self._began_just_now(row):
+                        return campaign
                     if campaign is not None:
                         raise StoreError(f"a campaign {campaign!r} is stored already in {self}") from None
                     continue  # the id is taken: two campaigns in one second drew the same four digits
                 return str(row["campaign"])
+
+    def _began_just_now(self, row: Row) -> bool:
+        """It was this very call that stored it, before the server went away."""
+        c = s.campaigns.c
+        with self._engine.connect() as connection:
+            found = connection.execute(select(c.started_unix_ns, c.host).where(c.campaign == row["campaign"])).first()
+        return found is not None and tuple(found) == (row["started_unix_ns"], row["host"])
 
     def commit_run(
         self,

@@ -21,17 +21,21 @@ from devicelab.model.measurement import Column
 from devicelab.store import schema as s
 from devicelab.store.codec import decode_table, digest, unpack
 from devicelab.store.engine import guarded
+from devicelab.store.patience import PATIENCE_S, patiently
 
 _RUN_COLUMNS = ("run_id", "cell_id", "cell", "repetition", "seq", "valid", "flags", "t_unix_ns", "duration_ns")
 _OS_BUILD = ("ro.build.fingerprint", "ro.build.display.id", "PRETTY_NAME")
 _CHUNK = 256
 
 
+@patiently
 class StoredResults:
     """Implements ``devicelab.model.results.Results`` over an open store.
 
     Frames are read when they are first asked for and kept; each call gives a frame of its own (copy on write).
     """
+
+    patience_s: float = PATIENCE_S
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from devicelab.model.night import CellVerdict, Farm, Health, NightInfo, NightSta
 from devicelab.store import engine as places
 from devicelab.store import schema as s
 from devicelab.store.nights import from_row, to_row
+from devicelab.store.patience import memo
 from devicelab.store.records import Row, clean
 
 
@@ -33,22 +34,28 @@ class NightWriter:
         Raises:
             StoreError: a night of the id given is stored already.
         """
-        now = time.time_ns()
+        noted = memo()
+        now = noted.setdefault("now", time.time_ns())
         while True:
             stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now // 1_000_000_000))
             info = NightInfo(
-                night=night or f"{farm.name}-{stamp}-{secrets.token_hex(2)}",
+                night=night or noted.pop("night", None) or f"{farm.name}-{stamp}-{secrets.token_hex(2)}",
                 farm=farm.name,
                 status="running",
                 started_unix_ns=now,
                 job=farm,
                 host=platform.node(),
             )
+            asked_before = noted.get("asked") == info.night
+            noted |= {"night": info.night, "asked": info.night}
             with places.guarded(self._place):
                 try:
                     with self._writer.begin() as connection:
                         connection.execute(insert(s.nights).values(to_row(s.nights, info)))
                 except IntegrityError:
+                    if asked_before:
+                        return info.night
+                    noted.clear()
                     if night is not None:
                         raise StoreError(f"a night {night!r} is stored already in {self._where}") from None
                     continue  # two nights of one farm in one second drew the same four digits
@@ -100,8 +107,16 @@ class NightWriter:
         same = (t.c.night == night) & (t.c.task_id == task_id) & (t.c.status == expect)
         if campaign is not None:
             same &= t.c.campaign == campaign
+        row, asked_before = to_row(s.tasks, task), memo().setdefault("claims", 0)
+        memo()["claims"] = 1
         with places.guarded(self._place), self._writer.begin() as connection:
-            return bool(connection.execute(update(t).where(same).values(to_row(s.tasks, task))).rowcount)
+            if connection.execute(update(t).where(same).values(row)).rowcount:
+                return True
+            if not asked_before:
+                return False
+            this = (t.c.night == night) & (t.c.task_id == task_id)
+            found = connection.execute(select(t).where(this)).mappings().first()
+            return found is not None and all(found[name] == value for name, value in row.items())
 
     def add_health(self, health: Health) -> None:
         """Store a look at a device.

@@ -10,7 +10,10 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from devicelab.store import engine
+import psycopg
+
+from devicelab.store import Store, engine
+from devicelab.store.frames import StoredResults
 from tests.benches import Host, wait_for
 from tests.faults.databases import Postgres, Writer
 from tests.faults.sites import BoardSite, Site, SmallDisk
@@ -82,6 +85,8 @@ class Scene:
         tempfile.tempdir = None
         if self.trial.kind == "store-locked":
             engine.BUSY_S = _IMPATIENCE_S
+        if self.trial.kind == "postgres-stopped":
+            Store.patience_s = StoredResults.patience_s = _IMPATIENCE_S
 
     def disturb(self) -> Host:
         """Start the sweep and strike at the trial's moment; the process, which may have ended."""
@@ -116,6 +121,7 @@ class Scene:
             "store-deleted": self._delete,
             "postgres-disconnects": lambda: self._hit(self._database().disconnect),
             "postgres-stopped": lambda: self._hit(self._database().stop),
+            "postgres-restarted": self._restart,
             "device-disk-full": lambda: self._hit(site.fill),
             "host-disk-full": lambda: self._hit(self._disk.fill),
             "host-quota": self._limit,
@@ -189,6 +195,20 @@ class Scene:
     def _database(self) -> Postgres:
         assert self._postgres is not None
         return self._postgres
+
+    def _restart(self) -> None:
+        """The server goes, and comes back after a while. Before the sweep has opened it, nobody would wait for it."""
+        wait_for(lambda: self._begun() or not self.host.is_alive())
+        if self.host.is_alive():
+            self._hit(self._database().stop)
+            time.sleep(self.trial.lasts_s)
+            self._database().start()
+
+    def _begun(self) -> bool:
+        """The sweep has begun its campaign."""
+        with contextlib.suppress(psycopg.Error), psycopg.connect(self.store) as connection:
+            return bool(connection.execute("SELECT 1 FROM campaigns").fetchone())
+        return False
 
     def _limit(self) -> None:
         """No file of the host may grow beyond what the store's have now."""

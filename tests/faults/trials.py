@@ -70,6 +70,7 @@ KINDS: dict[str, Kind] = {
     "store-deleted": Kind("database", _codes(2), says=_STORE, whole=False),
     "postgres-disconnects": Kind("database", _codes(2), says=_STORE),
     "postgres-stopped": Kind("database", _codes(2), says=_STORE),
+    "postgres-restarted": Kind("database"),
     "device-disk-full": Kind("disk", _codes(4), says=_DEVICE_DISK),
     "host-disk-full": Kind("disk", _codes(2), says=_DISK),
     "host-quota": Kind("disk", _codes(2), says=_DISK),

@@ -1,0 +1,100 @@
+"""A PostgreSQL server that goes away for a while (a restart, an update) is waited for, as a board is.
+
+Whoever asked the store something gets an answer when the server is back. What was asked is asked again as a whole:
+every method of the store is one transaction, or several that do no harm when they come twice.
+"""
+
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+
+from devicelab.errors import StoreError
+
+PATIENCE_S = 300.0
+"""How long a server that went away is waited for, unless somebody says otherwise (``Store.patience_s``)."""
+
+_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 5.0
+# Going down, crashed, coming up, no connection left, and what breaks a connection (PostgreSQL, appendix A).
+_AWAY = ("57P01", "57P02", "57P03", "53300", "08")
+_LOG = logging.getLogger(__name__)
+_inside = threading.local()
+
+_T = TypeVar("_T")
+
+
+def away(error: StoreError) -> bool:
+    """The server is not there, or not yet."""
+    cause = error.__cause__
+    if not isinstance(cause, DBAPIError):
+        return False
+    state = str(getattr(cause.orig, "sqlstate", "") or "")
+    if state:
+        return state.startswith(_AWAY)
+    return cause.connection_invalidated or type(cause.orig).__name__ in {"OperationalError", "InterfaceError"}
+
+
+def patient(method: Callable[..., _T]) -> Callable[..., _T]:
+    """The method, asked again while the server is away, for ``self.patience_s`` seconds in all."""
+
+    @functools.wraps(method)
+    def asked(self: Any, *args: Any, **options: Any) -> _T:
+        if not isinstance(self._place, URL) or getattr(_inside, "memo", None) is not None:
+            return method(self, *args, **options)
+        _inside.memo = {}
+        try:
+            return _again_and_again(lambda: method(self, *args, **options), self)
+        finally:
+            _inside.memo = None
+
+    return asked
+
+
+def memo() -> dict[str, Any]:
+    """What a method notes in case it is asked again: its transaction may have been done, and only its answer lost."""
+    noted: dict[str, Any] | None = getattr(_inside, "memo", None)
+    return {} if noted is None else noted
+
+
+def _again_and_again(ask: Callable[[], _T], store: Any) -> _T:
+    since: float | None = None
+    pause_s = _PAUSE_S
+    while True:
+        try:
+            return ask()
+        except StoreError as error:
+            if not away(error):
+                raise
+            now = time.monotonic()
+            if since is None:
+                since = now
+                _LOG.warning("%s; it is waited for", error.message)
+            if now - since >= store.patience_s:  # read anew: who wants to end makes it short
+                raise
+            time.sleep(min(pause_s, max(0.0, since + store.patience_s - now)))
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * 1.5)
+
+
+def patiently(kind: type[_T]) -> type[_T]:
+    """Make every public method of a store's class patient."""
+    for name in dir(kind):
+        method = getattr(kind, name)
+        if not name.startswith("_") and name not in _OWN and callable(method) and not isinstance(method, type):
+            if isinstance(_plain(kind, name), classmethod | staticmethod | property):
+                continue
+            setattr(kind, name, patient(method))
+    return kind
+
+
+_OWN = frozenset({"open", "open_read_only", "close"})
+
+
+def _plain(kind: type, name: str) -> object:
+    """As it stands in the class that has it."""
+    return next(one.__dict__[name] for one in kind.__mro__ if name in one.__dict__)
