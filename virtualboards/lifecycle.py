@@ -115,8 +115,17 @@ class AdbServer:
         done = subprocess.run(
             [adb_path(), "-P", str(self.port), "start-server"], check=False, capture_output=True, text=True
         )
-        if done.returncode:
+        if done.returncode and not self._comes():
             raise DeviceUnreachableError(f"the adb server does not start: {done.stderr.strip()}")
+
+    def _comes(self) -> bool:
+        """Somebody else started it at the same moment, and it answers soon."""
+        deadline = time.monotonic() + _ADB_TIMEOUT_S
+        while not self.answers():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        return True
 
     def attach(self, serial: str) -> None:
         """``adb connect``, tried for ten seconds.
@@ -211,10 +220,10 @@ def up(
         spec = replace(spec, su=su)
     if shell_v2 is not None:
         spec = replace(spec, has_shell_v2=shell_v2)
-    programs = find_programs(registry.cache_dir() / "sim-programs")
     server = server or AdbServer.of_user()
-    server.start()
-    with _lock():
+    with _lock():  # also the first time, when programs are unpacked and the adb server is started
+        programs = find_programs(registry.cache_dir() / "sim-programs")
+        server.start()
         _clear_stale()
         names = _free_names(name or spec.kind, count, exact=name is not None and count == 1)
         requests = []

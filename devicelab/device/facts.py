@@ -32,11 +32,26 @@ _MAX_PROBE = 4 << 20
 
 # One round trip: everything that can be asked without our own program. Positional parameters only, nothing pasted.
 _PROBE = r"""
-dir=$1; methods=$2
-[ -n "$dir" ] || if [ -d /data/local/tmp ] && command -v getprop >/dev/null 2>&1
-then dir=/data/local/tmp/devicelab; else dir=/var/tmp/devicelab-$(id -u); mkdir -m 700 "$dir" 2>/dev/null
-# Anybody may make that folder first; programs that run as root come from there.
-if [ -L "$dir" ] || [ ! -O "$dir" ]; then echo "taken=$dir"; fi; fi
+dir=$1; methods=$2; me=$(id -u)
+# Is it ours or root's, and may nobody else write there? $1: as it is, or where a link leads (-L).
+mine() {
+  where=$2; set -- $(ls -ldn$1 "$where" 2>/dev/null)
+  case $1 in l*) ;; ????????w*) return 1;; esac
+  [ "$3" = "$me" ] || [ "$3" = 0 ]
+}
+if [ -d /data/local/tmp ] && command -v getprop >/dev/null 2>&1
+then [ -n "$dir" ] || dir=/data/local/tmp/devicelab
+else
+  if [ -n "$dir" ]; then [ -e "$dir" ] || mkdir -p -m 700 "$dir" 2>/dev/null
+  else
+    dir=/var/tmp/devicelab-$me; mkdir -m 700 "$dir" 2>/dev/null
+    if [ -L "$dir" ] || [ ! -O "$dir" ]; then echo "taken=$dir"; fi
+  fi
+  # Anybody may have made the folder first; programs that run as us, or as root, come from there.
+  for place in "$dir" "$dir/bin" "$dir/bin/agent" "$dir/state"; do
+    if [ -e "$place" ] || [ -L "$place" ]; then mine '' "$place" && mine L "$place" || echo "taken=$place"; fi
+  done
+fi
 # BusyBox before 1.30 wants -t, and takes the seconds for the program otherwise.
 t=; if timeout 9 true; then t='timeout 10'; elif timeout -t 9 true; then t='timeout -t 10'; fi >/dev/null 2>&1
 # A root that may do nothing (no capability, another domain of SELinux's) is none; the node is one that pins write.
@@ -163,8 +178,8 @@ def parse_probe(text: str) -> Basics:
         raise ValueError("no answer from the probe")
     if "taken" in head:
         raise DeviceRefusedError(
-            f"the folder {head['taken']} there belongs to somebody else",
-            hint="have it removed, or name another folder with `dir` in lab.toml",
+            f"the folder {head['taken']} there belongs to somebody else, or others may write to it",
+            hint="have it removed, or name one in a folder of your own with `dir` in lab.toml",
         )
     os_props = {f"os.{name.lower()}": value for name, value in found["os"].items()}
     root = head.get("root", "none")

@@ -118,6 +118,7 @@ class Care:
     def __init__(self, store: Store, farm: Farm, night: str, task_id: str, entry: DeviceEntry, limits: Limits) -> None:
         self.store, self.farm, self.night, self.task_id = store, farm, night, task_id
         self.entry, self.limits = entry, limits
+        self._busy_until: float | None = None
 
     def open(self) -> Device:
         """The device in hand; reconnected or rebooted if it does not answer."""
@@ -149,15 +150,20 @@ class Care:
         facts.regain_root(device)
         return step()
 
-    def wait_until_free(self, device: Device, campaign: str | None) -> bool:
-        """Wait for whoever holds the device, up to the farm's limit; True: it is our own agent, still at work.
+    def wait_until_free(self, device: Device, campaign: str | None, *, asked_before: bool = False) -> bool:
+        """Wait for whoever holds the device, up to the farm's limit in all; True: it is our own agent, still at work.
+
+        Args:
+            device: open.
+            campaign: ours.
+            asked_before: it was found free, and somebody else was faster: what was read of it then is void.
 
         Raises:
             DeviceBusyError: it is still held.
         """
-        if device.idle:
+        if device.idle and not asked_before:
             return False
-        deadline = time.monotonic() + self.farm.wait_busy_s
+        deadline = self._busy_until = self._busy_until or time.monotonic() + self.farm.wait_busy_s
         while True:
             found = agent.status(device)
             if found.works_for(campaign):

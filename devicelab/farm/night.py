@@ -124,6 +124,22 @@ def alone(farm: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def alone_in(store: Store, farm: str) -> Iterator[None]:
+    """One conductor of a farm at a time in a database that several hosts share.
+
+    Raises:
+        DeviceBusyError: another host conducts a night of this farm.
+    """
+    with store.only_one(f"night of {farm}") as first:
+        if not first:
+            raise DeviceBusyError(
+                f"a night of farm {farm!r} is going on, conducted by another process with the same database",
+                hint="wait for its end; `devicelab nights` names its host",
+            )
+        yield
+
+
 class Conductor:
     """One night.
 

@@ -115,7 +115,7 @@ def nightly(
     pool = hosts.known_devices(store)
     job = _read(path, pool, store, resume=resume)
     store.patience_s = job.farm.patience_s
-    with conducting.alone(job.farm.name):
+    with conducting.alone(job.farm.name), conducting.alone_in(store, job.farm.name):
         conductor = _conductor(job, pool, store, watcher, hosts, resume=resume)
         watcher.begun(conductor.night, conductor.foretell(), conductor.ends_unix_s)
         try:

@@ -37,6 +37,9 @@ from devicelab.model.plan import content_id
 from devicelab.model.results import without_valid_run
 from devicelab.store import Store
 
+# Two that wait for the same device do not ask in step.
+_POLITE_S = 0.5
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -141,7 +144,7 @@ class _Attempt:
         if self.limits.over():
             return self._cut(None)
         try:
-            done = self._measure(device, experiment, on_progress)
+            done = self._measured(device, experiment, on_progress)
             if done.interrupted:
                 care.leave(device, campaign)
         except LabError as error:
@@ -150,6 +153,20 @@ class _Attempt:
         if done.interrupted and self.limits.stop.is_set():
             return self._cut(done)
         return self._looked_after(device, self._cut(done) if done.interrupted else self._judged(done.invalid_cells))
+
+    def _measured(
+        self, device: Device, experiment: Experiment, on_progress: Callable[[Progress], None] | None
+    ) -> SweepResult:
+        """Measure; where somebody else took the device in the last moment, wait for him and measure then."""
+        while True:
+            try:
+                return self._measure(device, experiment, on_progress)
+            except DeviceBusyError:
+                free = partial(self.care.wait_until_free, device, self.task.campaign, asked_before=True)
+                self.care.patiently(device, free)
+                self._raise_if_taken_out()
+                if self.limits.wait(_POLITE_S):
+                    raise
 
     def _measure(
         self, device: Device, experiment: Experiment, on_progress: Callable[[Progress], None] | None

@@ -19,7 +19,7 @@ from typing import IO, Any
 from pydantic import ValidationError
 
 from devicelab.device.journal_reader import JournalReader
-from devicelab.errors import ConfigError, DistrustError, MeasurementError
+from devicelab.errors import ConfigError, DistrustError, MeasurementError, StoreError
 from devicelab.experiment import tenancy
 from devicelab.experiment.judge import judge
 from devicelab.ground import budget, toml
@@ -102,20 +102,35 @@ def _manifest(path: Path, data: bytes) -> Manifest:
 
 def _begin(path: Path, manifest: Manifest, facts: Facts, store: Store) -> None:
     plans = [plan.model_dump(mode="json") for plan in manifest.plans]
-    if any(info.campaign == manifest.campaign for info in store.campaigns()):
-        stored = store.plan_json(manifest.campaign)
-        if stored is None or json.loads(stored) != plans or store.experiment(manifest.campaign) != manifest.experiment:
-            raise _bad(path, f"another campaign with the id {manifest.campaign} is stored already")
+    if _stored(path, manifest, plans, store):
         return
-    store.begin_campaign(
-        campaign=manifest.campaign,
-        experiment=manifest.experiment,
-        facts=facts,
-        cells=manifest.cells,
-        command=manifest.command,
-        binaries=manifest.binaries,
-        plan_json=json.dumps(plans),
-    )
+    try:
+        store.begin_campaign(
+            campaign=manifest.campaign,
+            experiment=manifest.experiment,
+            facts=facts,
+            cells=manifest.cells,
+            command=manifest.command,
+            binaries=manifest.binaries,
+            plan_json=json.dumps(plans),
+        )
+    except StoreError:
+        if not _stored(path, manifest, plans, store):  # somebody imports the same at this moment
+            raise
+
+
+def _stored(path: Path, manifest: Manifest, plans: list[Any], store: Store) -> bool:
+    """The campaign is stored already.
+
+    Raises:
+        ConfigError: another one with its id is.
+    """
+    if not any(info.campaign == manifest.campaign for info in store.campaigns()):
+        return False
+    stored = store.plan_json(manifest.campaign)
+    if stored is None or json.loads(stored) != plans or store.experiment(manifest.campaign) != manifest.experiment:
+        raise _bad(path, f"another campaign with the id {manifest.campaign} is stored already")
+    return True
 
 
 def _commit(path: Path, manifest: Manifest, store: Store) -> Imported:

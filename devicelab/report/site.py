@@ -21,7 +21,7 @@ from devicelab.report import site_history, site_pages
 from devicelab.report.build import build_report
 from devicelab.report.night_view import read_night
 from devicelab.report.page import environment
-from devicelab.report.site_files import SiteBuild, SiteFiles, digest, made_from
+from devicelab.report.site_files import SiteBuild, SiteFiles, digest, in_turn, made_from
 from devicelab.store.nights_overview import NightCounts
 from devicelab.store.reading import StoreReader
 
@@ -47,12 +47,18 @@ def update_site(reader: StoreReader, directory: Path, *, farm: str | None = None
         ConfigError: the folder holds something else, or cannot be written; no night of that farm.
         StoreError: the store cannot be read.
     """
+    with in_turn(directory):
+        return _updated(reader, directory, farm, reports)
+
+
+def _updated(reader: StoreReader, directory: Path, farm: str | None, reports: int) -> SiteBuild:
     made = SiteFiles(directory)
     nights = reader.nights(farm=farm)
     if farm is not None and not nights:
         known = sorted({info.farm for info in reader.nights()})
         raise ConfigError(f"no night of a farm {farm!r} is stored", hint=f"known: {', '.join(known) or 'none'}")
     data = _read(reader, nights)
+    made.begin()
     _reports(reader, data, made, reports)
     places = site_pages.Places(
         nights={info.night: info.started_unix_ns for info in data.nights},

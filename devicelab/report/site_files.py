@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 
 from devicelab import __version__
 from devicelab.errors import ConfigError
+from devicelab.ground.files import alone
 from devicelab.ground.registry import data_dir
 from devicelab.report.page import written
 
 _MANIFEST = ".devicelab-site.json"
+_LOCK = ".devicelab-site.lock"
 # What may be deleted: pages of ours, by the only form their names have.
 _OURS = re.compile(r"(nights|devices|experiments|campaigns)/[a-z0-9][a-z0-9._-]*\.html")
 _LEFT_OVER = re.compile(r"\.[a-z0-9._-]+\.html\.\d+\.part")
@@ -37,6 +40,22 @@ class SiteBuild:
     problems: list[str] = field(default_factory=list)
 
 
+@contextlib.contextmanager
+def in_turn(directory: Path) -> Iterator[None]:
+    """One build of a folder at a time; others wait for it.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(alone(directory / _LOCK))
+            yield
+    except OSError as error:
+        raise ConfigError(f"cannot write {directory}: {error.strerror or error}") from error
+
+
 class SiteFiles:
     """The folder: what is in it, from what it was made, and what is left to remove."""
 
@@ -55,6 +74,11 @@ class SiteFiles:
             for path in folder.glob(".*.part") if folder.is_dir() else ():
                 if _LEFT_OVER.fullmatch(path.name):
                     path.unlink(missing_ok=True)
+
+    def begin(self) -> None:
+        """Say whose the folder is before a page lies in it: a build that ends early can be done again then."""
+        if not (self.directory / _MANIFEST).exists():
+            self._note({}, {})
 
     def known(self, place: str) -> bool:
         """It was made before and is there."""
@@ -117,8 +141,11 @@ class SiteFiles:
                 with contextlib.suppress(OSError):
                     (self.directory / place).unlink()
                     self.build.removed.append(place)
+        self._note(self._new, self._new_notes)
+
+    def _note(self, pages: dict[str, str], notes: dict[str, Any]) -> None:
         with written(self.directory / _MANIFEST) as temporary:
-            text = json.dumps({"pages": self._new, "notes": self._new_notes}, indent=0, sort_keys=True)
+            text = json.dumps({"pages": pages, "notes": notes}, indent=0, sort_keys=True)
             temporary.write_text(text, encoding="utf-8")
 
     def _manifest(self) -> dict[str, Any] | None:

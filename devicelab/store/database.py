@@ -27,7 +27,7 @@ from devicelab.store.codec import digest, pack
 from devicelab.store.deleting import Deleter
 from devicelab.store.migrate import migrate
 from devicelab.store.nights_writer import NightWriter
-from devicelab.store.patience import PATIENCE_S, memo, patiently
+from devicelab.store.patience import PATIENCE_S, memo, patient, patiently
 from devicelab.store.reading import StoreReader
 from devicelab.store.records import MetricKey, Row, RunRows, clean, run_rows
 
@@ -66,13 +66,22 @@ class Store(StoreReader, NightWriter, Deleter):
         """
         place = places.locate(url)
         engine = places.connect(place, create=create)
+        made = cls(engine, place)
         try:
-            with places.guarded(place):
-                migrate(engine, places.describe(place))
+            made.patience_s = (
+                0.0 if isinstance(place, URL) else PATIENCE_S
+            )  # a server that is not there is said at once
+            made._up_to_date()
         except BaseException:
             engine.dispose()
             raise
-        return cls(engine, place)
+        made.patience_s = PATIENCE_S
+        return made
+
+    @patient
+    def _up_to_date(self) -> None:
+        with places.guarded(self._place):
+            migrate(self._engine, places.describe(self._place))
 
     def begin_campaign(
         self,

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from devicelab.errors import ConfigError, LabError, StoreError
@@ -23,6 +23,13 @@ BUSY_S = 30.0
 
 _DEFAULT = "devicelab.sqlite"
 _WRITES = "devicelab_writes"
+
+
+class StoreChangedError(StoreError):
+    """A file that we may only read was written by its owner while we read it (exit code 2)."""
+
+    exit_code = 2
+    transient = True
 
 
 def locate(url: str | Path | None) -> URL | Path:
@@ -89,17 +96,24 @@ def _sqlite(path: Path, *, create: bool) -> Engine:
             )
         _new_file(path)
     readable_only = not os.access(path, os.W_OK)
-    mode = "mode=rw"
-    if readable_only:
-        # Without a write-ahead log beside it nobody else writes, and SQLite needs no lock file in the folder.
-        mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "mode=ro&immutable=1"
-    uri = f"{path.as_uri()}?{mode}"
 
     def open_file() -> sqlite3.Connection:
+        mode = "mode=rw"
+        if readable_only:
+            # Without a write-ahead log beside it nobody writes now, and SQLite needs no lock file in the folder.
+            mode = "mode=ro" if _still(path) is None else "mode=ro&immutable=1"
+        uri = f"{path.as_uri()}?{mode}"
         return sqlite3.connect(uri, uri=True, timeout=BUSY_S, check_same_thread=False, isolation_level=None)
 
     known, turn, own = _identity(path), threading.RLock(), threading.local()
     engine = create_engine("sqlite+pysqlite://", creator=open_file, poolclass=QueuePool, pool_size=8, max_overflow=-1)
+
+    @event.listens_for(engine, "checkout")
+    def _as_it_is(_connection: Any, record: Any, _proxy: Any) -> None:
+        # What was read of a file that nobody wrote is not read on once its owner writes.
+        if readable_only and record.info.setdefault("still", _still(path)) != _still(path):
+            record.info.clear()
+            raise DisconnectionError
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: Any) -> None:
@@ -145,6 +159,17 @@ def _sqlite(path: Path, *, create: bool) -> Engine:
             over()
 
     return engine
+
+
+def _still(path: Path) -> tuple[int, ...] | None:
+    """What tells that nobody has written to the file; ``None``: somebody has it open for writing."""
+    if path.with_name(path.name + "-wal").exists():
+        return None
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -193,13 +218,25 @@ def guarded(place: URL | Path) -> Iterator[None]:
     Raises:
         StoreError: something that ``failures`` knows.
         UnsortedError: something that it does not.
+        StoreChangedError: the owner of a file that we may only read wrote to it meanwhile: what was read is void.
     """
+    before = _still(place) if isinstance(place, Path) and not os.access(place, os.W_OK) else None
     try:
         yield
     except DBAPIError as error:
+        _raise_if_changed(place, before)
         raise _explained(error.orig or error, place) from error
     except (sqlite3.Error, SQLAlchemyError, OverflowError, UnicodeEncodeError) as error:
+        _raise_if_changed(place, before)
         raise _explained(error, place) from error
+    _raise_if_changed(place, before)
+
+
+def _raise_if_changed(place: URL | Path, before: tuple[int, ...] | None) -> None:
+    if before is not None and isinstance(place, Path) and _still(place) != before:
+        raise StoreChangedError(
+            f"the owner of {place} writes to it at this moment", hint="try again; nothing is damaged"
+        )
 
 
 def _explained(error: BaseException, place: URL | Path) -> LabError:

@@ -1,16 +1,18 @@
 """Writing nights: what happens to tasks and devices while a night runs, and what was found at its end."""
 
+import contextlib
+import hashlib
 import platform
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from devicelab.errors import StoreError
 from devicelab.model.night import CellVerdict, Farm, Health, NightInfo, NightStatus, Quarantine, Task, TaskStatus
@@ -60,6 +62,28 @@ class NightWriter:
                         raise StoreError(f"a night {night!r} is stored already in {self._where}") from None
                     continue  # two nights of one farm in one second drew the same four digits
             return info.night
+
+    @contextlib.contextmanager
+    def only_one(self, name: str) -> Iterator[bool]:
+        """Whether nobody else holds the name in this database now; it is held until the end, or this process's.
+
+        A file of SQLite is used on one machine, where others can be told by a file; there this is always true.
+        """
+        if isinstance(self._place, Path):
+            yield True
+            return
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+        with contextlib.ExitStack() as stack:
+            with places.guarded(self._place):
+                held = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                stack.callback(held.close)
+                first = bool(held.execute(select(func.pg_try_advisory_lock(key))).scalar())
+            try:
+                yield first
+            finally:
+                if first:
+                    with contextlib.suppress(SQLAlchemyError):  # a server that went away let go of it itself
+                        held.execute(select(func.pg_advisory_unlock(key)))
 
     def finish_night(self, night: str, status: NightStatus, exit_code: int | None) -> None:
         """Record how the night ended; a resumed one is finished again, ``running`` opens it again.

@@ -15,10 +15,13 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from devicelab.errors import StoreError
+from devicelab.store.engine import StoreChangedError
 
 PATIENCE_S = 300.0
 """How long a server that went away is waited for, unless somebody says otherwise (``Store.patience_s``)."""
 
+# A file that its owner writes to is read between two of his transactions.
+_CHANGED_S = 20.0
 _PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 # Going down, crashed, coming up, no connection left, and what breaks a connection (PostgreSQL, appendix A).
@@ -45,7 +48,7 @@ def patient(method: Callable[..., _T]) -> Callable[..., _T]:
 
     @functools.wraps(method)
     def asked(self: Any, *args: Any, **options: Any) -> _T:
-        if not isinstance(self._place, URL) or getattr(_inside, "memo", None) is not None:
+        if getattr(_inside, "memo", None) is not None:
             return method(self, *args, **options)
         _inside.memo = {}
         try:
@@ -69,15 +72,18 @@ def _again_and_again(ask: Callable[[], _T], store: Any) -> _T:
         try:
             return ask()
         except StoreError as error:
-            if not away(error):
+            changed = isinstance(error, StoreChangedError)
+            if not changed and not (isinstance(store._place, URL) and away(error)):  # noqa: SLF001 - one of ours
                 raise
             now = time.monotonic()
             if since is None:
                 since = now
-                _LOG.warning("%s; it is waited for", error.message)
-            if now - since >= store.patience_s:  # read anew: who wants to end makes it short
+                if not changed:
+                    _LOG.warning("%s; it is waited for", error.message)
+            patience_s = min(store.patience_s, _CHANGED_S) if changed else store.patience_s
+            if now - since >= patience_s:  # read anew: who wants to end makes it short
                 raise
-            time.sleep(min(pause_s, max(0.0, since + store.patience_s - now)))
+            time.sleep(min(pause_s, max(0.0, since + patience_s - now)))
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 1.5)
 
 

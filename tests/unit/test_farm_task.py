@@ -152,8 +152,16 @@ def test_a_drop_while_a_busy_device_is_waited_for_is_waited_for_as_well(phone: P
 
 def test_who_is_busy_is_not_reconnected(phone: Phone) -> None:
     phone.fates["perform"] = [DeviceBusyError("held by somebody")]
-    assert (tried(phone).exit_code, phone.calls.count("reconnect")) == (3, 0)
+    phone.fates["status"] = [Status(alive=True, holder="somebody")] * 9
+    assert (tried(phone, wait_busy_s=0).exit_code, phone.calls.count("reconnect")) == (3, 0)
     assert quarantined(phone) == []
+
+
+def test_who_took_the_device_in_the_last_moment_is_waited_for(phone: Phone) -> None:
+    phone.fates["perform"] = [DeviceBusyError("held by somebody")] * 2
+    done = tried(phone)
+    assert (done.status, done.exit_code, done.attempts) == ("complete", 0, 1)
+    assert phone.calls.count("perform") == 3
 
 
 @pytest.mark.parametrize(

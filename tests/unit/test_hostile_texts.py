@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import stat
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from devicelab.ground.files import replacing
 from devicelab.store import Store
 from devicelab.store import engine as places
 from devicelab.store.export import spreadsheet_safe
+from devicelab.transports.local import LocalTransport
 from devicelab.transports.ssh import config
 from tests import hostile, labdata
 
@@ -175,6 +177,37 @@ def test_a_store_and_its_side_files_are_for_the_owner_alone(tmp_path: Path) -> N
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes
     assert set(modes.values()) == {0o600}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make somebody else's files")
+@pytest.mark.parametrize("what", ["folder", "link", "linked", "agent", "writable", "bin"])
+def test_a_folder_of_ones_own_that_is_somebody_elses_is_not_used(tmp_path: Path, what: str) -> None:
+    place, other = tmp_path / "lab", tmp_path / "other"
+    for folder in (place / "bin", other / "bin"):
+        folder.mkdir(parents=True)
+    (place / "bin" / "agent").write_text("#!/bin/sh\n")
+    if what in {"link", "linked"}:
+        shutil.rmtree(place)
+        place.symlink_to(other)
+    victim = {"linked": other, "agent": place / "bin" / "agent", "bin": place / "bin"}.get(what, place)
+    if what == "writable":
+        place.chmod(0o777)
+    else:
+        os.chown(victim, 65534, 65534, follow_symlinks=False)
+    entry = lab.DeviceEntry(name="box", address="local:", dir=str(place))
+    with pytest.raises(DeviceRefusedError, match="belongs to somebody else") as caught:
+        facts.probe(entry, LocalTransport("local:"))
+    assert caught.value.device == "box"
+
+
+def test_a_folder_of_ones_own_is_made_for_us_alone(tmp_path: Path) -> None:
+    place = tmp_path / "deep" / "lab"
+    entry = lab.DeviceEntry(name="box", address="local:", dir=str(place))
+    assert facts.probe(entry, LocalTransport("local:")).dir == str(place)
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    (tmp_path / "link").symlink_to(place)
+    linked = lab.DeviceEntry(name="box", address="local:", dir=str(tmp_path / "link"))
+    assert facts.probe(linked, LocalTransport("local:")).dir == str(tmp_path / "link")
 
 
 def test_a_folder_on_the_device_that_somebody_else_made_is_not_used() -> None:
