@@ -117,6 +117,33 @@ def say_headline(head: "Headline") -> None:
     echo(head.sentence)
 
 
+@contextmanager
+def table_as_it_comes(
+    columns: Sequence[tuple[str, int]], known: Sequence[Sequence[str]]
+) -> "Iterator[Callable[[Sequence[object]], None]]":
+    """A table on stdout whose rows are shown the moment they come.
+
+    Args:
+        columns: name and least width of each; the last one takes what it needs.
+        known: what is known of the rows beforehand, for the widths.
+
+    Yields:
+        Shows a row.
+    """
+    widths = [
+        max(len(name), least, *(len(terminal(row[number])) for row in known))
+        for number, (name, least) in enumerate(columns)
+    ]
+
+    def show(cells: Sequence[object]) -> None:
+        texts = ["" if cell is None else terminal(str(cell)).replace("\n", " ") for cell in cells]
+        echo("  ".join(text.ljust(width) for text, width in zip(texts, widths, strict=True)).rstrip())
+        sys.stdout.flush()
+
+    show([name for name, _ in columns])
+    yield show
+
+
 def duration(seconds: float) -> str:
     """A length of time for people: ``48 s``, ``12 min``, ``7 h 05 min``."""
     if seconds < 120:

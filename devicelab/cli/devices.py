@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from devicelab.cli._out import BoardOption, JsonOption, echo, print_json, print_table, say
+from devicelab.cli._out import BoardOption, JsonOption, echo, print_json, print_table, say, table_as_it_comes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,32 +27,40 @@ def register(app: typer.Typer) -> None:
 
         from devicelab.device import choose, lab
         from devicelab.ground import registry
-        from devicelab.jobs.pin import health
+        from devicelab.jobs.pin import healths
 
-        rows: list[dict[str, Any]] = []
         found = choose.survey(lab.load_lab())
-        for seen in found.devices:
-            asked = health(seen.entry) if seen.usable else {"usable": False}
-            rows.append({**choose.as_json(seen), **asked})
+        told = {seen.entry.name: choose.as_json(seen) for seen in found.devices}
+        rows = {name: {**row, "usable": False} for name, row in told.items()}
+        answers = healths([seen.entry for seen in found.devices if seen.usable])
         if json_:
+            rows |= {entry.name: {**told[entry.name], **asked} for entry, asked in answers}
+            every, left_out = [rows[name] for name in told], [asdict(one) for one in registry.left_out()]
+            print_json({"devices": every, "unavailable": [asdict(one) for one in found.blind], "left_out": left_out})
+
+        found = choose.survey(lab.load_lab())
+        told = {seen.entry.name: choose.as_json(seen) for seen in found.devices}
+        rows = {name: {**row, "usable": False} for name, row in told.items()}
+        answers = healths([seen.entry for seen in found.devices if seen.usable])
+        if json_:
+<<<<<<< HEAD
             left_out = [asdict(one) for one in registry.left_out()]
             print_json({"devices": rows, "unavailable": [asdict(one) for one in found.blind], "left_out": left_out})
+=======
+            rows |= {entry.name: {**told[entry.name], **asked} for entry, asked in answers}
+            every = [rows[name] for name in told]
+            print_json({"devices": every, "unavailable": [asdict(one) for one in found.blind]})
             return
-        shown = [
-            (
-                row["name"],
-                f"{row.get('board') or '?'}{' (simulated)' if row.get('simulated') else ''}",
-                row.get("abi"),
-                row.get("root"),
-                row["address"],
-                _health(row),
-            )
-            for row in rows
-        ]
-        print_table(("name", "board", "ABI", "root", "address", "health"), shown, whole=("name", "address"))
+        with table_as_it_comes(_COLUMNS, [(name, "", "", "", row["address"], "") for name, row in told.items()]) as add:
+            for seen in found.devices:
+                if not seen.usable:
+                    add(_row(rows[seen.entry.name]))
+            for entry, asked in answers:
+                rows[entry.name] = {**told[entry.name], **asked}
+                add(_row(rows[entry.name]))
         for one in found.blind:
             say(f"{one.scheme} cannot look for devices: {one.error}{f' ({one.hint})' if one.hint else ''}")
-        for row in rows:
+        for row in rows.values():
             if row.get("pinned") or row.get("to_restore"):
                 say(f"{row['name']}: `devicelab restore --board {row['name']}` puts back what it had")
 
@@ -152,6 +160,15 @@ def _show_more(found: "Facts") -> None:
     telling = ", ".join(f'{name} = "{found.props[name]}"' for name in _TELLING if found.props.get(name))
     if telling:
         echo(f"recognised by: {telling}")
+
+
+_COLUMNS = (("name", 0), ("board", 20), ("ABI", 11), ("root", 8), ("address", 0), ("health", 0))
+"""With the width that most need."""
+
+
+def _row(row: dict[str, Any]) -> tuple[object, ...]:
+    board = f"{row.get('board') or '?'}{' (simulated)' if row.get('simulated') else ''}"
+    return row["name"], board, row.get("abi"), row.get("root"), row["address"], _health(row)
 
 
 def _health(row: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Which devices are there (lab.toml and what is attached), and how one is chosen by name."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,8 +8,11 @@ from pydantic import ValidationError
 
 from devicelab.device.lab import LOCAL, DeviceEntry, Lab, load_lab, local_entry
 from devicelab.errors import ConfigError, DeviceUnreachableError, LabError
-from devicelab.ground import registry
+from devicelab.ground import registry, side_by_side
 from devicelab.ground.safe_text import masked
+
+# For a device to say what it is.
+_ANSWER_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def attached(lab: Lab, *, ask_kind: bool = True) -> tuple[Seen, ...]:
     Devices that lab.toml names keep their name; others are called by their serial.
     """
     found = survey(lab).devices
-    return tuple(_with_kind(s) if ask_kind else s for s in found)
+    return with_kinds(found) if ask_kind else found
 
 
 def survey(lab: Lab) -> Survey:
@@ -91,6 +94,13 @@ def survey(lab: Lab) -> Survey:
             seen[entry.name] = Seen(entry, "named" if listed[entry.name] is None else "absent")
     seen[LOCAL] = Seen(local_entry(lab), "device")
     return Survey(tuple(seen.values()), tuple(blind))
+
+
+def with_kinds(seen: Sequence[Seen]) -> tuple[Seen, ...]:
+    """The same with the kinds of boards that answer in time, all asked at once."""
+    asked = {one.entry.name: kind for one, kind in side_by_side.asked(_with_kind, seen, deadline_s=_ANSWER_S)}
+    late = f"does not answer within {_ANSWER_S:.0f} s"
+    return tuple(asked[one.entry.name] or replace(one, error=late) for one in seen)
 
 
 def _with_kind(seen: Seen) -> Seen:
@@ -157,7 +167,7 @@ def _at(address: str) -> DeviceEntry:
 def _choose_by_kind(wanted: str, found: Survey) -> DeviceEntry:
     from devicelab import boards
 
-    asked = [_with_kind(seen) for seen in found.devices]
+    asked = with_kinds(found.devices)
     fits = [seen for seen in asked if seen.kind == wanted]
     fits = [seen for seen in fits if seen.usable] or fits
     if len(fits) == 1:

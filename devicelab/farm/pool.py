@@ -1,16 +1,15 @@
 """The devices a farm may use: those that lab.toml names, those that are attached, and what their kind is."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 from devicelab.device.choose import Seen, attached
 from devicelab.device.facts import identify
 from devicelab.device.lab import LOCAL, Lab, load_lab
 from devicelab.errors import LabError
 from devicelab.farm.selectors import Known, Past
+from devicelab.ground import side_by_side
 from devicelab.store import Store
 
-# Devices asked for their kind at a time; each is a process on this machine and a command on the device.
-_AT_ONCE = 8
+# For a device to say what it is; one that does not in time is taken for what it was.
+_ANSWER_S = 30.0
 # Nights of the past whose selectors are remembered.
 _RECENT = 50
 
@@ -26,8 +25,7 @@ def known_devices(lab: Lab | None = None, store: Store | None = None) -> dict[st
     lab = lab if lab is not None else load_lab()
     seen = attached(lab, ask_kind=False)
     shown = [one for one in seen if one.entry.name != LOCAL or LOCAL in lab.devices]
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        asked = dict(zip((one.entry.name for one in shown), threads.map(_ask, shown), strict=True))
+    asked = {one.entry.name: kind for one, kind in side_by_side.asked(_ask, shown, deadline_s=_ANSWER_S)}
     found = {}
     for one in seen:
         name = one.entry.name

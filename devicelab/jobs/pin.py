@@ -1,6 +1,6 @@
 """Pin a device and leave it pinned (``devicelab pin``), and give it back (``devicelab restore``)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from devicelab.device.facts import Device, open_device, read_again
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import DeviceRefusedError, LabError, RestoreError
 from devicelab.experiment.programs import Needs
-from devicelab.ground import user
+from devicelab.ground import side_by_side, user
 from devicelab.ground.interruption import Interruptible, interruptible
 from devicelab.knobs.base import Setting
 from devicelab.model.campaign import new_id
@@ -21,6 +21,8 @@ from devicelab.model.journal import Event, PlanEnd, PlanStart, StepResult
 from devicelab.model.plan import Plan
 
 _NEEDS = Needs(("agent",))
+# For a device to say how it is; the agent may have to be compiled for it first.
+_ANSWER_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,13 @@ def capture_patterns() -> tuple[str, ...]:
         "/proc/version",
         "/proc/sys/kernel/sched_*",
     )
+
+
+def healths(entries: Sequence[DeviceEntry]) -> Iterator[tuple[DeviceEntry, dict[str, Any]]]:
+    """Each device with its ``health``, all asked at once, as they answer; one that does not in time says so."""
+    for entry, found in side_by_side.asked(health, entries, deadline_s=_ANSWER_S):
+        late = {"usable": False, "error": f"does not answer within {_ANSWER_S:.0f} s", "hint": "look at the device"}
+        yield entry, found or late
 
 
 def health(entry: DeviceEntry) -> dict[str, Any]:
