@@ -45,7 +45,7 @@ StoreOption = Annotated[
     str | None,
     typer.Option(
         "--store",
-        help="Results database: a file or postgresql://…; ./devicelab.sqlite if left out.",
+        help="Results database: a file, postgresql://…, or @FILE that names it; ./devicelab.sqlite if left out.",
         envvar="DEVICELAB_STORE",
     ),
 ]

@@ -33,23 +33,14 @@ def register(app: typer.Typer) -> None:
         told = {seen.entry.name: choose.as_json(seen) for seen in found.devices}
         rows = {name: {**row, "usable": False} for name, row in told.items()}
         answers = healths([seen.entry for seen in found.devices if seen.usable])
-        if json_:
-            rows |= {entry.name: {**told[entry.name], **asked} for entry, asked in answers}
-            every, left_out = [rows[name] for name in told], [asdict(one) for one in registry.left_out()]
-            print_json({"devices": every, "unavailable": [asdict(one) for one in found.blind], "left_out": left_out})
-
         found = choose.survey(lab.load_lab())
         told = {seen.entry.name: choose.as_json(seen) for seen in found.devices}
         rows = {name: {**row, "usable": False} for name, row in told.items()}
         answers = healths([seen.entry for seen in found.devices if seen.usable])
         if json_:
-<<<<<<< HEAD
-            left_out = [asdict(one) for one in registry.left_out()]
-            print_json({"devices": rows, "unavailable": [asdict(one) for one in found.blind], "left_out": left_out})
-=======
             rows |= {entry.name: {**told[entry.name], **asked} for entry, asked in answers}
-            every = [rows[name] for name in told]
-            print_json({"devices": every, "unavailable": [asdict(one) for one in found.blind]})
+            every, left_out = [rows[name] for name in told], [asdict(one) for one in registry.left_out()]
+            print_json({"devices": every, "unavailable": [asdict(one) for one in found.blind], "left_out": left_out})
             return
         with table_as_it_comes(_COLUMNS, [(name, "", "", "", row["address"], "") for name, row in told.items()]) as add:
             for seen in found.devices:

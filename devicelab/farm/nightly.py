@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from devicelab.errors import LabError, MeasurementError, RestoreError
+from devicelab.errors import ConfigError, LabError, MeasurementError, RestoreError
 from devicelab.farm import closing
 from devicelab.farm import night as conducting
 from devicelab.farm.care import Left
@@ -20,6 +20,7 @@ from devicelab.farm.selectors import Known
 from devicelab.model.night import CellVerdict, NightStatus, Quarantine, Task
 from devicelab.store import Store
 
+_UNFINISHED = ("running", "interrupted")
 INTERRUPTED = 130
 """Exit code of a night that a signal ended."""
 _CHECK_FAILED = 7
@@ -107,7 +108,8 @@ def nightly(
         outputs: files to write at the end.
 
     Raises:
-        ConfigError: the farm file is wrong, or there is no night to go on with.
+        ConfigError: the farm file is wrong (a night that goes on needs none, if it is the only one), or there is no
+            night to go on with.
         DeviceBusyError: another process of this machine conducts a night of this farm.
         StoreError: the results database fails; the night can go on later.
     """
@@ -129,7 +131,18 @@ def nightly(
 
 def _read(path: Path, pool: Mapping[str, Known], store: Store, *, resume: bool) -> Job:
     """The farm file. A night that goes on was checked when it began; its devices may be away by now."""
-    return load(path) if resume else load(path, pool, remembered(store))
+    if not resume:
+        return load(path, pool, remembered(store))
+    try:
+        return load(path)
+    except ConfigError:
+        # What the file said when the night began is stored with it; what became of the file since does not matter.
+        farms = sorted({info.farm for info in store.nights()})
+        begun = [info for info in map(store.last_begun, farms) if info is not None and info.status in _UNFINISHED]
+        left = [info for info in begun if info.farm == path.stem] or begun
+        if len(left) != 1:
+            raise
+        return understood(left[0].job, path)
 
 
 def _conductor(
@@ -137,7 +150,7 @@ def _conductor(
 ) -> Conductor:
     if not resume:
         left = store.last_begun(job.farm.name)
-        if left is not None and left.status in {"running", "interrupted"}:
+        if left is not None and left.status in _UNFINISHED:
             watcher.said(f"night {left.night} was not finished; `--resume` would have gone on with it")
         conductor = Conductor(job, pool, store, watcher, hosts)
         conductor.begin()

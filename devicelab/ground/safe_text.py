@@ -12,7 +12,8 @@ _UNPRINTABLE = re.compile(
 )
 # scheme://user:PASSWORD@, password=..., and a password where an ssh address has none.
 _SECRETS = (
-    (re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s:/@'\"]*):[^\s@]*@(?:[^\s/@]*@)*"), r"\1:***@"),
+    # To the last @ before the query: a password in which @ or / was not escaped is one all the same.
+    (re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s:/@'\"]*):(?:(?!\?[A-Za-z_]\w*=)\S)*@"), r"\1:***@"),
     (re.compile(r"(?i)\b((?:ssl)?password|passwd|pwd|token|secret|api_?key)=[^\s&'\",;]+"), r"\1=***"),
     (re.compile(r"\b(ssh:[^\s:@/'\"]+):[^\s@]+@"), r"\1:***@"),
 )

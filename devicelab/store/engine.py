@@ -35,13 +35,22 @@ class StoreChangedError(StoreError):
 def locate(url: str | Path | None) -> URL | Path:
     """The database meant: ``None`` is ``$DEVICELAB_STORE`` or ``./devicelab.sqlite``; a path, or a PostgreSQL URL.
 
+    ``@FILE`` is what the first line of the file says.
+
     Raises:
         ConfigError: a URL of another kind.
     """
     if url is None:
         url = os.environ.get("DEVICELAB_STORE") or _DEFAULT
+    if isinstance(url, str) and url.startswith("@"):
+        url = _from_file(Path(url[1:]).expanduser())
     if isinstance(url, Path) or "://" not in url:
         return Path(url).expanduser().absolute()
+    if url.partition("://")[2].partition("?")[0].count("@") > 1:
+        raise ConfigError(
+            "the store's URL has an @ in its user or password",
+            hint="write %40 for it (and %2F for a slash), or leave the password to ~/.pgpass or $PGPASSFILE",
+        )
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
@@ -56,6 +65,18 @@ def locate(url: str | Path | None) -> URL | Path:
     raise ConfigError(
         f"a store of kind {kind!r} is not supported", hint="a path (SQLite) or postgresql://USER@HOST/DATABASE"
     )
+
+
+def _from_file(path: Path) -> str:
+    """The first line of a file: a URL with a password that shall not stand in the list of processes."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the store's place from {path}: {error}") from error
+    line = text.strip().partition("\n")[0].strip()
+    if not line or line.startswith("@"):
+        raise ConfigError(f"{path} names no store", hint="its first line is a path or postgresql://…")
+    return line
 
 
 def describe(place: URL | Path) -> str:

@@ -416,3 +416,19 @@ def test_values_that_would_break_later_are_mistakes_with_their_line(
     with pytest.raises(ConfigError, match=message) as caught:
         job.load(path, known("a", "b"))
     assert f"{path}{line}" in caught.value.message
+
+
+# --- going on --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "jobs = 5", "this is no TOML", None])
+def test_a_night_goes_on_whatever_became_of_its_file(place: Path, store: Store, text: str | None) -> None:
+    hosts = Pretending(store, a=lambda *_: (_ for _ in ()).throw(StoreError("the database went away")))
+    with pytest.raises(StoreError):
+        conducted(place, hosts)
+    file = place / "farm.toml"
+    file.unlink() if text is None else file.write_text(text, encoding="utf-8")
+    result = nightly.nightly(file, store, conducting.SILENT, resume=True, hosts=Pretending(store))
+    assert (result.status, result.exit_code) == ("complete", 0)
+    with pytest.raises(ConfigError):
+        nightly.nightly(file, store, conducting.SILENT, resume=True, hosts=Pretending(store))

@@ -93,6 +93,9 @@ def test_exported_frames_have_no_formula_in_cells_or_column_names(tmp_path: Path
     [
         ("--store postgresql://me:s3cret@host/db", "--store postgresql://me:***@host/db"),
         ("postgresql://me:p@s3cret@host/db?x=a@b", "postgresql://me:***@host/db?x=a@b"),
+        ("postgresql://me:p@ss/s3cret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:p/s?s3cret@host/db", "postgresql://me:***@host/db"),
+        ("--store postgresql://me:p:s3c#ret@h/d -x a@b", "--store postgresql://me:***@h/d -x a@b"),
         ("postgresql://host/db?user=me&password=s3cret&x=1", "postgresql://host/db?user=me&password=***&x=1"),
         ("'ssh:root:s3cret@host:22'", "'ssh:root:***@host:22'"),
         ("host=h password=s3cret user=u", "host=h password=*** user=u"),
@@ -127,6 +130,27 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(url: str)
         Store.open(url)
     assert "s3cret" not in str(caught.value)
     assert "s3cret" not in places.describe(places.locate(url))
+
+
+@pytest.mark.parametrize("url", ["postgresql://me:p@s3cret@host/db", "postgresql://me:p/s3@cret@127.0.0.1:1/db"])
+def test_a_password_that_is_not_escaped_is_a_mistake_and_not_shown(url: str) -> None:
+    with pytest.raises(ConfigError, match="%40") as caught:
+        Store.open(url)
+    assert "s3" not in str(caught.value)
+
+
+def test_a_store_is_named_by_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "store"
+    file.write_text("postgresql://me:s3cret@host/db\n")
+    assert "s3cret" not in places.describe(places.locate(f"@{file}"))
+    file.write_text(f"{tmp_path / 'lab.sqlite'}\n# and more")
+    assert places.locate(f"@{file}") == tmp_path / "lab.sqlite"
+    for text in ("", "@x"):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match="names no store"):
+            places.locate(f"@{file}")
+    with pytest.raises(ConfigError, match="cannot read"):
+        places.locate(f"@{tmp_path / 'none'}")
 
 
 def test_a_command_line_is_stored_without_its_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
