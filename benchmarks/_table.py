@@ -157,6 +157,34 @@ def _nights(text: str) -> list[Figure]:
     ]
 
 
+def _sequential(text: str) -> list[Figure]:
+    noises = "normal|heavy|outliers|skewed"
+    rows = [
+        Figure(f"{noise} noise: held the truth at every look, beside a fixed-n interval", ours, theirs)
+        for noise, ours, theirs in re.findall(
+            rf"^\| ({noises}) \| ([\d.]+%) \| ([\d.]+%) \| [\d.]+%", text, re.MULTILINE
+        )
+    ]
+    alarms = re.findall(rf"^\| (?:{noises}) \| [\d.]+% \| [\d.]+% \| ([\d.]+%) \|", text, re.MULTILINE)
+    rows += [Figure("A/A campaigns that alarm, worst noise", max(alarms, key=_share), "1% (goal)")] if alarms else []
+    for noise, runs, fixed in re.findall(
+        rf"^\| ({noises}) \| [\d.]+% \| ([\d.]+) \| (?:≥ )?\d+ \| (\d+) \|", text, re.MULTILINE
+    ):
+        ratio = f"{float(runs) / float(fixed):.2f}"
+        rows.append(Figure(f"{noise} noise: runs of a campaign, beside a fixed n as often right", runs, fixed, ratio))
+    for what, words in (("racing", "races for the best K"), ("search", "searches of 270 settings")):
+        near = re.search(rf"^{what}: ([\d.]+%) within", text, re.MULTILINE)
+        runs_of = re.search(rf"^{what}: ([\d.]+) runs, of (\d+)", text, re.MULTILINE)
+        if near and runs_of:
+            ratio = f"{float(runs_of[1]) / float(runs_of[2]):.2f}"
+            rows.append(Figure(f"{words}, {near[1]} within 1 % of the best: runs", runs_of[1], runs_of[2], ratio))
+    return rows
+
+
+def _share(text: str) -> float:
+    return float(text.rstrip("%"))
+
+
 def _devlib() -> str:
     python = os.environ.get(DEVLIB)
     return "" if python and shutil.which(python) else f"{DEVLIB} names no Python with devlib==1.3.4"
@@ -276,5 +304,15 @@ BENCHMARKS = (
         _nights,
         "simple rules on the same histories",
         "simulated histories with known truth; see the results on nights",
+    ),
+    Benchmark(
+        "sequential",
+        "Campaigns that stop when decided",
+        ("--campaigns", "40", "--races", "60", "--searches", "3"),
+        (),
+        _sequential,
+        "fixed-n intervals looked at as often, and every setting run as often",
+        "planted truth, looked at after every block; 95 % held, 1 % of alarms, a ratio of 0.6 in runs and 0.25 in "
+        "races are the goals",
     ),
 )

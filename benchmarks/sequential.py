@@ -1,6 +1,6 @@
 """How soon and how surely does a campaign that stops when it is decided come to its answer?
 
-    python benchmarks/sequential.py [--campaigns 400] [--races 400] [--seed 1]
+    python benchmarks/sequential.py [--campaigns 400] [--races 400] [--searches 20] [--seed 1]
 
 Planted truth, looked at after every block. A campaign has a base cell and four others, claims are "does it differ from
 the base by more than 2 %?". All cells of a block share its drift (5 %, a random walk of blocks); runs scatter by a
@@ -14,11 +14,14 @@ exponential.
   decided".
 - power: effects of 0, 0, 4, 8 and 16 % with random sign. Runs until all are decided (60 repetitions at most), beside
   the fixed number of repetitions that decides as many of the claims correctly.
+- search: 270 settings of four factors with a planted optimum, 40 tried as Optuna proposes; brute force is 6
+  repetitions of each.
 - racing: curves of the launch model for random networks and costs, 11 constant K, scatter 0.3 to 2 %; the model that
   the race starts from has costs that are wrong by about 15 %. Brute force is 8 repetitions of each K.
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,9 +33,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from devicelab.analyses import _stats
 from devicelab.analyses.klo.model import LaunchCosts, constant_curve
-from devicelab.experiment import racing, sequences, stopping
+from devicelab.experiment import proposing, racing, sequences, stopping
 from devicelab.experiment.blocks import Block
 from devicelab.experiment.claims import Claim
+from devicelab.model.experiment import Level
 from devicelab.model.stop import Stop
 
 Floats = NDArray[np.float64]
@@ -182,11 +186,38 @@ def race(rng: np.random.Generator) -> tuple[float, int]:
     return truth[step.cell] / min(truth.values()) - 1, len(stored)
 
 
+def search(rng: np.random.Generator) -> tuple[float, int]:
+    """How far (share) the setting that a search finds is behind the best of 270, and the runs it took."""
+    best = rng.integers(1, 5)
+    clocks, places = rng.permutation(3) * 0.08, rng.permutation(3) * 0.05
+    factors = {"k": (1, 2, 4, 8, 16, 32), "cpu": (500, 1000, 1500, 2000, 2500), "gpu": (0, 1, 2), "at": (0, 1, 2)}
+    cells: dict[str, dict[str, Level]] = {}
+    truth = {}
+    for number, levels in enumerate(itertools.product(*factors.values())):
+        k, cpu, gpu, at = levels
+        cells[f"s{number:03}"] = {"k": k, "cpu": cpu, "gpu": "abc"[gpu], "placement": "abc"[at]}
+        slow = 0.06 * (np.log2(k) - best) ** 2 + 0.15 * (2500 / cpu - 1) + clocks[gpu] + places[at]
+        truth[f"s{number:03}"] = float(np.exp(slow))
+    values: dict[str, dict[int, float]] = {}
+    stored: set[tuple[str, int]] = set()
+    propose = proposing.from_optuna(cells, 40, 1)
+    while isinstance(step := racing.ask(Stop(max_repetitions=MOST), propose, tuple(cells), values, stored), Block):
+        for n in step.repetitions:
+            drift = 0.05 * rng.normal()
+            for cell in step.cells:
+                values.setdefault(cell, {})[n] = truth[cell] * np.exp(drift + 0.01 * rng.normal())
+                stored.add((cell, n))
+    if not isinstance(step, racing.Won):
+        raise SystemExit(f"the search ended without a winner: {step}")
+    return truth[step.cell] / min(truth.values()) - 1, len(stored)
+
+
 def main() -> int:
     """The tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--campaigns", type=int, default=400)
     parser.add_argument("--races", type=int, default=400)
+    parser.add_argument("--searches", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     print("| noise | covered, looked at | fixed-n, looked at | A/A alarms | fixed-n, looked at | A/A decided |")
@@ -210,6 +241,9 @@ def main() -> int:
     share = taken.mean() / (len(KS) * FULL)
     print(f"\nracing: {np.mean(behind <= 0.01):.1%} within 1 % of the best K, worst {behind.max():.1%} behind")
     print(f"racing: {taken.mean():.1f} runs, of {len(KS) * FULL} of brute force: {share:.1%}")
+    behind, taken = np.array([search(rng) for _ in range(args.searches)]).T
+    print(f"search: {np.mean(behind <= 0.01):.1%} within 1 % of the best setting, worst {behind.max():.1%} behind")
+    print(f"search: {taken.mean():.1f} runs, of {270 * 6} of brute force: {taken.mean() / 270 / 6:.1%}")
     return 0
 
 

@@ -70,7 +70,7 @@ def figures_of(results: Results, claim: Claim) -> Figures:
 
 def analyse(results: Results) -> tuple[Finding, ...]:
     """The answer, then a finding a check; nothing for an experiment without a stop rule."""
-    if results.experiment.stop is None:
+    if results.experiment.stop is None or results.experiment.search is not None:
         return ()
     found, step = decisions(results, _cells(results))
     ended = step.reason if isinstance(step, End) else str(results.info.get("reason") or "it was ended before that")

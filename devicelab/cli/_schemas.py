@@ -146,6 +146,7 @@ def experiments() -> str:
     from devicelab import knobs
     from devicelab.experiment.files import load, own
     from devicelab.model.experiment import Answer, Check, Experiment, Measure, Tenant, Thermal
+    from devicelab.model.search import Search
     from devicelab.model.stop import Stop
 
     def parts() -> Iterator[str]:
@@ -168,6 +169,7 @@ def experiments() -> str:
             f"## `[stop]`\n\n{_first_line(Stop)} [method/sequential](../method/sequential.md) says how it is "
             f"judged.\n\n{key_table(Stop)}"
         )
+        yield f"## `[search]`\n\n{_first_line(Search)}\n\n{key_table(Search)}"
         yield "## `[measure]`\n\n" + f"{_first_line(Measure)}\n\n" + key_table(Measure)
         yield "## `[[tenants]]`\n\n" + f"{_first_line(Tenant)}\n\n" + key_table(Tenant)
         yield "## `[thermal]`\n\n" + f"{_first_line(Thermal)}\n\n" + key_table(Thermal)

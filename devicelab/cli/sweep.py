@@ -117,7 +117,7 @@ def _write_bundle(experiment: "Experiment", entry: "DeviceEntry", to: Path, *, j
     if json_:
         print_json({"bundle": str(to), "campaign": manifest.campaign, "runs": runs})
         return
-    if experiment.stop is not None:
+    if experiment.rule is not None:
         fixed = manifest.experiment.repetitions
         say(f"nothing can be asked there: a fixed plan of {fixed} repetitions instead of the stop rule")
     say(f"campaign {manifest.campaign}, {runs} runs; there: tar -xf {to.name} && sh run.sh")
@@ -158,8 +158,12 @@ def _show_plan(experiment: "Experiment", planned: "Planned", facts: "Facts") -> 
 def _show_stop_rule(experiment: "Experiment") -> None:
     from devicelab.jobs.sweep import claims_of
 
-    stop = experiment.stop
+    stop, search = experiment.rule, experiment.search
     if stop is None:
+        return
+    if search is not None:
+        aim = " and ".join(search.minimise)
+        echo(f"a search for the least {aim}: {search.trials} settings at most are tried, the best is measured afresh")
         return
     budget = f", {stop.budget} of runs" if stop.budget else ""
     echo(

@@ -39,7 +39,12 @@ def check(experiment: Experiment, overridden: Collection[str] = ()) -> None:
             raise registry.unknown("knob to require", word, tuple(knobs.words()))
     for one in experiment.checks:
         _check(one, _levels(cells), overridden)
-    if experiment.stop is not None:
+    for figure, bound in experiment.search.constraints.items() if experiment.search is not None else ():
+        try:
+            parse_bound(bound)
+        except ConfigError as error:
+            raise ConfigError(f"search.constraints.{figure}: {error.message}", hint=error.hint) from error
+    if experiment.stop is not None and experiment.search is None:
         claims.required(experiment, {cell.cell_id: cell.levels for cell in cells}, _concluded(experiment))
     if experiment.answer is not None:
         _check_answer(experiment, experiment.answer, _levels(cells), overridden)

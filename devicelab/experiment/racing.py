@@ -7,7 +7,7 @@ too bold costs a little speed and never a wrong interval.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,9 @@ from devicelab.model.stop import Stop
 
 FEW = 2
 """Repetitions of every setting that is tried."""
+
+FRESH = 100_000
+"""The winner's fresh repetitions are numbered from here, so that they are told from those it was chosen by."""
 
 AS_GOOD = 0.01
 """A setting within 1 % of the best is as good."""
@@ -38,6 +41,9 @@ Values = Mapping[str, Mapping[int, float]]
 
 Proposer = Callable[[Values, tuple[str, ...]], tuple[str, ...]]
 """From what was measured and which were tried: the settings to try next, none when enough were."""
+
+Allowed = Callable[[int], Collection[str]]
+"""From a repetition: the settings that kept what they have to keep before it."""
 
 Predicted = Mapping[str, float]
 """Cell id → the figure that a model gives it."""
@@ -142,6 +148,7 @@ def ask(
     stored: Stored,
     fits: Fits = lambda _: True,
     predict: Predictor = lambda _: None,
+    allowed: Allowed | None = None,
 ) -> Block | End | Won:
     """The next block of a search that is not stored completely, or how it ended. Walks as ``stopping.ask`` does.
 
@@ -149,12 +156,44 @@ def ask(
     together); then those that may be the best, repetition by repetition; then fresh runs of the winner. A budget ends
     the race, not the proof of its winner.
     """
-    done = 0
+    fresh = range(FRESH, FRESH + stop.min_repetitions)
+    chosen = sorted(cell for cell, n in stored if n >= FRESH)
+    step = chosen[0] if chosen else _race(stop, propose, cells, values, stored, fits, predict, allowed)
+    if not isinstance(step, str):
+        return step
+    rest = rest_of((step,), fresh, stored, lambda _: True)
+    if isinstance(rest, range):
+        return Block((step,), rest, ("the winner, measured afresh",))
+    return Won(step, fresh, standing(before(values, FRESH, allowed)))
+
+
+def before(values: Values, n: int, allowed: Allowed | None = None) -> Values:
+    """What was measured before a repetition, of the settings that are allowed then."""
+    kept = values.keys() if allowed is None else set(allowed(n))
+    rows = {cell: {at: x for at, x in row.items() if at < n} for cell, row in values.items() if cell in kept}
+    return {cell: row for cell, row in rows.items() if row}
+
+
+def _race(
+    stop: Stop,
+    propose: Proposer,
+    cells: Sequence[str],
+    values: Values,
+    stored: Stored,
+    fits: Fits,
+    predict: Predictor,
+    allowed: Allowed | None,
+) -> Block | End | str:
+    """The next block of the race, or its winner.
+
+    Where the noise hides what there is to gain, a race ends with as many runs as the least number of each would be.
+    """
+    done, spent = 0, 0
     tried: tuple[str, ...] = ()
     racing = False
     while True:
-        seen = {cell: {n: x for n, x in row.items() if n < done} for cell, row in values.items()}
-        now = standing({cell: row for cell, row in seen.items() if row}, predict(seen) if tried else None)
+        seen = before(values, done)
+        now = standing(before(values, done, allowed), predict(seen) if tried else None)
         todo = () if racing else propose(seen, tried)
         if todo:
             tried = tuple(dict.fromkeys((*tried, *todo)))
@@ -162,7 +201,8 @@ def ask(
         else:
             racing = True
             todo = _ordered(now.alive(), cells)
-            if len(todo) <= 1 or now.to_gain() <= _WORTH or done >= stop.max_repetitions:
+            enough = done >= stop.max_repetitions or spent >= len(cells) * stop.min_repetitions
+            if len(todo) <= 1 or now.to_gain() <= _WORTH or enough:
                 break
         count = 1 if racing else FEW
         rest = rest_of(todo, range(done, done + count), stored, fits)
@@ -171,11 +211,11 @@ def ask(
         if isinstance(rest, Spent):
             break
         done += count
-    if not now.cells:
-        return End("cannot be judged", "no setting has a valid run", (), done)
-    best, fresh = now.cells[0], range(done, done + stop.min_repetitions)
-    rest = rest_of((best,), fresh, stored, lambda _: True)
-    return Block((best,), rest, ("the winner, measured afresh",)) if isinstance(rest, range) else Won(best, fresh, now)
+        spent += count * len(todo)
+    if now.cells:
+        return now.cells[0]
+    reason = "no setting has a valid run" if allowed is None else "no setting that was tried keeps the constraints"
+    return End("cannot be judged", reason, (), done)
 
 
 def _ordered(chosen: Sequence[str], cells: Sequence[str]) -> tuple[str, ...]:

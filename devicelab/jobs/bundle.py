@@ -97,10 +97,10 @@ class Manifest(Noun):
 
 def fixed(experiment: Experiment) -> Experiment:
     """The experiment with a fixed number of repetitions: nobody can be asked there whether it is enough."""
-    if experiment.stop is None:
+    if experiment.rule is None:
         return experiment
-    repetitions = max(experiment.repetitions, experiment.stop.min_repetitions)
-    return experiment.model_copy(update={"stop": None, "repetitions": repetitions})
+    repetitions = max(experiment.repetitions, experiment.rule.min_repetitions)
+    return experiment.model_copy(update={"stop": None, "search": None, "repetitions": repetitions})
 
 
 def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manifest:

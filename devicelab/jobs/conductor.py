@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from devicelab.analyses import sequential
+from devicelab.analyses import searching, sequential
 from devicelab.device import agent, runner
 from devicelab.device.facts import Device, read_again
 from devicelab.errors import ConfigError, DeviceBusyError, DeviceRefusedError, DistrustError, LabError, RestoreError
@@ -178,7 +178,9 @@ class _Conductor:
         self.on_progress: Callable[[Progress], None] | None = None
         self.stop: Callable[[], bool] | None = None
         self.patience_s = runner.PATIENCE_S
-        self.runs: dict[str, Run] = {run.run_id: run for plan in planned.plans for run in plan.runs}
+        # With a rule runs are asked for block by block.
+        asked = () if experiment.rule is not None else planned.plans
+        self.runs: dict[str, Run] = {run.run_id: run for plan in asked for run in plan.runs}
         self.done = set(store.done_runs(campaign))
         self.invalid = 0
         self.spans_s: list[float] = []
@@ -223,6 +225,11 @@ class _Conductor:
         """Claims that are open."""
         return self._step.undecided if self._step is not None else ()
 
+    @property
+    def known(self) -> int:
+        """Runs that are stored or were asked for."""
+        return len(self.done | self.runs.keys())
+
     def missing(self) -> tuple[Run, ...]:
         """Planned runs that are not stored yet, in their order."""
         return tuple(run for run_id, run in self.runs.items() if run_id not in self.done)
@@ -254,7 +261,7 @@ class _Conductor:
 
     def _blocks(self, *, again: bool = False) -> Iterator[Plan]:
         """The missing runs as plans; planned anew (with new ids) where some of a plan are done already."""
-        if self.experiment.stop is not None:
+        if self.experiment.rule is not None:
             yield from self._asked()
             return
         todo = self.missing()
@@ -274,7 +281,7 @@ class _Conductor:
         while isinstance(step := self._ask(given_up), Block):
             runs = self._runs_of(step)
             self.runs |= {run.run_id: run for run in runs}
-            self.store.plan_runs(self.campaign, len(self.runs))
+            self.store.plan_runs(self.campaign, self.known)
             todo = [
                 run for run in runs if run.run_id not in self.done and (run.cell_id, run.repetition) not in given_up
             ]
@@ -285,9 +292,8 @@ class _Conductor:
     def _ask(self, given_up: Collection[tuple[str, int]] = ()) -> Block | End:
         levels = {cell: one.levels for cell, one in self.planned.cells.items()}
         results = self.store.results(self.campaign)
-        self._step = sequential.ask(
-            results, levels, given_up, _fits(self.experiment, results, time.monotonic() - self._clock)
-        )
+        asked = searching.ask if self.experiment.search is not None else sequential.ask
+        self._step = asked(results, levels, given_up, _fits(self.experiment, results, time.monotonic() - self._clock))
         return self._step
 
     def _runs_of(self, step: Block) -> tuple[Run, ...]:
@@ -301,7 +307,7 @@ class _Conductor:
             raise DeviceBusyError(
                 f"held by {found.holder or 'another agent'}", device=self.device.facts.name, hint="try again later"
             )
-        if self.experiment.stop is not None and isinstance(step := self._ask(), Block):
+        if self.experiment.rule is not None and isinstance(step := self._ask(), Block):
             self.runs |= {run.run_id: run for run in self._runs_of(step)}  # the block that this host was lost in
         for plan_id in runner.plans_there(self.device, self.campaign):
             plan = self.plans[0].model_copy(update={"plan_id": plan_id, "runs": tuple(self.runs.values())})
@@ -319,7 +325,7 @@ class _Conductor:
         self.plans = planning.make(
             self.experiment, self.device.place, campaign=self.campaign, holder=user.holder()
         ).plans
-        if self.experiment.stop is not None:
+        if self.experiment.rule is not None:
             return  # its blocks are planned when they are asked for
         self.runs |= {run.run_id: run for plan in self.plans for run in plan.runs if run.run_id in self.runs}
 
@@ -362,14 +368,14 @@ class _Conductor:
         """How many runs it is likely to be, and what is still open."""
         step = self._step
         if not isinstance(step, Block):
-            return len(self.runs), ()
+            return self.known, ()
         more = 0 if step.more is None else max(0, step.more - len(step.repetitions))
-        return len(self.runs) + more * len(step.cells), step.undecided
+        return self.known + more * len(step.cells), step.undecided
 
 
 def _fits(experiment: Experiment, results: Results, elapsed_s: float) -> Fits:
     """Whether so many runs fit the budget, by how long runs took so far (before the first: yes)."""
-    budget_s = experiment.stop.budget_s if experiment.stop is not None else None
+    budget_s = experiment.rule.budget_s if experiment.rule is not None else None
     runs = results.runs()
     if budget_s is None or runs.empty:
         return lambda _: True
@@ -405,15 +411,16 @@ def _result(conductor: _Conductor, *, interrupted: bool) -> SweepResult:
     results = conductor.store.results(conductor.campaign)
     runs = results.runs()
     invalid = runs.loc[~runs["valid"], "flags"] if len(runs) else ()
+    some = interrupted or conductor.experiment.search is not None  # cells that nobody asked for are no failure
     return SweepResult(
         campaign=conductor.campaign,
         device=facts.name,
         board=facts.board.kind,
         simulated=facts.simulated,
         runs=len(runs),
-        planned=len(conductor.runs),
+        planned=conductor.known,
         invalid=len(invalid),
-        invalid_cells=without_valid_run(results, conductor.planned.cells.values(), of_those_run=interrupted),
+        invalid_cells=without_valid_run(results, conductor.planned.cells.values(), of_those_run=some),
         unmet=conductor.planned.unmet,
         undone=conductor.undone,
         interrupted=interrupted,

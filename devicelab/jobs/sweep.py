@@ -35,7 +35,7 @@ def dry_run(experiment: Experiment, entry: DeviceEntry) -> tuple[planning.Planne
 
 def claims_of(experiment: Experiment) -> tuple[Claim, ...]:
     """What an experiment with a stop rule decides upon; nothing without one."""
-    if experiment.stop is None:
+    if experiment.stop is None or experiment.search is not None:
         return ()
     levels = {cell.cell_id: cell.levels for cell in planning.cells(experiment)}
     return claims.required(experiment, levels, answer.known(experiment))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from devicelab.model.plan import Noun, content_id
+from devicelab.model.search import Search
 from devicelab.model.stop import Stop
 
 Level = str | int | float | bool
@@ -153,6 +154,7 @@ class Experiment(Noun):
         exclude: partial cells that are left out.
         repetitions: runs of every cell, each a fresh process; not used with a stop rule.
         stop: go on until the experiment is answered, instead; see below.
+        search: find the best of all combinations instead of running every one; see below.
         give_up_after: so many runs in a row with the same flag, whatever the levels, end the sweep; 0: never.
         seed: of the shuffle; blocks of one repetition of every cell are shuffled each, so repetitions spread in time.
         measure: what is measured; without it (and without tenants) a run only loads for ``hold_s``.
@@ -176,6 +178,7 @@ class Experiment(Noun):
     exclude: tuple[dict[str, Level], ...] = ()
     repetitions: Annotated[int, Field(ge=1, le=100_000)] = 5
     stop: Stop | None = None
+    search: Search | None = None
     give_up_after: Annotated[int, Field(ge=0, le=100_000)] = 10
     seed: int = 1
     measure: Measure | None = None
@@ -199,7 +202,14 @@ class Experiment(Noun):
     @property
     def first_repetitions(self) -> int:
         """Repetitions of every cell that are planned without looking at a run: all, or the least of a stop rule."""
+        if self.search is not None:
+            return 1  # what a search really tries is asked for block by block
         return self.repetitions if self.stop is None else self.stop.min_repetitions
+
+    @property
+    def rule(self) -> Stop | None:
+        """The stop rule; a search always has one."""
+        return self.stop or (Stop() if self.search is not None else None)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":

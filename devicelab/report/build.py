@@ -64,13 +64,15 @@ def conclude(results: Results) -> tuple[Finding, ...]:
             reasons = (f"{error.message}: nothing can be concluded any more",)
             left = Finding(analysis=name, claim=f"Analysis {name!r}", verdict="insufficient n", reasons=reasons)
             findings.append(left.model_copy(update={"answer": name == "answer"}))
-    if results.experiment.stop is not None:
+    if results.experiment.rule is not None:
         judged = [one for one in findings if one.interval == "anytime"]
         findings = [*judged, *sequential.without_verdict([one for one in findings if one.interval != "anytime"])]
     return in_order(findings)
 
 
 def _analyses(experiment: Experiment) -> tuple[str, ...]:
+    if experiment.search is not None:
+        return tuple(dict.fromkeys(("searching", *experiment.analyses)))
     if experiment.stop is not None:
         concluded = ("answer",) if experiment.answer is not None and not experiment.answer.by else ()
         return tuple(dict.fromkeys(("sequential", *concluded, *experiment.analyses)))

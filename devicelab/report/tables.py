@@ -323,12 +323,14 @@ def _labels(results: Results, runs: pd.DataFrame) -> dict[str, str]:
 
 def _repetitions(results: Results) -> str:
     """How many there were of each cell; with a stop rule also why there were no more."""
-    stop, runs = results.experiment.stop, results.runs()
+    stop, runs = results.experiment.rule, results.runs()
     if stop is None:
         return f"{results.experiment.repetitions} of each cell"
     counts = runs.groupby("cell_id").size() if len(runs) else runs
     taken = f"{counts.min()} to {counts.max()} of a cell" if len(runs) else "none"
     why = results.info.get("reason") or "ended early"
+    if results.experiment.search is not None:
+        return f"{taken}, searched for the best: {why}"
     return f"{taken}, until {stop.until} (at most {stop.max_repetitions}): {why}"
 
 

@@ -162,6 +162,20 @@ def test_a_budget_ends_it_with_what_is_open(tmp_path: Path) -> None:
     assert got["runs"] % 3 == 0
 
 
+def test_a_search_finds_the_planted_best_and_measures_it_afresh(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, f"{list(range(30))}")
+    text = (tmp_path / "adaptive.toml").read_text()
+    text = text.replace("{k} * 1000000", "({k} - 12) * ({k} - 12) * 100000").replace("answer =", "# answer =")
+    text = text.replace('until = "decided"', "").replace("[measure]", '[search]\nminimise = "total_ns"\n\n[measure]')
+    (tmp_path / "adaptive.toml").write_text(text)
+    got = said(lab)
+    found = got["findings"][0]
+    assert found["claim"] in {f"Best setting for total_ns: k = {k}" for k in (11, 12, 13)}
+    assert found["n"] == 6
+    assert got["runs"] == got["planned"] < 30 * 6
+    assert got["invalid_cells"] == []
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_campaign_whose_host_dies_goes_on_where_it_was(tmp_path: Path, seed: int) -> None:
     lab = Lab(tmp_path)

@@ -1,0 +1,134 @@
+"""Searches on planted truth: the optimum, what it takes on fresh runs, constraints, two aims."""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from devicelab.analyses import searching
+from devicelab.errors import ConfigError
+from devicelab.experiment import plan, racing
+from devicelab.experiment.blocks import Block, End
+from devicelab.model.experiment import Experiment, Finding
+from devicelab.report.build import conclude
+from tests.klodata import FrameResults, run_row
+
+Truth = Callable[[dict[str, Any]], dict[str, float]]
+SMALL = {"k": [1, 2, 4, 8, 16], "load": ["none"]}
+LARGE = {"k": [1, 2, 4, 8, 16, 32], "warmup": [1, 2, 3, 4, 5], "inferences": [1, 2, 3], "plain": [1, 2, 3]}
+
+
+def of(levels: dict[str, Any]) -> dict[str, float]:
+    """Best at k = 8, warmup = 4, inferences = 2, plain = 3."""
+    slow = 0.05 * (math.log2(levels["k"]) - 3) ** 2 + 0.04 * abs(levels.get("warmup", 4) - 4)
+    slow += 0.06 * (levels.get("inferences", 2) != 2) + 0.03 * (3 - levels.get("plain", 3))
+    return {"total_ns": 1e7 * math.exp(slow), "neighbour_ns": 1e6 * levels["k"], "energy_mj": 50.0 / levels["k"]}
+
+
+def searched(factors: dict[str, Any], truth: Truth = of, *, scatter: float = 0.01, **search: Any) -> FrameResults:
+    """Everything that a search asks for, performed."""
+    measure = {"workload": "klo", "params": {"backend": "emulated"}}
+    rule = {"minimise": "total_ns", **search}
+    experiment = Experiment.model_validate(
+        {"name": "s", "question": "?", "factors": factors, "measure": measure, "search": rule, "analyses": []}
+    )
+    cells = {cell.cell_id: cell for cell in plan.cells(experiment)}
+    levels = {cell: one.levels for cell, one in cells.items()}
+    rng = np.random.default_rng(1)
+    rows: list[dict[str, Any]] = []
+    figures: list[dict[str, Any]] = []
+    units = {"energy_mj": "mJ"}
+    while True:
+        results = FrameResults(experiment, _runs(rows), _metrics(figures), info={"simulated": False})
+        step = searching.ask(results, levels)
+        if isinstance(step, End):
+            results.info["ended"] = step
+            return results
+        for n, cell in itertools.product(step.repetitions, step.cells):
+            run = f"{cell}-{n}"
+            rows.append({**run_row(run, n, len(rows), dict(levels[cell])), "cell_id": cell})
+            noise = math.exp(0.05 * np.random.default_rng([3, n]).normal() + scatter * rng.normal())
+            figures += [
+                {"run_id": run, "program": "measure", "metric": name, "value": x * noise, "unit": units.get(name, "ns")}
+                for name, x in truth(dict(levels[cell])).items()
+            ]
+
+
+def _runs(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    names = ("run_id", "cell_id", "cell", "repetition", "valid")
+    return pd.DataFrame(rows) if rows else pd.DataFrame({name: [] for name in names})
+
+
+def _metrics(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return (
+        pd.DataFrame(rows) if rows else pd.DataFrame({n: [] for n in ("run_id", "program", "metric", "value", "unit")})
+    )
+
+
+def first(results: FrameResults) -> Finding:
+    return conclude(results)[0]
+
+
+def test_a_small_grid_is_tried_whole_and_its_best_is_measured_afresh() -> None:
+    results = searched(SMALL)
+    found = first(results)
+    assert found.claim == "Best setting for total_ns: k = 8"
+    assert (found.answer, found.n, found.interval) == (True, 6, "anytime")
+    assert found.low < 1e7 * math.exp(0.02) and found.high > 1e7 * math.exp(-0.02)  # type: ignore[operator]  # noqa: PT018
+    fresh = results.run_rows[results.run_rows["repetition"] >= racing.FRESH]
+    assert set(fresh["k"]) == {8}
+    assert len(fresh) == found.n
+
+
+def test_a_large_grid_is_searched_with_a_fifth_of_its_runs() -> None:
+    results = searched(LARGE)
+    grid = len(plan.cells(results.experiment))
+    assert grid == 270
+    assert len(results.run_rows) < grid * 6 / 5
+    best = results.run_rows[results.run_rows["repetition"] >= racing.FRESH].iloc[0]
+    assert of(dict(best))["total_ns"] <= 1e7 * 1.03
+
+
+def test_a_setting_that_breaks_a_constraint_is_not_the_best() -> None:
+    results = searched(SMALL, constraints={"neighbour_ns": "< 6 ms"})
+    found = [one for one in conclude(results) if one.analysis == "searching"]
+    assert found[0].claim == "Best setting for total_ns: k = 4"
+    assert (found[1].claim, found[1].verdict) == ("The best setting keeps neighbour_ns < 6 ms", "pass")
+    none = searched(SMALL, constraints={"neighbour_ns": "< 1 us"})
+    assert none.info["ended"].why == "cannot be judged"
+    assert "constraints" in first(none).reasons[0]
+
+
+def test_two_aims_have_a_front() -> None:
+    results = searched(SMALL, minimise=["total_ns", "energy_mj"])
+    (front,) = [one for one in conclude(results) if one.claim.startswith("Pareto front")]
+    assert front.claim.endswith("2 of 5 settings that were tried")
+    assert [reason.split(":")[0] for reason in front.reasons[:2]] == ["k = 8", "k = 16"]
+
+
+def test_a_figure_that_no_run_has_is_a_mistake_of_the_experiment() -> None:
+    with pytest.raises(ConfigError, match="no_such"):
+        searched(SMALL, minimise="no_such")
+
+
+def test_a_search_that_was_ended_early_goes_on_with_the_block_it_was_in() -> None:
+    results = searched(SMALL)
+    levels = {cell.cell_id: cell.levels for cell in plan.cells(results.experiment)}
+    rows = results.run_rows
+    for kept in (3, len(rows) // 2, len(rows) - 2):
+        part = FrameResults(results.experiment, rows.iloc[:kept], results.metric_rows, info=results.info)
+        step = searching.ask(part, levels)
+        assert isinstance(step, Block)
+        asked = {(cell, n) for cell in step.cells for n in step.repetitions}
+        assert (rows.iloc[kept]["cell_id"], rows.iloc[kept]["repetition"]) in asked
+        assert asked <= set(zip(rows["cell_id"], rows["repetition"], strict=True))
+
+
+def test_without_a_search_nothing_is_found() -> None:
+    results = searched(SMALL)
+    plain = results.experiment.model_copy(update={"search": None})
+    assert searching.analyse(FrameResults(plain, results.run_rows, results.metric_rows, info=results.info)) == ()
