@@ -34,6 +34,8 @@ SETTLE_S = 0.5
 
 _EXPERIMENT = """\
 question = "What does a farm cost?"
+foreign_pct = 100
+foreign_core_pct = 100
 repetitions = {runs}
 hold_s = {seconds}
 settle_s = {settle}

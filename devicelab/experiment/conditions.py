@@ -9,7 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from devicelab.model.journal import Samples
+from pydantic import ValidationError
+
+from devicelab.experiment.foreign import ForeignUse
+from devicelab.experiment.foreign import use as foreign_use
+from devicelab.model.journal import Others, Samples
 from devicelab.model.temperature import units_per_degree
 
 Range = tuple[float, float]
@@ -33,6 +37,7 @@ class RunConditions:
         granted: measured program → CPUs the kernel let it run on, at its start and its end together.
         agent_pct: CPU time of the agent in percent of one core; ``None`` if the run took no time.
         left_behind: processes that survived the end of the run.
+        foreign: CPU use of programs that are not ours; empty for journals of agents that did not look.
     """
 
     cpu_pct: dict[str, float] = field(default_factory=dict)
@@ -41,6 +46,7 @@ class RunConditions:
     granted: dict[str, tuple[int, ...]] = field(default_factory=dict)
     agent_pct: float | None = None
     left_behind: int = 0
+    foreign: ForeignUse = field(default_factory=ForeignUse)
 
 
 def cpu_use_pct(samples: Samples) -> dict[str, float]:
@@ -113,7 +119,15 @@ def run_conditions(record: Mapping[str, Any]) -> RunConditions:
         },
         agent_pct=100.0 * record.get("agent_cpu_ns", 0) / elapsed_ns if elapsed_ns > 0 else None,
         left_behind=int(record.get("left_behind", 0)),
+        foreign=foreign_use(_others(record)),
     )
+
+
+def _others(record: Mapping[str, Any]) -> Others | None:
+    try:
+        return Others.model_validate(record["others"]) if record.get("others") else None
+    except ValidationError:
+        return None
 
 
 def span(ranges: Iterable[Range]) -> Range | None:

@@ -16,6 +16,8 @@ Seconds = Annotated[float, Field(ge=0, le=31 * 86_400)]
 """A length of time; the agent takes at most 31 days."""
 
 
+Percent = Annotated[float, Field(ge=0, le=100)]
+
 HOTTEST_C = 1000
 Celsius = Annotated[float, Field(ge=-273, le=HOTTEST_C)]
 """A temperature; whatever is no number fits no bound."""
@@ -164,6 +166,9 @@ class Experiment(Noun):
         hold_s: observed time of runs that only load, seconds.
         cooldown_s: idle time after each run, seconds.
         sample_hz: how often clocks, temperatures and CPU use are sampled during a run; 0 turns it off.
+        foreign_pct: a run is flagged ``foreign-load`` if programs that are not ours use more than this of all CPUs,
+            before it begins or during it; 100 turns it off.
+        foreign_core_pct: the same for what they use of any one CPU during the run.
         thermal: wait before every run; see below.
         require: knob words that must be possible on the device; without them the sweep stops with exit code 4.
         analyses: modules in ``devicelab/analyses`` that turn the runs into findings.
@@ -188,6 +193,8 @@ class Experiment(Noun):
     hold_s: Seconds = 5.0
     cooldown_s: Seconds = 0.0
     sample_hz: Annotated[float, Field(ge=0, le=100)] = 10.0
+    foreign_pct: Percent = 20.0
+    foreign_core_pct: Percent = 50.0
     thermal: Thermal | None = None
     require: tuple[str, ...] = ()
     analyses: tuple[str, ...] = ("load",)

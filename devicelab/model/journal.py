@@ -166,6 +166,43 @@ class Samples(Record):
     nodes: PerNode[Many[str | None]] = Field(default_factory=dict)
 
 
+class Span(Record):
+    """Ticks of each CPU between two instants: ``work`` is what tasks used, ``agent_ns`` the agent's share of it."""
+
+    span_ns: int
+    agent_ns: int = 0
+    work: dict[str, int] = Field(default_factory=dict)
+    total: dict[str, int] = Field(default_factory=dict)
+
+
+class Process(Record):
+    """A process and the CPU time it used, with children that it waited for; ``cpu`` is where it ran last."""
+
+    pid: int
+    name: str
+    cpu: int = -1
+    cpu_ns: int = 0
+
+
+class Others(Record):
+    """Whose CPU time it was.
+
+    ``before`` is a look while nothing of the run works yet, ``during`` lasts from just before the window to just behind
+    it. Of the latter, by looks at every process: ``ours_ns`` the agent and all that it started, ``kernel_ns`` the
+    kernel's threads, ``others_ns`` everybody else; ``heaviest`` names the first of those. ``hidden``: other users'
+    processes cannot be seen, so that what they used is part of no sum.
+    """
+
+    tick_hz: int = 100
+    hidden: bool = False
+    before: Span | None = None
+    during: Span | None = None
+    ours_ns: int = 0
+    kernel_ns: int = 0
+    others_ns: int = 0
+    heaviest: tuple[Process, ...] = ()
+
+
 class PlanStart(Record):
     """First line: who runs what, and two clocks read together so that times can be dated."""
 
@@ -220,6 +257,7 @@ class RunRecord(Record):
     programs: Many[ProgramResult] = ()
     witnesses: Many[WitnessResult] = ()
     samples: Samples = Samples()
+    others: Others | None = None
     before: PerNode[str | None] = Field(default_factory=dict)
     after: PerNode[str | None] = Field(default_factory=dict)
     restore: Many[StepResult] = ()

@@ -71,6 +71,7 @@ class ConditionView:
     clocks: tuple[str, ...]
     temps: tuple[str, ...]
     granted: str
+    others: tuple[str, ...]
 
 
 def finding_views(findings: Sequence[Finding]) -> list[FindingView]:
@@ -177,7 +178,23 @@ def _condition(label: str, valid: int, invalid: int, held: Sequence[RunCondition
         clocks=_spans(held, "clocks_khz", "khz"),
         temps=_spans(held, "temps_c", "°C"),
         granted="; ".join(granted) or "–",
+        others=_others(held),
     )
+
+
+def _others(held: Sequence[RunConditions]) -> tuple[str, ...]:
+    """CPU use of programs that are not ours, of all CPUs: before the runs and during them; who was the heaviest."""
+    found = []
+    for word in ("before", "during"):
+        use = [getattr(one.foreign, word)["all"] for one in held if "all" in getattr(one.foreign, word)]
+        if use:
+            found.append(f"{word}: {between(min(use), max(use), 'pct', 2)}")
+    heaviest = [item for one in held for item in one.foreign.heaviest]
+    if heaviest:
+        process, percent = max(heaviest, key=lambda item: item[1])
+        if percent >= 1:
+            found.append(f"{process.name} {percent:.0f} % of a core")
+    return tuple(found) or ("not looked for",)
 
 
 def _spans(held: Sequence[RunConditions], field: str, unit: str) -> tuple[str, ...]:

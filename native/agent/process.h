@@ -12,8 +12,11 @@ namespace agent {
 struct ProcStat {
   char state = '?';
   pid_t parent = 0, group = 0, session = 0;
-  int64_t cpu_ticks = 0;   // user + system, without children
-  int64_t start_time = 0;  // ticks since boot: with the pid, an identity
+  int64_t cpu_ticks = 0;    // user + system, without children
+  int64_t child_ticks = 0;  // of children that were waited for, with theirs
+  int64_t start_time = 0;   // ticks since boot: with the pid, an identity
+  int cpu = -1;             // where it ran last
+  char name[16] = "";       // as the kernel keeps it: at most 15 bytes
 };
 
 inline bool proc_stat(pid_t pid, ProcStat* into) {
@@ -30,10 +33,16 @@ inline bool proc_stat(pid_t pid, ProcStat* into) {
   size_t name_end = rest.size;  // the name may hold brackets and blanks: the last bracket counts
   while (name_end > 0 && rest.data[name_end - 1] != ')') --name_end;
   if (name_end == 0) return false;
+  size_t name_begin = 0;
+  while (name_begin + 1 < name_end && rest.data[name_begin] != '(') ++name_begin;
+  size_t length = 0;
+  for (size_t i = name_begin + 1; i + 1 < name_end && length + 1 < sizeof into->name; ++i)
+    into->name[length++] = rest.data[i];
+  into->name[length] = '\0';
   rest = rest.from(name_end);
   Text word;
-  for (int field = 3; field <= 22; ++field) {
-    if (!next_word(&rest, &word)) return false;
+  for (int field = 3; field <= 39; ++field) {
+    if (!next_word(&rest, &word)) return field > 22;
     int64_t value = 0;
     if (field == 3) into->state = *word.data;
     if (field > 3 && !parse_number(word, &value)) value = 0;
@@ -42,7 +51,9 @@ inline bool proc_stat(pid_t pid, ProcStat* into) {
     if (field == 6) into->session = static_cast<pid_t>(value);
     if (field == 14) into->cpu_ticks = value;
     if (field == 15) into->cpu_ticks += value;
+    if (field == 16 || field == 17) into->child_ticks += value;
     if (field == 22) into->start_time = value;
+    if (field == 39) into->cpu = static_cast<int>(value);
   }
   return true;
 }

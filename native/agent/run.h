@@ -3,6 +3,7 @@
 
 #include "gates.h"
 #include "journal.h"
+#include "others.h"
 #include "sampler.h"
 #include "witness.h"
 
@@ -89,6 +90,7 @@ class RunTask {
     begins("gates");
     wait_at_gates();
     if (stopping()) return false;
+    look_around();
     begins("loads");
     read_around(&before_);
     programs_.reserve(run_.programs.size);
@@ -139,6 +141,15 @@ class RunTask {
       }
       gates_.push(result);
     }
+  }
+
+  // Who else works here, while nothing of the run does yet.
+  void look_around() {
+    if (run_.sampling.period_ms <= 0) return;
+    others_.begin_quiet();
+    int64_t end = mono_ns() + Others::kQuiet;
+    while (!stopping() && mono_ns() < end) rest(end);
+    others_.end_quiet();
   }
 
   void read_around(Vec<Text>* texts) {
@@ -228,6 +239,7 @@ class RunTask {
     for (size_t i = first; i < list.size; ++i) {
       if (list[i].program->barrier && !await_ready(list[i])) return false;
     }
+    if (run_.sampling.period_ms > 0) others_.begin(around_.token);
     int64_t go = barrier ? mono_ns() + 50 * kMs : 0;
     for (size_t i = first; i < list.size; ++i) {
       if (list[i].program->barrier) programs_.send_go(list[i], go);
@@ -284,6 +296,7 @@ class RunTask {
     window_end_ns_ = last > 0 && !stopping() ? last : mono_ns();
     agent_cpu_ns_ = own_cpu_ns() - agent_cpu_ns_;
     programs_.end_window();
+    if (run_.sampling.period_ms > 0) others_.end();
     programs_.check_affinity();
     programs_.cut_outputs();
     witnesses_.end(&programs_);
@@ -385,6 +398,7 @@ class RunTask {
     witnesses_.print(&json);
     json.key("samples");
     sampler_.print(&json);
+    if (run_.sampling.period_ms > 0) others_.print(&json.key("others"));
     print_nodes(&json, "before", before_);
     print_nodes(&json, "after", after_);
     print_steps(&json, "restore", restored_);
@@ -400,6 +414,7 @@ class RunTask {
   Programs programs_;
   Witnesses witnesses_;
   Sampler sampler_;
+  Others others_;
   void (*heartbeat_)(void*);
   void* context_;
   Vec<StepResult> steps_, restored_;

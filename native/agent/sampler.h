@@ -2,14 +2,10 @@
 // samples, and nothing is allocated once the tables have grown.
 #pragma once
 
-#include "cpus.h"
+#include "cpu_stat.h"
 #include "json_write.h"
 
 namespace agent {
-
-struct CpuTicks {
-  int64_t busy = -1, total = -1;  // -1: offline
-};
 
 class Sampler {
  public:
@@ -22,10 +18,8 @@ class Sampler {
     if (read_file("/sys/devices/system/cpu/present", &present, 4096) == 0 && parse_cpus(trim(present.text()), &set)) {
       for (int cpu = 0; cpu < kMaxCpus; ++cpu) width_ = set.has(cpu) ? static_cast<size_t>(cpu) + 1 : width_;
     }
-    stat_.set(open("/proc/stat", O_RDONLY | O_CLOEXEC));
-    buffer_.reserve(16384);
     // A kernel that hides /sys/.../present still lists its CPUs.
-    read_stat([&](int cpu, CpuTicks) {
+    stat_.read([&](int cpu, CpuTicks) {
       width_ = static_cast<size_t>(cpu) >= width_ ? static_cast<size_t>(cpu) + 1 : width_;
     });
     now_.reserve(width_);
@@ -49,7 +43,7 @@ class Sampler {
     if (rows_.size >= kMaxTicks || cells_.size >= kMaxTicks || texts_.size >= kMaxText) return false;
     int64_t time = mono_ns();
     for (CpuTicks& ticks : now_) ticks = {};
-    read_stat([&](int cpu, CpuTicks ticks) {
+    stat_.read([&](int cpu, CpuTicks ticks) {
       if (static_cast<size_t>(cpu) >= width_) return;
       now_[static_cast<size_t>(cpu)] = ticks;
       seen_[static_cast<size_t>(cpu)] = true;
@@ -105,52 +99,6 @@ class Sampler {
     uint32_t size;
   };
 
-  // Calls ``visit(cpu, ticks)`` for every online CPU.
-  template <class Visit>
-  void read_stat(Visit visit) {
-    if (!stat_.ok()) return;
-    ssize_t got;
-    while ((got = pread(stat_.get(), buffer_.data, buffer_.capacity, 0)) == static_cast<ssize_t>(buffer_.capacity) &&
-           !cpus_end({buffer_.data, static_cast<size_t>(got)})) {
-      buffer_.reserve(buffer_.capacity * 2);  // the interrupt line comes behind the CPUs and may be cut
-    }
-    const char* at = buffer_.data;
-    const char* end = at + (got > 0 ? got : 0);
-    while (end - at > 4 && memcmp(at, "cpu", 3) == 0) {
-      const char* line_end = static_cast<const char*>(memchr(at, '\n', static_cast<size_t>(end - at)));
-      if (line_end == nullptr) return;
-      if (is_digit(at[3])) parse_line(at + 3, line_end, visit);
-      at = line_end + 1;
-    }
-  }
-
-  static bool cpus_end(Text text) {
-    for (size_t i = 0; i + 1 < text.size; ++i) {
-      if (text.data[i] == '\n' && text.data[i + 1] != 'c') return true;
-    }
-    return false;
-  }
-
-  // user nice system idle iowait irq softirq steal; what guests used is part of user.
-  template <class Visit>
-  static void parse_line(const char* at, const char* end, Visit visit) {
-    int64_t values[9] = {};
-    int count = 0;
-    while (at < end && count < 9) {
-      int64_t value = 0;
-      while (at < end && is_digit(*at)) value = value * 10 + (*at++ - '0');
-      values[count++] = value;
-      while (at < end && !is_digit(*at)) ++at;
-    }
-    if (count < 5 || values[0] >= kMaxCpus) return;
-    CpuTicks ticks{0, 0};
-    for (int i = 1; i < count; ++i) {
-      ticks.total += values[i];
-      if (i != 4 && i != 5) ticks.busy += values[i];
-    }
-    visit(static_cast<int>(values[0]), ticks);
-  }
-
   Cell read_cell(size_t node) {
     char text[4096];
     ssize_t got = -1;
@@ -201,8 +149,7 @@ class Sampler {
 
   List<Text> paths_;
   size_t width_ = 0;
-  Fd stat_;
-  Buf buffer_;
+  CpuStat stat_;
   Vec<int> fds_;
   Vec<Cell> last_;
   Vec<CpuTicks> now_;

@@ -20,6 +20,8 @@ from tests.faults.sites import BoardSite, Site, SmallDisk
 from tests.faults.trials import Trial
 
 _EXPERIMENT = """question = "Is anything lost?"
+foreign_pct = 100
+foreign_core_pct = 100
 repetitions = {repetitions}
 settle_s = 0.05
 seed = {seed}

@@ -179,7 +179,9 @@ def _command(trial: Trial, store: Path) -> tuple[str, ...]:
     file = store.with_suffix(".toml")
     settings = "\n".join(f'{word} = "{level}"' for word, level in trial.wants.items())
     file.write_text(
-        f'question = "Is the board given back?"\nrepetitions = 2\nhold_s = 0.4\nsettle_s = 0.1\nseed = {trial.seed}\n'
+        f'question = "Is the board given back?"\n'
+        "foreign_pct = 100\nforeign_core_pct = 100\n"
+        f"repetitions = 2\nhold_s = 0.4\nsettle_s = 0.1\nseed = {trial.seed}\n"
         f'[factors]\nload = ["none", "{_LOAD}"]\nplacement = ["one-per-core"]\n[set]\n{settings}\n',
         encoding="utf-8",
     )

@@ -58,7 +58,10 @@ def test_after_the_agent_was_killed_no_plan_is_left_on_the_device(tmp_path: Path
     there = tmp_path / "there"
     commands = Commands("here", f'address = "local:"\ndir = "{there}"', tmp_path, {})
     experiment, store = tmp_path / "lost.toml", tmp_path / "lost.sqlite"
-    experiment.write_text('question = "Who cleans up?"\nrepetitions = 6\nhold_s = 0.5\n', encoding="utf-8")
+    experiment.write_text(
+        'question = "Who cleans up?"\nforeign_pct = 100\nforeign_core_pct = 100\nrepetitions = 6\nhold_s = 0.5\n',
+        encoding="utf-8",
+    )
     host = commands.start("sweep", str(experiment), "--store", str(store), "--report", str(tmp_path / "report.html"))
     assert wait_for(lambda: _runs(store) >= 1 or not host.is_alive())
     os.kill(json.loads((there / "state" / "agent.json").read_text())["pid"], signal.SIGKILL)
@@ -72,7 +75,10 @@ def test_plans_that_failed_long_ago_do_not_keep_a_sweep_from_going_on(tmp_path: 
     there, store = tmp_path / "there", tmp_path / "old.sqlite"
     commands = Commands("here", f'address = "local:"\ndir = "{there}"', tmp_path, {})
     experiment = tmp_path / "old.toml"
-    experiment.write_text('question = "Is it over?"\nrepetitions = 3\nhold_s = 0.5\n', encoding="utf-8")
+    experiment.write_text(
+        'question = "Is it over?"\nforeign_pct = 100\nforeign_core_pct = 100\nrepetitions = 3\nhold_s = 0.5\n',
+        encoding="utf-8",
+    )
     words = ("sweep", str(experiment), "--store", str(store), "--report", str(tmp_path / "report.html"))
     host = commands.start(*words)
     assert wait_for(lambda: _runs(store) >= 1 or not host.is_alive())
@@ -100,7 +106,9 @@ def test_restore_by_force_ends_an_agent_whose_host_is_gone(virtual_board: StartB
     bench = Bench(virtual_board("pixel", name="pixel", abi="x86_64"), tmp_path)
     experiment = tmp_path / "long.toml"
     experiment.write_text(
-        'question = "Who ends it?"\nrepetitions = 1\nhold_s = 600.0\n[factors]\nload = ["1000 5000 20"]\n'
+        'question = "Who ends it?"\n'
+        "foreign_pct = 100\nforeign_core_pct = 100\n"
+        'repetitions = 1\nhold_s = 600.0\n[factors]\nload = ["1000 5000 20"]\n'
         '[set]\ncpu = "min"\n',
         encoding="utf-8",
     )
@@ -117,7 +125,9 @@ def _resumed(commands: Commands, place: Path) -> None:
     """Kill the host while the second run goes on, come back twice: all runs are stored, each once."""
     experiment, store = place / "resumed.toml", place / "resumed.sqlite"
     experiment.write_text(
-        'question = "Is every run stored once?"\nrepetitions = 6\nhold_s = 0.5\nsettle_s = 0.1\n'
+        'question = "Is every run stored once?"\n'
+        "foreign_pct = 100\nforeign_core_pct = 100\n"
+        "repetitions = 6\nhold_s = 0.5\nsettle_s = 0.1\n"
         '[factors]\nload = ["none", "1000 5000 20"]\n',
         encoding="utf-8",
     )

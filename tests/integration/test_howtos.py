@@ -115,7 +115,9 @@ def test_an_own_binary_and_an_own_workload_are_measured_as_the_how_to_says(tmp_p
     own.mkdir(parents=True, mode=0o755)
     (own / "openssl_speed.py").write_text(example[1], encoding="utf-8")
     (tmp_path / "hash.toml").write_text(
-        'question = "Does a bigger block hash faster?"\nrepetitions = 1\nhold_s = 0\nanalyses = ["load"]\n'
+        'question = "Does a bigger block hash faster?"\nrepetitions = 1\nhold_s = 0\n'
+        "foreign_pct = 100\nforeign_core_pct = 100\n"
+        'analyses = ["load"]\n'
         '[factors]\nblock_bytes = [64, 16384]\n[measure]\nworkload = "openssl_speed"\n'
         '[[checks]]\nname = "big blocks"\nmetric = "bytes_per_s"\nwhere = { block_bytes = 16384 }\n'
         'against = { block_bytes = 64 }\nbound = "> 1"\n'

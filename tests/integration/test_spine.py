@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 SHORT = (
     "--set", "repetitions=2", "--set", "k=[8]", "--set", "measure.params.inferences=4",
-    "--set", "measure.params.plain=6",
+    "--set", "measure.params.plain=6", "--set", "foreign_pct=100", "--set", "foreign_core_pct=100",
 )  # fmt: skip
 Command = Callable[..., "subprocess.Popen[str]"]
 

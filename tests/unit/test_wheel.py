@@ -51,6 +51,7 @@ def test_the_wheel_works_outside_the_checkout(installed: Path, tmp_path: Path) -
     assert unknown.returncode == 2
     assert "klo_under_load" in unknown.stderr
     assert "Traceback" not in unknown.stderr
-    swept = run(installed, tmp_path, "sweep", "quick", "--board", "local", "--set", "repetitions=1", "--set", "k=[4]")
+    fields = ("repetitions=1", "k=[4]", "foreign_pct=100", "foreign_core_pct=100")
+    swept = run(installed, tmp_path, "sweep", "quick", "--board", "local", *(w for f in fields for w in ("--set", f)))
     assert swept.returncode == 0, swept.stderr
     assert list((tmp_path / "devicelab-report").glob("*.html"))
