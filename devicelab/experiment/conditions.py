@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from devicelab.experiment.foreign import ForeignUse
 from devicelab.experiment.foreign import use as foreign_use
 from devicelab.model.journal import Others, Samples
-from devicelab.model.temperature import units_per_degree
+from devicelab.model.temperature import series_c
 
 Range = tuple[float, float]
 """Lowest and highest reading."""
@@ -84,7 +84,7 @@ class Reading:
 
 
 def reading(path: str, texts: Iterable[object]) -> Reading | None:
-    """What a sampled node told; ``None`` if it is neither a clock nor a thermal zone, or never held a number.
+    """What a sampled node told; ``None`` if it is neither a clock nor a thermal zone, or never held a number to be believed.
 
     What a device says is not trusted to have a form.
     """
@@ -92,10 +92,11 @@ def reading(path: str, texts: Iterable[object]) -> Reading | None:
     known = [value for value in raw if value is not None]
     if not known:
         return None
+    if match := _ZONE.search(path):
+        believed = series_c([None if value is None else int(value) for value in raw])
+        return Reading("temperature", match[1], "C", believed) if any(one is not None for one in believed) else None
     if match := _CPU_CLOCK.search(path):
         quantity, name, unit, scale = "cpu clock", match[1] or match[2], "kHz", 1.0
-    elif match := _ZONE.search(path):
-        quantity, name, unit, scale = "temperature", match[1], "C", 1 / units_per_degree(max(map(abs, known)))
     elif _GPU_CLOCK.search(path):
         quantity, name, unit, scale = "gpu clock", "gpu", "kHz", _khz_per_unit(max(known))
     else:

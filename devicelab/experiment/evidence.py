@@ -5,7 +5,7 @@ import fnmatch
 import itertools
 
 from devicelab.model.device import Facts
-from devicelab.model.temperature import is_battery_monitor
+from devicelab.model.temperature import celsius, is_battery_monitor
 
 _CPU = "/sys/devices/system/cpu"
 _CLOCKS = (
@@ -39,7 +39,7 @@ GLOBS: tuple[str, ...] = (*_CLOCKS, *_GPU_CLOCKS, *_AROUND, _ZONE_TYPES, _ZONE_T
 def thermal_zones(facts: Facts) -> dict[str, str]:
     """The ``temp`` nodes that stand for the silicon's temperature, by path, with their zone's type.
 
-    Zones of each of the board's types in turn; on a board that names none, every zone with a readable temperature.
+    Zones of each of the board's types in turn; on a board that names none, every zone with a believable temperature.
     Monitors of the battery that are registered as zones are none.
     """
     tree = facts.tree
@@ -49,7 +49,7 @@ def thermal_zones(facts: Facts) -> dict[str, str]:
         for path in tree.glob(_ZONE_TYPES):
             kind, temp = tree.text(path), path.removesuffix("type") + "temp"
             reading = tree.number(temp)
-            if not kind or reading is None or is_battery_monitor(kind, reading):
+            if not kind or reading is None or celsius(reading) is None or is_battery_monitor(kind, reading):
                 continue
             if fnmatch.fnmatchcase(kind, pattern):
                 fitting[-1].append((temp, kind))

@@ -12,7 +12,7 @@ from devicelab.experiment import evidence
 from devicelab.model.device import Facts
 from devicelab.model.night import Health, HealthRules
 from devicelab.model.plan import content_id
-from devicelab.model.temperature import units_per_degree
+from devicelab.model.temperature import celsius
 from devicelab.store import Store
 from devicelab.transports._root import wrap as as_root
 
@@ -87,9 +87,9 @@ def _parse_space(text: str) -> dict[str, float]:
 
 def hottest_c(texts: Iterable[str | None]) -> float | None:
     """The highest of thermal zones' texts in degrees Celsius; values no silicon has do not count."""
-    readings = [int(text) for text in texts if text and re.fullmatch(r"-?\d{1,7}", text.strip())]
-    values = [reading / units_per_degree(reading) for reading in readings]
-    return max((value for value in values if _PLAUSIBLE_C[0] < value < _PLAUSIBLE_C[1]), default=None)
+    readings = [int(text) for text in texts if text and re.fullmatch(r"-?\d{1,12}", text.strip())]
+    values = (celsius(reading) for reading in readings)
+    return max((value for value in values if value is not None), default=None)
 
 
 def steady_facts(facts: Facts) -> dict[str, str]:

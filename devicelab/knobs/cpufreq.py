@@ -8,7 +8,6 @@ with every run and never used to pin.
 """
 
 import errno
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -62,8 +61,16 @@ GLOBS = (
 
 _LEVELS = 'max, min, honest-min, a number in kHz, nearest:NUMBER, or a level a policy ("4:1612800 7:min")'
 
-# Drivers without a table (intel_pstate, amd-pstate) choose the clock themselves; what they report is measured.
-_SLACK_WITHOUT_TABLE = 0.05
+# Drivers without a table (intel_pstate, amd-pstate) choose the clock themselves; what they report is measured, as it is
+# for every driver of x86.
+_MEASURED_SLACK = 0.05
+
+# ACPI lists the turbo state as the highest fixed clock plus 1 MHz (Intel's convention for _PSS; acpi-cpufreq hands it
+# on): a label that stands for whatever clock the processor likes.
+_TURBO_KHZ = 1000
+
+# USER_HZ, the unit of stats/time_in_state (drivers/cpufreq/cpufreq_stats.c).
+_TICK_NS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ class Policy:
         lowest, highest: bottom and top of what may be asked for.
         dishonest: entries whose real clock is not what they say.
         dirs: every folder of these CPUs (kernels before 4.3 have one a CPU).
+        turbo: the entry that is no fixed clock, if there is one; the highest one is below it.
     """
 
     name: str
@@ -92,6 +100,7 @@ class Policy:
     highest: int | None
     dishonest: tuple[int, ...] = ()
     dirs: tuple[str, ...] = ()
+    turbo: int | None = None
 
     def path(self, node: str) -> str:
         """A node of this policy."""
@@ -119,6 +128,7 @@ def _policy(facts: Facts, domain: Domain, every: tuple[Cluster, ...]) -> Policy:
         highest=table[-1] if table else highest,
         dishonest=tuple(khz for c in every if set(c.cpus) & set(domain.cpus) for khz in c.dishonest_khz),
         dirs=domain.dirs,
+        turbo=table[-1] if len(table) > 1 and table[-1] - table[-2] == _TURBO_KHZ else None,
     )
 
 
@@ -226,7 +236,11 @@ def target_khz(want: Level, policy: Policy) -> int:
         ConfigError: not a level, not in the table, or out of the range of a driver without table.
     """
     if policy.table:
-        return _levels.pick("cpu", want, policy.table, where=policy.name, unit="kHz", dishonest=policy.dishonest)
+        named = _levels.text(want)[
+            :1
+        ].isdecimal()  # who names the turbo entry gets it, and is told that it proves nothing
+        table = tuple(khz for khz in policy.table if named or khz != policy.turbo)
+        return _levels.pick("cpu", want, table, where=policy.name, unit="kHz", dishonest=policy.dishonest)
     ends = tuple(khz for khz in (policy.lowest, policy.highest) if khz is not None)
     if not ends:
         raise ConfigError(f"{policy.name} tells neither a table nor a range of frequencies")
@@ -365,18 +379,21 @@ def _judge(policy: Policy, target: int, facts: Facts, record: RunRecord) -> tupl
     heat = ", ".join(device.at(state) for device, state in states.items()) or None
     moved = _proof.limits_moved(policy.name, record, floor, ceiling, target, "kHz", heat)
     samples = _proof.sampled(record, policy.path("scaling_cur_freq"))
-    slack = 0.0
-    seen = _proof.spent(record, policy.path("stats/time_in_state")) or samples
+    counted = _proof.spent(record, policy.path("stats/time_in_state"), tick_ns=_TICK_NS) if policy.table else {}
     if not policy.table:
-        # Measured clocks of idle CPUs read low and say nothing; what is above the ceiling does.
-        slack = _SLACK_WITHOUT_TABLE
-        seen = Counter[int]()
-        for khz, count in samples.items():
-            seen[max(khz, target)] += count
-    if not seen:
-        detail = f"{policy.name}: neither time_in_state nor a sample tells whether {target} kHz held"
-        return tuple(flag for flag in (moved, Flag(code="cpu-frequency-not-proven", detail=detail)) if flag)
-    off = _proof.held("cpu-frequency", policy.name, seen, target, "kHz", slack=slack)
+        samples = _proof.above(samples, target, slack=_MEASURED_SLACK)
+    why_not = "neither time_in_state nor a sample tells whether {} kHz held" if not (counted or samples) else ""
+    if target == policy.turbo:
+        why_not = "{} kHz is the turbo entry: it stands for no fixed clock"
+    if why_not:
+        unproven = Flag(code="cpu-frequency-not-proven", detail=f"{policy.name}: {why_not.format(target)}")
+        return tuple(flag for flag in (moved, unproven) if flag is not None)
+    slack = 0.0 if policy.table else _MEASURED_SLACK
+    off = _proof.held("cpu-frequency", policy.name, counted or samples, target, "kHz", slack=slack)
+    if off is None and counted:
+        # Counters tell what was asked for. Where the clock is measured, one above it was not the one that was counted.
+        measured = _proof.above(samples, target, slack=_MEASURED_SLACK)
+        off = _proof.held("cpu-frequency", policy.name, measured, target, "kHz", slack=_MEASURED_SLACK)
     return tuple(flag for flag in (moved, off) if flag is not None)
 
 

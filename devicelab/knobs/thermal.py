@@ -17,7 +17,7 @@ from devicelab.model.device import Facts
 from devicelab.model.experiment import HOTTEST_C, Level, Thermal
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Gate
-from devicelab.model.temperature import is_battery_monitor, units_per_degree
+from devicelab.model.temperature import celsius, is_battery_monitor, lowest_believed, units_per_degree
 from devicelab.model.tree import whole
 
 WORDS = ("thermal",)
@@ -32,8 +32,6 @@ GLOBS = (f"{_ZONE}/type", f"{_ZONE}/temp", *_COUNTERS, *_heat.GLOBS)
 
 _LEVELS = "a temperature in °C (45), a band (30-45), or any"
 _BAND = re.compile(r"(?:(\d+(?:\.\d+)?)\s*-\s*)?(\d+(?:\.\d+)?)\s*(?:°?c)?")
-
-_BELIEVED_C = (-30.0, 150.0)
 
 
 @dataclass(frozen=True)
@@ -72,12 +70,10 @@ def zones(facts: Facts) -> tuple[Zone, ...]:
 def _zone(facts: Facts, type_path: str) -> Zone | None:
     path = type_path.removesuffix("type") + "temp"
     reading = facts.tree.number(path)
-    if not reading:
+    kind = facts.tree.text(type_path) or ""
+    if reading is None or celsius(reading) is None or is_battery_monitor(kind, reading):
         return None
-    zone = Zone(path, facts.tree.text(type_path) or "", reading, units_per_degree(reading))
-    if is_battery_monitor(zone.type, reading):
-        return None
-    return zone if _BELIEVED_C[0] <= zone.celsius <= _BELIEVED_C[1] else None
+    return Zone(path, kind, reading, units_per_degree(reading))
 
 
 def applies(facts: Facts) -> bool:  # noqa: ARG001 - asked of every family
@@ -103,9 +99,8 @@ def _gate(zone: Zone, thermal: Thermal) -> Gate:
     def units(degrees: float | None) -> int | None:
         return None if degrees is None else round(degrees * zone.per_degree)
 
-    # A sensor may drop out while it is awaited and read 0, -1 or -274000: that is not cool. A zone that read above 0 is
-    # not believed at or below it.
-    believed = 1 if zone.reading > 0 else round(_BELIEVED_C[0] * zone.per_degree)
+    # A sensor may drop out while it is awaited: that is not cool.
+    believed = lowest_believed(zone.reading)
     low = units(thermal.min_c)
     parts = [
         f"at most {thermal.max_c:g} °C" if thermal.max_c is not None else "",

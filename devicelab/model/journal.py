@@ -169,6 +169,7 @@ class Samples(Record):
 class Span(Record):
     """Ticks of each CPU between two instants: ``work`` is what tasks used, ``agent_ns`` the agent's share of it."""
 
+    t_ns: int = 0
     span_ns: int
     agent_ns: int = 0
     work: dict[str, int] = Field(default_factory=dict)
@@ -187,10 +188,10 @@ class Process(Record):
 class Others(Record):
     """Whose CPU time it was.
 
-    ``before`` is a look while nothing of the run works yet, ``during`` lasts from just before the window to just behind
-    it. Of the latter, by looks at every process: ``ours_ns`` the agent and all that it started, ``kernel_ns`` the
-    kernel's threads, ``others_ns`` everybody else; ``heaviest`` names the first of those. ``hidden``: other users'
-    processes cannot be seen, so that what they used is part of no sum.
+    ``before`` is a look while nothing of a run works yet (of this one, or of one at most 2 s earlier); ``during`` lasts
+    from just before the window to just behind it. Of the latter, by looks at every process: ``ours_ns`` the agent and
+    all that it started, ``kernel_ns`` the kernel's threads, ``others_ns`` everybody else; ``heaviest`` names the first
+    of those. ``hidden``: other users' processes cannot be seen, so that what they used is part of no sum.
     """
 
     tick_hz: int = 100

@@ -1,8 +1,11 @@
-"""What the number in a thermal zone's ``temp`` means."""
+"""What the number in a thermal zone's ``temp`` means, and whether it is to be believed: judged here for everybody."""
 
 import re
+import statistics
+from collections.abc import Sequence
 
 # Beyond these limits no processor runs (°C).
+LOWEST_C = -30
 _HIGHEST_C = 150
 
 # The kernel's interface says millidegrees; some drivers give degrees, older Qualcomm ones (tsens_tz_sensor*) tenths.
@@ -29,3 +32,35 @@ def is_battery_monitor(kind: str, reading: int) -> bool:
     chip's temperature elsewhere ("system on chip"); the numbers differ.
     """
     return bool(_BATTERY.fullmatch(kind)) or (bool(_CHARGE.fullmatch(kind)) and 0 <= reading <= _FULL_PCT)
+
+
+def celsius(reading: int | None) -> float | None:
+    """A single reading in °C; ``None`` for what no silicon has, and for 0, which zones read that are switched off."""
+    return series_c((reading,))[0]
+
+
+def series_c(readings: Sequence[int | None]) -> tuple[float | None, ...]:
+    """A zone's readings in °C; ``None`` where one is missing or not to be believed.
+
+    All readings of a zone have one unit, told by those in the middle. Sensors drop out and read 0, -1, -274000 or
+    2147483647: a reading is not believed if no silicon has it, if it is 0, if its size is that of another unit than the
+    others', or if it is below 0 while others are above.
+    """
+    possible = [one for one in readings if one is not None and LOWEST_C * 1000 <= one <= _HIGHEST_C * 1000]
+    above = [one for one in possible if one > 0]
+    if not possible:
+        return (None,) * len(readings)
+    per_degree = units_per_degree(statistics.median_low(above or possible))
+
+    def believed(reading: int | None) -> float | None:
+        if not reading or (above and (reading < 0 or units_per_degree(reading) != per_degree)):
+            return None
+        degrees = reading / per_degree
+        return degrees if LOWEST_C <= degrees <= _HIGHEST_C else None
+
+    return tuple(map(believed, readings))
+
+
+def lowest_believed(reading: int) -> int:
+    """The least reading to be believed of a zone that read this: see ``series_c``."""
+    return 1 if reading > 0 else LOWEST_C * units_per_degree(reading)

@@ -183,7 +183,8 @@ class Execution {
 
   // The reason why the runs ended.
   const char* do_runs() {
-    Surroundings around{&undo_, &journal_, boot_, token_, dir_, out_, head_.live};
+    Span quiet;
+    Surroundings around{&undo_, &journal_, boot_, token_, dir_, out_, head_.live, &quiet};
     auto beat = [this] { heartbeat(); };
     for (size_t i = 0; i < plan_.runs(); ++i) {
       if (stopping()) return "signal";

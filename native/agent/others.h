@@ -12,6 +12,7 @@ namespace agent {
 class Span {
  public:
   void begin(CpuStat* stat) {
+    rows_.clear();
     begin_ns_ = mono_ns();
     agent_ns_ = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     stat->read([&](int cpu, CpuTicks ticks) { row(cpu).begin = ticks; });
@@ -22,6 +23,7 @@ class Span {
     stat->read([&](int cpu, CpuTicks ticks) { row(cpu).end = ticks; });
   }
   bool known() const { return end_ns_ > 0; }
+  int64_t end_ns() const { return end_ns_; }
   // Of all CPUs together.
   int64_t ticks() const {
     int64_t sum = 0;
@@ -30,7 +32,7 @@ class Span {
   }
 
   void print(Json* json) const {
-    json->open('{').member("span_ns", end_ns_ - begin_ns_).member("agent_ns", agent_ns_);
+    json->open('{').member("t_ns", begin_ns_).member("span_ns", end_ns_ - begin_ns_).member("agent_ns", agent_ns_);
     print_ticks(json, "work", &CpuTicks::work);
     print_ticks(json, "total", &CpuTicks::total);
     json->close('}');
@@ -69,12 +71,17 @@ class Span {
 
 class Others {
  public:
-  static constexpr int64_t kQuiet = 200 * kMs;  // how long the device is looked at before anything of ours runs
+  static constexpr int64_t kQuiet = 200 * kMs;   // how long the device is looked at before anything of ours runs
+  static constexpr int64_t kFresh = 2 * kSecond;  // for so long that look holds for further runs: short ones stay short
   static constexpr size_t kMost = 32768;        // processes; further ones are not told apart
   static constexpr size_t kNamed = 5;
 
-  void begin_quiet() { quiet_.begin(&stat_); }
-  void end_quiet() { quiet_.end(&stat_); }
+  // ``quiet`` outlives the run: the look at the device before it, or before one just earlier.
+  explicit Others(Span* quiet) : quiet_(quiet) {}
+
+  bool quiet_is_fresh() const { return quiet_->known() && mono_ns() - quiet_->end_ns() < kFresh; }
+  void begin_quiet() { quiet_->begin(&stat_); }
+  void end_quiet() { quiet_->end(&stat_); }
   void begin(Text token) {
     token_ = token;
     own_exe_ = Exe::of_process(getpid());
@@ -92,7 +99,7 @@ class Others {
 
   void print(Json* json) const {
     json->open('{').member("tick_hz", sysconf(_SC_CLK_TCK)).member_bool("hidden", hidden_);
-    if (quiet_.known()) quiet_.print(&json->key("before"));
+    if (quiet_->known()) quiet_->print(&json->key("before"));
     if (during_.known()) {
       during_.print(&json->key("during"));
       const int64_t tick_ns = kSecond / sysconf(_SC_CLK_TCK);
@@ -203,7 +210,8 @@ class Others {
   }
 
   CpuStat stat_;
-  Span quiet_, during_;
+  Span* quiet_;
+  Span during_;
   Text token_;
   Exe own_exe_;
   bool hidden_ = false;

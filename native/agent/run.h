@@ -15,6 +15,7 @@ struct Surroundings {
   Journal* journal;
   Text boot_id, token, dir, out;
   bool live;
+  Span* quiet;  // who else worked here before the last run that looked
 };
 
 // What the agent does from ``t_ns`` on, until the next one.
@@ -50,6 +51,7 @@ class RunTask {
         programs_(&scope_, &flags_, around.dir, around.out, around.token),
         witnesses_(run.witnesses, around.dir, around.out, around.token, arena),
         sampler_(run.sampling.nodes),
+        others_(around.quiet),
         heartbeat_([](void* context) { (*static_cast<Heartbeat*>(context))(); }),
         context_(heartbeat) {}
 
@@ -145,7 +147,7 @@ class RunTask {
 
   // Who else works here, while nothing of the run does yet.
   void look_around() {
-    if (run_.sampling.period_ms <= 0) return;
+    if (run_.sampling.period_ms <= 0 || others_.quiet_is_fresh()) return;
     others_.begin_quiet();
     int64_t end = mono_ns() + Others::kQuiet;
     while (!stopping() && mono_ns() < end) rest(end);

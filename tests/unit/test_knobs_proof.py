@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
-from board_trees import CPU, KGSL, MALI, facts
+from board_trees import CPU, KGSL, MALI, cpus, facts
 
 from devicelab import knobs
+from devicelab.knobs import cpufreq
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level, Thermal
 from devicelab.model.journal import Flag, GateResult, ProbeResult, RunRecord, Samples, StepResult
@@ -348,3 +349,73 @@ def test_flags_of_one_setting_are_said_once() -> None:
     flags = knobs.prove("cpu", "4:max", facts("sm8150"), record)
     assert len(flags) == len(set(flags)) == 1
     assert isinstance(flags[0], Flag)
+
+
+TURBO = {(cpu,): "2801000 2800000 2700000 2000000 1200000" for cpu in range(2)}
+
+
+def acpi() -> Facts:
+    texts = cpus(TURBO, "performance schedutil")
+    texts |= {path: "acpi-cpufreq\n" for path in texts if path.endswith("/scaling_driver")}
+    return facts("empty", change=texts)
+
+
+def at(khz: int, *samples: int, reset: bool = False) -> RunRecord:
+    """Ten seconds in which the counters grow at one clock while the samples show others."""
+    grown = 100 if reset else 1500
+    return run(
+        {f"{POLICY0}/stats/time_in_state": residency({khz: 500, 1200000: 90})},
+        {f"{POLICY0}/stats/time_in_state": residency({khz: grown, 1200000: 90})},
+        samples=Samples(
+            t_ns=tuple(range(len(samples))),
+            nodes={f"{POLICY0}/scaling_cur_freq": tuple(map(str, samples))},
+            busy={"0": (1, 2)},
+        ),
+        window_start_ns=0,
+        window_end_ns=10**10,
+    )
+
+
+def test_max_is_the_highest_clock_that_is_one() -> None:
+    """ACPI lists turbo as the highest clock plus 1 MHz: no clock anything can be pinned to."""
+    steps = cpufreq.plan("cpu", "max", acpi()).steps
+    assert {step.value for step in steps if step.kind == "write"} == {"2800000"}
+    assert prove("cpu", "max", acpi(), at(2800000, 2790112, 1200000, 2800000)) == []
+
+
+def test_a_turbo_entry_proves_nothing_whoever_asks_for_it() -> None:
+    record = at(2801000, 3391022, 3105530, 2790112, 3290001)
+    codes = [code for code, _ in prove("cpu", 2801000, acpi(), record)]
+    assert codes == ["cpu-frequency-not-proven"]
+    assert "cpu-frequency-not-held" in [code for code, _ in prove("cpu", "max", acpi(), record)]
+
+
+def test_a_measured_clock_above_the_one_that_is_counted_is_not_believed() -> None:
+    """Boost of a processor whose table has no turbo entry: it counts at its label and runs faster."""
+    texts = cpus({(0,): "3600000 2800000 2200000"}, "performance")
+    ((code, detail),) = prove("cpu", "max", facts("empty", change=texts), at(3600000, 4100000, 3600000))
+    assert code == "cpu-frequency-not-held"
+    assert "50.0% of the time at 4100000 kHz instead of 3600000" in detail
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({2801000: 0, 1200000: 9000}, {2801000: 300, 1200000: 500}),
+        ({2700000: 10, 1200000: 9000}, {2700000: 1010}),
+        ({2700000: 10, 1200000: 0}, {2700000: 110, 1200000: 0}),
+    ],
+)
+def test_counters_that_were_reset_in_the_run_prove_nothing(before: dict[int, int], after: dict[int, int]) -> None:
+    """One fell, one went away, or they leave out most of the window: samples decide, and without them nobody knows."""
+    target = max(before)
+    nodes = {f"{POLICY0}/stats/time_in_state": residency(before)}, {f"{POLICY0}/stats/time_in_state": residency(after)}
+    table = " ".join(map(str, sorted({target, 2400000, 1200000}, reverse=True)))
+    device = facts("empty", change=cpus({(0,): table}, "performance"))
+    window = {"window_start_ns": 0, "window_end_ns": 10**10}
+    half = Samples(t_ns=(0, 1), nodes={f"{POLICY0}/scaling_cur_freq": (str(target), "1200000")}, busy={"0": (1, 2)})
+    ((code, detail),) = prove("cpu", target, device, run(*nodes, samples=half, **window))
+    assert code == "cpu-frequency-not-held"
+    assert "50.0% of the time at 1200000 kHz" in detail
+    ((code, _),) = prove("cpu", target, device, run(*nodes, **window))
+    assert code == "cpu-frequency-not-proven"

@@ -4,7 +4,10 @@ import pytest
 from board_trees import facts, zones
 
 from devicelab.experiment import evidence
-from devicelab.model.temperature import is_battery_monitor, units_per_degree
+from devicelab.experiment.conditions import run_conditions
+from devicelab.farm.health import hottest_c
+from devicelab.knobs import thermal
+from devicelab.model.temperature import celsius, is_battery_monitor, series_c, units_per_degree
 
 
 @pytest.mark.parametrize(
@@ -22,6 +25,42 @@ from devicelab.model.temperature import is_battery_monitor, units_per_degree
 )
 def test_units_are_told_by_the_size_of_a_reading(reading: int, celsius: float) -> None:
     assert reading / units_per_degree(reading) == celsius
+
+
+@pytest.mark.parametrize(
+    ("readings", "lowest", "highest"),
+    [
+        ((44, 45, -274000, 46), 44, 46),
+        ((44, 45, 2147483647, 46), 44, 46),
+        ((44, 2147483647, 2147483647), 44, 44),
+        ((43500, 43400, 0, 43600), 43.4, 43.6),
+        ((43500, 0, 0, 0), 43.5, 43.5),
+        ((43500, 43400, -1, 43600), 43.4, 43.6),
+        ((43500, 43400, 44, 43600), 43.4, 43.6),
+        ((435, 434, 0, 2147483647), 43.4, 43.5),
+        ((44, 45, 999, 46), 44, 46),
+        ((-274000, 43500, -40000, 43400), 43.4, 43.5),
+        ((-5000, -4000), -5, -4),
+        ((-5, -274000), -5, -5),
+    ],
+)
+def test_a_reading_that_dropped_out_is_no_temperature(readings: tuple[int, ...], lowest: float, highest: float) -> None:
+    believed = [one for one in series_c(readings) if one is not None]
+    assert (min(believed), max(believed)) == (lowest, highest)
+    nodes = {"/sys/class/thermal/thermal_zone3/temp": tuple(map(str, readings))}
+    record = {"t_start_ns": 0, "t_end_ns": 1, "samples": {"nodes": nodes}}
+    assert run_conditions(record).temps_c == {"thermal_zone3": (lowest, highest)}
+
+
+@pytest.mark.parametrize("reading", [0, -274000, 2147483647, 200_000, -2147483648])
+def test_everybody_passes_over_a_zone_that_reads_what_no_silicon_has(reading: int) -> None:
+    assert celsius(reading) is None
+    assert hottest_c([f"{reading}\n", "41000\n"]) == 41
+    device = facts("empty", change=zones([("cpu-thermal", f"{reading}\n"), ("soc_thermal", "40000\n")]))
+    assert list(evidence.thermal_zones(device).values()) == ["soc_thermal"]
+    assert [zone.type for zone in thermal.zones(device)] == ["soc_thermal"]
+    samples = {"/sys/class/thermal/thermal_zone0/temp": (str(reading), str(reading))}
+    assert run_conditions({"t_start_ns": 0, "t_end_ns": 1, "samples": {"nodes": samples}}).temps_c == {}
 
 
 @pytest.mark.parametrize(
