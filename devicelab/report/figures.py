@@ -286,25 +286,30 @@ def _draw_curves(
 
 
 def _metric_strips(results: Results, valid: pd.DataFrame, where: str) -> list[Figure]:
-    """Without raw samples: each figure of the runs, one dot a run."""
+    """Without raw samples: each figure of the runs, one dot a run and a program that has it."""
     metrics = results.metrics()
     metrics = metrics[metrics["run_id"].isin(set(valid["run_id"]))]
+    metrics = metrics.assign(program=frames.program_of(metrics["program"]))
     names = frames.varied(results)
     labels = dict(zip(valid["run_id"], frames.group_labels(valid, names), strict=True))
     order = _order(results, valid, pd.Series(labels))
     made = []
     for position, ((metric, unit), part) in enumerate(metrics.groupby(["metric", "unit"], sort=False)):
         divisor, shown_unit = scale(str(unit), part["value"])
-        data = pd.DataFrame(
-            {"cell": part["run_id"].map(labels), "run_id": part["run_id"], "value": part["value"] / divisor}
-        )
-        data = data.dropna(subset="value").assign(unit=shown_unit)
-        rows = [group for group in order if group in set(data["cell"])][:_MAX_ROWS]
+        programs = list(dict.fromkeys(part["program"]))
+        cells = part["run_id"].map(labels)
+        data = pd.DataFrame({"cell": cells, "run_id": part["run_id"], "value": part["value"] / divisor})
+        every = order
+        if len(programs) > 1:  # the median of two programs together belongs to neither
+            data["cell"] += " · " + part["program"]
+            every = [f"{group} · {program}" for group in order for program in programs]
+        data = data.dropna(subset="value").assign(program=part["program"], unit=shown_unit)
+        rows = [group for group in every if group in set(data["cell"])][:_MAX_ROWS]
         if rows and position < 6:
             title = metric_title(str(metric), str(unit))
             axis = f"{title} in {shown_unit}" if shown_unit else title
             draw = partial(_draw_dots, data=data, order=rows, column="value", by="cell", axis=axis)
-            caption = f"One dot a run, the bar is the median. {where}"
+            caption = f"One dot a run and program, the bar is the median. {where}"
             made.append(Figure(f"metric-{position}", f"{title}, by cell", caption, data, draw))
     return made
 

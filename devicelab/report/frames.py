@@ -32,9 +32,9 @@ class Distribution:
 
 
 def factors(results: Results) -> list[str]:
-    """Columns of ``runs()`` that hold levels, in the experiment's order."""
+    """Columns of ``runs()`` that hold levels, in the experiment's order; which tenant is alone is one of them."""
     columns = results.runs().columns
-    names = [*results.experiment.factors, *results.experiment.set]
+    names = [*results.experiment.factors, *results.experiment.set, *(["tenant"] if results.experiment.tenants else [])]
     found = [name if name in columns else f"factor_{name}" for name in names]
     return [name for name in dict.fromkeys(found) if name in columns]
 
@@ -86,39 +86,45 @@ def distributions(results: Results) -> tuple[Distribution, ...]:
     runs = results.runs()
     valid = set(runs.loc[runs["valid"], "run_id"])
     found = []
-    inferences = _samples(results, "inferences")
-    if "total_ns" in inferences:
-        plain = inferences[inferences["profiled"] == 0] if "profiled" in inferences else inferences
-        chosen = plain if len(plain) else inferences
-        found.append(
-            Distribution(
-                "latency",
-                "Time of one inference",
-                "ns",
-                _of(chosen, "total_ns", valid),
-                "Inferences without profiling." if len(plain) else "Every inference was profiled, which costs time.",
-            )
-        )
-    kernels = _samples(results, "kernels")
-    if {"queued_ns", "inference"} <= set(kernels.columns):
-        found.append(
-            Distribution(
-                "t-prod",
-                "Production time of a kernel (T_prod)",
-                "ns",
-                _of(t_prod(kernels), "t_prod_ns", valid),
+    for program, inferences in _by_program(_samples(results, "inferences"), valid):
+        if "total_ns" in inferences:
+            plain = inferences[inferences["profiled"] == 0] if "profiled" in inferences else inferences
+            chosen = plain if len(plain) else inferences
+            note = "Inferences without profiling." if len(plain) else "Every inference was profiled, which costs time."
+            found.append(_named("latency", "Time of one inference", program, _of(chosen, "total_ns", valid), note))
+    for program, kernels in _by_program(_samples(results, "kernels"), valid):
+        if {"queued_ns", "inference"} <= set(kernels.columns):
+            note = (
                 "Time between two kernels handed to the queue; the first of each inference has no predecessor and is "
-                "left out.",
+                "left out."
             )
-        )
-    requests = _samples(results, "requests")
-    if "latency_ns" in requests:
-        found.append(
-            Distribution(
-                "latency", "Latency of a request", "ns", _of(requests, "latency_ns", valid), "From its scheduled time."
-            )
-        )
+            title = "Production time of a kernel (T_prod)"
+            found.append(_named("t-prod", title, program, _of(t_prod(kernels), "t_prod_ns", valid), note))
+    for program, requests in _by_program(_samples(results, "requests"), valid):
+        if "latency_ns" in requests:
+            samples = _of(requests, "latency_ns", valid)
+            found.append(_named("latency", "Latency of a request", program, samples, "From its scheduled time."))
     return tuple(one for one in found if len(one.samples))
+
+
+def program_of(names: pd.Series) -> pd.Series:
+    """What copies are of: ``low`` for ``low#3``."""
+    return names.map({name: str(name).partition("#")[0] for name in names.unique()})
+
+
+def _by_program(table: pd.DataFrame, valid: set[str]) -> list[tuple[str, pd.DataFrame]]:
+    """Samples by what took them; "" where all runs measured one program. Times of two belong to neither together."""
+    kept = table[table["run_id"].isin(valid)]
+    programs = program_of(kept["program"]) if "program" in kept else pd.Series(dtype="str")
+    if programs.nunique() < 2:
+        return [("", table)]
+    return [(str(name), part) for name, part in kept.groupby(programs, sort=False)]
+
+
+def _named(name: str, title: str, program: str, samples: pd.DataFrame, note: str) -> Distribution:
+    if program:
+        name, title = f"{name}-{program}", f"{title}: {program}"
+    return Distribution(name, title, "ns", samples, note)
 
 
 def t_prod(kernels: pd.DataFrame) -> pd.DataFrame:

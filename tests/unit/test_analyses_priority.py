@@ -406,3 +406,46 @@ def test_the_figures_are_drawn_and_carry_their_data(results: FrameResults) -> No
     strip = figures[3].data
     assert set(strip["leg"]) == {"standalone", "native", "nice"}
     assert strip.groupby("leg")["run_id"].nunique().eq(1).all()
+
+
+def test_a_target_that_nothing_could_keep_is_not_held_against_a_scheduler() -> None:
+    """Native sharing keeps the GPU as busy as the tenants can; where that is too little, so is every scheduler's."""
+    low = tenants()[1].model_copy(update={"targets": {"gpu_use_pct": "> 90", "share_pct": "> 60"}})
+    of = experiment(tenants=(tenants()[0], low))
+    got = concluded(campaign(of, response, throughput=throughput, gpu_use=lambda _: 60.0))
+    use = got["nice at pressure copies:2: low gpu_use_pct > 90"]
+    assert use.verdict == "cannot tell here"
+    assert use.reasons[0].startswith("native sharing misses it too (62.5 [60, 65])")
+    assert got["native at pressure copies:2: low gpu_use_pct > 90"].verdict == "no"
+    assert got["nice at pressure copies:2: low share_pct > 60"].verdict == "fail"  # a scheduler shares as it likes
+    lazy = concluded(campaign(of, response, gpu_use=lambda scheduler: 95.0 if scheduler == "native" else 60.0))
+    assert lazy["nice at pressure copies:2: low gpu_use_pct > 90"].verdict == "fail"
+
+
+def test_an_open_question_about_native_sharing_does_not_read_as_its_answer() -> None:
+    def jumpy(scheduler: str, tenant: str, rng: np.random.Generator, n: int) -> np.ndarray:
+        slow = rng.uniform(0.8, 1.6) if scheduler == "native" and tenant == "high" else 1.0
+        return slow * rng.normal(5, 0.1, n)
+
+    got = concluded(campaign(experiment(), jumpy))
+    assert got[HURTS].verdict == "inconclusive"
+    assert got[NICE].verdict == "cannot tell here"
+    assert "cannot be told" in got[NICE].reasons[0]
+    assert "does not" not in got[NICE].reasons[0]
+
+
+def test_a_share_of_more_than_all_there_is_has_a_remark() -> None:
+    rates = {"nice": 112.0, "native": 80.0}
+    got = concluded(campaign(experiment(), response, throughput=lambda scheduler, _: rates.get(scheduler, 100.0)))
+    share = got["nice at pressure copies:2: low share_pct > 30"]
+    assert share.estimate == pytest.approx(112, abs=0.1)
+    assert any(reason.startswith("above 100%: alone it got less") for reason in share.reasons)
+    fairness = got["nice at pressure copies:2: fairness (Jain's index over shares of standalone throughput)"]
+    assert any("low: 112% of its standalone throughput; above 100%" in reason for reason in fairness.reasons)
+    assert not any("above 100%" in r for r in got["native at pressure copies:2: low share_pct > 30"].reasons)
+
+
+def test_a_latency_curve_counts_requests_by_that_name(results: FrameResults) -> None:
+    (curve,) = [figure for figure in priority.figures(results) if figure.name == "latency-high"]
+    assert "n" not in curve.data.columns
+    assert set(curve.data["requests"]) == {6 * 400}

@@ -21,6 +21,7 @@ from devicelab.analyses.priority.verdicts import (
     HURT,
     NATIVE,
     Judged,
+    above_alone,
     discriminates,
     hurts,
     important_of,
@@ -171,7 +172,10 @@ def _fairness(services: Mapping[Key, Service], tenants: tuple[Tenant, ...], leg:
         verdict="info",
         estimate=known(jain(np.array([share.estimate for share in shares.values()]))),
         n=repetitions,
-        reasons=tuple(f"{name}: {share.estimate:.0f}% of its standalone throughput" for name, share in shares.items()),
+        reasons=tuple(
+            "; ".join((f"{name}: {share.estimate:.0f}% of its standalone throughput", *above_alone(share)))
+            for name, share in shares.items()
+        ),
     )
     lowest = min(tenants, key=lambda tenant: tenant.priority)
     yield _starvation(services, own[lowest.name], where)

@@ -110,7 +110,9 @@ def _ecdf(results: Results, services: Mapping[Key, Service], tenant: Tenant) -> 
         at = np.linspace(0, 1, min(_POINTS, service.response_ns.size + 1))
         values = np.quantile(service.response_ns / NS_PER_MS, at)
         label = _leg_text((service.leg, service.pressure), results)
-        curves.append(pd.DataFrame({"leg": label, "response_ms": values, "share": at, "n": service.response_ns.size}))
+        curves.append(
+            pd.DataFrame({"leg": label, "response_ms": values, "share": at, "requests": service.response_ns.size})
+        )
     data = pd.concat(curves, ignore_index=True)
     return Figure(
         name=_plot.name_of("latency", tenant.name),
@@ -128,7 +130,7 @@ def _draw_ecdf(figure: "MplFigure", *, data: pd.DataFrame, deadline_ms: float | 
     axes = figure.subplots()
     for index, (leg, part) in enumerate(data.groupby("leg", sort=False)):
         style = _plot.STYLES[index % len(_plot.STYLES)]
-        label = f"{leg} (n = {int(part['n'].iloc[0])})"
+        label = f"{leg} ({int(part['requests'].iloc[0])} requests)"
         axes.step(part["response_ms"], part["share"], color=_plot.colour(index), linestyle=style, label=label)
     if deadline_ms is not None:
         axes.axvline(deadline_ms, color=_plot.GREY, linewidth=0.8)

@@ -82,17 +82,57 @@ def judged(results: Results, services: Mapping[Key, Service]) -> Iterator[Judged
                 if leg[0] == NATIVE:
                     answers: dict[Verdict, Verdict] = {"pass": "yes", "fail": "no"}
                     verdict = answers.get(verdict, verdict)
+                elif verdict == "fail" and (missed := _missed_by_native(leg[1], tenant, target, services)) is not None:
+                    verdict = "cannot tell here"
+                    reasons.insert(0, missed)
                 elif verdict == "pass" and not discriminates(hurt[moved := _moved(target.figure)].get(leg[1])):
                     verdict = "cannot tell here"
                     reasons.insert(0, _not_told(hurt[moved].get(leg[1]), moved.partition("_")[0].upper()))
+                if target.figure == "share_pct":
+                    reasons += above_alone(got)
                 yield Judged(tenant.name, leg, target, got, verdict, (*reasons, *why))
+
+
+# Figures that a scheduler can only take away from: nothing keeps the device busier than native sharing does.
+_NATIVE_IS_THE_MOST = frozenset(("gpu_use_pct",))
+
+
+def _missed_by_native(
+    pressure: str, tenant: Tenant, target: targets.Target, services: Mapping[Key, Service]
+) -> str | None:
+    """Why a broken target says nothing of a scheduler: native sharing misses it as well, so the load is too small."""
+    native = services.get((tenant.name, NATIVE, pressure))
+    if native is None or target.figure not in _NATIVE_IS_THE_MOST:
+        return None
+    got = figure_of(native, target.figure, services)
+    if judge(got, target) != "fail":
+        return None
+    return f"native sharing misses it too ({_shown(got)}): these tenants do not ask for so much"
+
+
+def above_alone(share: _stats.Interval) -> tuple[str, ...]:
+    """What a share of more than all there is means."""
+    if not share.estimate > 100:
+        return ()
+    if share.low is None:
+        return ("above 100%: with so few repetitions that may be chance",)
+    if share.low > 100:
+        return ("above 100%: alone it got less, as where its pauses let clocks fall; read it as nothing lost",)
+    return ("above 100% by no more than chance: nothing is lost",)
+
+
+def _shown(got: _stats.Interval) -> str:
+    return f"{got.estimate:.3g}" + ("" if got.low is None or got.high is None else f" [{got.low:.3g}, {got.high:.3g}]")
 
 
 def _not_told(hurt: _stats.Interval | None, what: str) -> str:
     """Why a scheduler cannot be told from none: native sharing does not hurt, or nobody knows whether it does."""
     if hurt is None or not hurt.known:
         return f"whether native sharing hurts the important tenant's {what} here is not known"
-    return f"native sharing does not visibly hurt the important tenant's {what} here"
+    times = f"{_shown(hurt)} times standalone"
+    if whether_it_hurts(hurt) == "inconclusive":
+        return f"whether native sharing hurts the important tenant's {what} here cannot be told: {times}"
+    return f"native sharing does not visibly hurt the important tenant's {what} here: {times}"
 
 
 def _moved(figure: str) -> str:
