@@ -19,6 +19,8 @@ PATIENCE_S = 600
 
 EXPERIMENT = """\
 question = "Is every run stored once, whoever dies?"
+foreign_pct = 100
+foreign_core_pct = 100
 repetitions = 6
 hold_s = 0.5
 settle_s = 0.1

@@ -65,7 +65,9 @@ def register(app: typer.Typer) -> None:
         from devicelab.device import choose
         from devicelab.errors import CheckFailedError, ConfigError, MeasurementError
         from devicelab.experiment import files
+        from devicelab.experiment.remedies import remedies
         from devicelab.jobs import sweep as sweeping
+        from devicelab.model.campaign import unreliable
         from devicelab.store import Store
 
         rule = [f"stop.{key}={value}" for key, value in (("until", until), ("budget", budget)) if value is not None]
@@ -93,13 +95,15 @@ def register(app: typer.Typer) -> None:
             _show_result(result)
         if result.interrupted:
             raise KeyboardInterrupt
+        helps = remedies(code for code, _, _ in result.reasons)
+        hint = "; ".join((*helps, f"all reasons are in the report: {result.report}"))
         if result.invalid_cells:
             shown = "; ".join(result.invalid_cells[:3])
-            raise MeasurementError(
-                f"{len(result.invalid_cells)} cells have no valid run: {shown}",
-                device=result.device,
-                hint=f"the reasons are in the report: {result.report}",
-            )
+            what = f"{len(result.invalid_cells)} cells have no valid run: {shown}"
+            raise MeasurementError(what, device=result.device, hint=hint)
+        if unreliable(result.runs, result.invalid):
+            what = f"{result.invalid} of {result.runs} runs are flagged, so that what is left proves little"
+            raise MeasurementError(what, device=result.device, hint=hint)
         unjudged = [one for one in result.findings if one.analysis == "checks" and one.verdict == "invalid"]
         if unjudged:
             what = f"a check cannot be judged: {unjudged[0].claim}: {unjudged[0].reasons[0]}"
@@ -175,11 +179,15 @@ def _show_stop_rule(experiment: "Experiment") -> None:
 
 
 def _show_result(result: "SweepResult") -> None:
+    from devicelab.experiment.remedies import remedies
+
     simulated = " (simulated)" if result.simulated else ""
     echo(f"campaign {result.campaign} on {result.device}, {result.board}{simulated}")
     echo(f"{result.runs} of {result.planned} runs stored, {result.invalid} flagged invalid")
     for code, runs, detail in result.reasons[:_REASONS]:
         echo(f"  {runs} x {code}: {detail}")
+        for helps in remedies([code]):
+            echo(f"      what helps: {helps.partition(': ')[2]}")
     if result.ended:
         echo(f"ended: {result.ended}")
     for name in result.undecided:

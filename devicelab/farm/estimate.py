@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from devicelab.experiment import plan as planning
-from devicelab.model.campaign import CampaignInfo
+from devicelab.model.campaign import ENDED, CampaignInfo
 from devicelab.model.experiment import Experiment
 from devicelab.store import Store
 
@@ -46,7 +46,7 @@ def from_history(campaigns: Iterable[CampaignInfo], runs: int) -> Estimate | Non
     lasted = (
         (info.ended_unix_ns - info.started_unix_ns, info.runs_done)
         for info in campaigns
-        if info.status == "complete" and info.ended_unix_ns is not None and info.runs_done
+        if info.status in ENDED and info.ended_unix_ns is not None and info.runs_done
     )
     # A clock that was set back in between says nothing.
     spans = [span_ns / 1e9 / runs_done for span_ns, runs_done in lasted if span_ns > 0]
@@ -79,6 +79,6 @@ class Estimator:
         key = (experiment, kind)
         if key not in self._past and self._store is not None and kind is not None:
             found = self._store.campaigns(experiment=experiment, limit=200)
-            same = (info for info in found if info.board == kind and info.status == "complete" and info.runs_done)
+            same = (info for info in found if info.board == kind and info.status in ENDED and info.runs_done)
             self._past[key] = tuple(same)[:_RECENT]
         return self._past.get(key, ())

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
 
@@ -26,11 +27,12 @@ from devicelab.errors import (
     RestoreError,
     StoreError,
 )
+from devicelab.experiment.remedies import remedies
 from devicelab.farm import job, recover, schedule
 from devicelab.farm.care import RECONNECT_S, Care, Limits, RebootedError, UnfitError
 from devicelab.jobs import conductor
 from devicelab.jobs.conductor import Progress, SweepResult
-from devicelab.model.campaign import CampaignInfo, new_id
+from devicelab.model.campaign import ENDED, CampaignInfo, new_id, unreliable
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, Task, TaskStatus
 from devicelab.model.plan import content_id
@@ -118,7 +120,7 @@ class _Attempt:
 
     def perform(self, experiment: Experiment, on_progress: Callable[[Progress], None] | None) -> Task:
         """The task as it is afterwards; every trouble of the device is dealt with."""
-        if self.known is not None and self.known.status == "complete":
+        if self.known is not None and self.known.status in ENDED:
             known = self.known.campaign
             return self._judged(without_valid_run(self.store.results(known), self.store.cells(known)))
         try:
@@ -313,8 +315,9 @@ class _Attempt:
             return ended.model_copy(update={"attempts": self.task.attempts - 1})
         if self.limits.over():
             return self._ended("skipped", f"the night's time ran out: {said}")
-        if done is not None and done.invalid == done.runs:
-            return self._ended("complete", f"ended after max_s: {said}, none valid", MeasurementError.exit_code)
+        if done is not None and (done.invalid == done.runs or unreliable(done.runs, done.invalid)):
+            flagged = "none valid" if done.invalid == done.runs else f"{done.invalid} flagged"
+            return self._ended("complete", f"ended after max_s: {said}, {flagged}", MeasurementError.exit_code)
         return self._ended("complete", f"ended after max_s: {said}")
 
     def _judged(self, invalid_cells: Collection[str]) -> Task:
@@ -322,7 +325,17 @@ class _Attempt:
             shown = "; ".join(list(invalid_cells)[:3])
             reason = f"{len(invalid_cells)} cells have no valid run: {shown}"
             return self._ended("complete", reason, MeasurementError.exit_code)
+        info = self._campaign(self.task)
+        if info is not None and info.status == "unreliable":
+            return self._ended("complete", self._why_unreliable(info), MeasurementError.exit_code)
         return self._ended("complete")
+
+    def _why_unreliable(self, info: CampaignInfo) -> str:
+        """How many runs are flagged, with what most of them, and what helps."""
+        runs = self.store.results(info.campaign).runs()
+        codes = Counter(code for flags in runs.loc[~runs["valid"], "flags"] for code in {flag.code for flag in flags})
+        (most, count), *_ = codes.most_common(1) or [("no reason", 0)]
+        return "; ".join((f"{info.reason}, {count} of them {most}", *remedies([most])))
 
     def _ended(self, status: TaskStatus, reason: str = "", exit_code: int = 0) -> Task:
         if status in {"failed", "skipped"}:
@@ -333,5 +346,5 @@ class _Attempt:
     def _close_campaign(self, reason: str) -> None:
         """A campaign nobody will go on with is not left looking as if it were."""
         info = self._campaign(self.task)
-        if info is not None and info.status != "complete":
+        if info is not None and info.status not in ENDED:
             self.store.finish_campaign(info.campaign, "failed", reason)

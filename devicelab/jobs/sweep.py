@@ -12,10 +12,11 @@ from devicelab.errors import ConfigError
 from devicelab.experiment import claims
 from devicelab.experiment import plan as planning
 from devicelab.experiment.claims import Claim
+from devicelab.experiment.remedies import REMEDIES
 from devicelab.ground import user
 from devicelab.jobs.conductor import Progress, SweepResult, perform
 from devicelab.jobs.plugins import vouch
-from devicelab.model.campaign import CampaignInfo
+from devicelab.model.campaign import CampaignInfo, unreliable
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.results import Results
@@ -98,7 +99,11 @@ def as_json(result: SweepResult) -> dict[str, Any]:
         "planned": result.planned,
         "invalid": result.invalid,
         "invalid_cells": list(result.invalid_cells),
-        "reasons": [{"flag": code, "runs": runs, "detail": detail} for code, runs, detail in result.reasons],
+        "unreliable": unreliable(result.runs, result.invalid),
+        "reasons": [
+            {"flag": code, "runs": runs, "detail": detail, "remedy": REMEDIES.get(code)}
+            for code, runs, detail in result.reasons
+        ],
         "report": str(result.report) if result.report else None,
         "answer": asdict(result.headline) if result.headline is not None else None,
         "findings": [finding.model_dump(mode="json") for finding in result.findings],

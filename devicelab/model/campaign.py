@@ -22,8 +22,17 @@ def new_id(unix_ns: int | None = None, *, tail: str | None = None) -> str:
     return f"{stamp}-{tail or secrets.token_hex(3)}"
 
 
-CampaignStatus = Literal["running", "complete", "interrupted", "failed"]
-EndStatus = Literal["complete", "interrupted", "failed"]
+CampaignStatus = Literal["running", "complete", "unreliable", "interrupted", "failed"]
+"""``unreliable``: all of its runs are done, and half of them or more do not count."""
+EndStatus = Literal["complete", "unreliable", "interrupted", "failed"]
+
+ENDED: frozenset[str] = frozenset(("complete", "unreliable"))
+"""Campaigns with nothing left to do."""
+
+
+def unreliable(runs: int, invalid: int) -> bool:
+    """Whether so many of a campaign's runs are flagged that what is left was picked by whatever went wrong."""
+    return runs > 0 and 2 * invalid >= runs
 
 
 def lasted_s(started_unix_ns: int, ended_unix_ns: int | None) -> float | None:

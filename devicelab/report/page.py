@@ -19,6 +19,7 @@ from devicelab.experiment.conditions import RunConditions, run_conditions
 from devicelab.ground import budget
 from devicelab.ground.files import replacing
 from devicelab.ground.registry import data_dir
+from devicelab.model.campaign import ENDED
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
 from devicelab.report import svg, tables
@@ -122,7 +123,7 @@ def _page(
         "title": results.experiment.name or "Campaign",
         "question": results.experiment.question,
         "device": info.get("device", ""),
-        "complete": info.get("status", "complete") == "complete",
+        "complete": info.get("status", "complete") in ENDED,
         "simulated": bool(info.get("simulated")),
         "banners": _banners(results),
         "tiles": [{"value": value, "label": label} for value, label in tables.tiles(results)],
@@ -163,7 +164,10 @@ def _banners(results: Results) -> list[dict[str, str]]:
         text = f"{what} They test the method and say nothing about real silicon."
         banners.append({"tone": "warn", "head": "Simulated.", "text": text})
     status = info.get("status", "complete")
-    if status != "complete":
+    if status == "unreliable":
+        text = f"{info.get('reason', 'Half of the runs are flagged')}: what is left of the campaign proves little."
+        banners.append({"tone": "bad", "head": "Unreliable.", "text": text})
+    elif status != "complete":
         reason = f" ({info['reason']})" if info.get("reason") else ""
         text = f"The campaign is {status}{reason}; the page shows what is stored so far."
         banners.append({"tone": "bad", "head": "Not complete.", "text": text})

@@ -24,6 +24,7 @@ TONES = {
     "regression": "bad",
     "failed": "bad",
     "interrupted": "bad",
+    "unreliable": "bad",
     "not comparable": "calm",
     "too noisy": "warn",
     "skipped": "warn",

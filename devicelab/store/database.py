@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from devicelab import __version__
 from devicelab.errors import StoreError
-from devicelab.model.campaign import BinaryInfo, EndStatus, new_id
+from devicelab.model.campaign import BinaryInfo, EndStatus, new_id, unreliable
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment, Finding
 from devicelab.model.journal import Flag, RunRecord
@@ -203,6 +203,8 @@ class Store(StoreReader, NightWriter, Deleter):
     def finish_campaign(self, campaign: str, status: EndStatus, reason: str = "", *, elsewhere: bool = False) -> None:
         """Record how the campaign ended; a resumed one is finished again.
 
+        One that is complete is ``unreliable`` if half of its runs or more are flagged.
+
         With ``elsewhere`` this host did not see it (a bundle): it began and ended with its runs, by their machine's
         clock.
         """
@@ -210,6 +212,8 @@ class Store(StoreReader, NightWriter, Deleter):
         with places.guarded(self._place):
             number = self._require(campaign)
             with self._writer.begin() as connection:
+                if status == "complete":
+                    values |= _reliability(connection, number)
                 if elsewhere:
                     values |= _span(connection, number)
                 connection.execute(update(s.campaigns).where(s.campaigns.c.id == number).values(values))
@@ -363,6 +367,15 @@ def _span(connection: Connection, campaign: int) -> Row:
         return {}
     end_ns = max(began + took for began, took in times)
     return {"started_unix_ns": min(began for began, _ in times), "ended_unix_ns": min(end_ns, 2**63 - 1)}
+
+
+def _reliability(connection: Connection, campaign: int) -> Row:
+    c = s.campaigns.c
+    query = select(c.runs_done, c.runs_invalid).where(c.id == campaign)
+    runs, invalid = connection.execute(query).one()
+    if not unreliable(runs, invalid):
+        return {}
+    return {"status": "unreliable", "reason": f"{invalid} of {runs} runs are flagged"}
 
 
 def _json(data: object) -> str:

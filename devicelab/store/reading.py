@@ -10,7 +10,7 @@ from sqlalchemy import Engine, or_, select
 from sqlalchemy.engine import URL
 
 from devicelab.errors import ConfigError, StoreError
-from devicelab.model.campaign import BinaryInfo, CampaignInfo
+from devicelab.model.campaign import ENDED, BinaryInfo, CampaignInfo
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment, Finding
 from devicelab.model.tree import Node
@@ -42,8 +42,8 @@ class StoreReader(NightReader, NightOverview, FigureReader):
         return places.describe(self._place)
 
     def unfinished(self, *, device: str, experiment: str | None = None) -> tuple[CampaignInfo, ...]:
-        """Campaigns of the device that are not complete (running, interrupted or failed), newest first."""
-        query = select(*_INFO).where(s.campaigns.c.device == device, s.campaigns.c.status != "complete")
+        """Campaigns of the device that have runs left to do (running, interrupted or failed), newest first."""
+        query = select(*_INFO).where(s.campaigns.c.device == device, s.campaigns.c.status.not_in(ENDED))
         if experiment is not None:
             query = query.where(s.campaigns.c.experiment == experiment)
         return self._infos(query.order_by(s.campaigns.c.campaign.desc()))
