@@ -84,7 +84,7 @@ class Reading:
 
 
 def reading(path: str, texts: Iterable[object]) -> Reading | None:
-    """What a sampled node told; ``None`` if it is neither a clock nor a thermal zone, or never held a number to be believed.
+    """What a sampled node told; ``None`` if it is neither a clock nor a thermal zone, or held no number to be believed.
 
     What a device says is not trusted to have a form.
     """
