@@ -71,7 +71,8 @@ def _zone(facts: Facts, type_path: str) -> Zone | None:
     path = type_path.removesuffix("type") + "temp"
     reading = facts.tree.number(path)
     kind = facts.tree.text(type_path) or ""
-    if reading is None or celsius(reading) is None or is_battery_monitor(kind, reading):
+    # A zone that is switched off reads 0: nothing to wait for.
+    if not reading or celsius(reading) is None or is_battery_monitor(kind, reading):
         return None
     return Zone(path, kind, reading, units_per_degree(reading))
 

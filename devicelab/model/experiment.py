@@ -121,7 +121,7 @@ class Answer(Noun):
     """What answers the experiment's question: one quantity, compared between the levels of one factor.
 
     Attributes:
-        quantity: a figure of the runs ("t_prod_median_ns"), ``cpu_use_pct``, or what an analysis of the experiment
+        quantity: a figure of the runs ("t_prod_mean_ns"), ``cpu_use_pct``, or what an analysis of the experiment
             concludes as a whole ("constant_k", "k_carried", "targets").
         by: the factor whose levels are compared; not needed for what an analysis concludes.
         against: what they are compared with: a level of ``by``, and of other factors where that cell has its own.

@@ -35,7 +35,7 @@ def is_battery_monitor(kind: str, reading: int) -> bool:
 
 
 def celsius(reading: int | None) -> float | None:
-    """A single reading in °C; ``None`` for what no silicon has, and for 0, which zones read that are switched off."""
+    """A single reading in °C; ``None`` for what no silicon has."""
     return series_c((reading,))[0]
 
 
@@ -43,8 +43,8 @@ def series_c(readings: Sequence[int | None]) -> tuple[float | None, ...]:
     """A zone's readings in °C; ``None`` where one is missing or not to be believed.
 
     All readings of a zone have one unit, told by those in the middle. Sensors drop out and read 0, -1, -274000 or
-    2147483647: a reading is not believed if no silicon has it, if it is 0, if its size is that of another unit than the
-    others', or if it is below 0 while others are above.
+    2147483647: a reading is not believed if no silicon has it, if its size is that of another unit than the others', or
+    if it is 0 or below while others are above.
     """
     possible = [one for one in readings if one is not None and LOWEST_C * 1000 <= one <= _HIGHEST_C * 1000]
     above = [one for one in possible if one > 0]
@@ -53,7 +53,7 @@ def series_c(readings: Sequence[int | None]) -> tuple[float | None, ...]:
     per_degree = units_per_degree(statistics.median_low(above or possible))
 
     def believed(reading: int | None) -> float | None:
-        if not reading or (above and (reading < 0 or units_per_degree(reading) != per_degree)):
+        if reading is None or (above and (reading <= 0 or units_per_degree(reading) != per_degree)):
             return None
         degrees = reading / per_degree
         return degrees if LOWEST_C <= degrees <= _HIGHEST_C else None

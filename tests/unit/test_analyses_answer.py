@@ -23,7 +23,7 @@ from tests.labdata import begin
 from tests.tenantdata import campaign as tenants_campaign
 
 TRUTH = Truth(np.full(8, 20_000.0), np.full(8, 14_000.0), LaunchCosts(4_000.0, 30_000.0, 15_000.0))
-BY_LOAD = {"quantity": "t_prod_median_ns", "by": "load", "against": {"load": "none"}}
+BY_LOAD = {"quantity": "t_prod_mean_ns", "by": "load", "against": {"load": "none"}}
 LOADED = "1000 5000 20"
 
 
@@ -117,6 +117,17 @@ def test_no_change_is_an_answer_and_too_few_repetitions_are_none() -> None:
     few = of(campaign(TRUTH, FACTORS, board=loaded(3.0), repetitions=5))
     assert few.verdict == "insufficient n"
     assert few.low is None
+
+
+def test_a_load_that_interrupts_now_and_then_changes_t_prod_though_no_median_shows_it() -> None:
+    results = campaign(TRUTH, FACTORS, repetitions=8, inferences=4)
+    busy = set(results.run_rows.loc[results.run_rows["load"] != "none", "run_id"])
+    mean = results.metric_rows["metric"].eq("t_prod_mean_ns") & results.metric_rows["run_id"].isin(busy)
+    results.metric_rows.loc[mean, "value"] *= 1.8
+    found = of(results)
+    assert found.verdict == "yes"
+    assert found.estimate == pytest.approx(1.8, rel=0.03)
+    assert found.claim == "Does the load change T_prod?"
 
 
 def test_a_change_at_one_k_alone_is_not_averaged_into_a_no() -> None:

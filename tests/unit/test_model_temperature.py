@@ -52,7 +52,7 @@ def test_a_reading_that_dropped_out_is_no_temperature(readings: tuple[int, ...],
     assert run_conditions(record).temps_c == {"thermal_zone3": (lowest, highest)}
 
 
-@pytest.mark.parametrize("reading", [0, -274000, 2147483647, 200_000, -2147483648])
+@pytest.mark.parametrize("reading", [-274000, 2147483647, 200_000, -2147483648])
 def test_everybody_passes_over_a_zone_that_reads_what_no_silicon_has(reading: int) -> None:
     assert celsius(reading) is None
     assert hottest_c([f"{reading}\n", "41000\n"]) == 41
