@@ -33,10 +33,6 @@ def register(app: typer.Typer) -> None:
         told = {seen.entry.name: choose.as_json(seen) for seen in found.devices}
         rows = {name: {**row, "usable": False} for name, row in told.items()}
         answers = healths([seen.entry for seen in found.devices if seen.usable])
-        found = choose.survey(lab.load_lab())
-        told = {seen.entry.name: choose.as_json(seen) for seen in found.devices}
-        rows = {name: {**row, "usable": False} for name, row in told.items()}
-        answers = healths([seen.entry for seen in found.devices if seen.usable])
         if json_:
             rows |= {entry.name: {**told[entry.name], **asked} for entry, asked in answers}
             every, left_out = [rows[name] for name in told], [asdict(one) for one in registry.left_out()]
@@ -171,4 +167,6 @@ def _health(row: dict[str, Any]) -> str:
         return "pinned"
     if row.get("busy") or row.get("holder"):
         return f"held by {row.get('holder') or 'an agent'}"
+    if row.get("reserved"):
+        return str(row["reserved"])
     return "ok" if row.get("usable") else str(row["state"])

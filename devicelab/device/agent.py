@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from devicelab.device import reservation
 from devicelab.device.facts import Device
 from devicelab.errors import DeviceBusyError, DeviceRefusedError, DeviceUnreachableError, DistrustError, RestoreError
 from devicelab.ground import budget
@@ -138,9 +139,11 @@ def make_ready(device: Device, holder: str) -> tuple[str, ...]:
         What was pending and is undone now.
 
     Raises:
-        DeviceBusyError: somebody else holds it.
+        DeviceBusyError: somebody else holds it, or keeps it for himself.
         RestoreError: the undo did not work.
     """
+    if device.reserved:
+        reservation.against(reservation.parse(device.reserved, time.time()), device.facts.name)
     if device.idle:
         return ()
     found = status(device)

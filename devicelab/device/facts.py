@@ -132,6 +132,7 @@ class Device:
     Attributes:
         idle: when it was read, no agent was at work there, nobody held a lease and nothing was to be undone. Not asking
             again saves a command; the agent looks once more, under its lock, before it does anything.
+        reserved: the text in which somebody keeps the device for himself (``device.reservation``); empty: nobody.
     """
 
     entry: DeviceEntry
@@ -140,6 +141,7 @@ class Device:
     agent: Built
     sums: dict[str, str]
     idle: bool = False
+    reserved: str = ""
 
     @property
     def place(self) -> Place:
@@ -283,7 +285,9 @@ def _open(entry: DeviceEntry, transport: Transport, patterns: tuple[str, ...]) -
     if basics.sums.get("agent") != agent.sha256:
         transport.push(agent.path, f"{basics.dir}/bin/agent", mode=0o755)
     state = f"{basics.dir}/state"
-    tree = _snapshot(entry, transport, basics, (*node_patterns(), *patterns, state, f"{state}/*"))
+    reserved = f"{basics.dir}/reserved.json"
+    tree = _snapshot(entry, transport, basics, (*node_patterns(), *patterns, state, f"{state}/*", reserved))
+    ours = (state, reserved)
     board = boards.recognise(basics.props, tree, named=entry.board)
     facts = Facts(
         name=entry.name,
@@ -298,10 +302,11 @@ def _open(entry: DeviceEntry, transport: Transport, patterns: tuple[str, ...]) -
         simulated=basics.props.get("ro.devicelab.simulated") == "1",
         props=basics.props,
         dir=basics.dir,
-        nodes=tuple(node for node in tree.values() if node.path != state and not node.path.startswith(f"{state}/")),
+        nodes=tuple(one for one in tree.values() if one.path not in ours and not one.path.startswith(f"{state}/")),
     )
     sums = {**basics.sums, "agent": agent.sha256}
-    return Device(entry, transport, facts, agent, sums, idle=_is_idle(tree, state))
+    kept = tree.text(reserved) or ""
+    return Device(entry, transport, facts, agent, sums, idle=_is_idle(tree, state), reserved=kept)
 
 
 def _is_idle(tree: Tree, state: str) -> bool:

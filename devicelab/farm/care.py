@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, TypeVar
 
-from devicelab.device import agent, facts
+from devicelab.device import agent, facts, reservation
 from devicelab.device.facts import Device
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import DeviceBusyError, DeviceUnreachableError, LabError, RestoreError, StoreError
@@ -161,16 +161,25 @@ class Care:
         Raises:
             DeviceBusyError: it is still held.
         """
-        if device.idle and not asked_before:
+        if device.idle and not asked_before and not device.reserved:
             return False
         deadline = self._busy_until = self._busy_until or time.monotonic() + self.farm.wait_busy_s
+        if asked_before and time.monotonic() >= deadline:
+            raise DeviceBusyError(
+                f"taken again and again; waited {self.farm.wait_busy_s:.0f} s", device=self.entry.name
+            )
         while True:
             found = agent.status(device)
             if found.works_for(campaign):
                 return True
+            left_s = deadline - time.monotonic()
+            kept = reservation.of(device) if device.reserved else None
+            if kept is not None and kept.who != reservation.me():
+                if kept.until_unix_s - time.time() > left_s or self.limits.wait(min(_BUSY_LOOK_S, left_s)):
+                    raise DeviceBusyError(kept.words(), device=self.entry.name)
+                continue
             if not found.alive and found.holder in {None, user.holder()}:
                 return False
-            left_s = deadline - time.monotonic()
             if left_s <= 0 or self.limits.wait(min(_BUSY_LOOK_S, left_s)):
                 raise DeviceBusyError(
                     f"held by {found.holder or 'another agent'}; waited {self.farm.wait_busy_s:.0f} s",

@@ -1,12 +1,13 @@
 """Pin a device and leave it pinned (``devicelab pin``), and give it back (``devicelab restore``)."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from devicelab import knobs
-from devicelab.device import agent, runner
+from devicelab.device import agent, reservation, runner
 from devicelab.device.facts import Device, open_device, read_again
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import DeviceRefusedError, LabError, RestoreError
@@ -200,8 +201,11 @@ def health(entry: DeviceEntry) -> dict[str, Any]:
         return {"usable": False, "error": error.message, "hint": error.hint}
     try:
         facts, found = device.facts, agent.status(device)
+        kept = reservation.parse(device.reserved, time.time())
+        ours = kept is None or kept.who == reservation.me()
         return {
-            "usable": not found.alive and not found.pending and found.holder is None,
+            "usable": not found.alive and not found.pending and found.holder is None and ours,
+            "reserved": kept.words() if kept is not None else "",
             "board": facts.board.kind,
             "title": facts.board.title,
             "abi": facts.abi,
