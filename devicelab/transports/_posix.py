@@ -277,13 +277,17 @@ class PosixTransport(ABC):
         said = b""
         with self._start_command(argv, hold_stdin=True) as command:
             try:
+                handed = time.monotonic()
                 while (event := command.read(idle_s)) is None or event[0] != EXIT:
-                    if event is None:
-                        yield b""
-                    elif event[0] == OUT:
-                        yield event[1]
-                    elif event[0] == ERR:
+                    if event is not None and event[0] == ERR:
                         said = (said + event[1])[-4096:]
+                    if event is not None and event[0] == OUT:
+                        yield event[1]
+                    elif event is None or (idle_s is not None and time.monotonic() - handed >= idle_s):
+                        yield b""  # also while complaints come without end: the caller may look up
+                    else:
+                        continue
+                    handed = time.monotonic()
             except DeviceUnreachableError:
                 raise
             except BaseException:
