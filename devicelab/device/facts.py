@@ -33,10 +33,10 @@ _MAX_PROBE = 4 << 20
 # One round trip: everything that can be asked without our own program. Positional parameters only, nothing pasted.
 _PROBE = r"""
 dir=$1; methods=$2; me=$(id -u)
-# Is it ours or root's, and may nobody else write there? $1: as it is, or where a link leads (-L).
+# Is it ours or root's, and may nobody else replace what lies there? $1: as it is, or where a link leads (L).
 mine() {
   where=$2; set -- $(ls -ldn$1 "$where" 2>/dev/null)
-  case $1 in l*) ;; ????????w*) return 1;; esac
+  case $1 in l*|????????w[tT]*) ;; ????????w*) return 1;; esac
   [ "$3" = "$me" ] || [ "$3" = 0 ]
 }
 if [ -d /data/local/tmp ] && command -v getprop >/dev/null 2>&1

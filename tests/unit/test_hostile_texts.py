@@ -224,6 +224,12 @@ def test_a_folder_of_ones_own_that_is_somebody_elses_is_not_used(tmp_path: Path,
     assert caught.value.device == "box"
 
 
+def test_a_folder_where_all_may_write_and_nobody_replace_is_used(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    entry = lab.DeviceEntry(name="box", address="local:", dir=str(tmp_path))
+    assert facts.probe(entry, LocalTransport("local:")).dir == str(tmp_path)
+
+
 def test_a_folder_of_ones_own_is_made_for_us_alone(tmp_path: Path) -> None:
     place = tmp_path / "deep" / "lab"
     entry = lab.DeviceEntry(name="box", address="local:", dir=str(place))
