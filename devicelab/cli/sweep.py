@@ -63,7 +63,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Run an experiment on a device: every cell, in random order, with evidence, to a report."""
         from devicelab.device import choose
-        from devicelab.errors import CheckFailedError, ConfigError, MeasurementError
+        from devicelab.errors import CheckFailedError, ConfigError, MeasurementError, StoreError
         from devicelab.experiment import files
         from devicelab.experiment.remedies import remedies
         from devicelab.jobs import sweep as sweeping
@@ -80,12 +80,18 @@ def register(app: typer.Typer) -> None:
             return
         if dry_run:
             planned, facts = sweeping.dry_run(chosen, entry)
+            likely: dict[str, int | None] = {}
+            if chosen.stop is not None:
+                try:
+                    with Store.open(store, create=False) as opened:
+                        likely = sweeping.likely_repetitions(chosen, facts.name, opened)
+                except StoreError:  # no campaign was ever stored there
+                    likely = sweeping.likely_repetitions(chosen, facts.name, None)
             if json_:
                 plans = [plan.model_dump(mode="json") for plan in planned.plans]
-                open_ones = [claim.name for claim in sweeping.claims_of(chosen)]
-                print_json({"plans": plans, "unmet": planned.unmet, "undecided": open_ones})
+                print_json({"plans": plans, "unmet": planned.unmet, "undecided": likely})
             else:
-                _show_plan(chosen, planned, facts)
+                _show_plan(chosen, planned, facts, likely)
             return
         with Store.open(store) as opened, sweep_progress(quiet=json_) as on_progress:
             result = sweeping.sweep(chosen, entry, opened, resume=resume, report_to=report, on_progress=on_progress)
@@ -129,14 +135,14 @@ def _write_bundle(experiment: "Experiment", entry: "DeviceEntry", to: Path, *, j
     echo(str(to))
 
 
-def _show_plan(experiment: "Experiment", planned: "Planned", facts: "Facts") -> None:
+def _show_plan(experiment: "Experiment", planned: "Planned", facts: "Facts", likely: "dict[str, int | None]") -> None:
     from devicelab.experiment.plan import programmed_ms
 
     echo(f"{facts.name}: {facts.board.title}{' (simulated)' if facts.simulated else ''}")
     runs = [run for plan in planned.plans for run in plan.runs]
     least = sum(programmed_ms(run) for run in runs) / 1000
     echo(f"{len(runs)} runs of {len(planned.cells)} cells, at least {duration(least)} and the measurements")
-    _show_stop_rule(experiment)
+    _show_stop_rule(experiment, likely)
     for word, reasons in planned.unmet.items():
         echo(f"not possible here: {word}: {'; '.join(reasons)}")
     shown: set[str] = set()
@@ -159,9 +165,7 @@ def _show_plan(experiment: "Experiment", planned: "Planned", facts: "Facts") -> 
     echo("\nevery write is undone after its run; the order of runs is shuffled within each repetition")
 
 
-def _show_stop_rule(experiment: "Experiment") -> None:
-    from devicelab.jobs.sweep import claims_of
-
+def _show_stop_rule(experiment: "Experiment", likely: "dict[str, int | None]") -> None:
     stop, search = experiment.rule, experiment.search
     if stop is None:
         return
@@ -172,10 +176,13 @@ def _show_stop_rule(experiment: "Experiment") -> None:
     budget = f", {stop.budget} of runs" if stop.budget else ""
     echo(
         f"these are the first {stop.min_repetitions} repetitions; then until {stop.until}, "
-        f"{stop.max_repetitions} repetitions at most{budget}. How many it takes shows with the first runs' scatter"
+        f"{stop.max_repetitions} repetitions at most{budget}"
     )
-    for claim in claims_of(experiment):
-        echo(f"undecided: {claim.name}")
+    for name, repetitions in likely.items():
+        expected = "the first runs' scatter will tell how many it takes"
+        if repetitions is not None:
+            expected = f"likely {repetitions} repetitions, by the scatter of the latest campaign here"
+        echo(f"undecided: {name}; {expected}")
 
 
 def _show_result(result: "SweepResult") -> None:

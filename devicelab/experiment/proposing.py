@@ -33,6 +33,7 @@ def from_optuna(cells: Cells, trials: int, seed: int) -> Proposer:
             f"searching {len(cells)} combinations needs Optuna", hint="pip install 'devicelab[search]', or fewer levels"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    cells = dict(sorted(cells.items()))  # a campaign that goes on has them in another order
     factors = _factors(cells)
     by_levels = {_key(levels, factors): cell for cell, levels in cells.items()}
     first = max(2, min(trials, round(_BLIND * trials)))

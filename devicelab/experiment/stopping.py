@@ -57,6 +57,8 @@ def values(claim: Claim, figures: Figures, before: int, first: int) -> Floats:
     Of comparisons the mean over its pairs, of log ratios or differences; of a level the median over its cells. A pair
     or cell is left out for good if half of its first ``first`` repetitions are missing.
     """
+    if not before:
+        return np.empty(0)
     table = np.array(
         [
             [_change(claim, figures.get(over, {}).get(n), figures.get(under, {}).get(n)) for n in range(before)]
@@ -197,19 +199,25 @@ def _beyond(got: Anytime, low: float, high: float) -> bool:
     return (got.low is not None and got.low > high) or (got.high is not None and got.high < low)
 
 
+def likely(claim: Claim, figures: Figures, stop: Stop) -> int | None:
+    """How many repetitions a claim is likely to take, by an earlier campaign's figures; ``None``: they do not tell."""
+    done = 1 + max((n for row in figures.values() for n in row), default=-1)
+    observed = tuple(x for x in values(claim, figures, done, stop.min_repetitions).tolist() if math.isfinite(x))
+    needed = _needed(claim, observed, _judged(claim, observed, 1)[0], stop) if len(observed) > 1 else None
+    return None if needed is None else max(stop.min_repetitions, needed)
+
+
 def _more(claim: Claim, observed: Sequence[float], got: Anytime, stop: Stop) -> int | None:
     """How many repetitions more: from the scatter so far, as if the estimate were the truth."""
-    known = np.array([x for x in observed if math.isfinite(x)])
-    if known.size < 2:
-        return None
-    level = claim.scale == "level"
-    scatter = float(known.std(ddof=1)) * (math.sqrt(_MEDIAN) if level else 1.0)
-    low, high = claim.region
+    known = [x for x in observed if math.isfinite(x)]
+    needed = _needed(claim, known, got, stop) if len(known) > 1 else None
+    return None if needed is None else max(1, needed - len(known))
+
+
+def _needed(claim: Claim, known: Sequence[float], got: Anytime, stop: Stop) -> int | None:
+    scatter = float(np.std(known, ddof=1)) * (math.sqrt(_MEDIAN) if claim.scale == "level" else 1.0)
     centre = math.log(got.estimate) if claim.scale == "ratio" else got.estimate
-    distance = min(abs(centre - edge) for edge in (low, high) if math.isfinite(edge))
+    distance = min(abs(centre - edge) for edge in claim.region if math.isfinite(edge))
     if stop.precision is not None:
         distance = stop.precision * {"ratio": 1.0, "points": 100.0, "level": abs(got.estimate)}[claim.scale]
-    values_needed = sequences.expected(scatter, distance, ALPHA / claim.family)
-    if values_needed is None:
-        return None
-    return max(1, values_needed - known.size)
+    return sequences.expected(scatter, distance, ALPHA / claim.family)

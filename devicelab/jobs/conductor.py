@@ -411,7 +411,6 @@ def _result(conductor: _Conductor, *, interrupted: bool) -> SweepResult:
     results = conductor.store.results(conductor.campaign)
     runs = results.runs()
     invalid = runs.loc[~runs["valid"], "flags"] if len(runs) else ()
-    some = interrupted or conductor.experiment.search is not None  # cells that nobody asked for are no failure
     return SweepResult(
         campaign=conductor.campaign,
         device=facts.name,
@@ -420,7 +419,7 @@ def _result(conductor: _Conductor, *, interrupted: bool) -> SweepResult:
         runs=len(runs),
         planned=conductor.known,
         invalid=len(invalid),
-        invalid_cells=without_valid_run(results, conductor.planned.cells.values(), of_those_run=some),
+        invalid_cells=without_valid_run(results, conductor.planned.cells.values(), of_those_run=interrupted),
         unmet=conductor.planned.unmet,
         undone=conductor.undone,
         interrupted=interrupted,

@@ -5,11 +5,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from devicelab.analyses import answer
+from devicelab.analyses import answer, sequential
 from devicelab.device.facts import open_device
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError
-from devicelab.experiment import claims
+from devicelab.experiment import claims, stopping
 from devicelab.experiment import plan as planning
 from devicelab.experiment.claims import Claim
 from devicelab.experiment.remedies import REMEDIES
@@ -40,6 +40,21 @@ def claims_of(experiment: Experiment) -> tuple[Claim, ...]:
         return ()
     levels = {cell.cell_id: cell.levels for cell in planning.cells(experiment)}
     return claims.required(experiment, levels, answer.known(experiment))
+
+
+def likely_repetitions(experiment: Experiment, device: str, store: Store | None) -> dict[str, int | None]:
+    """Claim → repetitions it is likely to take, by the scatter of this experiment's latest campaign on the device.
+
+    ``None`` where no such campaign tells: cells are known by their content, so another level tells nothing.
+    """
+    found: dict[str, int | None] = {claim.name: None for claim in claims_of(experiment)}
+    earlier = store.campaigns(limit=1, device=device, experiment=experiment.name) if store is not None else ()
+    if store is None or not earlier or experiment.stop is None:
+        return found
+    results = store.results(earlier[0].campaign)
+    for claim in claims_of(experiment):
+        found[claim.name] = stopping.likely(claim, sequential.figures_of(results, claim), experiment.stop)
+    return found
 
 
 def sweep(

@@ -54,8 +54,10 @@ def without_valid_run(results: Results, cells: Iterable[Cell], *, of_those_run: 
     Args:
         results: of the campaign.
         cells: the planned ones.
-        of_those_run: leave out cells that have no run at all, as in a campaign that was interrupted.
+        of_those_run: leave out cells that have no run at all, as in a campaign that was interrupted; a search asks for
+            some alone in any case.
     """
+    of_those_run = of_those_run or results.experiment.search is not None
     runs = results.runs()
     ran = set(runs["cell_id"]) if len(runs) else set()
     valid = set(runs.loc[runs["valid"], "cell_id"]) if len(runs) else set()

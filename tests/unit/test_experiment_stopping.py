@@ -179,6 +179,20 @@ def test_an_open_claim_says_how_many_repetitions_it_is_likely_to_take() -> None:
     assert got.more >= 1
 
 
+def test_an_earlier_campaign_tells_how_many_repetitions_it_is_likely_to_take() -> None:
+    (claim, _) = claims.of(experiment(), CELLS)
+    quiet, noisy = (Bench(logs(), scatter=scatter) for scatter in (0.01, 0.08))
+    for bench in (quiet, noisy):
+        for cell in CELLS:
+            for n in range(8):
+                bench.run(cell, n)
+    few, many = (stopping.likely(claim, bench.figures, Stop()) for bench in (quiet, noisy))
+    assert few is not None
+    assert many is not None
+    assert 6 <= few < 10 < many
+    assert stopping.likely(claim, {}, Stop()) is None
+
+
 @pytest.mark.parametrize("rule", [{"until": "soon"}, {"until": "0 %"}, {"budget": "long"}, {"min_repetitions": 70}])
 def test_a_stop_rule_that_makes_no_sense_is_refused(rule: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
