@@ -31,6 +31,8 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 }
 # With so few K it is cheaper to try them all than to trust a model.
 _FEW_K = 4
+# Share of a large grid that is tried at most.
+_TRIED = 1 / 3
 _LISTED = 6
 
 
@@ -128,7 +130,8 @@ def _proposer(experiment: Experiment, cells: Cells, search: Search, predict: Pre
         return racing.from_prediction(tuple(cells), predict, scouts)
     if len(cells) <= search.exhaustive:
         return racing.all_at_once(tuple(cells))
-    return proposing.from_optuna(cells, search.trials, experiment.seed)
+    trials = max(2, min(search.trials, round(_TRIED * len(cells))))
+    return proposing.from_optuna(cells, trials, experiment.seed)
 
 
 def _k_model(results: Results, cells: Cells) -> Predictor | None:

@@ -186,9 +186,10 @@ def _race(
 ) -> Block | End | str:
     """The next block of the race, or its winner.
 
-    Where the noise hides what there is to gain, a race ends with as many runs as the least number of each would be.
+    Where the noise hides what there is to gain, a race ends with a fifth of the runs that the least number of each
+    would be, or half as many again as trying took, whichever is more.
     """
-    done, spent = 0, 0
+    done, spent, most = 0, 0, 0
     tried: tuple[str, ...] = ()
     racing = False
     while True:
@@ -199,9 +200,11 @@ def _race(
             tried = tuple(dict.fromkeys((*tried, *todo)))
             todo = _ordered((*todo, *now.cells[:1]), cells)
         else:
+            if not racing:
+                most = max(len(cells) * stop.min_repetitions // 5 - stop.min_repetitions, spent * 3 // 2)
             racing = True
             todo = _ordered(now.alive(), cells)
-            enough = done >= stop.max_repetitions or spent >= len(cells) * stop.min_repetitions
+            enough = done >= stop.max_repetitions or spent + len(todo) > most
             if len(todo) <= 1 or now.to_gain() <= _WORTH or enough:
                 break
         count = 1 if racing else FEW

@@ -14,7 +14,7 @@ class Search(Noun):
         minimise: a figure of the runs ("total_ns"), or two ("total_ns", "energy_mj"): the first decides, both make the
             Pareto front.
         constraints: figure → bound that the setting has to keep, such as `"foreground_p95_ns" = "< 8 ms"`.
-        trials: settings that are tried at most.
+        trials: settings that are tried at most; never more than a third of a grid that is not tried whole.
         exhaustive: up to so many combinations all of them are tried.
     """
 
