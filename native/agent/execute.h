@@ -184,7 +184,7 @@ class Execution {
   // The reason why the runs ended.
   const char* do_runs() {
     Span quiet;
-    Surroundings around{&undo_, &journal_, boot_, token_, dir_, out_, head_.live, &quiet};
+    Surroundings around{&undo_, &journal_, boot_, token_, dir_, out_, head_.live, &quiet, holder_here(head_.holder)};
     auto beat = [this] { heartbeat(); };
     for (size_t i = 0; i < plan_.runs(); ++i) {
       if (stopping()) return "signal";

@@ -8,18 +8,35 @@
 
 namespace agent {
 
+// The pid in a holder such as "user@host pid 4711", if that host is this machine; else 0.
+inline pid_t holder_here(Text holder) {
+  char name[256] = "";
+  if (gethostname(name, sizeof name - 1) != 0) return 0;
+  Text word, last;
+  int64_t pid = 0;
+  for (bool next = false; next_word(&holder, &word); next = word == Text("pid")) {
+    if (next && parse_number(word, &pid)) break;
+    if (word != Text("pid")) last = word;
+  }
+  size_t at = last.size;
+  while (at > 0 && last.data[at - 1] != '@') --at;
+  return at > 0 && last.from(at) == Text(name) && pid > 1 && pid < INT32_MAX ? static_cast<pid_t>(pid) : 0;
+}
+
 // Ticks by CPU between two instants.
 class Span {
  public:
-  void begin(CpuStat* stat) {
+  // ``host`` is the process that holds the lease, where it runs on this machine; 0: elsewhere.
+  void begin(CpuStat* stat, pid_t host) {
     rows_.clear();
     begin_ns_ = mono_ns();
-    agent_ns_ = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    host_ = host;
+    agent_ns_ = own_ns();
     stat->read([&](int cpu, CpuTicks ticks) { row(cpu).begin = ticks; });
   }
   void end(CpuStat* stat) {
     end_ns_ = mono_ns();
-    agent_ns_ = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - agent_ns_;
+    agent_ns_ = own_ns() > agent_ns_ ? own_ns() - agent_ns_ : 0;
     stat->read([&](int cpu, CpuTicks ticks) { row(cpu).end = ticks; });
   }
   bool known() const { return end_ns_ > 0; }
@@ -44,6 +61,10 @@ class Span {
     CpuTicks begin, end;
   };
 
+  int64_t own_ns() const {
+    int64_t host = host_ > 0 ? process_cpu_ns(host_) : 0;
+    return clock_ns(CLOCK_PROCESS_CPUTIME_ID) + (host > 0 ? host : 0);
+  }
   Row& row(int cpu) {
     for (Row& one : rows_) {
       if (one.cpu == cpu) return one;
@@ -66,6 +87,7 @@ class Span {
   }
 
   Vec<Row> rows_;
+  pid_t host_ = 0;
   int64_t begin_ns_ = 0, end_ns_ = 0, agent_ns_ = 0;
 };
 
@@ -77,10 +99,10 @@ class Others {
   static constexpr size_t kNamed = 5;
 
   // ``quiet`` outlives the run: the look at the device before it, or before one just earlier.
-  explicit Others(Span* quiet) : quiet_(quiet) {}
+  Others(Span* quiet, pid_t host) : quiet_(quiet), host_(host) {}
 
   bool quiet_is_fresh() const { return quiet_->known() && mono_ns() - quiet_->end_ns() < kFresh; }
-  void begin_quiet() { quiet_->begin(&stat_); }
+  void begin_quiet() { quiet_->begin(&stat_, host_); }
   void end_quiet() { quiet_->end(&stat_); }
   void begin(Text token) {
     token_ = token;
@@ -88,7 +110,7 @@ class Others {
     ProcStat init;
     hidden_ = !proc_stat(1, &init);
     look(&first_);
-    during_.begin(&stat_);
+    during_.begin(&stat_, host_);
   }
   void end() {
     during_.end(&stat_);
@@ -155,9 +177,11 @@ class Others {
     return low < among.size && among.data[low].pid == pid ? among.data + low : nullptr;
   }
 
-  // The agent reaps whatever the run's programs leave, so all of them descend from it.
-  static Owner owner(const Vec<Seen>& among, const Seen& one) {
+  // The agent reaps whatever the run's programs leave, so all of them descend from it. What reads its journal on
+  // this very machine is ours too.
+  Owner owner(const Vec<Seen>& among, const Seen& one) const {
     if (one.pid == 2 || one.parent == 2) return kKernel;
+    if (one.pid == host_) return kOurs;  // not its children: they may be anything
     const Seen* at = &one;
     for (int depth = 0; at != nullptr && depth < 64; ++depth) {
       if (at->pid == getpid()) return kOurs;
@@ -211,6 +235,7 @@ class Others {
 
   CpuStat stat_;
   Span* quiet_;
+  pid_t host_;
   Span during_;
   Text token_;
   Exe own_exe_;

@@ -16,6 +16,7 @@ struct Surroundings {
   Text boot_id, token, dir, out;
   bool live;
   Span* quiet;  // who else worked here before the last run that looked
+  pid_t host;   // who holds the lease, where it is a process of this machine
 };
 
 // What the agent does from ``t_ns`` on, until the next one.
@@ -51,7 +52,7 @@ class RunTask {
         programs_(&scope_, &flags_, around.dir, around.out, around.token),
         witnesses_(run.witnesses, around.dir, around.out, around.token, arena),
         sampler_(run.sampling.nodes),
-        others_(around.quiet),
+        others_(around.quiet, around.host),
         heartbeat_([](void* context) { (*static_cast<Heartbeat*>(context))(); }),
         context_(heartbeat) {}
 
