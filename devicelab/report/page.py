@@ -19,7 +19,7 @@ from devicelab.experiment.conditions import RunConditions, run_conditions
 from devicelab.ground import budget
 from devicelab.ground.files import replacing
 from devicelab.ground.registry import data_dir
-from devicelab.model.campaign import ENDED
+from devicelab.model.campaign import ENDED, unreliable
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
 from devicelab.report import svg, tables
@@ -164,8 +164,10 @@ def _banners(results: Results) -> list[dict[str, str]]:
         text = f"{what} They test the method and say nothing about real silicon."
         banners.append({"tone": "warn", "head": "Simulated.", "text": text})
     status = info.get("status", "complete")
-    if status == "unreliable":
-        text = f"{info.get('reason', 'Half of the runs are flagged')}: what is left of the campaign proves little."
+    runs = results.runs()
+    invalid = int((~runs["valid"]).sum())
+    if status in ENDED and unreliable(len(runs), invalid):
+        text = f"{invalid} of {len(runs)} runs are flagged: what is left of the campaign proves little."
         banners.append({"tone": "bad", "head": "Unreliable.", "text": text})
     elif status != "complete":
         reason = f" ({info['reason']})" if info.get("reason") else ""
@@ -174,8 +176,6 @@ def _banners(results: Results) -> list[dict[str, str]]:
     if dropped := tables.dropped_samples(results):
         text = f"{dropped} Figures that need them are missing; findings are those made while they were there."
         banners.append({"tone": "warn", "head": "Raw samples dropped.", "text": text})
-    runs = results.runs()
-    invalid = int((~runs["valid"]).sum())
     if invalid:
         text = f"{invalid} of {len(runs)} runs are invalid and left out of every figure and verdict."
         banners.append({"tone": "warn", "head": "Invalid runs.", "text": text})

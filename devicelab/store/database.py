@@ -203,7 +203,8 @@ class Store(StoreReader, NightWriter, Deleter):
     def finish_campaign(self, campaign: str, status: EndStatus, reason: str = "", *, elsewhere: bool = False) -> None:
         """Record how the campaign ended; a resumed one is finished again.
 
-        One that is complete is ``unreliable`` if half of its runs or more are flagged.
+        One that is complete is ``unreliable`` if half of its runs or more are flagged. A bundle's is complete when all of
+        its runs have come in.
 
         With ``elsewhere`` this host did not see it (a bundle): it began and ended with its runs, by their machine's
         clock.
@@ -212,7 +213,7 @@ class Store(StoreReader, NightWriter, Deleter):
         with places.guarded(self._place):
             number = self._require(campaign)
             with self._writer.begin() as connection:
-                if status == "complete":
+                if status == "complete" and not elsewhere:
                     values |= _reliability(connection, number)
                 if elsewhere:
                     values |= _span(connection, number)
