@@ -203,8 +203,8 @@ class Store(StoreReader, NightWriter, Deleter):
     def finish_campaign(self, campaign: str, status: EndStatus, reason: str = "", *, elsewhere: bool = False) -> None:
         """Record how the campaign ended; a resumed one is finished again.
 
-        One that is complete is ``unreliable`` if half of its runs or more are flagged. A bundle's is complete when all of
-        its runs have come in.
+        One that is complete is ``unreliable`` if half of its runs or more are flagged. A bundle's is complete when all
+        of its runs have come in.
 
         With ``elsewhere`` this host did not see it (a bundle): it began and ended with its runs, by their machine's
         clock.
