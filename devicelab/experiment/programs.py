@@ -4,8 +4,9 @@ A program that is measured alone is a tenant that runs alone, so there is one wa
 """
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,7 +21,7 @@ from devicelab.model.journal import Flag, ProgramResult, RunRecord
 from devicelab.model.measurement import Measurement
 from devicelab.model.plan import Program, Step, Witness
 from devicelab.schedulers.base import Place, TenantTreatment
-from devicelab.workloads import overhead
+from devicelab.workloads import command, overhead
 from devicelab.workloads.base import Context, OnGpu, OnPython
 
 # Boards on which a model that is left to choose its device belongs on the GPU.
@@ -177,6 +178,8 @@ def read(
         except (MeasurementError, ValueError) as error:
             told = error.message if isinstance(error, LabError) else str(error)
             words = _last_words(result)
+            if _is_on_stderr(workload.parse, result, chosen):
+                told, words = "its rows are on stderr: `read_stderr = true` reads them", ""
             flags.append(Flag(code="output-unusable", detail=f"{whose}{told}{f'; it said: {words}' if words else ''}"))
             continue
         if facts.simulated and not found.simulated:
@@ -190,6 +193,16 @@ def read(
     if experiment.tenants and (gauged := gauge.read(record)) is not None:
         measurements[gauge.PROGRAM] = gauged
     return measurements, (*flags, *tenancy.verify(cell, experiment, record))
+
+
+def _is_on_stderr(parse: Callable[[bytes, Any], Measurement], result: ProgramResult, chosen: object) -> bool:
+    """What was looked for on stdout stands at the end of stderr, where many benchmarks print."""
+    if not (isinstance(chosen, command.Params) and result.stderr_tail):
+        return False
+    try:
+        return bool(parse(result.stderr_tail.encode(), chosen).tables)
+    except (MeasurementError, ValueError):
+        return False
 
 
 def _last_words(result: ProgramResult) -> str:

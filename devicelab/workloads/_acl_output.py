@@ -20,12 +20,15 @@ from devicelab.workloads._own_binary import number
 # Longer names and more measurements than any network has are not looked at.
 _MOST_ENTRIES = 1_000_000
 _LONGEST_LINE = 20_000
+_MOST_UNREAD = 8
 _BEGIN = re.compile(r'\{\s*"(?:Version|CommandLine|CL_DEVICE_VERSION|Iterations|tests)"\s*:')
 _KERNEL = re.compile(r"(?:\[(queued|flushed|start|end)\])?(.*) #(\d{1,6})", re.DOTALL)
 _LINE = re.compile(r"(?P<key>[^\s/:][^:]{0,2000}):\s+(?P<fields>(?:AVG|STDDEV|MIN|MAX|MEDIAN)=.*)")
 # A number without its unit was cut, or has a comma in it.
 _FIELD = re.compile(r"(AVG|MIN|MAX|MEDIAN)=([-+0-9.eE]+) ([A-Za-zµ]+)(?=,|$)")
-_INSTRUMENTS = ("OpenCLTimer/", "OpenCLTimestamps/", "Wall clock")
+# Kernels' own time: of a GPU's, and of the CPU's (NEON, SVE), whose scheduler times them.
+_TIMERS = ("OpenCLTimer", "SchedulerTimer")
+_INSTRUMENTS = (*(f"{name}/" for name in _TIMERS), "OpenCLTimestamps/", "Wall clock")
 _ENTRY = re.compile(r"(Version|CommandLine|CL_DEVICE_VERSION|Iterations) = (.{0,2000})")
 _COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
 UNITS_NS = {"ns": 1.0, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9}
@@ -45,10 +48,11 @@ class AclOutput:
 
     Attributes:
         stamps: "queued", "flushed", "start" or "end" → kernel number → series.
-        durations: kernel number → series (OpenCLTimer).
+        durations: kernel number → series (OpenCLTimer, or SchedulerTimer for kernels of the CPU).
         names: kernel number → name.
         wall: wall-clock time of each iteration.
         info: version, device and command line as the program printed them.
+        unread: instruments that were printed and mean nothing here.
         source: ``json`` or ``text``; text has medians instead of single values.
     """
 
@@ -58,6 +62,7 @@ class AclOutput:
     names: dict[int, str] = field(default_factory=dict)
     wall: Series | None = None
     info: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, None] = field(default_factory=dict)
 
 
 def read(output: bytes) -> AclOutput:
@@ -74,6 +79,12 @@ def read(output: bytes) -> AclOutput:
     data = _find_json(text)
     found = _from_json(data) if data is not None else _from_text(text)
     if not (found.stamps or found.durations or found.wall):
+        if found.unread:
+            names = ", ".join(found.unread)
+            raise MeasurementError(
+                f"the benchmark printed no measurement: {names} {'is' if len(found.unread) == 1 else 'are'} not read",
+                hint=f"instruments that are read: {', '.join(_TIMERS)}, OpenCLTimestamps, wall clock",
+            )
         raise MeasurementError(
             "the benchmark printed no measurement",
             hint="probe its --help for the names of instruments, and look at its output in the run's record",
@@ -168,7 +179,9 @@ def _put(found: AclOutput, key: str, raw: list[Any], unit: str) -> None:
         found.wall = _series(key, raw, unit)
         return
     kernel = _KERNEL.fullmatch(rest)
-    if kernel is None or instrument not in {"OpenCLTimer", "OpenCLTimestamps"}:
+    if kernel is None or instrument not in {*_TIMERS, "OpenCLTimestamps"}:
+        if instrument and len(found.unread) < _MOST_UNREAD:
+            found.unread[instrument[:40]] = None
         return
     stamp, name, place = kernel[1], kernel[2], int(kernel[3])
     if (instrument == "OpenCLTimestamps") != (stamp is not None):

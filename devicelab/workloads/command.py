@@ -51,6 +51,7 @@ class Params(OwnBinary):
         columns: for ``jsonl`` and ``csv``: the columns to keep; all numbers if empty.
         rename: ``PRINTED=column``, for programs whose names are not ours.
         delimiter: of CSV.
+        read_stderr: the rows are on standard error: it goes where standard output goes.
     """
 
     argv: Annotated[tuple[Text, ...], Field(min_length=1)]
@@ -59,6 +60,7 @@ class Params(OwnBinary):
     columns: tuple[str, ...] = ()
     rename: tuple[Annotated[str, Field(pattern=r"^[^=]+=[A-Za-z_][A-Za-z0-9_]*$")], ...] = ()
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    read_stderr: bool = False
 
     @field_validator("pattern")
     @classmethod
@@ -79,7 +81,8 @@ class Params(OwnBinary):
 def command(params: Params, context: Context) -> CommandLine:
     """The command line as the experiment gives it."""
     words = (word.replace("{k}", str(params.k)) for word in (*params.argv, *params.k_argument()))
-    return params.line(tuple(context.dir + word[5:] if word.startswith("{dir}") else word for word in words))
+    argv = tuple(context.dir + word[5:] if word.startswith("{dir}") else word for word in words)
+    return params.line(("sh", "-c", 'exec "$@" 2>&1', "sh", *argv) if params.read_stderr else argv)
 
 
 def parse(output: bytes, params: Params) -> Measurement:
@@ -156,26 +159,55 @@ def _from_json_lines(lines: list[str], params: Params, whole: bool) -> Rows:
 
 
 def _from_csv(lines: list[str], params: Params, whole: bool) -> Rows:
-    begin = next(
-        (n for n, line in enumerate(lines) if params.delimiter in line or line.strip() in params.columns), None
-    )
+    begin = _header(lines, params)
     if begin is None:
         return
     try:
-        names = next(csv.reader([lines[begin]], delimiter=params.delimiter))
+        names = [name.strip() for name in next(csv.reader([lines[begin]], delimiter=params.delimiter))]
         for place, line in enumerate(lines[begin + 1 :], begin + 2):
             if not line.strip():
                 continue
             fields = next(csv.reader([line], delimiter=params.delimiter))
-            last = place == len(lines)
-            if len(fields) != len(names) or (last and not whole):
-                if last:
-                    yield place, None
-                    return
+            if place == len(lines) and not whole:
+                yield place, None
+                return
+            if len(fields) == len(names):
+                yield place, dict(zip(names, fields, strict=True))
+            elif any(map(_is_number, fields)):
                 raise MeasurementError(f"output line {place} has {len(fields)} fields, the header {len(names)}")
-            yield place, dict(zip((name.strip() for name in names), fields, strict=True))
+            # else it is what the program says besides
     except csv.Error as error:
         raise MeasurementError(f"the output is not CSV: {error}") from error
+
+
+def _header(lines: list[str], params: Params) -> int | None:
+    """The line that names the columns: it has the wanted names, or its fields are no numbers and the next line's are.
+
+    Programs print other lines before it, with as many commas as they like.
+    """
+    wanted, first, some = set(params.columns), None, None
+    for at, line in enumerate(lines):
+        fields = _fields(line, params)
+        if wanted and wanted <= set(fields):
+            return at
+        if wanted & set(fields) and some is None:
+            some = at
+        if len(fields) > 1 and first is None:
+            first = at
+        if not wanted and fields and all(fields) and not any(map(_is_number, fields)):
+            after = next((row for line in lines[at + 1 : at + 20] if (row := _fields(line, params))), [])
+            if len(after) == len(fields) and any(map(_is_number, after)):
+                return at
+    return first if some is None else some
+
+
+def _fields(line: str, params: Params) -> list[str]:
+    if len(line) > _LONGEST_LINE or not line.strip():
+        return []
+    try:
+        return [field.strip() for field in next(csv.reader([line], delimiter=params.delimiter))]
+    except csv.Error:
+        return []
 
 
 def _columns(rows: list[Row], places: list[int], params: Params) -> Table:
