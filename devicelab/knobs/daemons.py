@@ -1,13 +1,15 @@
 """Vendor daemons that rewrite limits (thermal engines, performance HALs): stopped only if the experiment asks.
 
-``daemons = "stop"`` stops those that the board file names and that run; a list of names stops those. Each is started
-again at the end, and only those that were running. Kernel protection (LMh, TMU, critical trips) stays.
+``daemons = "stop"`` stops those that the board file names and that run; a list of names or patterns stops those. Each
+is started again at the end, and only those that were running. Kernel protection (LMh, TMU, critical trips) stays. A
+name that no service of the device has is an error: nothing would be stopped, and all would look as wanted.
 """
 
 import fnmatch
 import re
 
 from devicelab.errors import ConfigError
+from devicelab.ground import registry
 from devicelab.knobs import _levels
 from devicelab.knobs.base import Phase, Setting
 from devicelab.model.device import Facts
@@ -30,30 +32,39 @@ def applies(facts: Facts) -> bool:  # noqa: ARG001 - asked of every family
     return True
 
 
-def running(facts: Facts) -> tuple[str, ...]:
-    """Services that run: init's on Android, systemd's elsewhere."""
+# A service that init starts again and again is at work as well.
+_AT_WORK = frozenset(("running", "restarting"))
+
+
+def services(facts: Facts) -> dict[str, bool]:
+    """Services by name, and whether they run: all that Android's init tells of; systemd's that run, elsewhere."""
     if facts.os == "android":
         states = ((name.removeprefix(_STATE), state) for name, state in facts.props.items() if name.startswith(_STATE))
-        return tuple(sorted(name for name, state in states if state == "running"))
+        return {name: state in _AT_WORK for name, state in sorted(states)}
     found = facts.tree.glob(f"{_SLICE}/*.service/cgroup.procs")
-    return tuple(path.removeprefix(f"{_SLICE}/").removesuffix(".service/cgroup.procs") for path in found)
+    return {path.removeprefix(f"{_SLICE}/").removesuffix(".service/cgroup.procs"): True for path in found}
 
 
 def _chosen(want: Level, facts: Facts) -> tuple[str, ...]:
-    level = str(want).replace(",", " ").split()
+    level, known = str(want).replace(",", " ").split(), services(facts)
     if _levels.text(want) == "keep":
         return ()
-    patterns = facts.board.daemons if _levels.text(want) == "stop" else tuple(level)
+    stop = _levels.text(want) == "stop"
+    patterns = facts.board.daemons if stop else tuple(level)
     if not patterns or not all(_NAME.fullmatch(pattern) for pattern in patterns):
         raise ConfigError(f"daemons = {want!r} makes no sense", hint="stop, keep, or names of services")
-    return tuple(name for name in running(facts) if any(fnmatch.fnmatchcase(name, shape) for shape in patterns))
+    for pattern in () if stop else patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in known):
+            error = registry.unknown("service", pattern, ("stop", "keep", *known))
+            raise ConfigError(f"daemons = {want!r}: {error.message}", hint=error.hint)
+    return tuple(name for name in known if known[name] and any(fnmatch.fnmatchcase(name, one) for one in patterns))
 
 
 def plan(word: str, want: Level, facts: Facts) -> Setting:
     """Stop daemons that run.
 
     Raises:
-        ConfigError: not a level, or not a name of a service.
+        ConfigError: not a level, or a name that no service of the device has.
     """
     names = _chosen(want, facts)
     if names and facts.root == "none":

@@ -8,6 +8,7 @@ sets all of them.
 """
 
 import fnmatch
+import re
 from dataclasses import dataclass
 
 from devicelab.errors import ConfigError
@@ -28,11 +29,22 @@ _DEVFREQ = "/sys/class/devfreq/*"
 _TENSOR = "/sys/devices/platform/*.mali"
 GLOBS = (
     *(f"{_DEVFREQ}/{node}" for node in ("governor", "min_freq", "max_freq", "cur_freq", "available_frequencies")),
+    f"{_DEVFREQ}/device/uevent",
     *(f"{_TENSOR}/{n}" for n in ("scaling_min_freq", "scaling_max_freq", "cur_freq", "available_frequencies")),
     *_heat.GLOBS,
 )
 
-_GPUS = ("*kgsl-3d0", "*gpu", "*gpu[0-9]", "*.mali", "*mali*", "*g3d*")
+# What a device is shows in its driver, its device tree and the governor it runs under; its name is the last resort.
+_GPU_DRIVER = re.compile(
+    r"^DRIVER=(?:mali|panfrost|panthor|lima|msm_gpu|adreno|kgsl-3d|gk20a|nvgpu|etnaviv-gpu|pvrsrvkm|v3d|bifrost)\b"
+    r"|^OF_NAME=gpu|^OF_COMPATIBLE_\d+=(?:[^\n]*(?:-gpu|,gpu|mali|adreno|kgsl-3d)|nvidia,(?:tegra\w+-)?g[a-z]{1,2}\d{2}b?$)",
+    re.MULTILINE,
+)
+_GPU_GOVERNORS = frozenset(("msm-adreno-tz", "adreno_tz", "pvr_governor"))
+_BUS_GOVERNORS = frozenset(
+    ("bw_hwmon", "bw_vbif", "mem_latency", "memlat", "gpubw_mon", "cache_hwmon", "dmc_ondemand", "interactive_mif")
+)
+_GPUS = ("*kgsl-3d0", "*gpu", "*gpu[0-9]", "*.mali", "*mali*", "*g3d*", "*.g[a-z][0-9][0-9][a-z]", "gpu-gpc-*")
 _BUSES = ("*bw", "*bw-*", "*-lat", "*lat-*", "*latfloor", "*mif*", "*dmc*", "*emc*", "*ddr*", "*memory-controller*")
 _SLACK = 0.01
 
@@ -56,12 +68,19 @@ def _devices(word: str, facts: Facts) -> tuple[Scaled, ...]:
         if tensor:
             return tuple(_scaled(facts, folder, "scaling_min_freq", "scaling_max_freq") for folder in tensor)
     folders = [path.rpartition("/")[0] for path in tree.glob(f"{_DEVFREQ}/max_freq")]
-    wanted, unwanted = (_GPUS, _BUSES) if word == "gpu" else (_BUSES, ())
-    return tuple(
-        _scaled(facts, folder, "min_freq", "max_freq")
-        for folder in folders
-        if _is_one(folder, wanted) and not _is_one(folder, unwanted)
-    )
+    return tuple(_scaled(facts, folder, "min_freq", "max_freq") for folder in folders if _role(facts, folder) == word)
+
+
+def _role(facts: Facts, folder: str) -> str | None:
+    """``gpu``, ``membus``, or ``None`` for what is neither (video engines, a CPU's cache)."""
+    governor = facts.tree.text(f"{folder}/governor")
+    if _GPU_DRIVER.search(facts.tree.text(f"{folder}/device/uevent") or ""):
+        return "gpu"
+    if _is_one(folder, _BUSES):
+        return "membus"
+    if governor in _GPU_GOVERNORS or _is_one(folder, _GPUS):
+        return "gpu"
+    return "membus" if governor in _BUS_GOVERNORS else None
 
 
 def _is_one(folder: str, patterns: tuple[str, ...]) -> bool:

@@ -13,9 +13,11 @@ from devicelab import knobs
 from devicelab.device.capture import FACTS, SNAPSHOT, read_capture, write_capture
 from devicelab.errors import ConfigError
 from devicelab.jobs import pin
+from devicelab.knobs import cpufreq
 from devicelab.model.device import Facts
 from virtualboards.kernel import spec_from_capture
 
+CPU = "/sys/devices/system/cpu"
 PATTERNS = (*knobs.globs(), *pin.capture_patterns())
 KINDS = ("note10", "note10-sd855", "qualcomm", "qualcomm-865", "pixel", "oddball")
 _FACTS = {"name": "x", "board": {"kind": "x", "title": "x"}, "kernel": "4.14.0", "abi": "arm64-v8a", "root": "none"}
@@ -198,3 +200,54 @@ def test_nodes_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     ]
     with pytest.raises(ConfigError, match="contradicts"):
         spec_from_capture(with_nodes(tmp_path / "x.tar.gz", *nodes))
+
+
+def policy_nodes(layout: str, *, table: bool) -> list[dict[str, object]]:
+    """Two clusters of two CPUs as the older kernels show them (``old``), or without a list of frequencies."""
+    nodes: list[dict[str, object]] = [{"path": f"{CPU}/present", "text": "0-3\n"}]
+    for first, points in ((0, "300000 600000 900000 1200000"), (2, "400000 1000000 1600000 2000000")):
+        folders = [f"cpu{cpu}/cpufreq" for cpu in (first, first + 1)] if layout == "old" else [f"cpufreq/policy{first}"]
+        texts = {
+            "related_cpus": f"{first} {first + 1}\n",
+            "affected_cpus": f"{first} {first + 1}\n",
+            "cpuinfo_min_freq": points.split()[0],
+            "cpuinfo_max_freq": points.split()[-1],
+            "scaling_min_freq": points.split()[0],
+            "scaling_max_freq": points.split()[-1],
+            "scaling_governor": "interactive\n",
+            "scaling_available_governors": "interactive performance\n",
+            "stats/time_in_state": "".join(f"{point} 10\n" for point in points.split()),
+            **({"scaling_available_frequencies": points} if table else {}),
+        }
+        nodes += [{"path": f"{CPU}/{d}/{n}", "text": t, "mode": 0o644} for d in folders for n, t in texts.items()]
+    return nodes
+
+
+@pytest.mark.parametrize("layout", ["old", "new"])
+@pytest.mark.parametrize("table", [True, False])
+def test_what_facts_can_read_a_captured_board_reproduces(tmp_path: Path, layout: str, table: bool) -> None:
+    nodes = [*policy_nodes(layout, table=table), {"path": f"{CPU}/online", "text": "0-3\n"}]
+    spec = spec_from_capture(with_nodes(tmp_path / "x.tar.gz", *nodes))
+    assert [(one.cpus, one.table_khz) for one in spec.policies] == [
+        ((0, 1), (300000, 600000, 900000, 1200000)),
+        ((2, 3), (400000, 1000000, 1600000, 2000000)),
+    ]
+    copy = facts_of(Bench(spec), PATTERNS)
+    assert [(one.cpus, len(one.table), one.lowest, one.highest) for one in cpufreq.policies(copy)] == [
+        ((0, 1), 4, 300000, 1200000),
+        ((2, 3), 4, 400000, 2000000),
+    ]
+    assert [(one.name, one.cpus) for one in knobs.clusters(copy)] == [("little", (0, 1)), ("big", (2, 3))]
+
+
+def test_cpus_that_were_offline_come_up_offline(tmp_path: Path) -> None:
+    nodes = [*policy_nodes("new", table=True), {"path": f"{CPU}/online", "text": "0-1\n"}]
+    copy = Bench(spec_from_capture(with_nodes(tmp_path / "x.tar.gz", *nodes)))
+    assert copy.r("online") == "0-1"
+    assert copy.r("offline") == "2-3"
+    assert copy.r("cpu2/online") == "0"
+    assert copy.r("cpu2/topology/core_id") == "ENOENT"
+    assert copy.r("cpufreq/policy2/affected_cpus") in {"", "EBUSY"}
+    assert copy.w("cpu2/online", 1) == "ok"
+    assert copy.r("online") == "0-2"
+    assert copy.r("cpufreq/policy2/affected_cpus") == "2"

@@ -47,6 +47,8 @@ def spec_of(capture: Capture) -> BoardSpec:
             kind=_word(board.get("kind"), "captured"),
             title=f"{str(board.get('title') or facts.get('name') or 'captured device')[:200]}, virtual",
             policies=policies,
+            offline=_offline(nodes, policies),
+            has_capacity=bool(nodes.find(rf"{CPU_DIR}/cpu(\d+)/cpu_capacity")) or not policies[0].nodes,
             kernel=kernel if re.match(r"\d+\.\d+", kernel) else "4.14.0",
             abi=str(facts.get("abi") or "arm64-v8a"),
             su=_SU.get(str(facts.get("root")), "none"),
@@ -87,6 +89,14 @@ def _props(facts: dict[str, Any]) -> dict[str, str]:
 def _without_cpufreq(nodes: Nodes) -> tuple[PolicySpec, ...]:
     cpus = nodes.cpus(f"{CPU_DIR}/present") or (0,)
     return (PolicySpec(cpus, (1_000_000,), nodes=False),)
+
+
+def _offline(nodes: Nodes, policies: tuple[PolicySpec, ...]) -> tuple[int, ...]:
+    """CPUs that were offline; one stays online whatever the capture says."""
+    every = sorted(cpu for policy in policies for cpu in policy.cpus)
+    online = nodes.cpus(f"{CPU_DIR}/online")
+    away = tuple(cpu for cpu in every if cpu not in online) if online else ()
+    return away if len(away) < len(every) else ()
 
 
 def _masses(policies: tuple[PolicySpec, ...], *, gpu: bool) -> tuple[MassSpec, ...]:

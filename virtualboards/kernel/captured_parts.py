@@ -4,6 +4,9 @@ import re
 from collections.abc import ItemsView, Iterable
 from typing import Any
 
+from devicelab.knobs import cpufreq
+from devicelab.model.device import Board, Facts
+from devicelab.model.tree import Node
 from virtualboards.kernel.cpufreq import CPU_DIR
 from virtualboards.kernel.spec import CoreCtlSpec, DevfreqSpec, GpuSpec, PolicySpec, ZoneSpec
 from virtualboards.kernel.text import parse_ranges
@@ -62,42 +65,62 @@ class Nodes:
         return sorted(found, key=lambda match: (int(match[1][:9]) if match[1].isdecimal() else 0, match[1]))
 
 
+def read_policies(nodes: Nodes) -> tuple[cpufreq.Policy, ...]:
+    """The policies that devicelab itself finds in these nodes, whatever layout and files tell of them."""
+    every = [Node.model_validate(one) for _, one in nodes.items()]
+    if not nodes.cpus(f"{CPU_DIR}/present"):
+        told = nodes.find(rf"{CPU_DIR}/(?:cpufreq/policy|cpu)(\d+)/(?:cpufreq/)?related_cpus")
+        cpus = sorted({cpu for match in told for cpu in nodes.cpus(match[0])})
+        every.append(Node(path=f"{CPU_DIR}/present", text=",".join(map(str, cpus))))
+    facts = Facts(
+        name="captured", address="adb:captured", board=Board(kind="captured", title="captured"), abi="", os="android",
+        kernel="", boot_id="", root="none", dir="/", nodes=tuple(every),
+    )  # fmt: skip
+    return cpufreq.policies(facts)
+
+
 def policies(nodes: Nodes) -> tuple[PolicySpec, ...]:
-    """The cpufreq policies; a table nobody listed is made of the lowest and highest frequency.
+    """The cpufreq policies; a table that nothing tells is made of the lowest and highest frequency.
+
+    CPUs of which nothing is told have a clock that shows nowhere.
 
     Raises:
         ValueError: a CPU belongs to two policies, or a table is longer than any device's.
     """
     found: list[PolicySpec] = []
-    seen: set[int] = set()
-    for match in nodes.find(rf"{CPU_DIR}/cpufreq/policy(\d+)/related_cpus"):
-        base = match[0].rpartition("/")[0]
-        cpus = nodes.cpus(match[0])
-        low, high = (nodes.number(f"{base}/cpuinfo_{end}_freq", 0) for end in ("min", "max"))
-        table = tuple(khz for khz in nodes.numbers(f"{base}/scaling_available_frequencies") if khz > 0)
-        table = table or tuple(dict.fromkeys(khz for khz in (low, high) if khz > 0))
-        if not cpus or not table or cpus[0] != int(match[1]):
+    read = read_policies(nodes)
+    for one in read:
+
+        def first(node: str, one: cpufreq.Policy = one) -> str:
+            return next(filter(None, (nodes.text(f"{folder}/{node}") for folder in one.dirs)), "")
+
+        listed = next(filter(None, (nodes.numbers(f"{d}/scaling_available_frequencies") for d in one.dirs)), ())
+        ends = tuple(dict.fromkeys(khz for khz in (one.lowest, one.highest) if khz))
+        table = tuple(khz for khz in listed if khz > 0) or one.table or ends
+        if not table:
             continue
-        if seen & set(cpus) or len(table) > _MAX_TABLE:
-            raise ValueError(f"{match[0]} contradicts other nodes")
-        seen.update(cpus)
-        governors = tuple(nodes.text(f"{base}/scaling_available_governors").split())
-        governor = nodes.text(f"{base}/scaling_governor")
-        capacity = max((nodes.number(f"{CPU_DIR}/cpu{cpu}/cpu_capacity", 0) for cpu in cpus), default=0)
+        # Of an older kernel's folders, one a CPU, several belong to one policy.
+        if len(table) > _MAX_TABLE or ("/policy" in one.dir and len(one.dirs) > 1):
+            raise ValueError(f"{one.dir} contradicts other nodes")
+        high = max((nodes.number(f"{folder}/cpuinfo_max_freq", 0) for folder in one.dirs), default=0)
+        governors, governor = tuple(first("scaling_available_governors").split()), first("scaling_governor")
+        capacity = max((nodes.number(f"{CPU_DIR}/cpu{cpu}/cpu_capacity", 0) for cpu in one.cpus), default=0)
         found.append(
             PolicySpec(
-                cpus=cpus,
+                cpus=one.cpus,
                 table_khz=table,
                 governors=governors or (governor or "schedutil",),
                 governor=governor if governor in governors else "",
-                driver=nodes.text(f"{base}/scaling_driver") or "captured",
+                driver=first("scaling_driver") or "captured",
                 # The scheduler's own idea of speed where it is told, else every megahertz counts the same.
                 work_per_mhz=1000 * capacity / max(table) if capacity else 1.0,
                 cpuinfo_max_khz=high if high > max(table) else 0,
-                limits_mode=nodes.mode(f"{base}/scaling_max_freq", 0o644),
+                limits_mode=nodes.mode(f"{one.dir}/scaling_max_freq", 0o644),
             )
         )
-    return tuple(found)
+    told = {cpu for one in found for cpu in one.cpus}
+    left = tuple(cpu for cpu in nodes.cpus(f"{CPU_DIR}/present") if cpu not in told)
+    return (*found, *((PolicySpec(left, (1_000_000,), nodes=False),) if found and left else ()))
 
 
 def isolates(nodes: Nodes) -> bool:

@@ -19,7 +19,7 @@ class Cpus:
     def __init__(self, spec: BoardSpec) -> None:
         self.spec = spec
         self.possible = frozenset(spec.cpus)
-        self.online = frozenset(spec.cpus)
+        self.online = frozenset(spec.cpus) - frozenset(spec.offline)
         self.isolated_by: dict[str, frozenset[int]] = {}
         self.changed: Callable[[], None] = lambda: None
 
@@ -72,10 +72,12 @@ def install(tree: Tree, cpus: Cpus) -> None:
         base = f"{CPU_DIR}/cpu{cpu}"
         if cpu:
             tree.file(f"{base}/online", lambda cpu=cpu: f"{int(cpu in cpus.online)}\n", _online(tree, cpus, cpu))  # type: ignore[misc]
-        tree.file(f"{base}/cpu_capacity", f"{capacity(spec, cpu)}\n")
+        if spec.has_capacity:
+            tree.file(f"{base}/cpu_capacity", f"{capacity(spec, cpu)}\n")
         if spec.core_ctl:
             tree.file(f"{base}/isolate", lambda cpu=cpu: f"{int(cpu in cpus.isolated)}\n")  # type: ignore[misc]
-        install_volatile(tree, spec, cpu)
+        if cpu in cpus.online:
+            install_volatile(tree, spec, cpu)
 
 
 def capacity(spec: BoardSpec, cpu: int) -> int:

@@ -232,6 +232,8 @@ class BoardSpec:
 
     Attributes:
         kernel: release as ``uname -r`` prints it; its first two numbers choose the cpufreq rules.
+        offline: CPUs that are offline after boot.
+        has_capacity: the scheduler tells cpu_capacity (Linux 4.14 and later, with a device tree that says it).
         qualcomm_sched: affinity calls know isolated CPUs (the vendor's 4.14 scheduler).
         exynos_qos: /sys/power/cpufreq_* and the PM-QoS devices under /dev exist.
         tunables: governor → tunables directory (name → text); ``per_policy_tunables`` tells where they lie.
@@ -250,6 +252,8 @@ class BoardSpec:
     services: dict[str, bool] = field(default_factory=dict)
     memory_mb: int = 8192
     ambient_c: float = 25.0
+    offline: tuple[int, ...] = ()
+    has_capacity: bool = True
     qualcomm_sched: bool = False
     exynos_qos: bool = False
     tunables: dict[str, dict[str, str]] = field(default_factory=dict)
