@@ -21,6 +21,9 @@ def register(app: typer.Typer) -> None:
         knob: Annotated[
             list[str] | None, typer.Option("--knob", metavar="WORD=LEVEL", help="Any other knob (repeatable).")
         ] = None,
+        lock: Annotated[
+            bool, typer.Option("--lock", help="All that this board can be held still by; other options count first.")
+        ] = False,
         dry_run: DryRunOption = False,
         json_: JsonOption = False,
     ) -> None:
@@ -30,7 +33,7 @@ def register(app: typer.Typer) -> None:
         from devicelab.ground.interruption import interruptible
         from devicelab.jobs.pin import pin as pin_device
 
-        wants: dict[str, str | int | float | bool] = {}
+        wants: dict[str, str | int | float | bool] = {"lock": "on"} if lock else {}
         if cpu is not None:
             wants["cpu"] = cpu
         if gpu is not None:
@@ -41,7 +44,7 @@ def register(app: typer.Typer) -> None:
                 raise ConfigError(f"--knob {text!r}: write WORD=LEVEL, such as --knob isolation=hold")
             wants[word] = level
         if not wants:
-            raise ConfigError("nothing to pin", hint="give --cpu, --gpu or --knob WORD=LEVEL")
+            raise ConfigError("nothing to pin", hint="give --lock, --cpu, --gpu or --knob WORD=LEVEL")
         with interruptible() as signals:  # to the last word: what was said to be pinned is, and nothing else
             done = pin_device(choose.choose(board), wants, dry_run=dry_run, signals=signals)
             if json_:

@@ -16,7 +16,15 @@ def judge(
     flags = [*record.flags, *found, *foreign.flags(record.others, experiment)]
     if experiment.thermal is not None and experiment.thermal.max_c is not None:
         flags += knobs.prove("thermal", experiment.thermal.max_c, facts, record)
+    levels, later = knobs.expanded(cell.levels, facts), knobs.assume(cell.levels, facts)
     for word in knobs.words():
-        if word in cell.levels:
-            flags += knobs.prove(word, cell.levels[word], knobs.assume(cell.levels, facts), record)
+        if word in levels:
+            told = knobs.prove(word, levels[word], later, record)
+            flags += told if word in cell.levels else (_aside(flag) for flag in told)
     return measurements, tuple(dict.fromkeys(flags))
+
+
+def _aside(flag: Flag) -> Flag:
+    """A flag of a knob that came along with ``lock``: a GPU or a bus that slept proves nothing, which is said."""
+    unused = flag.code in {"gpu-frequency-not-proven", "membus-frequency-not-proven"}
+    return flag.model_copy(update={"remark": True}) if unused else flag

@@ -198,8 +198,9 @@ def make(experiment: Experiment, place: Place, *, campaign: str, holder: str, on
         for start in range(0, len(runs), BLOCK)
     )
     unmet = {
-        f"{word} = {cell.levels[word]}" if word in cell.levels else word: setting.unmet
+        f"{word} = {levels[word]}" if word in levels else word: setting.unmet
         for cell in chosen
+        for levels in (knobs.expanded(cell.levels, facts),)
         for word, setting in settings(cell, experiment, facts).items()
         if setting.unmet
     }

@@ -6,7 +6,7 @@ from functools import cache
 from devicelab import boards
 from devicelab.errors import LabError
 from devicelab.ground import registry
-from devicelab.knobs import _clusters, _domains, cores
+from devicelab.knobs import _clusters, _domains, cores, lock
 from devicelab.knobs import thermal as heat
 from devicelab.knobs._clusters import clusters, known, resolve_cores, show
 from devicelab.knobs.base import GivesWay, Knob, Setting
@@ -19,6 +19,7 @@ __all__ = [
     "assume",
     "baseline",
     "clusters",
+    "expanded",
     "families",
     "gates",
     "globs",
@@ -110,13 +111,16 @@ def setting(word: str, want: Level, facts: Facts) -> Setting:
 def settings(levels: Mapping[str, Level], facts: Facts) -> dict[str, Setting]:
     """The settings of all knob words among these levels, in the order in which they are performed.
 
-    Differs from calling ``setting`` for each in that clocks and probes are planned for the CPUs that will be online
-    once ``cores`` is set.
+    ``lock`` is expanded to what it stands for. Differs from calling ``setting`` for each also in that clocks and probes
+    are planned for the CPUs that will be online once ``cores`` is set.
     """
-    later = assume(levels, facts)
-    return {
-        word: setting(word, levels[word], facts if word == "cores" else later) for word in words() if word in levels
-    }
+    every, later = expanded(levels, facts), assume(levels, facts)
+    return {word: setting(word, every[word], facts if word == "cores" else later) for word in words() if word in every}
+
+
+def expanded(levels: Mapping[str, Level], facts: Facts) -> dict[str, Level]:
+    """The levels with those that ``lock`` stands for on this device; the same without that word."""
+    return lock.expanded(levels, facts)
 
 
 def assume(levels: Mapping[str, Level], facts: Facts) -> Facts:
@@ -127,9 +131,10 @@ def assume(levels: Mapping[str, Level], facts: Facts) -> Facts:
     Raises:
         ConfigError: no such CPUs.
     """
-    if "cores" not in levels:
+    every = expanded(levels, facts)
+    if "cores" not in every:
         return facts
-    steps = setting("cores", levels["cores"], facts).steps
+    steps = setting("cores", every["cores"], facts).steps
     done = {step.path: step.value for step in steps if step.kind == "write"}
     online = set(facts.cpus_online)
     for cpu in facts.cpus_present:

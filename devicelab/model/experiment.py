@@ -153,6 +153,7 @@ class Experiment(Noun):
             "one-per-core", "two-per-core", "n:4", or cores such as "4-7"), knob words (``cpu``, ``gpu``, ...),
             ``scheduler``, ``pressure``, or any parameter of the measurement's workload.
         set: factors held at one level in every cell (the same words).
+        lock: hold the board as still as it can be held in every cell: the same as ``lock = "on"`` in ``set``.
         exclude: partial cells that are left out.
         repetitions: runs of every cell, each a fresh process; not used with a stop rule.
         stop: go on until the experiment is answered, instead; see below.
@@ -180,6 +181,7 @@ class Experiment(Noun):
     answer: Answer | None = None
     factors: dict[str, tuple[Level, ...]] = Field(default_factory=dict)
     set: dict[str, Level] = Field(default_factory=dict)
+    lock: bool = False
     exclude: tuple[dict[str, Level], ...] = ()
     repetitions: Annotated[int, Field(ge=1, le=100_000)] = 5
     stop: Stop | None = None
@@ -199,6 +201,14 @@ class Experiment(Noun):
     require: tuple[str, ...] = ()
     analyses: tuple[str, ...] = ("load",)
     checks: tuple[Check, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _locked(cls, data: object) -> object:
+        if not isinstance(data, dict) or data.get("lock") is not True or "lock" in (data.get("factors") or {}):
+            return data
+        held = data.get("set") or {}
+        return {**data, "set": {"lock": "on", **held}} if isinstance(held, dict) else data
 
     @property
     def workloads(self) -> tuple[str, ...]:
