@@ -225,3 +225,18 @@ def test_sysfs_knows_no_new_files() -> None:
     assert bench.r("cpufreq") == "EISDIR"
     assert bench.kernel.listdir("/sys/devices/system/cpu/cpufreq") == ["policy0", "policy4", "policy7"]
     assert bench.kernel.stat("/sys/devices/system/cpu/cpu5/cpufreq").target == "../cpufreq/policy4"
+
+
+def test_idle_states_have_the_kernel_s_whole_set_of_files() -> None:
+    bench = Bench("note10-sd855")
+    assert bench.r("cpuidle/current_driver") == "psci_idle"
+    state = {node: bench.r(f"cpu0/cpuidle/state1/{node}") for node in ("name", "desc", "power", "latency", "residency")}
+    assert state == {"name": "gold-rail-pc", "desc": "gold-rail-pc", "power": "0", "latency": "80", "residency": "400"}
+
+
+def test_qualcomm_s_short_names_of_the_gpu_have_its_governors() -> None:
+    bench = Bench("note10-sd855")
+    assert bench.r("/sys/kernel/gpu/gpu_governor") == "msm-adreno-tz"
+    assert "performance" in bench.r("/sys/kernel/gpu/gpu_available_governor").split()
+    assert bench.w("/sys/kernel/gpu/gpu_governor", "performance") == "ok"
+    assert bench.r("/sys/class/kgsl/kgsl-3d0/devfreq/governor") == "performance"

@@ -68,6 +68,9 @@ def install(tree: Tree, cpus: Cpus) -> None:
     tree.file(f"{CPU_DIR}/online", lambda: cpu_ranges(cpus.online) + "\n")
     tree.file(f"{CPU_DIR}/offline", lambda: cpu_ranges(cpus.possible - cpus.online) + "\n")
     tree.file(f"{CPU_DIR}/isolated", "\n")  # boot-time isolcpus=, not what core_ctl does
+    if spec.idle_states:
+        tree.file(f"{CPU_DIR}/cpuidle/current_driver", "psci_idle\n")
+        tree.file(f"{CPU_DIR}/cpuidle/current_governor_ro", "menu\n")
     for cpu in spec.cpus:
         base = f"{CPU_DIR}/cpu{cpu}"
         if cpu:
@@ -113,4 +116,10 @@ def install_volatile(tree: Tree, spec: BoardSpec, cpu: int) -> None:
             disabled[0] = int(scan_u32(text) != 0)
 
         tree.file(f"{state}/disable", lambda disabled=disabled: f"{disabled[0]}\n", write)  # type: ignore[misc]
-        tree.file(f"{state}/latency", f"{(1, 80, 400, 1000)[min(number, 3)]}\n")
+        latency_us = (1, 80, 400, 1000)[min(number, 3)]
+        tree.file(f"{state}/latency", f"{latency_us}\n")
+        # The rest of the kernel's set (drivers/cpuidle/sysfs.c); nothing here counts how often a CPU slept.
+        tree.file(f"{state}/desc", f"{name}\n")
+        tree.file(f"{state}/residency", f"{5 * latency_us}\n")
+        for counter in ("power", "usage", "time"):
+            tree.file(f"{state}/{counter}", "0\n")

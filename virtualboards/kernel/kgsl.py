@@ -174,6 +174,9 @@ def install(tree: Tree, gpu: Kgsl, temperature: Callable[[], float]) -> None:
     tree.link(spec.path, base)
     for name, target in _KERNEL_GPU.items():
         tree.link(f"/sys/kernel/gpu/{name}", f"{base}/{target}")
+    # kgsl_pwrscale_init links two of devfreq's files as well.
+    for name, target in (("gpu_governor", "governor"), ("gpu_available_governor", "available_governors")):
+        tree.link(f"/sys/kernel/gpu/{name}", f"{home}/devfreq/{spec.devfreq}/{target}")
 
 
 def _unsigned(text: str) -> int:
