@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from devicelab.analyses.klo.condition import Condition
+from devicelab.analyses.klo.data import KloData
 from devicelab.analyses.klo.model import LaunchCosts, constant_batches
 from devicelab.model.experiment import Experiment
 from tests.klodata import FrameResults, run_row
@@ -135,20 +137,16 @@ def timed(world: World, ks: Sequence[int], repetitions: int, inferences: int, rn
     return _results(runs, _metric("total_ns", totals), {"kernels": pd.concat(parts, ignore_index=True)})
 
 
-def whole(effects: Mapping[str, Mapping[int, float]], repetitions: int, rng: np.random.Generator) -> FrameResults:
-    """A campaign with times of inferences alone: load → K → time in ms."""
-    runs: list[dict[str, Any]] = []
-    totals = []
+def whole(effects: Mapping[str, Mapping[int, float]], repetitions: int, rng: np.random.Generator) -> KloData:
+    """A campaign with times of inferences alone, as the analysis arranges it: load → K → time in ms."""
     drift = of_blocks(rng, repetitions)
+    conditions = []
     for load, curve in effects.items():
-        for k, milliseconds in curve.items():
-            values = milliseconds * 1e6 * drift * of_runs(rng, repetitions)
-            names = [f"{load[:2]}k{k}r{repetition:03d}" for repetition in range(repetitions)]
-            runs += [run_row(name, r, len(runs) + r, {"load": load, "k": k}) for r, name in enumerate(names)]
-            totals += list(zip(names, values, strict=True))
-    results = _results(runs, _metric("total_ns", totals), {})
-    results.info["programs"] = {"measure": {"kernels": 64}}
-    return results
+        times = {k: ms * 1e6 * drift * of_runs(rng, repetitions) for k, ms in curve.items()}
+        label = "idle" if load == "none" else f"load {load}"
+        frame = pd.DataFrame(times, index=range(repetitions))
+        conditions.append(Condition({"load": load}, label, 64, frame, {}, pd.DataFrame(), None))
+    return KloData(tuple(conditions), pd.DataFrame(), False, frozenset({"load"}), True)
 
 
 def _metric(name: str, values: Sequence[tuple[str, float]]) -> pd.DataFrame:

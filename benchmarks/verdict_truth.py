@@ -1,7 +1,7 @@
 """Do the intervals that devicelab prints hold the truth, and how often is a "yes" or "no" wrong?
 
-    python benchmarks/verdict_truth.py [--campaigns 500] [--repetitions 6 8 12] [--only PART ...] [--keep FILE]
-                                       [--to docs/method/verdict-truth.md]
+    python benchmarks/verdict_truth.py [--campaigns 500] [--power 500] [--repetitions 6 8 12] [--only PART ...]
+                                       [--keep FILE] [--to docs/method/verdict-truth.md]
 
 Plants campaigns of known truth (``_planted``: noise with a tail, inferences and requests that depend on the one before,
 runs and blocks that differ, runs that are far too slow), has the product analyse each, and reads the findings that it
@@ -10,36 +10,42 @@ would print. A row is a quantity or a claim, a column a number of repetitions, e
 "held" is the share of the intervals that hold the truth: 95% are asked for. Above 97% an interval is conservative, and
 by how much stands in the column. "wrong" is the share of campaigns with a "yes" where nothing was planted (or a "no"
 where twice of what matters was, a "pass" or "fail" where the figure lies a tenth on the other side of the bound); the
-power is the share with the right answer at 2, 5 and 10%. Figures of each part are kept in ``--keep``, so that parts can
-be run one after the other on a busy machine; ``--to`` writes the page from all that were kept.
+power is the share with the right answer at 2, 5 and 10%. Counts are kept in ``--keep`` every few campaigns, so that it
+goes on where it was stopped; ``--to`` writes the page from all that were kept.
 """
 
 import argparse
 import json
+import operator
 import sys
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import _planted
 from benchmarks._planted import LOADED, World
-from devicelab.analyses import checks, klo, lut, placement, priority
+from devicelab.analyses import _stats, checks, lut
 from devicelab.analyses.klo import data as klo_data
 from devicelab.analyses.klo import findings, production
 from devicelab.analyses.klo.checklist import checklist
+from devicelab.analyses.klo.common import MEANINGFUL, NEAR_ENOUGH, within
+from devicelab.analyses.klo.condition import best_over, compared, over_best
 from devicelab.analyses.klo.model import LaunchCosts, best_constant
+from devicelab.analyses.priority.data import Service
+from devicelab.analyses.priority.figure_of import figure_of
+from devicelab.analyses.priority.verdicts import whether_it_hurts
 from devicelab.compare import campaigns
-from devicelab.model.experiment import Check, Finding
-from tests import tenantdata
+from devicelab.model.experiment import Finding
 
 _ROOT = Path(__file__).resolve().parent.parent
-_KEEP = _ROOT / "benchmarks" / "verdict_truth.json"
+_KEEP = _ROOT / "build" / "verdict_truth.json"
+_PIECE = 25
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,8 @@ def timestamps(number: int, repetitions: int, rng: np.random.Generator) -> Itera
     for name, true in (("cost of a flush", world.slower), ("start on an idle GPU", 1.0)):
         one = costs.get(f"Does the {name} differ at load {LOADED} from idle?")
         yield from held(f"Ratio of the {name}, load / idle", true, one)
-    said = found(klo.analyse(results))
+    data = klo_data.load(results)
+    said = found((*checklist(data), *findings.findings(results, data), *production.findings(data)))
     for load, label in (("none", "idle"), (LOADED, f"load {LOADED}")):
         yield from held("Constant K", truth.k[load], said.get(f"Constant K ({label})"))
         times = truth.times[load]
@@ -187,15 +194,6 @@ def _common(truth: Truth) -> bool | None:
     return False if least > 1.1 else None
 
 
-def production_times(number: int, repetitions: int, rng: np.random.Generator) -> Iterator[Seen]:
-    """Whether a load changes T_prod, where it does by 0, 2, 5 or 10%."""
-    effect = EFFECTS[number % len(EFFECTS)]
-    world = World(np.full(8, 20e3), np.full(8, 18e3), LaunchCosts(8e3, 30e3, 15e3), 1 + effect)
-    results = _planted.timed(world, (1, 4), repetitions, 4, rng)
-    said = found(production.findings(klo_data.load(results)))
-    yield _effect("T_prod changes", effect, said[f"Does the load change T_prod? (load {LOADED})"].verdict, 0.02)
-
-
 EFFECTS = (0.0, 0.02, 0.05, 0.10)
 
 
@@ -203,6 +201,21 @@ def _effect(claim: str, effect: float, verdict: str, matters: float) -> Said:
     """Wrong are "yes" without an effect, and "no" where it is twice of what matters or more."""
     wrong = ("yes",) if effect == 0 else ("no",) if effect >= 2 * matters else ()
     return Said(f"{claim}: {effect:.0%}", verdict, wrong, ("no",) if effect == 0 else ("yes",))
+
+
+def production_times(number: int, repetitions: int, rng: np.random.Generator) -> Iterator[Seen]:
+    """Whether a load changes T_prod, where it does by 0, 2, 5 or 10%; three K, each run's T_prod as it comes out."""
+    effect = EFFECTS[number % len(EFFECTS)]
+    drift = _planted.of_blocks(rng, repetitions)
+    index = pd.MultiIndex.from_product([range(repetitions), (1, 4, 16)])
+    level = np.repeat(drift, 3)
+
+    def runs(slower: float) -> "pd.Series[float]":
+        return pd.Series(20e3 * slower * level * _planted.of_runs(rng, level.size), index=index)
+
+    got = compared(runs(1.0), runs(1 + effect))
+    yield _effect("T_prod changes with the load", effect, _stats.differs(got, MEANINGFUL), MEANINGFUL)
+    yield Held("T_prod under load / idle, three K", 1 + effect, got.low, got.high)
 
 
 # --- times of inferences alone ------------------------------------------------------------------------------------
@@ -215,142 +228,101 @@ def _curve(best: int, gain: float, least: float = 10.0) -> dict[int, float]:
 
 
 def inferences(number: int, repetitions: int, rng: np.random.Generator) -> Iterator[Seen]:
-    """The checklist, speed-ups, regrets, placement, checks and comparisons, effects of 0, 2, 5 and 10%."""
+    """The checklist, speed-ups and regrets, figures of runs and two campaigns, for effects of 0, 2, 5 and 10%."""
     effect = EFFECTS[number % len(EFFECTS)]
-    moved = {"none": _curve(4, effect), LOADED: _curve(16, effect, 12.0)}
-    results = _planted.whole(moved, repetitions, rng)
-    said = _of_k(results)
-    speed = said.get("Is the manual K faster than K = 1? (idle)")
-    if speed is not None:
-        yield _effect("Manual K faster than K = 1", effect, speed.verdict, 0.02)
-        if speed.verdict != "cannot tell here":
-            yield from held("Speed-up of the manual K over K = 1", 1 + effect, speed)
-    yield _effect("K differs", effect, said[_QUESTION].verdict, 0.05)
-    one = said[f"Is the K found idle within 5% of the manual K? (load {LOADED})"]
+    data = _planted.whole({"none": _curve(4, effect), LOADED: _curve(16, effect, 12.0)}, repetitions, rng)
+    idle, loaded = data.conditions
+    if idle.manual_k != 1:  # else it is not asked
+        speed = best_over(idle, 1)
+        yield _effect("Manual K faster than K = 1", effect, _stats.differs(speed, MEANINGFUL), MEANINGFUL)
+        yield Held("Speed-up of the manual K over K = 1", 1 + effect, speed.low, speed.high)
+    yield _effect("K differs", effect, found(checklist(data))[_QUESTION].verdict, NEAR_ENOUGH)
+    one = within("", over_best(loaded, loaded.total_of(idle), constant=True), "")
     wrong = {0.0: ("no",), 0.10: ("yes",)}.get(effect, ())
     right = ("yes",) if effect == 0 else ("no",)
-    yield Said(f"Idle K as good under load: {effect:.0%} worse", one.verdict, wrong, right)
+    yield Said(f"Idle K within 5% under load: {effect:.0%} worse", one.verdict, wrong, right)
     # A known winner: the same K is the best of both, by far, and gains less under load.
     kept = {"none": _curve(4, 0.3), LOADED: _curve(4, 1.3 * (1 - effect) - 1)}
-    said = found(checklist(klo_data.load(_planted.whole(kept, repetitions, rng))))
+    said = found(checklist(_planted.whole(kept, repetitions, rng)))
     drop = said["2. Does the speed-up drop when the idle K is used under load?"]
     yield _effect("Speed-up drops", effect, drop.verdict, 0.05)
     yield from held("Speed-up under load / idle", 1 - effect, drop)
     keeps = said["3. Does the K found under load keep the speed-up under load?"]
-    yield Said(f"Speed-up kept: {effect:.0%} lost", keeps.verdict, {0.0: ("no",), 0.10: ("yes",)}.get(effect, ()))
-    yield Said(
-        f"K differs, the same K best by 30%: gains {effect:.0%} less", said[_QUESTION].verdict, ("yes",), ("no",)
-    )
+    wrong = {0.0: ("no",), 0.10: ("yes",)}.get(effect, ())
+    yield Said(f"Speed-up kept: {effect:.0%} lost", keeps.verdict, wrong, ("yes",) if effect == 0 else ("no",))
+    row = f"K differs, the same K far the best: gains {effect:.0%} less"
+    yield Said(row, said[_QUESTION].verdict, ("yes",), ("no",))
     yield from _of_runs(effect, repetitions, rng)
 
 
-def _of_k(results: _planted.FrameResults) -> dict[str, Finding]:
-    data = klo_data.load(results)
-    return found((*checklist(data), *findings.findings(results, data)))
-
-
 def _of_runs(effect: float, repetitions: int, rng: np.random.Generator) -> Iterator[Seen]:
-    results = _planted.whole({"none": {4: 10.0}, LOADED: {4: 10.0 * (1 + effect)}}, repetitions, rng)
-    (change,) = placement.analyse(results)
-    yield _effect("Time changes with the load", effect, change.verdict, 0.02)
-    yield from held("Time under load / idle", 1 + effect, change)
-    made = (
-        Check(name="level", metric="total_ns", where={"load": "none"}, bound=f"< {10 / (1 + effect):.4f} ms"),
-        Check(name="ratio", metric="total_ns", where={"load": LOADED}, against={"load": "none"}, bound="< 0 %"),
-    )
-    judged = checks.analyse(_replace(results, made))
-    for one, quantity, true in zip(judged, ("Check of a time", "Check of a ratio"), (10.0, 100 * effect), strict=True):
-        yield from held(quantity, true, one)
-        if effect > 0:
-            wrong = ("pass",) if effect == 0.10 else ()
-            yield Said(f"{quantity}: {effect:.0%} beyond the bound", one.verdict, wrong, ("fail",))
-    other = _planted.whole({"none": {4: 10.0 * (1 + effect)}}, repetitions, rng)
-    both = campaigns.compare(_planted.whole({"none": {4: 10.0}}, repetitions, rng), other)
-    (shift,) = both.shifts
-    yield _effect("Two campaigns differ", effect, shift.verdict, 0.05)
-    yield Held("Ratio of two campaigns", 1 + effect, shift.low, shift.high)
-
-
-def _replace(results: _planted.FrameResults, made: tuple[Check, ...]) -> _planted.FrameResults:
-    experiment = results.experiment.model_copy(update={"checks": made})
-    return _planted.FrameResults(experiment, results.run_rows, results.metric_rows, {}, results.info)
+    drift = _planted.of_blocks(rng, repetitions)
+    before, after = (10 * slower * drift * _planted.of_runs(rng, repetitions) for slower in (1.0, 1 + effect))
+    change = _stats.paired_ratio(before, after)
+    yield _effect("Time changes with the load", effect, _stats.differs(change, 0.02), 0.02)
+    yield Held("Time under load / idle", 1 + effect, change.low, change.high)
+    level = _stats.median_interval(before)
+    yield Held("Time", 10.0, level.low, level.high)
+    if effect > 0:
+        wrong = ("pass",) if effect == 0.10 else ()
+        bounds = (("time", level, 10 / (1 + effect)), ("ratio", change, 1.0))
+        for name, got, bound in bounds:
+            verdict = checks.verdict(got, operator.lt, bound)
+            yield Said(f"Check of a {name}: {effect:.0%} beyond the bound", verdict, wrong, ("fail",))
+    other = 10 * (1 + effect) * _planted.of_blocks(rng, repetitions) * _planted.of_runs(rng, repetitions)
+    apart = _stats.ratio(before, other)
+    yield _effect("Two campaigns differ", effect, _stats.differs(apart, campaigns.TOLERANCE), campaigns.TOLERANCE)
+    yield Held("Ratio of two campaigns", 1 + effect, apart.low, apart.high)
 
 
 # --- requests of tenants -----------------------------------------------------------------------------------------
 
 _REQUESTS, _AGAIN, _SPREAD = 300, 0.8, 0.2
+_QUANTILES = {"P50": 0.5, "P99": 0.99}
+_REQUEST_TRUTH: dict[str, float] = {}
 
 
 def _responses(runs: int, rng: np.random.Generator) -> np.ndarray:
-    """Response times of requests in ms: each depends on the one before, and one in fifty is long."""
-    times = 10 * _planted.lasting(rng, runs, _REQUESTS, _AGAIN, _SPREAD)
+    """Response times of requests in ns: each depends on the one before, and one in fifty is long."""
+    times = 10e6 * _planted.lasting(rng, runs, _REQUESTS, _AGAIN, _SPREAD)
     long = rng.random(times.shape) < 0.02
     times[long] *= 1 + rng.exponential(1.0, int(long.sum()))
     return times
 
 
 def _of_requests() -> dict[str, float]:
-    from devicelab.analyses import _stats
-
     many = _responses(6000, np.random.default_rng(9))
     return {name: float(np.median([_stats.run_quantile(run, q) for run in many])) for name, q in _QUANTILES.items()}
-
-
-_QUANTILES = {"P50": 0.5, "P99": 0.99}
-_REQUEST_TRUTH: dict[str, float] = {}
 
 
 def requests(number: int, repetitions: int, rng: np.random.Generator) -> Iterator[Seen]:
     """Latencies and shares of a tenant, slower beside its neighbour by 0, 5, 10 or 25%."""
     if not _REQUEST_TRUTH:
         _REQUEST_TRUTH.update(_of_requests())
-    effect = (0.0, 0.05, 0.10, 0.25)[number % 4]
-    targets = {"p99_ratio": "< 1.1", "p50_ratio": "< 1.1", "p99_ms": "< 1000", "p50_ms": "< 1000"}
-    of = tenantdata.experiment(
-        tenants=tenantdata.tenants(targets=targets, params={"queue": 1}),
-        factors={"scheduler": ("standalone", "native"), "pressure": ("copies:2",)},
-        repetitions=repetitions,
-    )
+    effect = (0.0, 0.05, 0.10, 0.25)[number % len(EFFECTS)]
     drift = _planted.of_blocks(rng, repetitions)
-    levels = {
-        (leg, tenant): drift * _planted.of_runs(rng, repetitions)
-        for leg in ("standalone", "native")
-        for tenant in ("high", "low")
-    }
-    times = {key: _responses(repetitions, rng) for key in levels}
-    turn: dict[tuple[str, str], int] = defaultdict(int)
-
-    def response(leg: str, tenant: str, _rng: np.random.Generator, _n: int) -> np.ndarray:
-        at = turn[leg, tenant]
-        turn[leg, tenant] += 1
-        slower = 1 + effect if (leg, tenant) == ("native", "high") else 1.0
-        rows: np.ndarray = slower * levels[leg, tenant][at] * times[leg, tenant][at]
-        return rows
-
-    results = tenantdata.campaign(of, response, requests=_REQUESTS)
-    rate = results.metric_rows["metric"] == "throughput_per_s"
-    rates = {
-        row.run_id: (50.0 if row.run_id.startswith("native") and row.program == "low" else 100.0)
-        / levels[row.run_id.split("/")[0], row.program][int(row.run_id.rsplit("/", 1)[1])]
-        for row in results.metric_rows[rate].itertuples()
-        if row.program == "low"
-    }
-    low = rate & (results.metric_rows["program"] == "low")
-    results.metric_rows.loc[low, "value"] = results.metric_rows.loc[low, "run_id"].map(rates)
-    said = found(priority.analyse(results))
-    where = "native at pressure copies:2: "
+    services = {}
+    for leg, slower, rate in (("standalone", 1.0, 100.0), ("native", 1 + effect, 50.0)):
+        times = slower * (drift * _planted.of_runs(rng, repetitions))[:, None] * _responses(repetitions, rng)
+        rows = {f"response q{q}": [_stats.run_quantile(run, q) for run in times] for q in (0.5, 0.99)}
+        rows["throughput_per_s"] = list(rate / (drift * _planted.of_runs(rng, repetitions)))
+        key = ("high", leg, "")
+        flat = times.ravel().astype(np.int64)
+        services[key] = Service(*key, flat, flat, pd.DataFrame(rows, index=range(repetitions)))
+    shared = services["high", "native", ""]
     for name in _QUANTILES:
-        short = name.lower()
-        one = said[f"does native sharing hurt high ({name} over standalone) at pressure copies:2?"]
-        yield from held(f"{name}, shared / alone", 1 + effect, one)
+        ratio = figure_of(shared, f"{name.lower()}_ratio", services)
+        yield Held(f"{name}, shared / alone", 1 + effect, ratio.low, ratio.high)
         wrong = {0.0: ("yes",), 0.25: ("no",)}.get(effect, ())
-        yield Said(f"Sharing hurts {name}: {effect:.0%}", one.verdict, wrong, ("no",) if effect == 0 else ("yes",))
-        true = _REQUEST_TRUTH[name] * (1 + effect)
-        yield from held(f"{name} of a tenant", true, said[f"{where}high {short}_ms < 1000"])
-    yield from held("Share of standalone throughput", 50.0, said[f"{where}low share_pct > 30"])
+        right = ("no",) if effect == 0 else ("yes",) if effect > 0.1 else ()
+        yield Said(f"Sharing hurts {name}: {effect:.0%}", whether_it_hurts(ratio), wrong, right)
+        level = figure_of(shared, f"{name.lower()}_ms", services)
+        yield Held(f"{name} of a tenant", _REQUEST_TRUTH[name] / 1e6 * (1 + effect), level.low, level.high)
+    share = figure_of(shared, "share_pct", services)
+    yield Held("Share of standalone throughput", 50.0, share.low, share.high)
 
 
-# --- the table ---------------------------------------------------------------------------------------------------
+# --- counting ----------------------------------------------------------------------------------------------------
 
 PARTS: dict[str, Part] = {
     "timestamps": timestamps,
@@ -358,74 +330,76 @@ PARTS: dict[str, Part] = {
     "inferences": inferences,
     "requests": requests,
 }
-SHARE = {"timestamps": 1, "production": len(EFFECTS), "inferences": len(EFFECTS), "requests": 4}
-"""How many campaigns a part needs for each that a row has: effects take turns."""
+TURNS = {"timestamps": 1, "production": len(EFFECTS), "inferences": len(EFFECTS), "requests": len(EFFECTS)}
+"""So many effects take turns in a part; a campaign of a part plants one of them. The first is none."""
+
+Counts = dict[str, dict[str, int]]
+"""Row → how many intervals were asked for, printed and held the truth; or verdicts, wrong and right ones."""
 
 
-def run(part: str, repetitions: int, count: int, seed: int = 1) -> dict[str, dict[str, float]]:
-    """Rows of one part at one number of repetitions."""
-    intervals: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
-    verdicts: dict[str, list[tuple[bool, bool | None]]] = defaultdict(list)
-    for number in range(count * SHARE[part]):
+def run(part: str, repetitions: int, numbers: Iterable[int], counts: Counts | None = None, seed: int = 1) -> Counts:
+    """Counts of the campaigns with these numbers, added to those there are."""
+    counts = {} if counts is None else counts
+    for number in numbers:
         rng = np.random.default_rng([seed, repetitions, number])
         for one in PARTS[part](number, repetitions, rng):
+            row = counts.setdefault(one.row, {})
             if isinstance(one, Said):
-                right = one.verdict in one.right if one.right else None
-                verdicts[one.row].append((one.verdict in one.wrong if one.wrong else False, right))
-            elif one.low is None or one.high is None:
-                intervals[one.row].append((False, False))
+                marks = {"verdicts": 1, "wrong": one.verdict in one.wrong, "right": one.verdict in one.right}
             else:
-                intervals[one.row].append((True, one.low * (1 - 1e-9) <= one.truth <= one.high * (1 + 1e-9)))
-    rows: dict[str, dict[str, float]] = {}
-    for row, values in intervals.items():
-        known = [inside for there, inside in values if there]
-        if known:
-            rows[row] = {"held": float(np.mean(known)), "n": len(known), "printed": len(known) / len(values)}
-    for row, outcomes in verdicts.items():
-        rows[row] = {"wrong": float(np.mean([wrong for wrong, _ in outcomes])), "n": len(outcomes)}
-        if outcomes[0][1] is not None:
-            rows[row]["right"] = float(np.mean([bool(right) for _, right in outcomes]))
-    return rows
+                printed = one.low is not None and one.high is not None
+                inside = printed and (one.low or 0) * (1 - 1e-9) <= one.truth <= (one.high or 0) * (1 + 1e-9)
+                marks = {"asked": 1, "printed": printed, "held": inside}
+            for name, mark in marks.items():
+                row[name] = row.get(name, 0) + int(mark)
+    return counts
 
 
-def page(kept: dict[str, dict[str, dict[str, float]]]) -> str:
-    """The tables, from what was kept: part and repetitions → row → figures."""
+def numbers_of(part: str, campaigns: int, power: int) -> list[int]:
+    """Numbers of the campaigns of a part: ``campaigns`` without an effect, ``power`` with each of the others."""
+    turns = TURNS[part]
+    return [
+        turns * number + turn
+        for number in range(max(campaigns, power))
+        for turn in range(turns)
+        if number < (campaigns if turn == 0 else power)
+    ]
+
+
+# --- the page ----------------------------------------------------------------------------------------------------
+
+
+def page(kept: dict[str, Counts]) -> str:
+    """The tables, from what was kept: part and repetitions → counts."""
     columns = sorted({int(name.rpartition(" ")[2]) for name in kept})
-    rows: dict[str, dict[int, dict[str, float]]] = defaultdict(dict)
+    rows: dict[str, dict[int, dict[str, int]]] = defaultdict(dict)
     for name in sorted(kept, key=lambda name: list(PARTS).index(name.rpartition(" ")[0])):
-        for row, figures in kept[name].items():
-            rows[row][int(name.rpartition(" ")[2])] = figures
+        for row, counts in kept[name].items():
+            rows[row][int(name.rpartition(" ")[2])] = counts
     rule = "|---" * (len(columns) + 2) + "|"
     lines = [_HEAD, f"| Interval of | {' | '.join(f'R = {r}' for r in columns)} | campaigns |", rule]
-    for row, by_r in rows.items():
-        if "held" in next(iter(by_r.values())):
-            cells = [_held(by_r.get(r)) for r in columns]
-            lines.append(f"| {row} | {' | '.join(cells)} | {_least(by_r)} |")
+    lines += [_line(row, by_r, columns, _held) for row, by_r in rows.items() if "asked" in next(iter(by_r.values()))]
     lines += ["", _VERDICTS, "", f"| Planted | {' | '.join(f'R = {r}: wrong, right' for r in columns)} | campaigns |"]
     lines.append(rule)
-    for row, by_r in rows.items():
-        if "wrong" in next(iter(by_r.values())):
-            cells = [_said(by_r.get(r)) for r in columns]
-            lines.append(f"| {row} | {' | '.join(cells)} | {_least(by_r)} |")
+    lines += [_line(row, by_r, columns, _said) for row, by_r in rows.items() if "wrong" in next(iter(by_r.values()))]
     return "\n".join(lines) + "\n"
 
 
-def _least(by_r: dict[int, dict[str, float]]) -> str:
-    return f"{min(figures['n'] for figures in by_r.values()):,.0f}"
+def _line(row: str, by_r: dict[int, dict[str, int]], columns: list[int], cell: Callable[[dict[str, int]], str]) -> str:
+    cells = [cell(by_r[r]) if r in by_r else "" for r in columns]
+    least = min(counts.get("printed", counts.get("verdicts", 0)) for counts in by_r.values())
+    return f"| {row} | {' | '.join(cells)} | {least:,} |"
 
 
-def _held(figures: dict[str, float] | None) -> str:
-    if figures is None:
-        return ""
-    share = 100 * figures["held"]
+def _held(counts: dict[str, int]) -> str:
+    if not counts["printed"]:
+        return "none"
+    share = 100 * counts["held"] / counts["printed"]
     return f"{share:.1f}" + (f" (+{share - 95:.1f})" if share > 97 else "")
 
 
-def _said(figures: dict[str, float] | None) -> str:
-    if figures is None:
-        return ""
-    right = f", {100 * figures['right']:.0f}" if "right" in figures else ""
-    return f"{100 * figures['wrong']:.1f}{right}"
+def _said(counts: dict[str, int]) -> str:
+    return f"{100 * counts['wrong'] / counts['verdicts']:.1f}, {100 * counts['right'] / counts['verdicts']:.0f}"
 
 
 _HEAD = """# Do the intervals hold the truth?
@@ -446,23 +420,31 @@ wrong side of a bound that is a tenth away."""
 def main() -> int:
     """Run what was asked for, keep it, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--campaigns", type=int, default=500, help="of every row")
+    parser.add_argument("--campaigns", type=int, default=500, help="of every row without an effect")
+    parser.add_argument("--power", type=int, help="of every row with an effect; the same by default")
     parser.add_argument("--repetitions", type=int, nargs="+", default=[6, 8, 12])
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="these parts alone")
     parser.add_argument("--keep", type=Path, default=_KEEP, help="figures of all parts")
     parser.add_argument("--to", type=Path, help="the page to write")
     args = parser.parse_args()
+    args.keep.parent.mkdir(parents=True, exist_ok=True)
     kept = json.loads(args.keep.read_text(encoding="utf-8")) if args.keep.is_file() else {}
-    for part in args.only:
-        for repetitions in args.repetitions if args.campaigns > 0 else ():
-            begin = time.monotonic()
-            kept[f"{part} {repetitions}"] = rows = run(part, repetitions, args.campaigns)
-            print(f"{part}, {repetitions} repetitions: {time.monotonic() - begin:.0f} s", flush=True)
-            for row, figures in rows.items():
-                print(f"  {row:60} " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()), flush=True)
-            args.keep.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    wanted = {
+        (part, repetitions): numbers_of(part, args.campaigns, args.campaigns if args.power is None else args.power)
+        for part in args.only
+        for repetitions in args.repetitions
+    }
+    for first in range(0, max(map(len, wanted.values()), default=0), _PIECE):
+        for (part, repetitions), numbers in wanted.items():
+            one = kept.setdefault(f"{part} {repetitions}", {"done": [], "rows": {}})
+            left = [number for number in numbers[first : first + _PIECE] if number not in set(one["done"])]
+            if left:
+                run(part, repetitions, left, one["rows"])
+                one["done"] += left
+                args.keep.write_text(json.dumps(kept, separators=(",", ":")) + "\n", encoding="utf-8")
+                print(f"{part}, {repetitions} repetitions: {len(one['done'])} of {len(numbers)}", flush=True)
     if args.to is not None:
-        args.to.write_text(page(kept), encoding="utf-8")
+        args.to.write_text(page({name: one["rows"] for name, one in kept.items()}), encoding="utf-8")
         print(f"{args.to} written")
     return 0
 

@@ -77,15 +77,15 @@ def _judge(check: Check, results: Results, runs: pd.DataFrame) -> Finding:
         shown = "%" if percent else "1"
         reasons.append(f"{len(other)} valid runs of {_words(check.against)} to compare with")
     reasons.insert(0, f"{len(chosen)} valid runs of {_words(check.where)}")
-    verdict = _verdict(got, _COMPARE[sign], bound)
-    if verdict in {"insufficient n", "inconclusive"}:
+    judged = verdict(got, _COMPARE[sign], bound)
+    if judged in {"insufficient n", "inconclusive"}:
         reasons.append("more repetitions would decide it")
     if (made := len(results.experiment.checks)) > 1:
         reasons.append(f"one of {made} checks: where a figure lies at its bound, each is wrong once in 40 by chance")
     return _findings.make(
         "checks",
         f"{check.name}: {check.metric} {check.bound}",
-        verdict,
+        judged,
         got,
         unit=shown,
         reasons=reasons,
@@ -93,7 +93,8 @@ def _judge(check: Check, results: Results, runs: pd.DataFrame) -> Finding:
     )
 
 
-def _verdict(got: _stats.Interval, keeps: Callable[[float, float], bool], bound: float) -> Verdict:
+def verdict(got: _stats.Interval, keeps: Callable[[float, float], bool], bound: float) -> Verdict:
+    """Pass if the whole interval keeps the bound, fail if it breaks it."""
     if got.low is None or got.high is None:
         return "insufficient n"
     kept = (keeps(got.low, bound), keeps(got.high, bound))

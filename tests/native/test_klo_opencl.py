@@ -1,5 +1,6 @@
 """klo's OpenCL backend: with a driver that misbehaves as told, and for real on this machine's OpenCL (PoCL)."""
 
+import itertools
 import os
 import subprocess
 from collections.abc import Callable
@@ -7,9 +8,12 @@ from pathlib import Path
 
 import klo_reference as reference
 import numpy as np
+import pandas as pd
 import pytest
 from klo_tools import attempt, run
 
+from devicelab.analyses.klo.driver import driver_of, flushed_batches
+from devicelab.analyses.klo.tables import early_shares, in_order
 from devicelab.device.build import build
 from devicelab.device.toolchain import Compiler, find_compiler, host_abi, toolchains
 from devicelab.ground import registry
@@ -203,6 +207,36 @@ def test_the_kernels_compute_their_layers_on_real_opencl(klo: Path, net: Path, p
     assert not got.simulated
     assert got.info["device"] == said.header["device"]
     assert got.metrics["t_prod_median_ns"].value > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("platform", "follows"), [("rusticl", True), ("Portable Computing Language", False), ("Intel(R) OpenCL", False)]
+)
+def test_every_real_driver_is_called_what_it_is(
+    klo: Path, pocl: dict[str, str], tmp_path: Path, platform: str, follows: bool
+) -> None:
+    """Kernels of two lengths: those that the GPU is done with before the next, and those that pile up before it."""
+    env = pocl | {"RUSTICL_ENABLE": "llvmpipe", "LP_NUM_THREADS": "0"}
+    listed = attempt(klo, "--list-devices", env=env).stdout.decode()
+    if f'"platform_name":"{platform}"' not in listed:
+        pytest.skip(f"no OpenCL platform {platform!r} on this machine")
+    for length_ns in (150, 8000):
+        network = tmp_path / f"net{length_ns}.txt"
+        network.write_text(f"kernel 1500 {length_ns}\n" * 24)
+        args = ("--platform", platform, "--network", network, "--warmup", 1, "--inferences", 3, "--plain", 1)
+        runs, tables = [], []
+        for k, repetition in itertools.product((2, 8, 24), range(2)):
+            said = run(klo, "--backend", "opencl", "--k", k, *args, env=env)
+            got = workload.parse(said.raw, workload.Params(backend="opencl", network=str(network), k=k))
+            name = f"k{k}r{repetition}"
+            runs.append({"run_id": name, "repetition": repetition, "policy": "constant", "k_flushed": k})
+            tables.append(pd.DataFrame(got.tables["kernels"]).assign(run_id=name))
+        table, frame = in_order(pd.concat(tables)), pd.DataFrame(runs)
+        flushed = flushed_batches(table, frame, {})
+        shares, soon = early_shares(table, flushed), early_shares(table, flushed, ahead=2)
+        driver = driver_of(frame, shares, soon)
+        assert driver.follows is follows, (platform, length_ns, driver)
 
 
 @pytest.mark.slow

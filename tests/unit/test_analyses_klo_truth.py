@@ -101,6 +101,20 @@ def test_a_driver_that_submits_at_enqueue_does_not_follow_k() -> None:
     assert not any("model's K" in claim for claim in found)
 
 
+def test_a_submit_that_waited_for_the_kernel_before_is_no_submit_at_the_flush() -> None:
+    """PoCL stamps SUBMIT when the kernel before has ended: long kernels make it look as if it waited for the flush."""
+    slow = Truth(np.full(24, 5_000.0), np.full(24, 400_000.0), LaunchCosts(300.0, 20_000.0, 20_000.0))
+    board = Board(submits=lambda flushed: (1,) * sum(flushed))
+    results = campaign(slow, {"k": (1, 2, 4, 8, 0)}, board=board, repetitions=6, inferences=4)
+    table = results.sample_tables["kernels"]
+    ended = table.groupby(["run_id", "inference"])["end_ns"].shift(fill_value=0)
+    results.sample_tables["kernels"] = table.assign(submit_ns=np.maximum(table["queued_ns"] + 300, ended + 5_000))
+    found = claims(results)
+    assert found[DRIVER].verdict == "no"
+    assert found[DRIVER].estimate == 100
+    assert "each kernel when it is enqueued" in found[DRIVER].reasons[0]
+
+
 def test_a_driver_that_flushes_now_and_then_by_itself_is_no_driver_that_follows_k() -> None:
     def every_six(flushed: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(part for length in flushed for part in constant_batches(length, 6))

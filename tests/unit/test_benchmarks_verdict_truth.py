@@ -1,5 +1,8 @@
 """The benchmark of verdicts, in small: intervals hold what was planted, and below six repetitions nothing is said."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -27,19 +30,34 @@ _ANY = {load: dict.fromkeys(truth.KS, 1.0) for load in ("none", truth.LOADED)}
 @pytest.mark.slow
 def test_the_costs_and_ratios_of_planted_campaigns_are_held_by_their_intervals() -> None:
     """Of 48 intervals of L_s a fit that chooses batches by the delay it measures held 55 to 63%."""
-    rows = truth.run("timestamps", 8, 24)
+    rows = truth.run("timestamps", 8, range(24))
     for row in ("Start on an idle GPU", "Cost of a flush", "T_prod under load / idle", "Constant K"):
-        assert rows[row]["held"] >= 0.87
+        assert rows[row]["held"] >= 0.87 * rows[row]["printed"]
 
 
 def test_the_page_says_by_how_much_an_interval_is_conservative() -> None:
+    said = {"verdicts": 500, "wrong": 1, "right": 450}
     kept = {
-        "timestamps 6": {
-            "Constant K": {"held": 0.99, "n": 500.0},
-            "K differs": {"wrong": 0.002, "n": 500.0, "right": 0.9},
-        },
-        "timestamps 12": {"Constant K": {"held": 0.95, "n": 400.0}},
+        "timestamps 6": {"Constant K": {"asked": 500, "printed": 500, "held": 495}, "K differs": said},
+        "timestamps 12": {"Constant K": {"asked": 400, "printed": 400, "held": 380}},
     }
     page = truth.page(kept)
     assert "| Constant K | 99.0 (+4.0) | 95.0 | 400 |" in page
     assert "| K differs | 0.2, 90 |  | 500 |" in page
+
+
+def test_what_was_begun_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+
+    def counted(number: int, _repetitions: int, _rng: np.random.Generator) -> Iterator[truth.Seen]:
+        ran.append(number)
+        yield truth.Held("x", 1.0, 0.5, 2.0)
+
+    monkeypatch.setattr(truth, "PARTS", {"timestamps": counted})
+    for campaigns in ("3", "5"):
+        monkeypatch.setattr(
+            "sys.argv", ["x", "--campaigns", campaigns, "--repetitions", "6", "--keep", str(tmp_path / "kept")]
+        )
+        assert truth.main() == 0
+    assert ran == [0, 1, 2, 3, 4]
+    assert truth.numbers_of("requests", 3, 1) == [0, 1, 2, 3, 4, 8]

@@ -130,7 +130,8 @@ def _batched(
     table = in_order(kernels)
     flushed = flushed_batches(table, runs, schedules)
     shares = early_shares(table, flushed)
-    drivers = [driver_of(part, shares) for part in conditions]
+    soon = early_shares(table, flushed, ahead=2)
+    drivers = [driver_of(part, shares, soon) for part in conditions]
     following = {run for part, one in zip(conditions, drivers, strict=True) if one.follows for run in part["run_id"]}
     told = table["run_id"].isin(following).to_numpy()
     return quantities(table.assign(batch=np.where(told, flushed, table["batch"]))), drivers

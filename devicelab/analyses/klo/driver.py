@@ -14,7 +14,7 @@ Ints = NDArray[np.int64]
 # The share of kernels submitted before their batch was flushed was 0% on drivers that follow K and 99 to 100% on those
 # that submit at enqueue; a few percent are crossed stamps.
 FOLLOWS_BELOW = 0.1
-AT_ENQUEUE_ABOVE = 0.9
+AT_ENQUEUE_ABOVE = 0.75
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,11 @@ class Driver:
     Attributes:
         early: the share of kernels whose SUBMIT lies before QUEUED of the last kernel of their flushed batch, with its
             interval over repetitions; ``NOTHING`` where no run with a constant K of 2 or more has timestamps.
+        at_once: the share of those submitted before the next but one was queued.
     """
 
     early: _stats.Interval = _stats.NOTHING
+    at_once: float = 0.0
 
     @property
     def follows(self) -> bool | None:
@@ -36,7 +38,7 @@ class Driver:
     @property
     def at_enqueue(self) -> bool:
         """Whether it submits each kernel when it is enqueued."""
-        return self.early.n > 0 and self.early.estimate > AT_ENQUEUE_ABOVE
+        return self.early.n > 0 and min(self.early.estimate, self.at_once) > AT_ENQUEUE_ABOVE
 
 
 def flushed_batches(frame: pd.DataFrame, runs: pd.DataFrame, schedules: Mapping[str, tuple[int, ...]]) -> Ints:
@@ -58,9 +60,13 @@ def flushed_batches(frame: pd.DataFrame, runs: pd.DataFrame, schedules: Mapping[
     return batches
 
 
-def driver_of(runs: pd.DataFrame, shares: Mapping[str, float]) -> Driver:
-    """The driver as the runs of one condition show it (``shares`` by run: ``tables.early_shares``)."""
+def driver_of(runs: pd.DataFrame, shares: Mapping[str, float], at_once: Mapping[str, float]) -> Driver:
+    """The driver as the runs of one condition show it (shares by run: ``tables.early_shares``)."""
     told = runs[(runs["policy"] == "constant") & runs["run_id"].isin(shares)]
     if told.empty:
         return Driver()
-    return Driver(_stats.median_interval(_stats.per_repetition(told["run_id"].map(shares), told["repetition"])))
+    early, soon = (
+        _stats.median_interval(_stats.per_repetition(told["run_id"].map(by_run), told["repetition"]))
+        for by_run in (shares, at_once)
+    )
+    return Driver(early, soon.estimate)

@@ -89,16 +89,18 @@ def profiles(frame: pd.DataFrame) -> dict[str, RunProfile]:
     return found
 
 
-def early_shares(frame: pd.DataFrame, flushed: NDArray[np.int64]) -> dict[str, float]:
+def early_shares(frame: pd.DataFrame, flushed: NDArray[np.int64], ahead: int | None = None) -> dict[str, float]:
     """By run: the share of kernels whose SUBMIT lies before QUEUED of the last kernel of their own flushed batch.
 
     Near 0 a driver submits when it is flushed, so the batches are those that were flushed; near 1 it submits at
     enqueue. SUBMIT itself is no sign of a batch: a driver's worker may stamp each kernel when it comes to it. The last
-    kernel of a batch tells nothing and does not count; a run in which no other has a partner is left out.
+    kernel of a batch tells nothing and does not count, nor does one that the kernel before kept waiting beyond that
+    moment (PoCL stamps SUBMIT when that has ended). A run in which no kernel tells anything is left out.
 
     Args:
         frame: the table, sorted by run, inference and kernel.
         flushed: the batch in which each row was flushed; -1 where that is not known.
+        ahead: compare with the kernel so many further on instead of the last one of the batch, if that comes later.
     """
     inference, run = frame["inference"].to_numpy(), frame["run_id"].to_numpy()
     size = len(frame)
@@ -106,7 +108,11 @@ def early_shares(frame: pd.DataFrame, flushed: NDArray[np.int64]) -> dict[str, f
     ends[:-1] = (flushed[1:] != flushed[:-1]) | (inference[1:] != inference[:-1]) | (run[1:] != run[:-1])
     position = np.arange(size)
     last = np.minimum.accumulate(np.where(ends, position, size)[::-1])[::-1] if size else position
-    told = (flushed >= 0) & ~ends
+    if ahead is not None:
+        last = np.minimum(last, position + ahead)
+    begins = first_rows(frame)
+    waited = ~begins & (np.roll(frame["end_ns"].to_numpy(), 1) >= frame["queued_ns"].to_numpy()[last])
+    told = (flushed >= 0) & ~ends & ~waited
     early = frame["submit_ns"].to_numpy() < frame["queued_ns"].to_numpy()[last]
     shares = pd.Series(early[told]).groupby(run[told], sort=False).mean()
     return {str(name): float(share) for name, share in shares.items()}
