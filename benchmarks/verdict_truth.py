@@ -375,7 +375,8 @@ def page(kept: dict[str, Counts]) -> str:
     rows: dict[str, dict[int, dict[str, int]]] = defaultdict(dict)
     for name in sorted(kept, key=lambda name: list(PARTS).index(name.rpartition(" ")[0])):
         for row, counts in kept[name].items():
-            rows[row][int(name.rpartition(" ")[2])] = counts
+            sums = rows[row].setdefault(int(name.rpartition(" ")[2]), {})  # two parts may ask the same
+            sums.update({mark: sums.get(mark, 0) + count for mark, count in counts.items()})
     rule = "|---" * (len(columns) + 2) + "|"
     lines = [_HEAD, f"| Interval of | {' | '.join(f'R = {r}' for r in columns)} | campaigns |", rule]
     lines += [_line(row, by_r, columns, _held) for row, by_r in rows.items() if "asked" in next(iter(by_r.values()))]
