@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from devicelab.cli._out import JsonOption, StoreOption, echo, print_json, print_table, say
+from devicelab.cli._out import (
+    BoardOption,
+    JsonOption,
+    PathOption,
+    SetOption,
+    StoreOption,
+    echo,
+    print_json,
+    print_table,
+    say,
+    sweep_progress,
+)
 from devicelab.cli.report import CampaignArgument
 
 if TYPE_CHECKING:
@@ -21,7 +32,42 @@ def register(app: typer.Typer) -> None:
     group.command("model", epilog=f"Example: devicelab klo model {example}")(model)
     group.command("lut", epilog="Example: devicelab klo lut 20261122-1015 --to note10.json")(lut)
     group.command("plan", epilog="Example: devicelab klo plan --lut note10.json")(plan)
+    group.command("app", epilog="Example: devicelab klo app --board note10 --k 1,2,4,8 -- /data/local/tmp/bench --gpu")(
+        app_
+    )
     app.add_typer(group, name="klo")
+
+
+def app_(
+    program: Annotated[
+        list[str] | None, typer.Argument(help="Program on the device and its arguments, after --.")
+    ] = None,
+    board: BoardOption = None,
+    k: Annotated[str, typer.Option("--k", help="Flush periods to try; 0 is one flush before each wait.")] = "1,2,4,8,0",
+    preset: Annotated[str, typer.Option(help="An experiment with the workload opencl_app.")] = "opencl_app",
+    push: Annotated[
+        list[Path] | None, typer.Option(help="Put a file there first; {dir}/NAME is its path. Repeatable.", exists=True)
+    ] = None,
+    env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the program. Repeatable.")] = None,
+    set_: SetOption = None,
+    store: StoreOption = None,
+    report: PathOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Somebody else's OpenCL program, unchanged, under several K: does K matter here, which is best, what it saves."""
+    from devicelab.cli import sweep as sweeps
+    from devicelab.device import choose
+    from devicelab.jobs import app as apps
+    from devicelab.jobs import sweep as sweeping
+    from devicelab.store import Store
+
+    chosen = apps.experiment(preset, program or (), k, env or (), set_ or ())
+    entry = choose.choose(board)
+    if push:
+        apps.push(entry, tuple(push))
+    with Store.open(store) as opened, sweep_progress(quiet=json_) as on_progress:
+        result = sweeping.sweep(chosen, entry, opened, report_to=report, on_progress=on_progress)
+    sweeps.conclude(result, json_=json_)
 
 
 def model(

@@ -63,11 +63,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Run an experiment on a device: every cell, in random order, with evidence, to a report."""
         from devicelab.device import choose
-        from devicelab.errors import CheckFailedError, ConfigError, MeasurementError, StoreError
+        from devicelab.errors import ConfigError, StoreError
         from devicelab.experiment import files
-        from devicelab.experiment.remedies import remedies
         from devicelab.jobs import sweep as sweeping
-        from devicelab.model.campaign import unreliable
         from devicelab.store import Store
 
         rule = [f"stop.{key}={value}" for key, value in (("until", until), ("budget", budget)) if value is not None]
@@ -95,28 +93,43 @@ def register(app: typer.Typer) -> None:
             return
         with Store.open(store) as opened, sweep_progress(quiet=json_) as on_progress:
             result = sweeping.sweep(chosen, entry, opened, resume=resume, report_to=report, on_progress=on_progress)
-        if json_:
-            print_json(sweeping.as_json(result))
-        else:
-            _show_result(result)
-        if result.interrupted:
-            raise KeyboardInterrupt
-        helps = remedies(code for code, _, _ in result.reasons)
-        hint = "; ".join((*helps, f"all reasons are in the report: {result.report}"))
-        if result.invalid_cells:
-            shown = "; ".join(result.invalid_cells[:3])
-            what = f"{len(result.invalid_cells)} cells have no valid run: {shown}"
-            raise MeasurementError(what, device=result.device, hint=hint)
-        if unreliable(result.runs, result.invalid):
-            what = f"{result.invalid} of {result.runs} runs are flagged, so that what is left proves little"
-            raise MeasurementError(what, device=result.device, hint=hint)
-        unjudged = [one for one in result.findings if one.analysis == "checks" and one.verdict == "invalid"]
-        if unjudged:
-            what = f"a check cannot be judged: {unjudged[0].claim}: {unjudged[0].reasons[0]}"
-            raise ConfigError(what, device=result.device, hint="; ".join(unjudged[0].reasons[1:]) or None)
-        failed = [finding for finding in result.findings if finding.verdict == "fail"]
-        if failed:
-            raise CheckFailedError(f"{len(failed)} checks failed: {failed[0].claim}", device=result.device)
+        conclude(result, json_=json_)
+
+
+def conclude(result: "SweepResult", *, json_: bool) -> None:
+    """Print what a sweep found.
+
+    Raises:
+        MeasurementError, ConfigError, CheckFailedError: what its exit code says.
+        KeyboardInterrupt: it was interrupted.
+    """
+    from devicelab.errors import CheckFailedError, ConfigError, MeasurementError
+    from devicelab.experiment.remedies import remedies
+    from devicelab.jobs import sweep as sweeping
+    from devicelab.model.campaign import unreliable
+
+    if json_:
+        print_json(sweeping.as_json(result))
+    else:
+        _show_result(result)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    helps = remedies(code for code, _, _ in result.reasons)
+    hint = "; ".join((*helps, f"all reasons are in the report: {result.report}"))
+    if result.invalid_cells:
+        shown = "; ".join(result.invalid_cells[:3])
+        what = f"{len(result.invalid_cells)} cells have no valid run: {shown}"
+        raise MeasurementError(what, device=result.device, hint=hint)
+    if unreliable(result.runs, result.invalid):
+        what = f"{result.invalid} of {result.runs} runs are flagged, so that what is left proves little"
+        raise MeasurementError(what, device=result.device, hint=hint)
+    unjudged = [one for one in result.findings if one.analysis == "checks" and one.verdict == "invalid"]
+    if unjudged:
+        what = f"a check cannot be judged: {unjudged[0].claim}: {unjudged[0].reasons[0]}"
+        raise ConfigError(what, device=result.device, hint="; ".join(unjudged[0].reasons[1:]) or None)
+    failed = [finding for finding in result.findings if finding.verdict == "fail"]
+    if failed:
+        raise CheckFailedError(f"{len(failed)} checks failed: {failed[0].claim}", device=result.device)
 
 
 def _write_bundle(experiment: "Experiment", entry: "DeviceEntry", to: Path, *, json_: bool) -> None:
@@ -137,7 +150,6 @@ def _write_bundle(experiment: "Experiment", entry: "DeviceEntry", to: Path, *, j
 
 def _show_plan(experiment: "Experiment", planned: "Planned", facts: "Facts", likely: "dict[str, int | None]") -> None:
     from devicelab.experiment.plan import programmed_ms
-
     echo(f"{facts.name}: {facts.board.title}{' (simulated)' if facts.simulated else ''}")
     runs = [run for plan in planned.plans for run in plan.runs]
     least = sum(programmed_ms(run) for run in runs) / 1000

@@ -77,7 +77,13 @@ class Output {
  public:
   void open(const char* path) {
     if (path == nullptr || *path == '\0') return;
-    fd_ = ::open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+    const char* end = nullptr;
+    int64_t inherited = 0;
+    if (strncmp(path, "fd:", 3) == 0 && read_number(path + 3, &end, 0, 1 << 20, inherited) && *end == '\0') {
+      fd_ = fcntl(static_cast<int>(inherited), F_DUPFD_CLOEXEC, 3);
+    } else {
+      fd_ = ::open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+    }
     if (fd_ >= 0 && fstat(fd_, &file_) != 0) fd_ = -1;
     owner_ = getpid();
     // A process before this one may have been killed within a line.

@@ -1,0 +1,113 @@
+"""Somebody else's OpenCL program under several K: does K matter here, which K is best, what would it save?
+
+The same arrangement by condition as the analysis ``klo``, which says more about launch costs and models.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from devicelab.analyses import _findings, _frames, _stats
+from devicelab.analyses.klo import data as klo_data
+from devicelab.analyses.klo.common import listed
+from devicelab.analyses.klo.data import Condition
+from devicelab.model.experiment import Finding
+from devicelab.model.results import Results
+
+# Less than this matters to nobody.
+TOLERANCE = 0.02
+_FIGURES = (
+    ("kernels", "Kernels of an inference", "kernels"),
+    ("own_flushes", "Flushes of the program's own in an inference", "flushes"),
+    ("t_prod_median_ns", "T_prod (median of a run)", "ns"),
+    ("t_ker_mean_ns", "T_ker (mean of a kernel)", "ns"),
+)
+
+
+def analyse(results: Results) -> tuple[Finding, ...]:
+    """For every condition: whether K matters, the best K, what it saves over the program's own period, and figures."""
+    data = klo_data.load(results)
+    found: list[Finding] = []
+    for condition in data.conditions:
+        figures = _figures(condition, results)
+        found += _of_k(condition, figures)
+        for name, claim, unit in _FIGURES:
+            if name in figures:
+                effect = _stats.median_interval(figures[name])
+                found.append(_findings.make("opencl_app", f"{claim} ({condition.label})", "info", effect, unit=unit))
+    return tuple(finding.model_copy(update={"simulated": data.simulated}) for finding in found)
+
+
+def _figures(condition: Condition, results: Results) -> dict[str, "pd.Series[float]"]:
+    """Figures of the condition's runs, one a run."""
+    runs = condition.runs["run_id"]
+    found = {}
+    for name in ("own_flushes", "t_prod_median_ns", "t_ker_sum_ns"):
+        values = runs.map(_frames.metric(results, name)).astype("float64").dropna()
+        if len(values):
+            found[name] = values
+    if condition.n_kernels is not None:
+        found["kernels"] = pd.Series(float(condition.n_kernels), index=runs.index)
+        if "t_ker_sum_ns" in found:
+            found["t_ker_mean_ns"] = found["t_ker_sum_ns"] / condition.n_kernels
+    return found
+
+
+def _of_k(condition: Condition, figures: dict[str, "pd.Series[float]"]) -> Iterator[Finding]:
+    if condition.near is None:
+        return
+    near, label = condition.near, condition.label
+    worst = _slowest(condition)
+    spread = klo_data.compared(worst, condition.manual)
+    tried = listed(tuple(int(k) for k in condition.curve.columns))
+    reasons = [f"fastest K, chosen from the other repetitions, over the slowest, chosen likewise; measured K: {tried}"]
+    if not condition.follows_k:
+        reasons.append("the driver submits kernels by itself: a flush is host time alone")
+    verdict = _stats.differs(spread, TOLERANCE)
+    yield _findings.make("opencl_app", f"Does K matter here? ({label})", verdict, spread, unit="x", reasons=reasons)
+    best = Finding(
+        analysis="opencl_app",
+        claim=f"Best K ({label})",
+        verdict="info",
+        estimate=float(near.best),
+        unit="kernels",
+        n=near.n,
+        reasons=(f"within noise of it: {listed(near.k)}",),
+    )
+    yield best
+    own = _own_period(condition, figures)
+    if own is None:
+        return
+    period, measured = own
+    saved = klo_data.compared(condition.total(measured), condition.manual)
+    reasons = [f"the program by itself flushes about every {period} kernels; compared with K = {measured}, measured"]
+    yield _findings.make(
+        "opencl_app",
+        f"Would another K be faster than the program's own? ({label})",
+        _stats.falls(saved, TOLERANCE),
+        saved,
+        unit="x",
+        reasons=reasons,
+    )
+
+
+def _own_period(condition: Condition, figures: dict[str, "pd.Series[float]"]) -> tuple[int, int] | None:
+    """Kernels a flush of the program's own, and the measured K nearest to it; ``None`` if either is not known."""
+    if "own_flushes" not in figures or condition.n_kernels is None:
+        return None
+    flushes = float(figures["own_flushes"].median())
+    period = max(1, round(condition.n_kernels / max(flushes, 1)))
+    measured = condition.measured_k(period)
+    return None if measured is None else (period, measured)
+
+
+def _slowest(condition: Condition) -> "pd.Series[float]":
+    """Totals by repetition at the slowest K of the *other* repetitions."""
+    rows = condition.curve.dropna()
+    values = rows.to_numpy(dtype=np.float64)
+    if values.shape[0] < 2 or values.shape[1] == 0:
+        return pd.Series(dtype="float64")
+    others = (np.delete(values, number, axis=0) for number in range(len(values)))
+    chosen = [values[number, int(np.argmax(np.median(rest, axis=0)))] for number, rest in enumerate(others)]
+    return pd.Series(chosen, index=rows.index, dtype="float64")
