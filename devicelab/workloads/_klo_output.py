@@ -42,6 +42,8 @@ class Header(_Line):
     k: _Small
     emulation: _Text = ""
     clock: _Text = ""
+    producer_cpu: _Small | None = None
+    driver_cpu: _Small | None = None
     device_minus_host_ns: _Ns = 0
 
 

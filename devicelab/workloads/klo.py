@@ -53,6 +53,8 @@ class Params(Noun):
         platform, device: index or part of the name of the OpenCL platform and device.
         work_pct: parameter work per kernel, in percent of the usual.
         seed: of weights and input.
+        pin: CPU of the producer and CPU of the driver's threads ("0,4"), with OpenCL: sharing cores, who runs when
+            decides more than K does. Left to the kernel if not given.
     """
 
     backend: Literal["opencl", "emulated", "auto"] = "auto"
@@ -73,6 +75,7 @@ class Params(Noun):
     device: _Word | None = None
     work_pct: Annotated[int, Field(ge=0, le=100_000)] = 100
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1
+    pin: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,4},[0-9]{1,4}$")] | None = None
 
     @field_validator("schedule", "costs_ns", mode="before")
     @classmethod
@@ -104,7 +107,7 @@ def command(params: Params, context: Context) -> CommandLine:
         value = getattr(params, name)
         if value is not None:
             words += [f"--{name.replace('_', '-')}", value]
-    for name in ("emulation", "platform", "device"):
+    for name in ("emulation", "platform", "device", "pin"):
         value = getattr(params, name)
         if value is not None:
             words += [f"--{name}", value]
@@ -270,6 +273,8 @@ def _mismatches(header: Header, params: Params) -> Iterator[Flag]:
     ]
     if params.backend != "auto":
         asked.append(("backend", params.backend, header.backend))
+    if params.pin is not None:
+        asked.append(("pin", params.pin, f"{header.producer_cpu},{header.driver_cpu}"))
     for what, wanted, found in asked:
         if wanted != found:
             yield Flag(code="wrong-parameters", detail=f"asked for {what} {wanted!r}, klo measured {str(found)[:80]!r}")

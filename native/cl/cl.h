@@ -44,6 +44,8 @@ constexpr cl_bitfield CL_DEVICE_TYPE_ALL = 0xFFFFFFFF;
 constexpr cl_bitfield CL_QUEUE_PROFILING_ENABLE = 1 << 1;
 constexpr cl_bitfield CL_MEM_READ_WRITE = 1 << 0;
 constexpr cl_uint CL_PROGRAM_BUILD_LOG = 0x1183;
+constexpr cl_uint CL_EVENT_COMMAND_EXECUTION_STATUS = 0x11D3;
+constexpr cl_int CL_COMPLETE = 0;
 constexpr cl_uint CL_PROFILING_COMMAND_QUEUED = 0x1280;
 constexpr cl_uint CL_PROFILING_COMMAND_SUBMIT = 0x1281;
 constexpr cl_uint CL_PROFILING_COMMAND_START = 0x1282;
@@ -80,6 +82,7 @@ constexpr cl_uint CL_PROFILING_COMMAND_END = 0x1283;
   X(clEnqueueMarkerWithWaitList, cl_int, (cl_command_queue, cl_uint, const cl_event*, cl_event*))                       \
   X(clFlush, cl_int, (cl_command_queue))                                                                                \
   X(clFinish, cl_int, (cl_command_queue))                                                                               \
+  X(clGetEventInfo, cl_int, (cl_event, cl_uint, size_t, void*, size_t*))                                                \
   X(clGetEventProfilingInfo, cl_int, (cl_event, cl_uint, size_t, void*, size_t*))                                       \
   X(clReleaseEvent, cl_int, (cl_event))
 

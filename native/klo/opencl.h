@@ -3,6 +3,7 @@
 
 #include "klo/cl_kernels.h"
 #include "klo/cl_library.h"
+#include "klo/cores.h"
 #include "klo/emulated.h"
 #include "klo/producer.h"
 #include "klo/samples.h"
@@ -14,6 +15,7 @@ class ClGpu {
   ClGpu(const Options& options, const Network& net, const ClLibrary& cl, const ClDevice& device)
       : options_(options), net_(net), cl_(cl), device_(device) {
     cl_int code = CL_SUCCESS;
+    cores_.begin(options.pin);
     context_ = cl_.clCreateContext(nullptr, 1, &device_.device, nullptr, nullptr, &code);
     cl_check("clCreateContext", code);
     profiling_queue_ = cl_.clCreateCommandQueue(context_, device_.device, CL_QUEUE_PROFILING_ENABLE, &code);
@@ -24,6 +26,7 @@ class ClGpu {
     create_buffers();
     events_.resize(static_cast<size_t>(net.count()), nullptr);
     relate_clocks();
+    cores_.part();
   }
 
   ~ClGpu() {
@@ -58,6 +61,10 @@ class ClGpu {
     print_json_string(text.data());
     fputs(",\"library\":", stdout);
     print_json_string(cl_.path);
+    if (options_.pin.producer >= 0) {
+      printf(",\"producer_cpu\":%d,\"driver_cpu\":%d,\"driver_threads\":%d", options_.pin.producer, options_.pin.driver,
+             cores_.driver_threads());
+    }
     printf(",\"clock\":\"%s\",\"device_minus_host_ns\":%" PRId64, clock_, device_minus_host_ns_);
   }
 
@@ -80,6 +87,7 @@ class ClGpu {
   }
 
   void begin(Inference& one) {
+    cores_.part();
     one.cpu = present_cpu();
     profiled_ = has_stamps(one.phase);
     queue_ = profiled_ ? profiling_queue_ : plain_queue_;
@@ -102,6 +110,7 @@ class ClGpu {
   // Outside the timed part.
   void collect(Inference& one) {
     if (!profiled_) return;
+    check_complete();
     struct Stamp {
       cl_uint what;
       Array<int64_t>* values;
@@ -118,6 +127,15 @@ class ClGpu {
   }
 
  private:
+  // A driver whose clFinish does not wait would give times that mean nothing.
+  void check_complete() const {
+    cl_int status = -1;
+    cl_check("clGetEventInfo", cl_.clGetEventInfo(events_[events_.size() - 1], CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof status,
+                                                  &status, nullptr));
+    if (status < 0) cl_failed("a kernel", status);
+    if (status != CL_COMPLETE) fail(kExitFailed, "OpenCL: clFinish came back before the last kernel was complete");
+  }
+
   int64_t stamp_of(cl_event event, cl_uint what) const {
     cl_ulong value = 0;
     cl_check("clGetEventProfilingInfo", cl_.clGetEventProfilingInfo(event, what, sizeof value, &value, nullptr));
@@ -233,6 +251,7 @@ class ClGpu {
   const ClLibrary& cl_;
   const ClDevice& device_;
   Producer producer_;
+  Cores cores_;
   cl_context context_ = nullptr;
   cl_command_queue profiling_queue_ = nullptr;
   cl_command_queue plain_queue_ = nullptr;

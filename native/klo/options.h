@@ -15,6 +15,12 @@ constexpr const char* kDefaultEmulation = "/sys/devicelab/emulation";
 constexpr int64_t kMaxNs = 1000000000;
 constexpr int64_t kMaxInferences = 100000;
 
+// CPUs of the producer and of the driver's threads; below 0: left to the kernel.
+struct Pin {
+  int producer = -1;
+  int driver = -1;
+};
+
 struct Options {
   Backend backend = Backend::automatic;
   const char* network = nullptr;
@@ -34,6 +40,7 @@ struct Options {
   int64_t gap_ns = -1;
   bool costs_given = false;
   int64_t costs[3] = {0, 0, 0};
+  Pin pin;
   int64_t work_pct = 100;
   int64_t seed = 1;
   bool serving = false;  // requests of a tenant instead of a measurement
@@ -48,6 +55,7 @@ constexpr const char* kUsage =
     "           [--warmup W] [--inferences N] [--plain M] [--profile P] [--platform P] [--device D]\n"
     "           [--emulation FILE] [--flush-ns NS] [--start-idle-ns NS] [--gap-ns NS]\n"
     "           [--costs FLUSH,START_IDLE,GAP | --lut FILE] [--work-pct PCT] [--seed S]\n"
+    "           [--pin PRODUCER_CPU,DRIVER_CPU]\n"
     "       klo --serve continuous|fixed:R|poisson:R|every:S [--duration-s D] [--queue Q] [--arrival-seed S]\n"
     "           --network NAME|FILE --k K | --schedule FILE|CSV | --dynamic [the options above]\n"
     "       klo --list-networks\n"
@@ -82,6 +90,18 @@ inline void costs_option(const char* text, int64_t costs[3]) {
   char* words[3];
   if (split_words(copy.data(), words, 3) != 3) fail(kExitUsage, "--costs takes FLUSH,START_IDLE,GAP in ns");
   for (int i = 0; i < 3; ++i) costs[i] = number_option("--costs", words[i], 0, kMaxNs);
+}
+
+// "0,4": the producer's CPU and that of the driver's threads.
+inline void pin_option(const char* text, Pin& pin) {
+  Array<char> copy;
+  for (const char* c = text; *c != '\0'; ++c) copy.push(*c == ',' ? ' ' : *c);
+  copy.push('\0');
+  char* words[2];
+  if (split_words(copy.data(), words, 2) != 2) fail(kExitUsage, "--pin takes PRODUCER_CPU,DRIVER_CPU, not %.40s", text);
+  pin.producer = static_cast<int>(number_option("--pin", words[0], 0, 1023));
+  pin.driver = static_cast<int>(number_option("--pin", words[1], 0, 1023));
+  if (pin.producer == pin.driver) fail(kExitUsage, "--pin takes two different CPUs");
 }
 
 inline void set_policy(Options& options, Policy policy) {
@@ -178,6 +198,9 @@ inline Options parse_options(int argc, char** argv) {
       known = true;
       set_policy(o, Policy::fixed);
       o.schedule = value;
+    } else if (strcmp(name, "--pin") == 0) {
+      known = true;
+      pin_option(value, o.pin);
     } else if (strcmp(name, "--costs") == 0) {
       known = true;
       o.costs_given = true;

@@ -2,6 +2,7 @@
 //   FAKE_CL_FAIL=FUNCTION:CODE  that function gives that error
 //   FAKE_CL_LOG=FILE            one letter a call: e enqueue, E enqueue with an event, f flush, F finish
 //   FAKE_CL_CROSSED=1           START lies before SUBMIT
+//   FAKE_CL_STATUS=NUMBER       what an event's status is after clFinish
 //   FAKE_CL_NAME=TEXT           the device's name
 
 #include <stdio.h>
@@ -128,6 +129,12 @@ cl_int clFlush(cl_command_queue) {
 cl_int clFinish(cl_command_queue) {
   note('F');
   return failure("clFinish");
+}
+cl_int clGetEventInfo(cl_event, cl_uint, size_t, void* value, size_t*) {
+  const char* status = getenv("FAKE_CL_STATUS");
+  const cl_int number = status == nullptr ? CL_COMPLETE : atoi(status);
+  memcpy(value, &number, sizeof number);
+  return failure("clGetEventInfo");
 }
 cl_int clGetEventProfilingInfo(cl_event event, cl_uint what, size_t, void* value, size_t*) {
   cl_ulong at = event->queued + 1000 * (what - CL_PROFILING_COMMAND_QUEUED);

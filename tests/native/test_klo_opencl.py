@@ -134,6 +134,35 @@ def test_an_error_of_the_driver_ends_the_measurement_and_names_the_call(
     assert b'"event":"end"' not in done.stdout or not done.stdout.endswith(b"}\n")
 
 
+@pytest.mark.parametrize(("status", "said"), [("1", "clFinish came back before"), ("-5", "a kernel gave error -5")])
+def test_a_driver_that_does_not_wait_or_whose_kernel_failed_is_refused(
+    sanitized: Path, net: Path, fake: Env, status: str, said: str
+) -> None:
+    done = attempt(sanitized, "--network", net, "--k", 3, *QUICK, env=fake(FAKE_CL_STATUS=status))
+    assert done.returncode == 1
+    assert said in done.stderr.decode()
+
+
+def test_pinned_the_producer_measures_on_its_own_core(sanitized: Path, net: Path, fake: Env) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        pytest.skip("one CPU")
+    said = run(sanitized, "--network", net, "--k", 3, *QUICK, "--pin", f"{cpus[1]},{cpus[0]}", env=fake())
+    assert (said.header["producer_cpu"], said.header["driver_cpu"]) == (cpus[1], cpus[0])
+    assert {one["cpu"] for one in said.inferences} == {cpus[1]}
+
+
+@pytest.mark.parametrize("pin", ["1", "1,1", "a,b", "0,1,2", "0,9999"])
+def test_a_pin_that_makes_no_sense_is_refused(klo: Path, net: Path, fake: Env, pin: str) -> None:
+    assert attempt(klo, "--network", net, "--k", 3, "--pin", pin, env=fake()).returncode == 2
+
+
+def test_a_core_that_is_not_there_is_named(klo: Path, net: Path, fake: Env) -> None:
+    done = attempt(klo, "--network", net, "--k", 3, "--pin", "0,1023", env=fake())
+    assert done.returncode == 1
+    assert "--pin: CPU 1023 is refused" in done.stderr.decode()
+
+
 def test_the_compilers_log_is_shown_when_kernels_do_not_compile(klo: Path, net: Path, fake: Env) -> None:
     done = attempt(klo, "--network", net, "--k", 3, env=fake(FAKE_CL_FAIL="clBuildProgram:-11"))
     assert "line 7: no such thing" in done.stderr.decode()
