@@ -11,7 +11,8 @@ where it is above half of the CPUs, figures of benchmarks that need a quiet mach
 benchmark failed or could not be read (its row stays as it was); missing a goal is no failure here. ``--read`` takes the
 figures from what a script printed when it was started by hand on this machine.
 
-``orchestration`` needs the Python of an environment with devlib==1.3.4 in ``DEVICELAB_DEVLIB``.
+``orchestration`` needs the Python of an environment with devlib==1.3.4 in ``DEVICELAB_DEVLIB``; ``layer_overhead`` has
+a peer where ``DEVICELAB_INTERCEPT`` names the libOpenCL.so of a build of intel/opencl-intercept-layer.
 """
 
 import argparse

@@ -235,6 +235,19 @@ BENCHMARKS = (
         quiet=True,
     ),
     Benchmark(
+        "layer_overhead",
+        "What the OpenCL layer adds to an enqueue",
+        ("--rounds", "3"),
+        (),
+        every(
+            columns("the layer itself", "on a driver that does nothing; the limit is 1 µs", " ns"),
+            columns("host timing", "on this machine's OpenCL, against host times alone", " ns"),
+            columns("host and device timing", "the same, against host and device times", " ns"),
+        ),
+        "intel/opencl-intercept-layer (a build of it in DEVICELAB_INTERCEPT)",
+        "the layer records host and device times; most of its part on a real driver is that driver's own cost of them",
+    ),
+    Benchmark(
         "load_accuracy",
         "Accuracy of CPU load",
         ("--tries", "1", "--seconds", "3", "--utils", "25,70", "--patience", "60"),
