@@ -3,6 +3,7 @@
 The same arrangement by condition as the analysis ``klo``, which says more about launch costs and models.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 from devicelab.analyses import _findings, _frames, _stats
 from devicelab.analyses.klo import data as klo_data
 from devicelab.analyses.klo.common import listed
-from devicelab.analyses.klo.data import Condition
+from devicelab.analyses.klo.condition import Condition, compared
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
 
@@ -59,7 +60,7 @@ def _of_k(condition: Condition, figures: dict[str, "pd.Series[float]"]) -> Itera
         return
     near, label = condition.near, condition.label
     worst = _slowest(condition)
-    spread = klo_data.compared(worst, condition.manual)
+    spread = compared(worst, condition.manual)
     tried = listed(tuple(int(k) for k in condition.curve.columns))
     reasons = [f"fastest K, chosen from the other repetitions, over the slowest, chosen likewise; measured K: {tried}"]
     if not condition.follows_k:
@@ -80,7 +81,7 @@ def _of_k(condition: Condition, figures: dict[str, "pd.Series[float]"]) -> Itera
     if own is None:
         return
     period, measured = own
-    saved = klo_data.compared(condition.total(measured), condition.manual)
+    saved = compared(condition.total(measured), condition.manual)
     reasons = [f"the program by itself flushes about every {period} kernels; compared with K = {measured}, measured"]
     yield _findings.make(
         "opencl_app",
@@ -98,7 +99,8 @@ def _own_period(condition: Condition, figures: dict[str, "pd.Series[float]"]) ->
         return None
     flushes = float(figures["own_flushes"].median())
     period = max(1, round(condition.n_kernels / max(flushes, 1)))
-    measured = condition.measured_k(period)
+    # By ratio: 8 is as far from 4 as 2 is.
+    measured = min(condition.ks, key=lambda k: (abs(math.log(k / period)), k), default=None)
     return None if measured is None else (period, measured)
 
 

@@ -25,7 +25,7 @@ struct Settings {
   bool profiling = true;         // timestamps of every kernel
   int64_t detail = 200;          // inferences with an array of every timestamp; later ones are sums
   int64_t min_kernels = 2;       // fewer between two waits are no inference
-  int64_t watchdog_ms = 50;      // a swallowed flush is made good when the program is silent for that long
+  int64_t watchdog_ms = 200;     // a swallowed flush is made good when the program is silent for that long
   bool non_uniform = false;      // say that work-groups need not be uniform
   char wrong[160] = "";          // what cannot be understood: then nothing is steered
 };
