@@ -40,6 +40,28 @@ def analyse(results: Results) -> tuple[Finding, ...]:
     return tuple(finding.model_copy(update={"simulated": data.simulated}) for finding in found)
 
 
+def answer(results: Results) -> Finding:
+    """Does K matter for this program: "yes" if it does under one condition at least, with the best K as a reason."""
+    claim = "Does K matter here?"
+    found = [one for one in analyse(results) if one.claim.startswith(claim)]
+    if not found:
+        why = "no valid runs with two K or more"
+        return Finding(
+            analysis="opencl_app", claim=claim, verdict="insufficient n", reasons=(why,), quantity="k_matters", n=0
+        )
+    chosen = next((one for one in found if one.verdict == "yes"), found[0])
+    best = chosen.claim.replace(claim, "Best K")
+    reasons = tuple(
+        f"best K = {one.estimate:g}, {one.reasons[0]}"
+        for one in analyse(results)
+        if one.claim == best and one.estimate is not None
+    )
+    return chosen.model_copy(update={"quantity": "k_matters", "reasons": (*reasons, *chosen.reasons)})
+
+
+ANSWERS = {"k_matters": answer}
+
+
 def _figures(condition: Condition, results: Results) -> dict[str, "pd.Series[float]"]:
     """Figures of the condition's runs, one a run."""
     runs = condition.runs["run_id"]

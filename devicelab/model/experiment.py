@@ -122,7 +122,7 @@ class Answer(Noun):
 
     Attributes:
         quantity: a figure of the runs ("t_prod_mean_ns"), ``cpu_use_pct``, or what an analysis of the experiment
-            concludes as a whole ("constant_k", "k_carried", "targets").
+            concludes as a whole ("constant_k", "k_carried", "k_matters", "targets").
         by: the factor whose levels are compared; not needed for what an analysis concludes.
         against: what they are compared with: a level of ``by``, and of other factors where that cell has its own.
         where: only cells that match all of these levels.
