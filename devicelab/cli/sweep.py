@@ -150,6 +150,7 @@ def _write_bundle(experiment: "Experiment", entry: "DeviceEntry", to: Path, *, j
 
 def _show_plan(experiment: "Experiment", planned: "Planned", facts: "Facts", likely: "dict[str, int | None]") -> None:
     from devicelab.experiment.plan import programmed_ms
+
     echo(f"{facts.name}: {facts.board.title}{' (simulated)' if facts.simulated else ''}")
     runs = [run for plan in planned.plans for run in plan.runs]
     least = sum(programmed_ms(run) for run in runs) / 1000
