@@ -7,6 +7,7 @@ the directory, which the next call clears away.
 
 import contextlib
 import fcntl
+import importlib.util
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from devicelab.errors import ConfigError, DeviceRefusedError, DeviceUnreachableError
-from devicelab.ground import registry
+from devicelab.ground import extras, registry
 from virtualboards import control
 from virtualboards.faults import Fault
 from virtualboards.host import LOG, PID, STATE, Request, pack, start_time
@@ -332,6 +333,8 @@ def _free_names(stem: str, count: int, *, exact: bool) -> list[str]:
 
 def _start(order: dict[str, Any], names: Sequence[str]) -> None:
     """Run the starter and wait until every board has reported."""
+    if importlib.util.find_spec("mfusepy") is None:
+        raise ConfigError("virtual boards need the package mfusepy", hint=extras.install("sim"))
     package_parent = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, (package_parent, os.environ.get("PYTHONPATH"))))
     starter = subprocess.Popen(

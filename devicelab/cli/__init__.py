@@ -17,7 +17,7 @@ import typer.main
 from devicelab.cli._out import say
 from devicelab.cli._streams import dependable
 from devicelab.errors import ConfigError, LabError
-from devicelab.ground import registry
+from devicelab.ground import extras, registry
 from devicelab.ground.safe_text import masked, terminal
 
 _DAILY = ("devices", "doctor", "load", "sweep", "report")
@@ -150,6 +150,11 @@ def _perform() -> int:
                 say(f"left out: {one}")
     except LabError as error:
         return _say_error(error)
+    except ModuleNotFoundError as error:
+        extra = extras.of_module(error.name or "")
+        if extra is None:
+            raise
+        return _say_error(ConfigError(f"the package {error.name} is not installed", hint=extras.install(extra)))
     except OSError as error:
         if not _of_surroundings(error):
             raise

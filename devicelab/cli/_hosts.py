@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from devicelab.ground import extras
+
 if TYPE_CHECKING:
     from devicelab.farm.engine import Hosts
 
@@ -51,4 +53,4 @@ def needs_dask() -> None:
     from devicelab.errors import ConfigError
 
     if importlib.util.find_spec("distributed") is None:
-        raise ConfigError("several hosts need Dask distributed", hint="pip install 'devicelab[dask]'")
+        raise ConfigError("several hosts need Dask distributed", hint=extras.install("dask"))

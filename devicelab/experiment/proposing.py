@@ -7,6 +7,7 @@ from devicelab.errors import ConfigError
 from devicelab.experiment import racing
 from devicelab.experiment.claims import Cells, level_text
 from devicelab.experiment.racing import Proposer, Values
+from devicelab.ground import extras
 from devicelab.model.experiment import Level
 
 # Settings that are tried together: fewer make better use of what is known, more need fewer plans.
@@ -30,7 +31,7 @@ def from_optuna(cells: Cells, trials: int, seed: int) -> Proposer:
         import optuna
     except ImportError as error:
         raise ConfigError(
-            f"searching {len(cells)} combinations needs Optuna", hint="pip install 'devicelab[search]', or fewer levels"
+            f"searching {len(cells)} combinations needs Optuna", hint=f"{extras.install('search')}, or fewer levels"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     cells = dict(sorted(cells.items()))  # a campaign that goes on has them in another order

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from devicelab.ground import extras
 from devicelab.model.night import Notify
 
 if TYPE_CHECKING:
     from apprise import Apprise
 
 _TIMEOUT_S = 30.0
-_NOT_INSTALLED = "nobody was told: Apprise is missing (pip install 'devicelab[notify]')"
+_NOT_INSTALLED = f"nobody was told: Apprise is missing ({extras.install('notify')})"
 
 
 def notify(notify: Notify, title: str, body: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from devicelab.errors import ConfigError
 from devicelab.experiment.timeline import series, spans
+from devicelab.ground import extras
 from devicelab.model.results import Results
 from devicelab.report.page import written
 
@@ -69,7 +70,7 @@ def write_trace(results: Results, run_ids: Iterable[str], to: Path) -> Path:
     try:
         from perfetto.trace_builder.proto_builder import StreamingTraceProtoBuilder
     except ImportError as error:
-        raise ConfigError("traces need the package perfetto", hint="install devicelab's extra `trace`") from error
+        raise ConfigError("traces need the package perfetto", hint=extras.install("trace")) from error
     lanes = lanes_of(results, tuple(run_ids))
     with written(to) as temporary, temporary.open("wb") as file:
         builder = StreamingTraceProtoBuilder(file)

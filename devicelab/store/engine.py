@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoSuch
 from sqlalchemy.pool import QueuePool
 
 from devicelab.errors import ConfigError, LabError, StoreError
+from devicelab.ground import extras
 from devicelab.ground.safe_text import masked
 from devicelab.store.failures import explained
 
@@ -95,9 +96,7 @@ def connect(place: URL | Path, *, create: bool) -> Engine:
     try:
         return create_engine(place, pool_size=8, max_overflow=24, pool_pre_ping=True)
     except (NoSuchModuleError, ImportError) as error:
-        raise StoreError(
-            "the driver for PostgreSQL is not installed", hint="pip install 'devicelab[postgres]'"
-        ) from error
+        raise StoreError("the driver for PostgreSQL is not installed", hint=extras.install("postgres")) from error
 
 
 def writer(engine: Engine) -> Engine:

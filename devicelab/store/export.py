@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import pandas as pd
 
 from devicelab.errors import ConfigError, StoreError
+from devicelab.ground import extras
 from devicelab.ground.files import replacing
 from devicelab.ground.safe_text import csv_cell
 from devicelab.ground.sorting import Row, as_lab_error
@@ -99,7 +100,7 @@ def _writers(fmt: Format) -> list[tuple[str, Callable[[pd.DataFrame, Path], None
     writers: list[tuple[str, Callable[[pd.DataFrame, Path], None]]] = []
     if fmt in {"parquet", "both"}:
         if importlib.util.find_spec("pyarrow") is None:
-            raise ConfigError("Parquet needs pyarrow", hint="pip install 'devicelab[parquet]', or --format csv")
+            raise ConfigError("Parquet needs pyarrow", hint=f"{extras.install('parquet')}, or --format csv")
         writers.append(("parquet", _parquet))
     if fmt in {"csv", "both"}:
         writers.append(("csv", _csv))

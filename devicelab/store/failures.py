@@ -12,6 +12,7 @@ from sqlalchemy.exc import DisconnectionError, InvalidatePoolError, NoSuchModule
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from devicelab.errors import LabError, StoreError
+from devicelab.ground import extras
 from devicelab.ground.sorting import Row, as_lab_error, words
 
 _AGAIN = "what was committed is intact; free space and run the same command again with --resume"
@@ -85,7 +86,7 @@ POSTGRES = (
 SORTED = (
     Row((PoolTimeoutError,), StoreError, "run fewer commands at once", says="it has no free connection left"),
     Row((DisconnectionError, InvalidatePoolError), StoreError, _CONTENT, says="the connection broke: {words}"),
-    Row((NoSuchModuleError,), StoreError, "pip install 'devicelab[postgres]'", says="its driver is not installed"),
+    Row((NoSuchModuleError,), StoreError, extras.install("postgres"), says="its driver is not installed"),
     Row(
         (OverflowError, UnicodeEncodeError), StoreError, "the run stays in the device's journal", says="a value cannot "
         "be stored: {words}",

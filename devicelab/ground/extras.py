@@ -1,0 +1,42 @@
+"""What to type where an optional package is missing: requirements by their own names, for the interpreter that runs.
+
+devicelab's own name is not on a public index, so ``devicelab[EXTRA]`` would install somebody else's package or nothing.
+"""
+
+import importlib.metadata
+import re
+import shlex
+import sys
+
+_REQUIREMENT = re.compile(r"\s*([^;]+?)\s*;.*\bextra\s*==\s*['\"]([A-Za-z0-9_-]+)['\"]")
+# The extra that brings a module, by the module's top-level name.
+_MODULES = {
+    "apprise": "notify",
+    "distributed": "dask",
+    "mfusepy": "sim",
+    "optuna": "search",
+    "perfetto": "trace",
+    "psycopg": "postgres",
+    "pyarrow": "parquet",
+    "ziglang": "cross",
+}
+
+
+def install(extra: str) -> str:
+    """The command that installs an extra's packages into the environment devicelab runs in; one line.
+
+    Without devicelab's metadata (it runs from a source tree on the path) the extra is named instead.
+    """
+    try:
+        required = importlib.metadata.requires("devicelab") or []
+    except importlib.metadata.PackageNotFoundError:
+        required = []
+    packages = [match[1] for one in required if (match := _REQUIREMENT.match(one)) and match[2] == extra]
+    if not packages:
+        return f"install the packages of the extra `{extra}` in pyproject.toml"
+    return shlex.join([sys.executable, "-m", "pip", "install", *packages])
+
+
+def of_module(name: str) -> str | None:
+    """The extra that brings a module that was not found; ``None`` if it belongs to none."""
+    return _MODULES.get(name.partition(".")[0])
