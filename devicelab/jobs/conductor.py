@@ -293,7 +293,9 @@ class _Conductor:
         levels = {cell: one.levels for cell, one in self.planned.cells.items()}
         results = self.store.results(self.campaign)
         asked = searching.ask if self.experiment.search is not None else sequential.ask
-        self._step = asked(results, levels, given_up, _fits(self.experiment, results, time.monotonic() - self._clock))
+        self._step = asked(
+            results, levels, given_up, _fits(self.experiment, results, len(levels), time.monotonic() - self._clock)
+        )
         return self._step
 
     def _runs_of(self, step: Block) -> tuple[Run, ...]:
@@ -373,12 +375,14 @@ class _Conductor:
         return self.known + more * len(step.cells), step.undecided
 
 
-def _fits(experiment: Experiment, results: Results, elapsed_s: float) -> Fits:
-    """Whether so many runs fit the budget, by how long runs took so far (before the first: yes)."""
+def _fits(experiment: Experiment, results: Results, cells: int, elapsed_s: float) -> Fits:
+    """Whether so many runs fit the budget, by how long runs took so far; before the first, one of each cell does."""
     budget_s = experiment.rule.budget_s if experiment.rule is not None else None
     runs = results.runs()
-    if budget_s is None or runs.empty:
+    if budget_s is None:
         return lambda _: True
+    if runs.empty:
+        return lambda more: more <= cells
     lasted_s = float(runs["duration_ns"].sum()) / 1e9 + len(runs) * experiment.cooldown_s
     spent_s = max(lasted_s, elapsed_s)  # of a campaign that was interrupted, what its runs took before
     each_s = spent_s / len(runs)
