@@ -1,6 +1,5 @@
 """What several analyses ask of a campaign: its valid runs, a figure of each run, levels and their labels."""
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from devicelab.experiment.conditions import cpu_use_pct
+from devicelab.experiment.evidence import CPU_CLOCK, GPU_CLOCK
 from devicelab.model.journal import Samples
 from devicelab.model.results import Results
 
@@ -120,10 +120,7 @@ def simulated(results: Results) -> bool:
     return bool(results.info.get("simulated", False))
 
 
-_CLOCKS = {
-    "cpu": re.compile(r"/scaling_cur_freq$"),
-    "gpu": re.compile(r"/(gpuclk|gpu_clock|clock|cur_freq)$"),
-}
+_CLOCKS = {"cpu": CPU_CLOCK, "gpu": GPU_CLOCK}
 
 
 def clocks(record: Mapping[str, Any], word: str) -> dict[str, float]:

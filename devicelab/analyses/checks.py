@@ -1,6 +1,5 @@
 """The experiment's own checks: a figure of some cells, or its ratio to other cells, against a bound."""
 
-import operator
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -8,17 +7,11 @@ import pandas as pd
 
 from devicelab.analyses import _findings, _frames, _stats
 from devicelab.errors import ConfigError
-from devicelab.experiment.bounds import RATIO_UNITS, parse_bound
+from devicelab.experiment.bounds import COMPARE, RATIO_UNITS, parse_bound
 from devicelab.ground.registry import unknown
 from devicelab.model.experiment import Check, Finding, Level, Verdict
 from devicelab.model.results import Results
 
-_COMPARE: dict[str, Callable[[float, float], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
 _SCALES: dict[str, tuple[str, float]] = {
     "ns": ("ns", 1.0),
     "us": ("ns", 1e3),
@@ -77,7 +70,7 @@ def _judge(check: Check, results: Results, runs: pd.DataFrame) -> Finding:
         shown = "%" if percent else "1"
         reasons.append(f"{len(other)} valid runs of {_words(check.against)} to compare with")
     reasons.insert(0, f"{len(chosen)} valid runs of {_words(check.where)}")
-    judged = verdict(got, _COMPARE[sign], bound)
+    judged = verdict(got, COMPARE[sign], bound)
     if judged in {"insufficient n", "inconclusive"}:
         reasons.append("more repetitions would decide it")
     if (made := len(results.experiment.checks)) > 1:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from devicelab.cli._out import duration, say
+from devicelab.cli._out import say, time_left
 from devicelab.ground.safe_text import terminal
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Live:
         """See ``Watcher``."""
         bar = self._of.get(task.task_id)
         if bar is not None:
-            left = f"about {duration(progress.eta_s)} left" if progress.eta_s is not None else ""
+            left = time_left(progress.eta_s)
             flagged = f" ({progress.invalid} flagged)" if progress.invalid else ""
             self._bars.update(bar, completed=progress.done, total=progress.total, left=left + flagged)
 
@@ -124,7 +124,7 @@ def _name(task: "Task") -> str:
 
 
 def _how_far(progress: "Progress") -> str:
-    left = f", about {duration(progress.eta_s)} left" if progress.eta_s is not None else ""
+    left = f", {time_left(progress.eta_s)}" if progress.eta_s is not None else ""
     flagged = f", {progress.invalid} flagged" if progress.invalid else ""
     return f"{progress.done} of {progress.total} runs{flagged}{left}"
 

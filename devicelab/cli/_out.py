@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from devicelab.ground.safe_text import json_text, terminal
+from devicelab.ground.times import duration
 
 if TYPE_CHECKING:
     from devicelab.jobs.conductor import Progress
@@ -144,12 +145,9 @@ def table_as_it_comes(
     yield show
 
 
-def duration(seconds: float) -> str:
-    """A length of time for people: ``48 s``, ``12 min``, ``7 h 05 min``."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+def time_left(eta_s: float | None) -> str:
+    """An estimate for people: "about 12 min left"; nothing without one."""
+    return "" if eta_s is None else f"about {duration(eta_s, roughly=True)} left"
 
 
 @contextmanager
@@ -165,7 +163,7 @@ def sweep_progress(*, quiet: bool) -> Iterator["Callable[[Progress], None] | Non
 
 
 def _line(progress: "Progress") -> None:
-    left = f", about {duration(progress.eta_s)} left" if progress.eta_s is not None else ""
+    left = f", {time_left(progress.eta_s)}" if progress.eta_s is not None else ""
     flagged = f", {progress.invalid} flagged" if progress.invalid else ""
     open_ones = f" so far, {len(progress.undecided)} undecided" if progress.undecided else ""
     say(f"[{progress.done}/{progress.total}{flagged}{open_ones}{left}] {progress.cell}")
@@ -182,7 +180,7 @@ def _bar() -> "Iterator[Callable[[Progress], None]]":
         task = bar.add_task("", total=None, left="")
 
         def update(progress: "Any") -> None:
-            left = f"about {duration(progress.eta_s)} left" if progress.eta_s is not None else "estimating"
+            left = time_left(progress.eta_s) or "estimating"
             flagged = f" ({progress.invalid} flagged)" if progress.invalid else ""
             flagged += f", {len(progress.undecided)} undecided" if progress.undecided else ""
             bar.update(

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from devicelab.cli._hosts import EngineOption, TlsCaOption, TlsCertOption, TlsKeyOption, farm_hosts
-from devicelab.cli._out import DryRunOption, JsonOption, StoreOption, duration, echo, print_json, print_table, say
+from devicelab.cli._out import DryRunOption, JsonOption, StoreOption, echo, print_json, print_table, say
+from devicelab.ground.times import duration
 
 if TYPE_CHECKING:
     from devicelab.farm.engine import Hosts
@@ -103,7 +104,7 @@ def _show_schedule(foretold: "Foretold") -> None:
             slot.device,
             clock_time(now + slot.start_s),
             clock_time(now + slot.end_s),
-            duration(slot.end_s - slot.start_s),
+            duration(slot.end_s - slot.start_s, roughly=True),
             conductor.basis(slot.task, slot.device),
             slot.task.priority,
             slot.task.task_id,
@@ -120,7 +121,7 @@ def _show_schedule(foretold: "Foretold") -> None:
     for device, reason in conductor.out.items():
         echo(f"gets no work: {device}: {reason}")
     limit = conductor.ends_unix_s
-    echo(f"ends at about {clock_time(now + schedule.end_s)}, after {duration(schedule.end_s)}")
+    echo(f"ends at about {clock_time(now + schedule.end_s)}, after {duration(schedule.end_s, roughly=True)}")
     if limit is not None:
         echo(f"ends at {clock_time(limit)} at the latest")
 

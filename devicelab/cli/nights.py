@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from devicelab.cli._out import JsonOption, StoreOption, duration, echo, print_json, print_table
+from devicelab.cli._out import JsonOption, StoreOption, echo, print_json, print_table
+from devicelab.ground.times import duration
 
 if TYPE_CHECKING:
     from devicelab.model.night import CellVerdict, NightInfo

@@ -13,7 +13,6 @@ from devicelab.cli._out import (
     PathOption,
     SetOption,
     StoreOption,
-    duration,
     echo,
     print_json,
     print_table,
@@ -150,6 +149,7 @@ def _write_bundle(experiment: "Experiment", entry: "DeviceEntry", to: Path, *, j
 
 def _show_plan(experiment: "Experiment", planned: "Planned", facts: "Facts", likely: "dict[str, int | None]") -> None:
     from devicelab.experiment.plan import programmed_ms
+    from devicelab.ground.times import duration
 
     echo(f"{facts.name}: {facts.board.title}{' (simulated)' if facts.simulated else ''}")
     runs = [run for plan in planned.plans for run in plan.runs]

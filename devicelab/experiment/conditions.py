@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from devicelab.experiment.evidence import CPU_CLOCK, GPU_CLOCK
 from devicelab.experiment.foreign import ForeignUse
 from devicelab.experiment.foreign import use as foreign_use
 from devicelab.model.journal import Others, Samples
@@ -19,8 +20,6 @@ from devicelab.model.temperature import series_c
 Range = tuple[float, float]
 """Lowest and highest reading."""
 
-_CPU_CLOCK = re.compile(r"/(policy\d+)/scaling_cur_freq$|/(cpu\d+)/cpufreq/scaling_cur_freq$")
-_GPU_CLOCK = re.compile(r"/(gpuclk|gpu_clock|clock|cur_freq)$")
 _ZONE = re.compile(r"/(thermal_zone\d+)/temp$")
 # No reading of a clock or a thermometer has more digits.
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
@@ -95,9 +94,9 @@ def reading(path: str, texts: Iterable[object]) -> Reading | None:
     if match := _ZONE.search(path):
         believed = series_c([None if value is None else int(value) for value in raw])
         return Reading("temperature", match[1], "C", believed) if any(one is not None for one in believed) else None
-    if match := _CPU_CLOCK.search(path):
+    if match := CPU_CLOCK.search(path):
         quantity, name, unit, scale = "cpu clock", match[1] or match[2], "kHz", 1.0
-    elif _GPU_CLOCK.search(path):
+    elif GPU_CLOCK.search(path):
         quantity, name, unit, scale = "gpu clock", "gpu", "kHz", _khz_per_unit(max(known))
     else:
         return None

@@ -3,6 +3,7 @@
 import errno
 import fnmatch
 import itertools
+import re
 
 from devicelab.model.device import Facts
 from devicelab.model.temperature import celsius, is_battery_monitor
@@ -32,6 +33,13 @@ _COOLING_TYPES = "/sys/class/thermal/cooling_device*/type"
 
 # Zones beyond this many are not sampled: a phone has up to 79, and reading one may cost a bus transfer.
 _MAX_ZONES = 6
+
+_GPU_CLOCK_NAMES = "|".join(sorted({pattern.rpartition("/")[2] for pattern in _GPU_CLOCKS}))
+
+CPU_CLOCK = re.compile(r"/(policy\d+)/scaling_cur_freq$|/(cpu\d+)/cpufreq/scaling_cur_freq$")
+"""A sampled node that tells a CPU clock in kHz, and the policy or CPU whose it is."""
+GPU_CLOCK = re.compile(rf"/(?:{_GPU_CLOCK_NAMES})$")
+"""A sampled node that tells the GPU's clock, in whatever unit its driver has."""
 
 GLOBS: tuple[str, ...] = (*_CLOCKS, *_GPU_CLOCKS, *_AROUND, _ZONE_TYPES, _ZONE_TEMPS, _COOLING_TYPES)
 

@@ -1,11 +1,9 @@
 """What a tenant may be promised: figures and bounds, such as ``p99_ms = "< 50"``."""
 
-import operator
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from devicelab.errors import ConfigError
+from devicelab.experiment.bounds import COMPARE, parse_bound
 from devicelab.ground import registry
 from devicelab.model.experiment import Tenant
 
@@ -35,14 +33,6 @@ its standalone median, a proxy for the time until the neighbour's work makes roo
 ("some kernel was running") over the leg.
 """
 
-_BOUND = re.compile(r"\s*(<=|>=|<|>)\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*")
-_COMPARE: dict[str, Callable[[float, float], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-
 
 @dataclass(frozen=True)
 class Target:
@@ -54,7 +44,7 @@ class Target:
 
     def keeps(self, value: float) -> bool:
         """Whether a value keeps the promise."""
-        return _COMPARE[self.sign](value, self.bound)
+        return COMPARE[self.sign](value, self.bound)
 
     def __str__(self) -> str:
         return f"{self.figure} {self.sign} {self.bound:g}"
@@ -66,12 +56,16 @@ def of(tenant: Tenant) -> tuple[Target, ...]:
     Raises:
         ConfigError: a figure nobody knows, or a text that is no bound.
     """
-    found = []
+    targets = []
     for figure, text in tenant.targets.items():
         if figure not in FIGURES:
             raise registry.unknown(f"figure of tenant {tenant.name}", figure, FIGURES)
-        match = _BOUND.fullmatch(text)
-        if match is None:
-            raise ConfigError(f"target {figure} of {tenant.name}: {text!r} is no bound such as '< 50'")
-        found.append(Target(figure, match[1], float(match[2])))
-    return tuple(found)
+        try:
+            sign, bound, unit = parse_bound(text)
+        except ConfigError as error:
+            raise ConfigError(f"target {figure} of {tenant.name}: {error.message}", hint=error.hint) from error
+        if unit or bound < 0:
+            hint = "the figure's name has its unit; write a comparison and a number from 0 on, such as '< 50'"
+            raise ConfigError(f"target {figure} of {tenant.name}: no bound: {text!r}", hint=hint)
+        targets.append(Target(figure, sign, bound))
+    return tuple(targets)

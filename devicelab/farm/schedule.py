@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from devicelab.farm.job import Job
 from devicelab.farm.selectors import Known, matching, parse
+from devicelab.ground.times import duration
 from devicelab.model.night import Task
 
 Fits = Callable[[Task, str], bool]
@@ -132,4 +133,4 @@ def _why(task: Task, devices: Iterable[str], fits: Fits, seconds: Seconds, limit
         return f"{task.device} takes no work" if task.device else f"no device fits {task.selector!r} now"
     if limit_s is None:
         return f"fewer devices fit {task.selector!r} than it asks for"
-    return f"takes about {min(takes) / 60:.1f} min, and that much is not left"
+    return f"takes about {duration(min(takes))}, and that much is not left"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from devicelab.analyses import _frames
 from devicelab.analyses.base import Figure
 from devicelab.experiment.conditions import RunConditions, cpu_order
 from devicelab.model.results import Results
@@ -51,7 +52,7 @@ def _where(results: Results, valid: int, invalid: int) -> str:
     info = results.info
     left_out = f" ({invalid} invalid left out)" if invalid else ""
     simulated = "; simulated" if info.get("simulated") else ""
-    held = frames.label([(name, level) for name, level in results.experiment.set.items()])
+    held = _frames.label({name: _frames.level_text(level) for name, level in results.experiment.set.items()})
     fixed = f"; {held}" if results.experiment.set else ""
     return f"{valid} valid runs{left_out} on {info.get('device', '')}{fixed}{simulated}."
 

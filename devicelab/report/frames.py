@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from devicelab.analyses._frames import label, level_text
 from devicelab.errors import SamplesDroppedError
 from devicelab.model.results import Results
 
@@ -45,25 +46,10 @@ def varied(results: Results) -> list[str]:
     return [name for name in factors(results) if len(set(runs[name].map(str))) > 1]
 
 
-def label(levels: Sequence[tuple[str, object]]) -> str:
-    """Short text for levels: "1000 5000 20 · one-per-core · k=4"; what a cell does not have is left out."""
-    parts = []
-    for name, level in levels:
-        if level is None or level != level:  # noqa: PLR0124 - a missing level is None or NaN in a frame
-            continue
-        whole = isinstance(level, float) and level.is_integer()
-        text = str(int(level)) if isinstance(level, float) and whole else str(level)
-        if name == "load":
-            text = "no load" if text == "none" else f"load {text}"
-        elif name != "placement":
-            text = f"{name}={text}"
-        parts.append(text)
-    return " · ".join(parts) or "all runs"
-
-
 def group_labels(runs: pd.DataFrame, names: Sequence[str]) -> pd.Series:
     """Label of every run by the given factors, as an ordered categorical in the order of the levels' appearance."""
-    texts = [label(list(zip(names, row, strict=True))) for row in runs[list(names)].itertuples(index=False)]
+    rows = runs[list(names)].itertuples(index=False)
+    texts = [label({name: level_text(level) for name, level in zip(names, row, strict=True)}) for row in rows]
     return pd.Series(texts, index=runs.index, dtype="str")
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree as ET
 
+from devicelab.ground.times import duration
 from devicelab.model.night import CellVerdict, Task
 from devicelab.report.clean import markdown_text, one_line, printable
 from devicelab.report.night_view import (
@@ -17,7 +18,6 @@ from devicelab.report.night_view import (
     release_command,
     shift_text,
 )
-from devicelab.report.units import duration
 from devicelab.store.reading import StoreReader
 
 _MAX_ITEMS = 16

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from devicelab.ground.times import duration
 from devicelab.model.campaign import CampaignInfo, lasted_s
 from devicelab.model.night import CellVerdict, Health, NightInfo, Quarantine, Task
 from devicelab.report.clean import page_name
@@ -17,7 +18,7 @@ from devicelab.report.night_view import (
     release_command,
     shift_text,
 )
-from devicelab.report.units import clock, duration, number
+from devicelab.report.units import clock, number
 from devicelab.store.nights_overview import NightCounts
 
 TONES = {

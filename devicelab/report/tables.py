@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from devicelab.experiment.conditions import RunConditions, cpu_order, span
+from devicelab.ground.times import duration
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
 from devicelab.report import frames
-from devicelab.report.units import between, clock, duration, interval, metric_title, quantity
+from devicelab.report.units import between, clock, interval, metric_title, quantity
 
 _TONES = {
     "pass": "good",

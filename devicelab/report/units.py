@@ -65,16 +65,6 @@ def between(low: float, high: float, unit: str, digits: int = 4) -> str:
     return f"{'–'.join(dict.fromkeys(ends))}\N{NO-BREAK SPACE}{name}".strip()
 
 
-def duration(seconds: float) -> str:
-    """A length of time: "48 s", "12 min 05 s", "7 h 05 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 def metric_title(metric: str, unit: str) -> str:
     """A figure's name without the unit at its end, where its values are shown in another one: "total" for total_ns."""
     return metric.removesuffix(f"_{unit}") or metric

@@ -162,7 +162,7 @@ def test_what_does_not_fit_the_budget_is_dropped_with_the_reason_and_a_shorter_t
     found = schedule.foretell([task(9, "a"), task(3, "a"), task(2, "b")], ["a"], fits, by_number, limit_s=50)
     assert [(slot.task.task_id, slot.start_s, slot.end_s) for slot in found.slots] == [("1.3", 0, 30)]
     assert {one.task_id: why for one, why in found.dropped} == {
-        "1.9": "takes about 1.5 min, and that much is not left",
+        "1.9": "takes about 1 min 30 s, and that much is not left",
         "1.2": "b takes no work",
     }
 

@@ -18,7 +18,7 @@ from devicelab.model.experiment import Cell, Finding
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Measurement, Metric
 from devicelab.report import build_report, render
-from devicelab.report.frames import label, t_prod
+from devicelab.report.frames import group_labels, t_prod
 from devicelab.report.svg import draw, inline
 from devicelab.report.tables import cpu_text, facts
 from devicelab.store import Store
@@ -281,8 +281,8 @@ def test_a_run_without_a_placement_stands_in_every_panel(store: Store, tmp_path:
     link = next(a for a in page.all("a") if str(a.get("download", "")).endswith("-t-prod.csv"))
     curves = pd.read_csv(io.BytesIO(data_of(link["href"]))).groupby("panel")["curve"].unique()
     assert {panel: sorted(names) for panel, names in curves.items()} == {
-        "free": ["load 10 1000 20", "no load"],
-        "one-big": ["load 10 1000 20", "no load"],
+        "free": ["idle", "load 10 1000 20"],
+        "one-big": ["idle", "load 10 1000 20"],
     }
 
 
@@ -293,10 +293,12 @@ def test_cpu_lists_are_written_as_the_kernel_does(cpus: tuple[int, ...], text: s
     assert cpu_text(cpus) == text
 
 
-def test_labels_say_what_a_cell_has() -> None:
-    assert label([("load", "none"), ("placement", None), ("k", 4)]) == "no load · k=4"
-    assert label([("load", "util 45"), ("placement", "one-big"), ("k", 4.0)]) == "load util 45 · one-big · k=4"
-    assert label([("placement", float("nan"))]) == "all runs"
+def test_the_page_calls_a_cell_what_its_findings_call_it() -> None:
+    runs = pd.DataFrame(
+        {"load": ["none", "util 45", None], "placement": [None, "one-big", float("nan")], "k": [4, 4.0, float("nan")]}
+    )
+    assert group_labels(runs, ["load", "placement", "k"]).tolist() == ["idle, k 4", "load util 45 one-big, k 4", "idle"]
+    assert group_labels(runs[2:], ["placement"]).tolist() == ["all runs"]
 
 
 def test_a_run_with_many_flags_lists_all_reasons(store: Store, tmp_path: Path) -> None:

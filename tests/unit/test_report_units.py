@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devicelab.report.units import between, duration, interval, number, quantity
+from devicelab.report.units import between, interval, number, quantity
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,6 @@ def test_both_ends_of_a_range_have_one_unit() -> None:
     assert interval(None, 1.0, "ns") == ""
     assert between(39.5, 41.2, "°C") == "39.5–41.2\u00a0°C"
     assert between(40.0, 40.0, "°C") == "40\u00a0°C"
-
-
-def test_lengths_of_time() -> None:
-    assert [duration(s) for s in (48, 725, 25_500)] == ["48 s", "12 min 05 s", "7 h 05 min"]
 
 
 @given(st.floats())
