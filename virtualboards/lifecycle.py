@@ -165,12 +165,12 @@ def root_dir() -> Path:
 
 def boards() -> tuple[VirtualBoard, ...]:
     """All boards that run, by name."""
-    found = []
+    running = []
     for path in sorted(root_dir().glob(f"*/{STATE}")):
         board = _read(path.parent)
         if board is not None and board.alive():
-            found.append(board)
-    return tuple(found)
+            running.append(board)
+    return tuple(running)
 
 
 def board(name: str) -> VirtualBoard:

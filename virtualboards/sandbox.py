@@ -97,22 +97,22 @@ def find_programs(cache: Path) -> Programs:
 
     from virtualboards import toybox
 
-    found = {name: shutil.which(name) for name in ("mksh", "toybox", *_OTHERS)}
-    missing = [name for name in ("mksh", "toybox") if not found[name]]
+    paths = {name: shutil.which(name) for name in ("mksh", "toybox", *_OTHERS)}
+    missing = [name for name in ("mksh", "toybox") if not paths[name]]
     if missing or not os.access("/dev/fuse", os.R_OK | os.W_OK):
         what = ", ".join(missing) or "/dev/fuse"
         raise DeviceRefusedError(
             f"a virtual board needs {what}, which this machine lacks",
             hint="Debian and Ubuntu: apt-get install mksh toybox fuse3 qemu-user-static",
         )
-    copy, applets = toybox.prepare(Path(str(found["toybox"])), cache)
+    copy, applets = toybox.prepare(Path(str(paths["toybox"])), cache)
     machine = os.uname().machine
     qemu = "" if machine == "aarch64" else shutil.which("qemu-aarch64-static") or ""
     return Programs(
-        shell=str(found["mksh"]),
+        shell=str(paths["mksh"]),
         toybox=str(copy),
         applets=tuple(name for name in applets if name not in SHIMS),
-        others={name: path for name in _OTHERS if (path := found[name])},
+        others={name: path for name in _OTHERS if (path := paths[name])},
         qemu=qemu,
         host_abi=_HOST_ABIS.get(machine, machine),
     )

@@ -126,10 +126,10 @@ _CLOCKS = {"cpu": CPU_CLOCK, "gpu": GPU_CLOCK}
 def clocks(record: Mapping[str, Any], word: str) -> dict[str, float]:
     """Median clock during a run by node, as sampled: ``cpu`` (kHz, a node a policy) or ``gpu`` (the node's unit)."""
     nodes = (record.get("samples") or {}).get("nodes") or {}
-    found = {}
+    medians = {}
     for path, texts in nodes.items():
         if _CLOCKS[word].search(path):
             readings = [int(text) for text in texts if text is not None and text.strip().isdecimal()]
             if any(readings):
-                found[path] = float(np.median([reading for reading in readings if reading]))
-    return found
+                medians[path] = float(np.median([reading for reading in readings if reading]))
+    return medians

@@ -103,8 +103,8 @@ def values_of(metric: str, results: Results, runs: pd.DataFrame) -> "pd.Series[f
         ConfigError: no run has it, or it is not said whose.
     """
     if metric == CPU_USE:
-        found = {run: _frames.cpu_use(results.evidence(run)) for run in runs["run_id"]}
-        return pd.Series({run: np.nan if use is None else use for run, use in found.items()}, dtype="float64")
+        by_run = {run: _frames.cpu_use(results.evidence(run)) for run in runs["run_id"]}
+        return pd.Series({run: np.nan if use is None else use for run, use in by_run.items()}, dtype="float64")
     if "." not in metric and len(programs := _frames.programs_of(results, metric)) > 1:
         raise ConfigError(f"several programs have a {metric!r}", hint=f"say which: {programs[0]}.{metric}")
     values = _frames.metric(results, metric)
@@ -133,10 +133,10 @@ def _whole(chosen: pd.DataFrame) -> _stats.Floats:
 
 def _incomplete(chosen: pd.DataFrame, whole: _stats.Floats) -> list[str]:
     cells, repetitions = chosen["cell_id"].nunique(), chosen["repetition"].nunique()
-    found = [f"each repetition counts with the median of {cells} cells"] if cells > 1 else []
+    said = [f"each repetition counts with the median of {cells} cells"] if cells > 1 else []
     if whole.size < repetitions:
-        found.append(f"{repetitions - whole.size} of {repetitions} repetitions lack a cell and are left out")
-    return found
+        said.append(f"{repetitions - whole.size} of {repetitions} repetitions lack a cell and are left out")
+    return said
 
 
 def _paired(below: pd.DataFrame, above: pd.DataFrame, selected: set[str], runs: pd.DataFrame) -> _stats.Interval:

@@ -51,7 +51,7 @@ def table(results: Results) -> pd.DataFrame:
     for key, part in _frames.grouped(runs, by).items():
         levels = dict(zip(by, key, strict=True))
         figures = use.loc[part.index]
-        # Cells that differ in K stand in one block: one figure a repetition.
+        # Cells that differ in K stand in one block; together they give one figure a repetition.
         got = _stats.median_interval(_stats.per_repetition(figures["use_pct"], part["repetition"]))
         rows.append(
             {
@@ -134,8 +134,8 @@ def _ran(results: Results) -> Finding | None:
     if loaded.empty:
         return None
     flags = [{flag.code for flag in flags} for flags in loaded["flags"]]
-    counts = {code: sum(code in found for found in flags) for code in _LOAD_FLAGS}
-    bad = sum(bool(found & set(_LOAD_FLAGS)) for found in flags)
+    counts = {code: sum(code in codes for codes in flags) for code in _LOAD_FLAGS}
+    bad = sum(bool(codes & set(_LOAD_FLAGS)) for codes in flags)
     return Finding(
         analysis="load",
         claim="Every load ran where it was placed, for the whole run, and ended",

@@ -106,7 +106,7 @@ def table(results: Results) -> pd.DataFrame:
 def figures(results: Results) -> tuple[Figure, ...]:
     """The ratios to idle, one figure a measured quantity."""
     effects = table(results)
-    found = []
+    drawn = []
     for words, part in effects.groupby("figure", sort=False):
         rows = part.reset_index(drop=True)
         caption = (
@@ -114,7 +114,7 @@ def figures(results: Results) -> tuple[Figure, ...]:
             f"95% interval, {_plot.counted([int(n) for n in rows['n']])} repetitions. The band is +-2%."
         )
         title = f"What each load and placement does to the {words}"
-        found.append(
+        drawn.append(
             Figure(
                 _plot.name_of("disturbance", str(words)),
                 title,
@@ -123,7 +123,7 @@ def figures(results: Results) -> tuple[Figure, ...]:
                 partial(_draw, rows=rows, words=str(words)),
             )
         )
-    return tuple(found)
+    return tuple(drawn)
 
 
 def _draw(figure: "MplFigure", rows: pd.DataFrame, words: str) -> None:
@@ -140,13 +140,13 @@ def _lost(results: Results) -> dict[tuple[str, str], tuple[str, ...]]:
     if "load" not in runs.columns:
         return {}
     by = [name for name in ("load", "placement") if name in runs.columns]
-    found = {}
+    lost = {}
     for key, part in _frames.grouped(runs, by).items():
         bad = part[~part["valid"].astype(bool)]
         codes = sorted({flag.code for flags in bad["flags"] for flag in flags})
         if len(bad):
-            found[(*key, "-")[:2]] = (f"{len(bad)} of {len(part)} runs are invalid: {', '.join(codes)}",)
-    return {(key[0], key[1]): reasons for key, reasons in found.items()}
+            lost[(*key, "-")[:2]] = (f"{len(bad)} of {len(part)} runs are invalid: {', '.join(codes)}",)
+    return {(key[0], key[1]): reasons for key, reasons in lost.items()}
 
 
 def _by(part: pd.DataFrame, within: list[str], values: "pd.Series[float]") -> "pd.Series[float]":

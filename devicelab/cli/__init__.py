@@ -102,7 +102,7 @@ _heard: set[int] = set()
 
 
 def _as_interrupt(number: int, _frame: FrameType | None) -> None:
-    # Ending us politely is the same whoever asks: the device is given back first.
+    # Whoever asks us to end (Ctrl-C, kill, a closed terminal), the device is given back first.
     _heard.add(number)
     raise KeyboardInterrupt(signal.Signals(number).name)
 
@@ -110,7 +110,7 @@ def _as_interrupt(number: int, _frame: FrameType | None) -> None:
 def _hand_on_interrupt(lost: "sys.UnraisableHookArgs") -> None:
     """An interruption that fell into a finaliser, where Python drops exceptions, comes once more a moment later."""
     if isinstance(lost.exc_value, KeyboardInterrupt):
-        # The same signal: in the background of a script SIGINT may be ignored.
+        # The very signal that came: a script in the background may ignore SIGINT.
         number = signal.Signals.__members__.get(str(lost.exc_value), signal.SIGINT)
         while True:
             again = threading.Timer(0.2, os.kill, (os.getpid(), number))

@@ -72,6 +72,6 @@ def _type(kind: "TypeEngine[object]") -> str:
 
 
 def _unique(table: Table) -> list[str]:
-    found = [one.columns for one in table.constraints if isinstance(one, UniqueConstraint)]
-    found += [one.columns for one in table.indexes if one.unique and len(one.columns) > 1]
-    return sorted("(" + ", ".join(f"`{column.name}`" for column in columns) + ")" for columns in found)
+    together = [one.columns for one in table.constraints if isinstance(one, UniqueConstraint)]
+    together += [one.columns for one in table.indexes if one.unique and len(one.columns) > 1]
+    return sorted("(" + ", ".join(f"`{column.name}`" for column in columns) + ")" for columns in together)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from devicelab.jobs.conductor import Progress
     from devicelab.model.night import Task
 
-# A task says how far it is at most so often where every line stays.
+# Where lines stay (a log), a task reports its progress at most this often.
 _EVERY_S = 60.0
 
 
@@ -145,7 +145,7 @@ def _escaped(text: str) -> str:
 @contextmanager
 def night_watcher(*, quiet: bool) -> Iterator["Watcher"]:
     """Bars at a terminal, lines elsewhere, nothing when quiet."""
-    # A device that is waited for is told by what becomes of its task, not by every try.
+    # Tries to reach a device again are not shown one by one; what becomes of its task is.
     logging.getLogger("stamina").setLevel(logging.ERROR)
     if quiet:
         from devicelab.farm.night import SILENT

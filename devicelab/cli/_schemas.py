@@ -27,7 +27,7 @@ _LEVEL = frozenset({str, int, float, bool})
 
 def explanations(model: type[BaseModel]) -> dict[str, str]:
     """Key → meaning, from the ``Attributes:`` sections of the model's docstring and its bases'."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     shared: dict[tuple[str, ...], str] = {}
     for base in reversed(model.__mro__):
         if issubclass(base, BaseModel):
@@ -45,8 +45,8 @@ def explanations(model: type[BaseModel]) -> dict[str, str]:
     for keys, text in shared.items():
         # Several keys may share an entry, with one meaning for all or one for each, between semicolons.
         each = text.split("; ") if len(keys) > 1 else ()
-        found.update(zip(keys, each, strict=True) if len(each) == len(keys) else dict.fromkeys(keys, text))
-    return {key: f"{text.replace('``', '`').rstrip('.')}." for key, text in found.items()}
+        texts.update(zip(keys, each, strict=True) if len(each) == len(keys) else dict.fromkeys(keys, text))
+    return {key: f"{text.replace('``', '`').rstrip('.')}." for key, text in texts.items()}
 
 
 def kind_of(annotation: Any, metadata: Sequence[Any] = ()) -> str:
@@ -264,12 +264,12 @@ def exit_codes() -> str:
     from devicelab import errors
 
     rows = []
-    found = [
+    classes = [
         thing
         for thing in vars(errors).values()
         if isinstance(thing, type) and issubclass(thing, errors.LabError) and thing is not errors.LabError
     ]
-    for thing in found:
+    for thing in classes:
         says = " ".join(inspect.cleandoc(thing.__doc__ or "").split("\n\n")[0].split())
         says = re.sub(r" \(exit code \d\)", "", says)
         rows.append((thing.exit_code, thing.__name__, says, "yes" if thing.transient else "no"))

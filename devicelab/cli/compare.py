@@ -76,8 +76,8 @@ def _show(done: "Comparison") -> None:
         if only:
             echo(f"only in {side}: {'; '.join(only)}")
     if done.targets:
-        found = [(one.outcome, one.where, one.target, one.a, one.b) for one in done.targets]
-        print_table(("outcome", "where", "target", "A", "B"), found)
+        targets = [(one.outcome, one.where, one.target, one.a, one.b) for one in done.targets]
+        print_table(("outcome", "where", "target", "A", "B"), targets)
     order = ["yes", "inconclusive", "insufficient n", "no"]
     shifts = sorted(done.shifts, key=lambda shift: order.index(shift.verdict))
     if shifts:

@@ -61,12 +61,12 @@ def register(app: typer.Typer) -> None:
 
         device = open_device(choose.choose(board))
         device.transport.close()
-        found = device.facts
-        known, policies = knobs.known(found), cpufreq.policies(found)
+        facts = device.facts
+        known, policies = knobs.known(facts), cpufreq.policies(facts)
         clusters = known.clusters
         if json_:
-            data = found.model_dump(mode="json")
-            data["nodes"] = {path: node.model_dump(mode="json") for path, node in found.tree.items()}
+            data = facts.model_dump(mode="json")
+            data["nodes"] = {path: node.model_dump(mode="json") for path, node in facts.tree.items()}
             data["clusters"] = [cluster.model_dump(mode="json") for cluster in clusters]
             data["policies"] = [
                 {
@@ -78,19 +78,19 @@ def register(app: typer.Typer) -> None:
             data["not_known"] = known.doubts
             print_json(data)
             return
-        echo(f"{found.name}: {found.board.title}{' (simulated)' if found.simulated else ''}")
-        echo(f"{found.abi}, kernel {found.kernel}, root: {found.root}, directory {found.dir}")
+        echo(f"{facts.name}: {facts.board.title}{' (simulated)' if facts.simulated else ''}")
+        echo(f"{facts.abi}, kernel {facts.kernel}, root: {facts.root}, directory {facts.dir}")
         rows = []
         for cluster in clusters:
             ours = [policy for policy in policies if set(policy.cpus) & set(cluster.cpus)]
-            rows.append((cluster.name, show(cluster.cpus), *_clocks(ours, found)))
+            rows.append((cluster.name, show(cluster.cpus), *_clocks(ours, facts)))
         print_table(("cluster", "CPUs", "frequencies", "now kHz", "governor"), rows)
-        if offline := tuple(cpu for cpu in found.cpus_present if cpu not in found.cpus_online):
+        if offline := tuple(cpu for cpu in facts.cpus_present if cpu not in facts.cpus_online):
             echo(f"offline: CPUs {show(offline)}")
         for doubt in known.doubts:
             echo(f"not known: {doubt}")
-        _show_more(found)
-        echo(f"{len(found.tree)} nodes read; --json prints them all")
+        _show_more(facts)
+        echo(f"{len(facts.tree)} nodes read; --json prints them all")
 
     @app.command(epilog="Example: devicelab capture --board X --to new-phone.tar.gz")
     def capture(

@@ -66,7 +66,7 @@ def _dry_run(farm: Path, store: str | None, hosts: "Hosts | None", *, resume: bo
     from devicelab.store.engine import locate
 
     with TemporaryDirectory(prefix="devicelab-") as empty:
-        # A dry run makes no database where there is none; nothing is known of the past then.
+        # A dry run makes no database; where there is none, nothing is known of earlier nights.
         place = locate(store)
         missing = isinstance(place, Path) and not place.exists()
         with Store.open(Path(empty) / "none.sqlite" if missing else store) as opened:

@@ -41,9 +41,9 @@ def register(app: typer.Typer) -> None:
 
         with Store.open(store, create=False) as opened:
             if night is None and not check and baseline is None:
-                found = opened.nights(farm=farm, limit=limit)
-                counts = opened.night_counts() if found else {}
-                rows = [_summary(info, dict(counts[info.night].verdicts)) for info in found]
+                infos = opened.nights(farm=farm, limit=limit)
+                counts = opened.night_counts() if infos else {}
+                rows = [_summary(info, dict(counts[info.night].verdicts)) for info in infos]
                 if json_:
                     print_json({"nights": rows})
                 else:

@@ -24,14 +24,14 @@ def register(app: typer.Typer) -> None:
         from devicelab.store import Store
 
         with Store.open(store, create=False) as opened:
-            found = opened.quarantines(active=not all_)
+            held = opened.quarantines(active=not all_)
         if json_:
-            print_json({"quarantines": [one.model_dump(mode="json") for one in found]})
+            print_json({"quarantines": [one.model_dump(mode="json") for one in held]})
             return
-        if not found:
+        if not held:
             say("no device is in quarantine")
             return
-        rows = [(q.device, _day(q.since_unix_ns), _day(q.released_unix_ns), q.reason, q.note) for q in found]
+        rows = [(q.device, _day(q.since_unix_ns), _day(q.released_unix_ns), q.reason, q.note) for q in held]
         print_table(("device", "since", "released", "reason", "note"), rows)
 
     @group.command(epilog='Example: devicelab quarantine add note10-a --reason "battery swollen"')

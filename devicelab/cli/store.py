@@ -69,12 +69,12 @@ def register(app: typer.Typer) -> None:
         from devicelab.store import Store
 
         with Store.open(store, create=False) as opened:
-            found = opened.campaigns(limit=limit, board=board, experiment=experiment)
+            infos = opened.campaigns(limit=limit, board=board, experiment=experiment)
         if json_:
-            print_json({"campaigns": [info.model_dump(mode="json") for info in found]})
-        elif found:
+            print_json({"campaigns": [info.model_dump(mode="json") for info in infos]})
+        elif infos:
             columns = ("campaign", "device", "experiment", "runs", "invalid", "status")
-            print_table(columns, [_row(info) for info in found], whole=("campaign",))
+            print_table(columns, [_row(info) for info in infos], whole=("campaign",))
         else:
             say("no such campaign is stored")
 

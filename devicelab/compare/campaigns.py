@@ -239,7 +239,7 @@ def _outcome(one: Judged, two: Judged) -> Outcome:
 
 
 def _kept(verdict: Verdict) -> bool | None:
-    # Where a scheduler could not be told from none its target was kept all the same.
+    # A target was kept also where the scheduler could not be told from having none.
     return {"pass": True, "yes": True, "cannot tell here": True, "fail": False, "no": False}.get(verdict)
 
 
@@ -248,7 +248,7 @@ def _kept(verdict: Verdict) -> bool | None:
 
 def _of_cells(a: Results, b: Results, tolerance: float) -> _Parts:
     ours, theirs = _values(a), _values(b)
-    cells_a, cells_b = ({cell: None for cell, *_ in found} for found in (ours, theirs))
+    cells_a, cells_b = ({cell: None for cell, *_ in figures} for figures in (ours, theirs))
     raw = []
     for key, values in ours.items():
         others = theirs.get(key)
@@ -293,11 +293,11 @@ def _values(results: Results) -> dict[tuple[str, str, str], _stats.Floats]:
     runs = _frames.valid_runs(results)
     metrics = results.metrics().merge(runs[["run_id", "cell"]], on="run_id").dropna(subset=["value"])
     programs = metrics.groupby("metric")["program"].nunique().to_dict()
-    found: dict[tuple[str, str, str], _stats.Floats] = {}
+    by_figure: dict[tuple[str, str, str], _stats.Floats] = {}
     for (cell, program, metric, unit), part in metrics.groupby(["cell", "program", "metric", "unit"], sort=False):
         name = f"{program}.{metric}" if programs[metric] > 1 else str(metric)
-        found[str(cell) or "all runs", name, str(unit)] = part["value"].to_numpy(dtype=np.float64)
-    return found
+        by_figure[str(cell) or "all runs", name, str(unit)] = part["value"].to_numpy(dtype=np.float64)
+    return by_figure
 
 
 def _constant(values: _stats.Floats) -> bool:

@@ -36,14 +36,14 @@ class Change:
 
 def changes(a: Results, b: Results) -> tuple[Change, ...]:
     """Everything that is not the same but the figures: device, software, binaries, what was measured and how."""
-    found = [
+    differing = [
         *_changed(_INFO, a.info, b.info),
         *_of_programs(a, b),
         *_of_maps("binary", a.info.get("binaries") or {}, b.info.get("binaries") or {}, cut=12),
         *_of_schedulers(a, b),
         *_of_experiments(a.experiment, b.experiment),
     ]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(differing))
 
 
 def _changed(names: Mapping[str, str], a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Change]:
@@ -77,10 +77,10 @@ def _of_schedulers(a: Results, b: Results) -> Iterator[Change]:
 
 def _scheduler_files(results: Results) -> dict[str, dict[str, str]]:
     """By scheduler the checksums of its files by name, as ``sha256sum`` printed them in its first run."""
-    found: dict[str, dict[str, str]] = {}
+    sums: dict[str, dict[str, str]] = {}
     tried: set[str] = set()
     if not results.experiment.tenants:
-        return found
+        return sums
     for run in results.runs().to_dict("records"):
         leg = str(run.get("scheduler", ""))
         if leg in tried or not run["valid"]:
@@ -91,8 +91,8 @@ def _scheduler_files(results: Results) -> dict[str, dict[str, str]]:
             if what == "files" and name:
                 lines = (line.split(maxsplit=1) for line in str(witness.get("stdout", "")).splitlines())
                 files = {one[1].rpartition("/")[2]: one[0] for one in lines if len(one) == 2}
-                found.setdefault(name, files)
-    return found
+                sums.setdefault(name, files)
+    return sums
 
 
 def _of_experiments(a: Experiment, b: Experiment) -> Iterator[Change]:

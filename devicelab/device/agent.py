@@ -11,7 +11,7 @@ from devicelab.ground import budget
 from devicelab.ground.safe_text import spoken
 from devicelab.model.plan import Plan
 
-# So long an agent may take from its start until it says that it is there: it reads its plan and waits for the lock.
+# How long an agent may take from its start until it says that it is there: it reads its plan and waits for the lock.
 _APPEAR_S = 10.0
 _LOOK_S = 0.1
 
@@ -94,13 +94,13 @@ def status(device: Device) -> Status:
 
 
 def _table(answer: dict[str, Any], name: str) -> dict[str, Any]:
-    found = answer.get(name)
-    return found if isinstance(found, dict) else {}
+    table = answer.get(name)
+    return table if isinstance(table, dict) else {}
 
 
 def _list(answer: dict[str, Any], name: str) -> list[Any]:
-    found = answer.get(name)
-    return found if isinstance(found, list) else []
+    words = answer.get(name)
+    return words if isinstance(words, list) else []
 
 
 def _seconds(value: object) -> float:
@@ -146,17 +146,17 @@ def make_ready(device: Device, holder: str) -> tuple[str, ...]:
         reservation.against(reservation.parse(device.reserved, time.time()), device.facts.name)
     if device.idle:
         return ()
-    found = status(device)
-    if found.alive or (found.holder is not None and found.holder != holder):
-        left = f" for {found.remaining_s:.0f} s more" if found.remaining_s else ""
+    now = status(device)
+    if now.alive or (now.holder is not None and now.holder != holder):
+        left = f" for {now.remaining_s:.0f} s more" if now.remaining_s else ""
         raise DeviceBusyError(
-            f"held by {found.holder or 'another agent'}{left}",
+            f"held by {now.holder or 'another agent'}{left}",
             device=device.facts.name,
             hint="wait, or end that work where it was started; `devicelab devices` shows the holder",
         )
-    if found.pending:
+    if now.pending:
         restore(device)
-    return found.pending
+    return now.pending
 
 
 def stop(device: Device, plan: Plan | None = None) -> None:
@@ -167,10 +167,10 @@ def stop(device: Device, plan: Plan | None = None) -> None:
     """
     deadline = time.monotonic() + _APPEAR_S
     while plan is not None:
-        found = status(device)
-        if found.works_for(plan.campaign):
+        now = status(device)
+        if now.works_for(plan.campaign):
             break
-        if found.plan_id == plan.plan_id or time.monotonic() >= deadline:
+        if now.plan_id == plan.plan_id or time.monotonic() >= deadline:
             return
         time.sleep(_LOOK_S)
     ask(device, "stop", "--state", state_dir(device), timeout_s=180)

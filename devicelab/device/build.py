@@ -143,9 +143,9 @@ def sources(program: str) -> tuple[Path, ...]:
             continue
         seen.add(path)
         for name in _INCLUDE.findall(_read(path)):
-            found = next((p for p in (path.parent / name, root / name) if p.is_file()), None)
-            if found is not None:  # one that is missing is the compiler's to report
-                todo.append(found.resolve())
+            header = next((p for p in (path.parent / name, root / name) if p.is_file()), None)
+            if header is not None:  # one that is missing is the compiler's to report
+                todo.append(header.resolve())
     return tuple(sorted(seen))
 
 
@@ -185,12 +185,12 @@ def choose(program: str, abi: str, *, place: Place | None = None, toolchain: str
     )
     for one in ranked:
         if one.link == "static" and program in libraries():
-            found: Compiler | Missing = Missing(f"{one.name} makes no shared libraries")
+            compiler: Compiler | Missing = Missing(f"{one.name} makes no shared libraries")
         else:
-            found = find_compiler(one, abi)
-        if isinstance(found, Compiler):
-            return Choice(one, found, _note(program, one, where) if needs_loader and not one.loads_libraries else "")
-        reasons.append((one, found))
+            compiler = find_compiler(one, abi)
+        if isinstance(compiler, Compiler):
+            return Choice(one, compiler, _note(program, one, where) if needs_loader and not one.loads_libraries else "")
+        reasons.append((one, compiler))
     raise _no_compiler(program, abi, reasons)
 
 

@@ -142,23 +142,23 @@ class _Limited(io.RawIOBase):
 
 
 def _members(path: Path, stream: _Limited) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+    members: dict[str, bytes] = {}
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
-            if not member.isreg() or member.name not in {FACTS, SNAPSHOT} or member.name in found:
+            if not member.isreg() or member.name not in {FACTS, SNAPSHOT} or member.name in members:
                 raise _bad(path, f"member {member.name[:80]!r} does not belong there")
             limit = _MAX_FACTS if member.name == FACTS else _MAX_TOTAL
             if member.size > limit:
                 raise _bad(path, f"{member.name} is larger than {limit >> 20} MiB")
             content = archive.extractfile(member)
-            found[member.name] = content.read() if content is not None else b""
-    return found
+            members[member.name] = content.read() if content is not None else b""
+    return members
 
 
 def _nodes(path: Path, data: bytes) -> tuple[dict[str, Any], ...]:
     if data.count(b"\n") > _MAX_NODES:
         raise _bad(path, f"it has more than {_MAX_NODES} nodes")
-    found = []
+    nodes = []
     for number, line in enumerate(io.BytesIO(data), 1):
         if line.strip():
             where = f"{SNAPSHOT} line {number}"
@@ -166,8 +166,8 @@ def _nodes(path: Path, data: bytes) -> tuple[dict[str, Any], ...]:
             complaint = _complaint(node)
             if complaint:
                 raise _bad(path, f"{where}: {complaint}")
-            found.append(node)
-    return tuple(found)
+            nodes.append(node)
+    return tuple(nodes)
 
 
 def _complaint(node: dict[str, Any]) -> str | None:

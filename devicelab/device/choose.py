@@ -77,20 +77,20 @@ def survey(lab: Lab) -> Survey:
     seen: dict[str, Seen] = {}
     blind: list[Blind] = []
     listed = {entry.name: transports.listed_as(entry.address) for entry in lab.devices.values()}
-    for found in transports.discover_all():
-        scheme, _, rest = found.address.partition(":")
+    for attached_one in transports.discover_all():
+        scheme, _, rest = attached_one.address.partition(":")
         if scheme == "local":
             continue  # this computer comes last
         if not rest:  # a transport that cannot look names no device
-            hint = found.details.get("hint") or None
-            blind.append(Blind(scheme, found.state, found.details.get("error", found.state), hint))
+            hint = attached_one.details.get("hint") or None
+            blind.append(Blind(scheme, attached_one.state, attached_one.details.get("error", attached_one.state), hint))
             continue
-        named = [entry for entry in lab.devices.values() if listed[entry.name] == found.address]
-        for entry in named or [DeviceEntry(name=rest, address=found.address)]:
-            seen[entry.name] = Seen(entry, found.state, serial=found.details.get("serial"))
+        named = [entry for entry in lab.devices.values() if listed[entry.name] == attached_one.address]
+        for entry in named or [DeviceEntry(name=rest, address=attached_one.address)]:
+            seen[entry.name] = Seen(entry, attached_one.state, serial=attached_one.details.get("serial"))
     for entry in lab.devices.values():
         if entry.name not in seen and entry.name != LOCAL:
-            # Whether one that no transport lists is there shows only when it is asked.
+            # No transport lists it: only asking it would tell whether it is there.
             seen[entry.name] = Seen(entry, "named" if listed[entry.name] is None else "absent")
     seen[LOCAL] = Seen(local_entry(lab), "device")
     return Survey(tuple(seen.values()), tuple(blind))
@@ -140,14 +140,14 @@ def choose(wanted: str | None, lab: Lab | None = None) -> DeviceEntry:
         return called[0]
     if wanted.partition(":")[0] in registry.names("transports") and ":" in wanted:
         return _at(wanted)
-    found = survey(lab)
-    for seen in found.devices:
+    surveyed = survey(lab)
+    for seen in surveyed.devices:
         if wanted == seen.entry.name:
             return seen.entry
-    twins = [seen.entry for seen in found.devices if seen.serial == wanted]
+    twins = [seen.entry for seen in surveyed.devices if seen.serial == wanted]
     if twins:
         raise _several(twins, f"{len(twins)} boards have the serial {wanted!r}")
-    return _choose_by_kind(wanted, found)
+    return _choose_by_kind(wanted, surveyed)
 
 
 def _other_names(entry: DeviceEntry) -> set[str]:
@@ -199,17 +199,17 @@ def _choose_default(lab: Lab) -> DeviceEntry:
         if lab.default not in lab.devices and lab.default != LOCAL:
             raise ConfigError(f"{lab.path}: default names {lab.default!r}, which is no device there")
         return lab.devices.get(lab.default) or local_entry(lab)
-    found = survey(lab)
-    others = [seen for seen in found.devices if seen.entry.name != LOCAL]
+    surveyed = survey(lab)
+    others = [seen for seen in surveyed.devices if seen.entry.name != LOCAL]
     # A phone that is attached and not ready counts: the one beside it may not be the one that is meant.
     present = [seen for seen in others if seen.state != "absent"]
     if len(present) > 1:
         raise _several([seen.entry for seen in present], "several devices are attached or configured")
     if present and present[0].usable:
         return present[0].entry
-    if others or found.hidden:
+    if others or surveyed.hidden:
         raise DeviceUnreachableError(
-            f"no device can be used: {'; '.join([*map(_as_seen, others), *_unseen(found)])}",
+            f"no device can be used: {'; '.join([*map(_as_seen, others), *_unseen(surveyed)])}",
             hint="`devicelab devices` tells more; --board local is this computer",
         )
     return local_entry(lab)

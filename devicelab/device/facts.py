@@ -161,21 +161,21 @@ def parse_probe(text: str) -> Basics:
         DeviceRefusedError: the folder that would be ours is another user's.
     """
     section = "head"
-    found: dict[str, dict[str, str]] = {"head": {}, "props": {}, "os": {}, "sums": {}}
+    sections: dict[str, dict[str, str]] = {"head": {}, "props": {}, "os": {}, "sums": {}}
     for line in text.replace("\r", "").split("\n"):
         if line.startswith("--- "):
             section = line[4:].strip()
         elif section == "props":
             if match := re.fullmatch(r"\[([^\]]+)\]: \[(.*)\]", line):
-                found["props"][match[1]] = match[2]
+                sections["props"][match[1]] = match[2]
         elif section == "sums":
             if match := re.fullmatch(r"([0-9a-f]{64}) [ *](\S+)", line):
-                found["sums"][match[2]] = match[1]
-        elif section in found:
+                sections["sums"][match[2]] = match[1]
+        elif section in sections:
             name, mark, value = line.partition("=")
             if mark:
-                found[section][name] = value.strip().strip('"')
-    head = found["head"]
+                sections[section][name] = value.strip().strip('"')
+    head = sections["head"]
     if not head.get("machine") or not head.get("dir", "").startswith("/"):
         raise ValueError("no answer from the probe")
     if "taken" in head:
@@ -183,7 +183,7 @@ def parse_probe(text: str) -> Basics:
             f"the folder {head['taken']} there belongs to somebody else, or others may write to it",
             hint="have it removed, or name one in a folder of your own with `dir` in lab.toml",
         )
-    os_props = {f"os.{name.lower()}": value for name, value in found["os"].items()}
+    os_props = {f"os.{name.lower()}": value for name, value in sections["os"].items()}
     root = head.get("root", "none")
     return Basics(
         machine=head["machine"],
@@ -192,8 +192,8 @@ def parse_probe(text: str) -> Basics:
         dir=head["dir"],
         boot_id=head.get("boot_id", ""),
         root_said=head.get("root_said", "").strip("; "),
-        props=found["props"] or os_props,
-        sums=found["sums"],
+        props=sections["props"] or os_props,
+        sums=sections["sums"],
     )
 
 

@@ -39,13 +39,13 @@ _FULL_KIB = 64
 PATIENCE_S = 300.0
 """How long a device that went away is waited for before the host gives up (the board goes on alone meanwhile)."""
 
-# How often the host looks up while the journal says nothing: for an overdue run, and whether it shall stop.
+# While the journal says nothing, the host looks this often whether a run is overdue, or whether it shall stop.
 _IDLE_S = 5.0
 _STOP_S = 1.0
 # One try to get a lost connection back.
 _RECONNECT_S = 10.0
 
-# A run that is overdue by so much makes the host ask whether the agent is still alive.
+# When a run is overdue by this much, the host asks whether the agent is still alive.
 _OVERDUE_S = 60.0
 
 
@@ -222,8 +222,8 @@ def attend(
         if end is not None:
             _complain_about_damage(device, reader)
             return end
-        found = _after_silence(device, patience_s, stop)
-        if found.alive:
+        status = _after_silence(device, patience_s, stop)
+        if status.alive:
             watch.breathe(device.facts.name)
             continue
         drained = drain(device, plan, on_event, reader)

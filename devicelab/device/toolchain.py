@@ -97,19 +97,19 @@ def toolchains() -> tuple[Toolchain, ...]:
     Raises:
         ConfigError: a file of ours is not TOML or does not fit the schema; names the file and the key.
     """
-    found, own = [], registry.data_dir("toolchains")
+    loaded, own = [], registry.data_dir("toolchains")
     for name, paths in registry.toml_files("toolchains", own).items():
         ours = paths[0].parent == own.resolve()
         for path in paths[ours:] if len(paths) > 1 else ():
             _leave_out(path, f"{name} is claimed by {' and by '.join(map(str, paths))}: rename one")
         if ours:
-            found.append(read(paths[0]))
+            loaded.append(read(paths[0]))
         elif len(paths) == 1:
             try:
-                found.append(_users(paths[0]))
+                loaded.append(_users(paths[0]))
             except ConfigError as error:
                 _leave_out(paths[0], error.message)
-    return tuple(found)
+    return tuple(loaded)
 
 
 def _leave_out(path: Path, why: str) -> None:
@@ -148,12 +148,12 @@ def find_compiler(toolchain: Toolchain, abi: str) -> Compiler | Missing:
         return _find_ndk()
     if abi != host_abi():
         return Missing(f"this machine is {host_abi() or platform.machine()}, not {abi}")
-    found = _find_host()
-    if toolchain.link == "static" and isinstance(found, Compiler):
-        library = _ask(found.argv, ("-print-file-name=libc.a",))
+    compiler = _find_host()
+    if toolchain.link == "static" and isinstance(compiler, Compiler):
+        library = _ask(compiler.argv, ("-print-file-name=libc.a",))
         if isinstance(library, Missing) or not Path(library.version).is_absolute():
             return Missing("this machine has no static C library (libc.a)")
-    return found
+    return compiler
 
 
 def _find_host() -> Compiler | Missing:

@@ -84,11 +84,11 @@ def _check_tenants_factors(cells: tuple[Cell, ...]) -> None:
 
 def _levels(cells: tuple[Cell, ...]) -> dict[str, dict[str, Level]]:
     """Factor → text of a level → the level, of all cells."""
-    found: dict[str, dict[str, Level]] = {}
+    levels: dict[str, dict[str, Level]] = {}
     for cell in cells:
         for word, level in cell.levels.items():
-            found.setdefault(word, {})[_text(level)] = level
-    return found
+            levels.setdefault(word, {})[_text(level)] = level
+    return levels
 
 
 def _text(level: Level) -> str:

@@ -70,7 +70,7 @@ def sampled(facts: Facts) -> tuple[str, ...]:
     """Nodes to sample during a run: one clock a CPU policy, the GPU's clock, the silicon's temperatures."""
     tree = facts.tree
     clocks = tree.glob(_CLOCKS[0]) or tree.glob(_CLOCKS[1])
-    gpu = next((found for pattern in _GPU_CLOCKS if (found := tree.glob(pattern))), ())
+    gpu = next((clock for pattern in _GPU_CLOCKS if (clock := tree.glob(pattern))), ())
     # A policy whose CPUs are offline is busy; they may be online in the run.
     readable = (path for path in (*clocks, *gpu) if tree.text(path) is not None or tree[path].errno == errno.EBUSY)
     return (*readable, *thermal_zones(facts))

@@ -53,8 +53,8 @@ def read(record: RunRecord) -> Measurement | None:
     for witness in record.witnesses:
         if witness.name == PROGRAM:
             return parse(witness.stdout, _cards(record))
-    found = [_texts(texts) for path, texts in record.samples.nodes.items() if _is_gauge(path)]
-    means = [statistics.fmean(values) for values in found if values]
+    gauges = [_texts(texts) for path, texts in record.samples.nodes.items() if _is_gauge(path)]
+    means = [statistics.fmean(values) for values in gauges if values]
     return Measurement(metrics={"gpu_use_pct": Metric(max(means), "pct")}) if means else None
 
 

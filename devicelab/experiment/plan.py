@@ -72,7 +72,7 @@ def cells(experiment: Experiment) -> tuple[Cell, ...]:
     combinations = math.prod(map(len, experiment.factors.values()))
     if combinations > _MAX_COMBINATIONS:
         raise _too_many(f"{combinations} combinations of levels", _MAX_COMBINATIONS)
-    found: dict[str, Cell] = {}
+    unique: dict[str, Cell] = {}
     for levels in itertools.product(*experiment.factors.values()):
         chosen = {**experiment.set, **dict(zip(experiment.factors, levels, strict=True))}
         if any(all(chosen.get(w) == level for w, level in part.items()) for part in experiment.exclude):
@@ -81,12 +81,12 @@ def cells(experiment: Experiment) -> tuple[Cell, ...]:
             chosen.pop("placement", None)
         for own in tenancy.expand(chosen, experiment):
             cell = Cell(levels=own, measured=measured)
-            found.setdefault(cell.cell_id, cell)
-        if len(found) * experiment.first_repetitions > MAX_RUNS:
-            raise _too_many(f"at least {len(found) * experiment.first_repetitions} runs", MAX_RUNS)
-    if not found:
+            unique.setdefault(cell.cell_id, cell)
+        if len(unique) * experiment.first_repetitions > MAX_RUNS:
+            raise _too_many(f"at least {len(unique) * experiment.first_repetitions} runs", MAX_RUNS)
+    if not unique:
         raise ConfigError("every cell is excluded; nothing is left to run")
-    return tuple(found.values())
+    return tuple(unique.values())
 
 
 def _too_many(what: str, most: int) -> ConfigError:
@@ -113,10 +113,10 @@ def settings(cell: Cell, experiment: Experiment, facts: Facts) -> dict[str, Sett
     Raises:
         DeviceRefusedError: the device cannot do what the experiment requires.
     """
-    found = knobs.settings(cell.levels, facts)
+    asked = knobs.settings(cell.levels, facts)
     if experiment.thermal is not None:
-        found["thermal gate"] = knobs.baseline(experiment.thermal, facts)
-    for word, setting in found.items():
+        asked["thermal gate"] = knobs.baseline(experiment.thermal, facts)
+    for word, setting in asked.items():
         if setting.unmet and (
             word in experiment.require or (word == "thermal gate" and "thermal" in experiment.require)
         ):
@@ -126,14 +126,14 @@ def settings(cell: Cell, experiment: Experiment, facts: Facts) -> dict[str, Sett
                 device=facts.name,
                 hint="the experiment requires it; without that the runs are only marked",
             )
-    return found
+    return asked
 
 
 def run_of(cell: Cell, repetition: int, experiment: Experiment, place: Place, campaign: str) -> Run:
     """One run as the agent performs it."""
     facts = place.facts
     chosen = settings(cell, experiment, facts)
-    # Programs start after the steps: on the CPUs that are online then.
+    # Programs start after the steps, so they are placed on the CPUs that the steps leave online.
     later = knobs.assume(cell.levels, facts)
     background = loads.programs(cell.levels.get("load", "none"), str(cell.levels.get("placement", "free")), later)
     cgroups = tuple(path for setting in chosen.values() for path in setting.cgroups)

@@ -102,7 +102,7 @@ def measured(
     """
     members = tenancy.members(cell, experiment)
     treatment = tenancy.treatment(cell, experiment, place)
-    # Programs start after the steps: on the CPUs that are online then.
+    # Programs start after the steps, so they are placed on the CPUs that the steps leave online.
     later = replace(place, facts=knobs.assume(cell.levels, place.facts))
     programs = tuple(
         _program(tenant, copy, treatment.tenants.get(tenant.name, TenantTreatment()), experiment, repetition, later)
@@ -174,7 +174,7 @@ def read(
         workload, chosen = registry.workload(tenant.workload), params(tenant)
         whose = "" if tenant.name == tenancy.ALONE else f"{result.name}: "
         try:
-            found = workload.parse(result.output(), chosen)
+            measurement = workload.parse(result.output(), chosen)
         except (MeasurementError, ValueError) as error:
             told = error.message if isinstance(error, LabError) else str(error)
             words = _last_words(result)
@@ -182,13 +182,13 @@ def read(
                 told, words = "its rows are on stderr: `read_stderr = true` reads them", ""
             flags.append(Flag(code="output-unusable", detail=f"{whose}{told}{f'; it said: {words}' if words else ''}"))
             continue
-        if facts.simulated and not found.simulated:
-            found = replace(found, simulated=True)
+        if facts.simulated and not measurement.simulated:
+            measurement = replace(measurement, simulated=True)
         # A copy says the same of itself as the first one.
-        measurements[result.name] = found if result.name in by_name else replace(found, info={})
-        flags += found.flags
+        measurements[result.name] = measurement if result.name in by_name else replace(measurement, info={})
+        flags += measurement.flags
         on_gpu = isinstance(workload, OnGpu) and workload.needs_gpu(chosen)
-        if on_gpu and found.info.get("device") == "cpu" and facts.board.kind in _GPU_SERVERS:
+        if on_gpu and measurement.info.get("device") == "cpu" and facts.board.kind in _GPU_SERVERS:
             flags.append(Flag(code="not-on-gpu", detail=f"{result.name} ran on the CPU; does its torch see the GPU?"))
     if experiment.tenants and (gauged := gauge.read(record)) is not None:
         measurements[gauge.PROGRAM] = gauged

@@ -258,7 +258,7 @@ class Conductor:
         engine = self._hosts.engine(self.job.farm, self.night, self.store, self.watcher.progress)
         running: dict[Future[Task], tuple[str, Task]] = {}
         try:
-            self._drop_the_homeless()
+            self._skip_tasks_without_a_device()
             while True:
                 try:
                     self._assign(engine, running)
@@ -335,7 +335,7 @@ class Conductor:
         self.out[device] = reason
         self.watcher.said(f"{device} gets no more work tonight: {reason}")
         if not self.interrupted:  # otherwise what waits goes on later
-            self._drop_the_homeless()
+            self._skip_tasks_without_a_device()
 
     def _take(self, future: "Future[Task]", device: str, task: Task) -> None:
         """What came of a task; an error here is the store's or the engine's, and ends the night."""
@@ -349,9 +349,9 @@ class Conductor:
         if newest and not newest[0].ok:
             self._put_out(device, "; ".join(newest[0].reasons))
         elif ended.status == "waiting" and not self.interrupted:
-            self._drop_the_homeless()
+            self._skip_tasks_without_a_device()
 
-    def _drop_the_homeless(self) -> None:
+    def _skip_tasks_without_a_device(self) -> None:
         """Tasks whose device is out, or that no device of those left fits, are skipped at once, with the reason."""
         working = [name for name in self.pool if name not in self.out]
         changed: list[Task] = []
@@ -398,7 +398,7 @@ class Conductor:
         return frozenset(name for name, known in self.pool.items() if self.job.selectors[job].fits(known))
 
     def _skip_the_rest(self) -> None:
-        self._drop_the_homeless()
+        self._skip_tasks_without_a_device()
         rest = [task for task in self.tasks.values() if task.status == "waiting"]
         reasons = {task.task_id: why for task, why in self.foretell().dropped}
         for task in rest:

@@ -45,9 +45,9 @@ def lines(data: bytes, most: int = MOST_LINES) -> list[bytes]:
     Raises:
         ValueError: there are more.
     """
-    found = data.count(b"\n")
-    if found > most:
-        raise ValueError(f"{found} lines, {most} are the most")
+    count = data.count(b"\n")
+    if count > most:
+        raise ValueError(f"{count} lines, {most} are the most")
     return data.split(b"\n")
 
 

@@ -304,16 +304,16 @@ class _Conductor:
 
     def _fetch(self, signals: Interruptible) -> None:
         """After a loss of this host: attach to the agent if it still works, take what it journalled, undo if dead."""
-        found = agent.status(self.device)
-        if found.alive and not found.works_for(self.campaign):
+        status = agent.status(self.device)
+        if status.alive and not status.works_for(self.campaign):
             raise DeviceBusyError(
-                f"held by {found.holder or 'another agent'}", device=self.device.facts.name, hint="try again later"
+                f"held by {status.holder or 'another agent'}", device=self.device.facts.name, hint="try again later"
             )
         if self.experiment.rule is not None and isinstance(step := self._ask(), Block):
             self.runs |= {run.run_id: run for run in self._runs_of(step)}  # the block that this host was lost in
         for plan_id in runner.plans_there(self.device, self.campaign):
             plan = self.plans[0].model_copy(update={"plan_id": plan_id, "runs": tuple(self.runs.values())})
-            # How that plan ended is history: what is wrong with the device by now shows when it is made ready.
+            # How that plan ended is past: what is wrong with the device now shows when it is made ready.
             with contextlib.suppress(*_OF_THE_PAST):
                 self._attend(plan, signals, None)
             runner.clean(self.device, plan)
@@ -435,9 +435,9 @@ def _result(conductor: _Conductor, *, interrupted: bool) -> SweepResult:
 
 
 def _reasons(flags: Iterable[tuple[Flag, ...]]) -> tuple[tuple[str, int, str], ...]:
-    found: dict[str, list[str]] = {}
+    by_code: dict[str, list[str]] = {}
     for of_run in flags:
         for code, detail in {flag.code: flag.detail for flag in of_run}.items():
-            found.setdefault(code, []).append(detail)
-    ranked = sorted(found.items(), key=lambda item: -len(item[1]))
+            by_code.setdefault(code, []).append(detail)
+    ranked = sorted(by_code.items(), key=lambda item: -len(item[1]))
     return tuple((code, len(details), details[0]) for code, details in ranked)

@@ -37,7 +37,7 @@ def examine(board: str | None) -> tuple[Checked, ...]:
         for one in registry.look_everywhere()
     ]
     try:
-        # Who means this computer has no adb server started.
+        # Whoever means this computer needs no adb server; none is started.
         blind = choose.survey(lab.load_lab()).blind if board not in {lab.LOCAL, "local:"} else ()
         checks += [Checked(f"transport {one.scheme}", None, one.error, one.hint or "") for one in blind]
         entry = choose.choose(board)
@@ -71,9 +71,9 @@ def _host() -> Iterator[Checked]:
     ssh = shutil.which("ssh")
     yield Checked("OpenSSH client", True if ssh else None, ssh or "none", "" if ssh else "install it for ssh: devices")
     for toolchain in toolchains():
-        found = find_compiler(toolchain, next(iter(toolchain.targets)))
-        if isinstance(found, Compiler):
-            yield Checked(f"toolchain {toolchain.name}", True, found.version)
+        compiler = find_compiler(toolchain, next(iter(toolchain.targets)))
+        if isinstance(compiler, Compiler):
+            yield Checked(f"toolchain {toolchain.name}", True, compiler.version)
         else:
             yield Checked(f"toolchain {toolchain.name}", None, "not here", toolchain.install)
     free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
@@ -107,14 +107,14 @@ def _device(device: Device) -> Iterator[Checked]:
     clusters = ", ".join(f"{one.name} {knobs.show(one.cpus)}" for one in known.clusters)
     yield Checked("clusters", None if known.doubts else True, clusters, "; ".join(known.doubts))
     yield from _board_file(facts)
-    found = agent.status(device)
-    if found.pending:
+    status = agent.status(device)
+    if status.pending:
         todo = f"devicelab restore --board {facts.name}"
-        yield Checked("left to undo", False, f"{len(found.pending)} things", todo, 8)
-    if found.kept:
-        yield Checked("pinned", None, f"{len(found.kept)} things", f"devicelab restore --board {facts.name} undoes it")
-    held = found.holder is not None or found.alive
-    yield Checked("lease", not held, f"held by {found.holder}" if held else "free", "wait for it" if held else "", 3)
+        yield Checked("left to undo", False, f"{len(status.pending)} things", todo, 8)
+    if status.kept:
+        yield Checked("pinned", None, f"{len(status.kept)} things", f"devicelab restore --board {facts.name} undoes it")
+    held = status.holder is not None or status.alive
+    yield Checked("lease", not held, f"held by {status.holder}" if held else "free", "wait for it" if held else "", 3)
     for word in ("cpu", "gpu"):
         try:
             setting = knobs.setting(word, "max", facts)

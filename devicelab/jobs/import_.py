@@ -184,14 +184,14 @@ def _facts(facts: Facts, texts: dict[str, bytes]) -> Facts:
 
 def _texts(path: Path) -> dict[str, bytes]:
     """The small members by name."""
-    found: dict[str, bytes] = {}
+    texts: dict[str, bytes] = {}
     with _opened(path) as archive:
         for name, member in _members(path, archive):
             if name in _LIMITS:
-                if name in found or member.size > _LIMITS[name]:
+                if name in texts or member.size > _LIMITS[name]:
                     raise _bad(path, f"{name} is there twice, or larger than {_LIMITS[name] >> 20} MiB")
-                found[name] = b"".join(_chunks(archive, member))
-    return found
+                texts[name] = b"".join(_chunks(archive, member))
+    return texts
 
 
 def _members(path: Path, archive: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:

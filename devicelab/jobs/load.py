@@ -33,13 +33,13 @@ _SEARCH_SLEEP_US = 2000
 _SEARCH_SHORT_SLEEP_US = 500
 _SEARCH_SHORT_PCT = (20, 80)
 _SEARCH_RUN_S = 2.0
-# Tries count towards the answer when they came so near to the goal (points), and so many are wanted.
+# A try counts towards the answer when its use is within this many points of the goal; this many such tries are wanted.
 _SEARCH_NEAR_PCT = 6.0
 _SEARCH_NEAR = 5
 _SEARCH_MAX_RUNS = 16
 _MAX_INNER = 2_000_000_000
 
-# With these flags the use told is not that of the load, and what to do about it.
+# With these flags the CPU use that was measured is not that of the load; with each, what to do about it.
 _PLACE = (
     "are these cores online, and open to every program? `devicelab doctor` shows a pin in force; --cores takes others"
 )

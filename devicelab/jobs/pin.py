@@ -57,8 +57,8 @@ def pin(
 ) -> Pinned:
     """Bring the device to the wanted levels and leave it so; the undo journal stays for ``restore``.
 
-    All writes and their verification are done by one start of the agent. A signal undoes the pin; from the moment it
-    holds, one is too late (for as long as ``signals`` of the caller are in force).
+    All writes and their verification are done by one start of the agent. A signal undoes a pin that is being made;
+    once the pin holds, a signal changes nothing any more (as long as the caller's ``signals`` are in force).
 
     Raises:
         DeviceRefusedError: nothing of it can be set here, or it did not hold (the device is restored then).

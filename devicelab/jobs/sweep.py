@@ -88,10 +88,10 @@ def sweep(
 
 
 def _to_resume(store: Store, device: str, experiment: str) -> CampaignInfo:
-    found = store.unfinished(device=device, experiment=experiment)
-    if not found:
+    open_ones = store.unfinished(device=device, experiment=experiment)
+    if not open_ones:
         raise ConfigError(f"no unfinished campaign of {experiment!r} on {device}", hint="start one without --resume")
-    return found[0]
+    return open_ones[0]
 
 
 def conclude(store: Store, results: Results, report_to: Path | None = None) -> tuple[tuple[Finding, ...], Path]:

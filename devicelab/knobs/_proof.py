@@ -11,13 +11,13 @@ OFF_TARGET_PCT = 1.0
 
 def residency(text: str | None) -> dict[int, int]:
     """``time_in_state``: "FREQUENCY TICKS" a line; lines that are not are skipped."""
-    found = {}
+    grown = {}
     for line in (text or "").splitlines():
         words = line.split()
         point, ticks = (whole(word) for word in words) if len(words) == 2 else (None, None)
         if point is not None and ticks is not None:
-            found[point] = ticks
-    return found
+            grown[point] = ticks
+    return grown
 
 
 def spent(record: RunRecord, path: str, *, tick_ns: int | None = None) -> dict[int, int]:
@@ -36,12 +36,12 @@ def spent(record: RunRecord, path: str, *, tick_ns: int | None = None) -> dict[i
 
 def sampled(record: RunRecord, path: str) -> dict[int, int]:
     """Number of samples at each frequency; those that could not be read are left out."""
-    found: dict[int, int] = {}
+    clocks: dict[int, int] = {}
     for text in record.samples.nodes.get(path, ()):
         point = whole((text or "").partition(" ")[0])
         if point is not None:
-            found[point] = found.get(point, 0) + 1
-    return found
+            clocks[point] = clocks.get(point, 0) + 1
+    return clocks
 
 
 def off_target(seen: Mapping[int, int], target: int, *, slack: float = 0.0) -> dict[int, float]:

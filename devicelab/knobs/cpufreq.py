@@ -40,7 +40,7 @@ _NODES = (
     "scaling_min_freq",
     "stats/time_in_state",
 )
-# Limits other programs keep: read before and after every run, so that interference can be told.
+# Limits that other programs may change: read before and after every run, so that interference is noticed.
 _OTHERS = (
     "/sys/power/cpufreq_max_limit",
     "/sys/power/cpufreq_min_limit",
@@ -167,13 +167,13 @@ def plan(word: str, want: Level, facts: Facts) -> Setting:
     Raises:
         ConfigError: the level makes no sense here; the hint names those that do.
     """
-    found = policies(facts)
-    if not found:
+    every = policies(facts)
+    if not every:
         return Setting(unmet=("this device has no cpufreq policies",))
     if word == "governor":
-        return _set_governors(want, found, facts)
-    wants = _per_policy(want, found, facts)
-    pinned = _merge(_pin(level, policy, facts) for policy in found if (level := wants.get(policy.name)) is not None)
+        return _set_governors(want, every, facts)
+    wants = _per_policy(want, every, facts)
+    pinned = _merge(_pin(level, policy, facts) for policy in every if (level := wants.get(policy.name)) is not None)
     return replace(pinned, unmet=(*pinned.unmet, *_left_out(facts)))
 
 
@@ -347,12 +347,12 @@ def prove(word: str, want: Level, facts: Facts, record: RunRecord) -> tuple[Flag
     ``governor-changed``.
     """
     every = policies(facts)
-    found = tuple(policy for policy in every if _ran(policy, record))
+    ran = tuple(policy for policy in every if _ran(policy, record))
     if word == "governor":
-        return tuple(flag for policy in found if (flag := _same_governor(want, policy, record)) is not None)
-    wants = _per_policy(want, every, facts) if found else {}
+        return tuple(flag for policy in ran if (flag := _same_governor(want, policy, record)) is not None)
+    wants = _per_policy(want, every, facts) if ran else {}
     flags: list[Flag] = []
-    for policy in found:
+    for policy in ran:
         level = wants.get(policy.name)
         if level is not None and _tells(policy):
             flags += _judge(policy, target_khz(level, policy), facts, record)

@@ -37,11 +37,11 @@ def applies(facts: Facts) -> bool:  # noqa: ARG001 - asked of every family
 
 def groups(facts: Facts) -> dict[str, str]:
     """Cpuset name → CPUs as the kernel lists them; the group of all is ``root``."""
-    found = {}
+    cpus = {}
     for path in (*facts.tree.glob(f"{_CPUSET}/cpus"), *facts.tree.glob(f"{_CPUSET}/*/cpus")):
         name = path.removeprefix(_CPUSET).removesuffix("cpus").strip("/")
-        found[name or "root"] = facts.tree.text(path) or ""
-    return found
+        cpus[name or "root"] = facts.tree.text(path) or ""
+    return cpus
 
 
 def plan(word: str, want: Level, facts: Facts) -> Setting:
@@ -88,10 +88,10 @@ def _boost_node(facts: Facts) -> tuple[str, str] | None:
 
 def _boost(want: Level, facts: Facts) -> Setting:
     percent = _percent(want)
-    found = _boost_node(facts)
-    if found is None:
+    boost = _boost_node(facts)
+    if boost is None:
         return Setting(unmet=("this device has neither uclamp nor schedtune groups",))
-    node, procs = found
+    node, procs = boost
     why_not = _limits.blocked(facts, node, procs)
     if why_not is not None:
         return Setting(around=(node,), unmet=(why_not,))
@@ -113,8 +113,8 @@ def prove(word: str, want: Level, facts: Facts, record: RunRecord) -> tuple[Flag
         node = f"{_folder(_levels.text(want))}/cpus"
         expected = facts.tree.text(node)
     else:
-        found = _boost_node(facts)
-        node, expected = (found[0], _expected(found[0], _percent(want))) if found else ("", None)
+        boost = _boost_node(facts)
+        node, expected = (boost[0], _expected(boost[0], _percent(want))) if boost else ("", None)
     if expected is None:
         return ()
     for when, texts in (("before", record.before), ("after", record.after)):

@@ -121,17 +121,17 @@ def _targets(word: str, want: Level, facts: Facts) -> dict[Scaled, int]:
     Raises:
         ConfigError: a level that none of them knows.
     """
-    found: dict[Scaled, int] = {}
+    targets: dict[Scaled, int] = {}
     refused: ConfigError | None = None
     for device in _devices(word, facts):
         if device.table:
             try:
-                found[device] = _levels.pick(word, want, device.table, where=device.name, unit=device.unit)
+                targets[device] = _levels.pick(word, want, device.table, where=device.name, unit=device.unit)
             except ConfigError as error:
                 refused = error
-    if not found and refused is not None:
+    if not targets and refused is not None:
         raise refused
-    return found
+    return targets
 
 
 def plan(word: str, want: Level, facts: Facts) -> Setting:

@@ -45,8 +45,8 @@ _LANDS_MS = 500
 
 
 def _folder(facts: Facts) -> str | None:
-    found = facts.tree.glob(f"{_MALI}/dvfs_table")
-    return found[0].removesuffix("/dvfs_table") if found else None
+    tables = facts.tree.glob(f"{_MALI}/dvfs_table")
+    return tables[0].removesuffix("/dvfs_table") if tables else None
 
 
 def table_khz(facts: Facts) -> tuple[int, ...]:
@@ -163,7 +163,7 @@ def prove(word: str, want: Level, facts: Facts, record: RunRecord) -> tuple[Flag
     folder = _folder(facts)
     seen = _proof.spent(record, f"{folder}/time_in_state") if folder else {}
     for path in (f"{folder}/clock", f"{_KERNEL}/gpu_clock"):
-        # 0 is a sleeping GPU: it does not run, so it does not run at a wrong clock either.
+        # 0 means that the GPU sleeps: what does not run does not run at a wrong clock either.
         seen = seen or {khz: count for khz, count in _proof.sampled(record, path).items() if khz > 0}
     if not seen:
         detail = f"GPU: neither time_in_state nor a sample tells whether {target} kHz held"

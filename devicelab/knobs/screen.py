@@ -24,7 +24,7 @@ AIRPLANE_SETTING = "settings.global.airplane_mode_on"
 
 # `cmd connectivity` knows airplane mode from Android 11 on; before, the setting and a broadcast only root may send.
 _CMD_SDK = 30
-# KEYCODE_SLEEP and KEYCODE_WAKEUP: unlike the power key, they do nothing if it is so already.
+# KEYCODE_SLEEP and KEYCODE_WAKEUP: unlike the power key, they do nothing if the screen is in that state already.
 _KEYS = {"off": "223", "on": "224"}
 _OTHER = {"on": "off", "off": "on"}
 

@@ -20,7 +20,7 @@ from devicelab.model.plan import Noun
 _MAX_DETAIL = 4096
 _MAX_CODE = 100
 _MAX_FLAGS = 4096
-# Of more problems in a line only the number is said.
+# Of further problems in a line only the number is told.
 _SHOWN = 20
 
 

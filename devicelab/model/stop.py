@@ -40,8 +40,8 @@ class Stop(Noun):
     @field_validator("budget")
     @classmethod
     def _a_time(cls, value: str) -> str:
-        found = _BUDGET.fullmatch(value)
-        if value and (found is None or not 0 < float(found[1]) * _SECONDS[found[2]] <= 31 * 86_400):
+        match = _BUDGET.fullmatch(value)
+        if value and (match is None or not 0 < float(match[1]) * _SECONDS[match[2]] <= 31 * 86_400):
             raise ValueError(f'budget is a time such as "90 s", "30 min" or "2 h" (at most 31 days), not {value!r}')
         return value
 
@@ -56,11 +56,11 @@ class Stop(Noun):
     @property
     def precision(self) -> float | None:
         """The wanted half-width as a share (0.02), ``None`` where the claims are to be decided."""
-        found = _PRECISION.fullmatch(self.until)
-        return float(found[1]) / 100 if found else None
+        match = _PRECISION.fullmatch(self.until)
+        return float(match[1]) / 100 if match else None
 
     @property
     def budget_s(self) -> float | None:
         """The budget in seconds."""
-        found = _BUDGET.fullmatch(self.budget)
-        return float(found[1]) * _SECONDS[found[2]] if found else None
+        match = _BUDGET.fullmatch(self.budget)
+        return float(match[1]) * _SECONDS[match[2]] if match else None

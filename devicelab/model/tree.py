@@ -90,13 +90,13 @@ class Tree(Mapping[str, Node]):
 
     def glob(self, pattern: str) -> tuple[str, ...]:
         """Paths that match a shell pattern in which ``*`` does not cross a slash, sorted naturally."""
-        found = self._globs.get(pattern)
-        if found is None:
+        paths = self._globs.get(pattern)
+        if paths is None:
             depth = pattern.count("/")
             shapes = tuple(re.compile(fnmatch.translate(part)) for part in pattern.split("/"))
             fitting = (p for p in self._nodes if p.count("/") == depth and _match(p, shapes))
-            found = self._globs[pattern] = tuple(sorted(fitting, key=_natural))
-        return found
+            paths = self._globs[pattern] = tuple(sorted(fitting, key=_natural))
+        return paths
 
 
 def _match(path: str, shapes: tuple[re.Pattern[str], ...]) -> bool:

@@ -38,12 +38,12 @@ def built_in(results: Results, conditions: Mapping[str, RunConditions]) -> tuple
         return ()
     where = _where(results, len(valid), len(runs) - len(valid))
     made = [*_cpu_use(results, valid, conditions, where)]
-    found = frames.distributions(results)
-    for distribution in found:
+    distributions = frames.distributions(results)
+    for distribution in distributions:
         made.append(_strips(results, valid, distribution, where))
         curves = _curves(results, valid, distribution, where)
         made += [curves] if curves else []
-    if not found:
+    if not distributions:
         made += _metric_strips(results, valid, where)
     return tuple(made)
 
@@ -103,12 +103,12 @@ def _draw_dots(
 ) -> None:
     canvas.set_size_inches(7.0, 0.75 + _ROW_IN * len(order))
     axes = canvas.subplots()
-    found = [data.loc[data[by] == group, column].to_numpy() for group in order]
+    groups = [data.loc[data[by] == group, column].to_numpy() for group in order]
     # Dots of one row are spread a little, in their order, so that none hides another.
-    heights = [row + (np.linspace(-0.18, 0.18, len(v)) if len(v) > 1 else np.zeros(1)) for row, v in enumerate(found)]
-    axes.plot(np.concatenate(found), np.concatenate(heights), "o", color=_COLOURS[0], alpha=0.55, markeredgewidth=0)
+    heights = [row + (np.linspace(-0.18, 0.18, len(v)) if len(v) > 1 else np.zeros(1)) for row, v in enumerate(groups)]
+    axes.plot(np.concatenate(groups), np.concatenate(heights), "o", color=_COLOURS[0], alpha=0.55, markeredgewidth=0)
     rows = np.arange(len(order))
-    axes.vlines([np.median(values) for values in found], rows - 0.34, rows + 0.34, color=_COLOURS[1], linewidth=2)
+    axes.vlines([np.median(values) for values in groups], rows - 0.34, rows + 0.34, color=_COLOURS[1], linewidth=2)
     _rows(axes, order, axis)
     axes.set_xlim(left=0)
 
@@ -236,17 +236,17 @@ def _curve_points(
     shown: Distribution, curve_of: Mapping[str, str], panels: Mapping[str, set[str]], curves: Sequence[str]
 ) -> pd.DataFrame:
     share = np.append(np.linspace(0, 0.99, _CURVE_POINTS), [0.995, 0.999])
-    found = []
+    rows = []
     for panel, runs in panels.items():
         part = shown.samples[shown.samples["run_id"].isin(runs)]
         for curve, values in part.groupby(part["run_id"].map(curve_of))["value"]:
             points = np.quantile(values.to_numpy(), share)
-            found.append(
+            rows.append(
                 pd.DataFrame({"panel": panel, "curve": curve, "n": len(values), "share": share, "value": points})
             )
     rank = {curve: i for i, curve in enumerate(curves)}
-    found.sort(key=lambda frame: (list(panels).index(frame["panel"].iloc[0]), rank[frame["curve"].iloc[0]]))
-    return pd.concat(found, ignore_index=True).assign(unit=shown.unit)
+    rows.sort(key=lambda frame: (list(panels).index(frame["panel"].iloc[0]), rank[frame["curve"].iloc[0]]))
+    return pd.concat(rows, ignore_index=True).assign(unit=shown.unit)
 
 
 def _draw_curves(

@@ -140,8 +140,8 @@ def _nights(reader: StoreReader, data: _Data, places: site_pages.Places, render:
     for campaign in data.campaigns:
         if campaign.campaign in places.reports:
             linked[campaign.night].append(campaign.campaign)
-    for found in order.values():
-        for newer, info, older in zip([None, *found], found, [*found[1:], None], strict=False):
+    for infos in order.values():
+        for newer, info, older in zip([None, *infos], infos, [*infos[1:], None], strict=False):
             around = [other.night if other else None for other in (newer, older)]
             own = [one for one in data.quarantines if one.night == info.night]
             key = digest(data.counts[info.night].mark, around, own, linked[info.night])
@@ -167,7 +167,7 @@ def _experiments(
     rows = []
     for name in data.experiments:
         own = [info for info in data.campaigns if info.experiment == name]
-        # Not judged anew for each page: every night that ran the experiment changes all its charts.
+        # Judged once for all pages: every night that ran the experiment would change all its charts.
         nights = sorted({info.night for info in own if info.night is not None})
         key = digest("experiment", name, [data.counts[night].mark for night in nights])
         row = render.made.remembered(f"experiment {name}", key)

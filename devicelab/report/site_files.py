@@ -150,12 +150,12 @@ class SiteFiles:
 
     def _manifest(self) -> dict[str, Any] | None:
         try:
-            found = json.loads((self.directory / _MANIFEST).read_text(encoding="utf-8"))
+            manifest = json.loads((self.directory / _MANIFEST).read_text(encoding="utf-8"))
         except OSError:
             return None
         except ValueError:
             return {}
-        return found if isinstance(found, dict) else {}
+        return manifest if isinstance(manifest, dict) else {}
 
 
 def digest(*parts: object) -> str:

@@ -106,7 +106,7 @@ def experiment_pages(
     }
     content = {"experiment": name, "question": question, "up": own, "nights": len(started)}
     rows = [_overview(one, page_of[one.key[0]], simulated) for one in series]
-    # What moved stands first; everything else as it is.
+    # What moved stands first; the rest keeps its order.
     rows.sort(key=lambda row: list(TONES).index(row["verdict"]) if row["verdict"] in _MOVED else len(TONES))
     any_simulated = bool(simulated & set(devices))
     shown = [] if split else list(groups.values())
@@ -311,10 +311,10 @@ def _health_charts(looks: Sequence[Health]) -> Iterator[dict[str, Any]]:
     ):
         lines = []
         for style, phase in enumerate(PHASES, 1):
-            found = [look for look in reversed(looks) if look.phase == phase and name in look.figures]
-            if found:
-                times = [look.at_unix_ns for look in found]
-                lines.append(trend.Line(times, [look.figures[name] for look in found], style=style))
+            shown = [look for look in reversed(looks) if look.phase == phase and name in look.figures]
+            if shown:
+                times = [look.at_unix_ns for look in shown]
+                lines.append(trend.Line(times, [look.figures[name] for look in shown], style=style))
         drawn = trend.chart(lines, unit, floor=floor, ceiling=ceiling) if lines else None
         if drawn is not None:
             values = np.concatenate([np.asarray(line.values) for line in lines])

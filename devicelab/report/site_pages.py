@@ -293,7 +293,7 @@ def _experiments(view: NightView) -> list[str]:
 
 
 def _experiment(view: NightView, name: str, places: Places) -> dict[str, Any]:
-    found = [verdict for verdict in view.verdicts if verdict.experiment == name]
+    verdicts = [verdict for verdict in view.verdicts if verdict.experiment == name]
     page = places.experiment(name)
     rows = [
         verdict_row(
@@ -302,9 +302,9 @@ def _experiment(view: NightView, name: str, places: Places) -> dict[str, Any]:
             simulated=view.is_simulated(one),
             href=page and f"{page}#{chart_id(one.device, one.cell_id, one.program, one.metric)}",
         )
-        for one in found
+        for one in verdicts
     ]
-    counts = Counter(one.verdict for one in found)
+    counts = Counter(one.verdict for one in verdicts)
     unchanged = [row for row in rows if row["verdict"] == "unchanged"]
     return {
         "name": name,

@@ -200,13 +200,13 @@ def _others(held: Sequence[RunConditions]) -> tuple[str, ...]:
 
 def _spans(held: Sequence[RunConditions], field: str, unit: str) -> tuple[str, ...]:
     names = cpu_order({name for one in held for name in getattr(one, field)})
-    found = []
+    spans = []
     for name in names:
         both = span([getattr(one, field)[name] for one in held if name in getattr(one, field)])
         if both is not None:
             short = name.replace("thermal_zone", "zone ").replace("policy", "policy ")
-            found.append(f"{short}: {between(*both, unit)}")
-    return tuple(found) or ("–",)
+            spans.append(f"{short}: {between(*both, unit)}")
+    return tuple(spans) or ("–",)
 
 
 def metric_table(results: Results) -> TableView:

@@ -136,16 +136,16 @@ def chart(
 
 def spark(values: Sequence[float]) -> str:
     """Path of a tiny line without axes, in a box of 90 × 22; empty with fewer than two values."""
-    found = np.asarray(values, dtype=float)
-    found = found[_drawable(found)]
-    if len(found) < 2:
+    known = np.asarray(values, dtype=float)
+    known = known[_drawable(known)]
+    if len(known) < 2:
         return ""
-    low, high = float(found.min()), float(found.max())
+    low, high = float(known.min()), float(known.max())
     # A line that hardly moves is not blown up to look as if it did: the box is at least a tenth of the value high.
     middle, half = (low + high) / 2, max(high - low, abs(high) / 10) / 2 or 1.0
     y = _Axis(middle - half, middle + half, _SPARK_HEIGHT - 2, 2)
-    x = _Axis(0, len(found) - 1, 2, _SPARK_WIDTH - 2)
-    return _path([x(i) for i in range(len(found))], [y(value) for value in found])
+    x = _Axis(0, len(known) - 1, 2, _SPARK_WIDTH - 2)
+    return _path([x(i) for i in range(len(known))], [y(value) for value in known])
 
 
 def _drawable(values: Floats) -> npt.NDArray[np.bool_]:

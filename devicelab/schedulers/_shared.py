@@ -43,9 +43,9 @@ def plain(tenants: Sequence[Tenant]) -> dict[str, TenantTreatment]:
 
 def ranks(tenants: Iterable[Tenant]) -> dict[str, int]:
     """Rank by priority, 0 for the most important; equal priorities have equal ranks."""
-    found = list(tenants)
-    levels = sorted({tenant.priority for tenant in found}, reverse=True)
-    return {tenant.name: levels.index(tenant.priority) for tenant in found}
+    names = list(tenants)
+    levels = sorted({tenant.priority for tenant in names}, reverse=True)
+    return {tenant.name: levels.index(tenant.priority) for tenant in names}
 
 
 def pids(record: RunRecord, tenants: Iterable[Tenant]) -> dict[str, int]:

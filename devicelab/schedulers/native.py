@@ -9,7 +9,7 @@ from devicelab.model.journal import Flag, RunRecord
 from devicelab.schedulers._shared import not_seen, pids, plain, proc_witnesses, said
 from devicelab.schedulers.base import Place, Treatment
 
-# Only lines that matter are sent home: a torch process maps thousands of files.
+# Only the lines that matter are sent back: a torch process maps thousands of files.
 _LOOK = 'test -r "/proc/$1/maps" && { grep -iE "lib(shim|xsched|preempt)" "/proc/$1/maps"; echo looked; }'
 _FOREIGN = re.compile(r"lib(?:shim|xsched|preempt)\S*\.so", re.IGNORECASE)
 
@@ -27,7 +27,7 @@ def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[
         maps = said(record, f"maps {name}")
         if maps is None or "looked" not in maps:
             return not_seen("native", f"what {name} has loaded could not be looked at")
-        found = _FOREIGN.search(maps)
-        if found:
-            return not_seen("native", f"{name} has {found[0]} loaded, a scheduler's shim")
+        foreign = _FOREIGN.search(maps)
+        if foreign:
+            return not_seen("native", f"{name} has {foreign[0]} loaded, a scheduler's shim")
     return ()

@@ -39,9 +39,9 @@ def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:  
 
 def niceness(tenants: Sequence[Tenant], lowest: int = _LOWEST) -> dict[str, int]:
     """The niceness each tenant gets."""
-    found = ranks(tenants)
-    last = max(found.values(), default=0)
-    return {name: round(lowest * rank / last) if last else 0 for name, rank in found.items()}
+    order = ranks(tenants)
+    last = max(order.values(), default=0)
+    return {name: round(lowest * rank / last) if last else 0 for name, rank in order.items()}
 
 
 def _lowest(variant: str) -> int:

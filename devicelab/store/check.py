@@ -101,15 +101,15 @@ def _unreadable(kind: str, blob: bytes, size: int) -> str | None:
         if kind == "samples":
             lengths = {len(column) for column in decode_table(blob).values()} or {0}
             return None if lengths == {size} else f"holds {max(lengths)} rows, not {size}"
-        found = len(unpack(blob))
+        rows = len(unpack(blob))
     except ValueError as error:
         return str(error)
-    return f"holds {found} bytes, not {size}" if kind == "output" and found != size else None
+    return f"holds {rows} bytes, not {size}" if kind == "output" and rows != size else None
 
 
 def _counters(connection: Connection) -> Iterator[str]:
     c, r = s.campaigns.c, s.runs.c
-    # A campaign without runs joins to one row without a run: neither counted nor invalid.
+    # The outer join gives a campaign without runs one row without a run; it counts neither as a run nor as invalid.
     invalid = func.sum(case((r.valid.is_(False), 1), else_=0))
     query = (
         select(c.campaign, c.runs_done, c.runs_invalid, func.count(r.id), invalid)

@@ -353,11 +353,11 @@ def _insert_new(connection: Connection, table: Table) -> Any:
 
 def _numbers(connection: Connection, table: Table, key: str, values: Sequence[str]) -> dict[str, int]:
     """Row numbers by key, asked for in portions: a statement holds a limited number of parameters."""
-    found: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for start in range(0, len(values), 5000):
         query = select(table.c[key], table.c.id).where(table.c[key].in_(values[start : start + 5000]))
-        found.update((str(name), int(number)) for name, number in connection.execute(query))
-    return found
+        numbers.update((str(name), int(number)) for name, number in connection.execute(query))
+    return numbers
 
 
 def _span(connection: Connection, campaign: int) -> Row:

@@ -163,7 +163,7 @@ def _sqlite(path: Path, *, create: bool) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def over() -> None:
-        # Also a turn into whose end an interruption fell: nobody else would end it, and the next one would wait for it.
+        # Also where an interruption came as the turn ended: nobody else would end it, and the next would wait for ever.
         if getattr(own, "info", None) is None:
             return
         with contextlib.suppress(sqlite3.Error):  # closed
@@ -195,10 +195,10 @@ def _still(path: Path) -> tuple[int, ...] | None:
 def _identity(path: Path) -> tuple[int, int] | None:
     """Which file it is; ``None`` if it is not there."""
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return stat.st_dev, stat.st_ino
 
 
 def _new_file(path: Path) -> None:

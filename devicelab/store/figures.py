@@ -85,29 +85,29 @@ class FigureReader:
     def planned(self, campaigns: Collection[int]) -> frozenset[tuple[int, int]]:
         """Campaign and cell (by the numbers ``figures`` gives) of all that was to be measured."""
         t = s.campaign_cells.c
-        found: set[tuple[int, int]] = set()
+        pairs: set[tuple[int, int]] = set()
         with places.guarded(self._place), self._engine.connect() as connection:
             for part in _parts(campaigns):
                 query = select(t.campaign, t.cell).where(t.campaign.in_(part))
-                found.update((int(campaign), int(cell)) for campaign, cell in connection.execute(query))
-        return frozenset(found)
+                pairs.update((int(campaign), int(cell)) for campaign, cell in connection.execute(query))
+        return frozenset(pairs)
 
     def conditions(self, campaigns: Collection[int]) -> dict[int, "Conditions"]:
         """Of each campaign (by the number ``figures`` gives): facts, binaries, what its programs said of themselves."""
         c, b, r, p = s.campaigns.c, s.binaries.c, s.runs.c, s.programs.c
-        found: dict[int, Conditions] = {}
+        by_run: dict[int, Conditions] = {}
         with places.guarded(self._place), self._engine.connect() as connection:
             for part in _parts(campaigns):
                 for number, facts in connection.execute(select(c.id, c.facts_json).where(c.id.in_(part))):
-                    found[int(number)] = Conditions(str(facts), {}, {})
+                    by_run[int(number)] = Conditions(str(facts), {}, {})
                 query = select(s.campaign_binaries.c.campaign, b.name, b.sha256).join(s.binaries)
                 for number, name, sha256 in connection.execute(query.where(s.campaign_binaries.c.campaign.in_(part))):
-                    found[int(number)].binaries[str(name)] = str(sha256)
+                    by_run[int(number)].binaries[str(name)] = str(sha256)
                 first = select(func.min(r.id)).where(r.campaign.in_(part)).group_by(r.campaign)
                 query = select(r.campaign, p.program, p.info_json).select_from(s.runs).join(s.programs)
                 for number, program, info in connection.execute(query.where(r.id.in_(first))):
-                    found[int(number)].programs[str(program)] = str(info)
-        return found
+                    by_run[int(number)].programs[str(program)] = str(info)
+        return by_run
 
 
 @dataclass(frozen=True)

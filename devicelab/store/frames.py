@@ -173,10 +173,10 @@ class StoredResults:
     def _flags(self) -> dict[int, tuple[Flag, ...]]:
         f = s.flags.c
         query = select(f.run, f.code, f.detail).join(s.runs).where(s.runs.c.campaign == self._number)
-        found: dict[int, list[Flag]] = {}
+        by_run: dict[int, list[Flag]] = {}
         for run, code, detail in self._rows(query.order_by(f.run, f.position)):
-            found.setdefault(run, []).append(Flag(code=code, detail=detail))
-        return {run: tuple(flags) for run, flags in found.items()}
+            by_run.setdefault(run, []).append(Flag(code=code, detail=detail))
+        return {run: tuple(flags) for run, flags in by_run.items()}
 
     def _levels(self) -> dict[str, dict[str, Any]]:
         """Levels by cell id, of planned cells in their order and of any other that has runs."""
@@ -231,12 +231,12 @@ class StoredResults:
     def _programs(self) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
         p = s.programs.c
         query = select(p.program, p.simulated).join(s.runs).where(s.runs.c.campaign == self._number).distinct()
-        found = self._rows(query)
+        rows = self._rows(query)
         programs: dict[str, dict[str, Any]] = {}
-        for program in sorted({name for name, _ in found}):
+        for program in sorted({name for name, _ in rows}):
             first = select(p.info_json).join(s.runs).where(s.runs.c.campaign == self._number, p.program == program)
             programs[program] = json.loads(self._rows(first.order_by(s.runs.c.id).limit(1))[0][0])
-        return programs, tuple(sorted({name for name, simulated in found if simulated}))
+        return programs, tuple(sorted({name for name, simulated in rows if simulated}))
 
     def _dropped(self) -> dict[str, int]:
         """Rows of raw samples that were dropped on request, by table."""

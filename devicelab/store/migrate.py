@@ -24,7 +24,7 @@ def migrate(engine: Engine, where: str) -> None:
     with writer(engine).begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        # Looked at again: whoever held the lock before may have done it.
+        # Looked at once more under the lock: whoever held it before may have migrated already.
         revision = _revision(connection)
         if revision != schema.HEAD:
             _upgrade(connection, revision, where)

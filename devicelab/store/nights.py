@@ -19,7 +19,7 @@ from devicelab.store.records import Row, clean
 
 _N = TypeVar("_N", bound=Noun)
 
-# By the start first: ids of two farms do not sort by time.
+# By the time of the start first: the ids of two farms do not sort by time.
 _NEWEST = (s.nights.c.started_unix_ns.desc(), s.nights.c.night.desc())
 
 
@@ -48,15 +48,15 @@ class NightReader:
         query = select(s.nights).order_by(*_NEWEST).limit(9)
         if ref is not None:
             query = query.where(s.nights.c.night.startswith(ref, autoescape=True))
-        found = self._nouns(NightInfo, query)
-        exact = [info for info in found if info.night == ref]
+        infos = self._nouns(NightInfo, query)
+        exact = [info for info in infos if info.night == ref]
         if not exact and ref is not None:
-            # A whole id may be the beginning of many younger ones.
+            # An id given in full may also be the beginning of many younger ones.
             exact = list(self._nouns(NightInfo, select(s.nights).where(s.nights.c.night == ref)))
-        if exact or len(found) == 1 or (found and ref is None):
-            return (exact or found)[0]
-        if found:
-            names = ", ".join(info.night for info in found[:8]) + (", ..." if len(found) > 8 else "")
+        if exact or len(infos) == 1 or (infos and ref is None):
+            return (exact or infos)[0]
+        if infos:
+            names = ", ".join(info.night for info in infos[:8]) + (", ..." if len(infos) > 8 else "")
             raise StoreError(f"several nights begin with {ref!r}: {names}", hint="give more of the id")
         what = "no night is" if ref is None else f"no night {ref!r} is"
         raise StoreError(f"{what} stored in {places.describe(self._place)}", hint="run `devicelab nightly` first")

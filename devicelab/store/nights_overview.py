@@ -181,13 +181,13 @@ class NightOverview:
         every = self._tuples(select(s.metric_names).order_by(s.metric_names.c.id))
         names = {row.id: row for row in every if figures is None or (row.program, row.metric) in figures}
         cells = {row.id: row for row in self._tuples(select(s.cells.c.id, s.cells.c.cell_id, s.cells.c.label))}
-        found = self._values(experiment, list(names))
-        # What another process began meanwhile is not known yet.
-        old = np.isin(found["campaign"], list(group_of)) & np.isin(found["cell"], list(cells))
-        found = {name: column[old] for name, column in found.items()}
-        campaign_ids, position = np.unique(found["campaign"], return_inverse=True)
+        values = self._values(experiment, list(names))
+        # A night that another process began meanwhile is not among those that were read.
+        old = np.isin(values["campaign"], list(group_of)) & np.isin(values["cell"], list(cells))
+        values = {name: column[old] for name, column in values.items()}
+        campaign_ids, position = np.unique(values["campaign"], return_inverse=True)
         group = np.asarray([group_of[number] for number in campaign_ids.tolist()], dtype=np.int64)[position]
-        of, cell, name, statistics = _medians(group, found["cell"], found["name"], found["value"])
+        of, cell, name, statistics = _medians(group, values["cell"], values["name"], values["value"])
         nights, devices = [night for night, _ in groups], [device for _, device in groups]
         return pd.DataFrame(
             {

@@ -162,9 +162,9 @@ class NightWriter:
             while True:
                 with self._writer.begin() as connection:
                     connection.execute(_insert(connection, t).values(row).on_conflict_do_nothing())
-                    found = connection.execute(query).mappings().first()
-                if found is not None:  # otherwise somebody released it in between
-                    return from_row(Quarantine, dict(found))
+                    open_one = connection.execute(query).mappings().first()
+                if open_one is not None:  # otherwise somebody released it in between
+                    return from_row(Quarantine, dict(open_one))
 
     def release(self, device: str, note: str = "") -> bool:
         """End the device's quarantine; ``False`` if it is in none."""

@@ -79,12 +79,12 @@ class StoreReader(NightReader, NightOverview, FigureReader):
         query = select(*_INFO).order_by(s.campaigns.c.campaign.desc()).limit(9)
         if ref is not None:
             query = query.where(s.campaigns.c.campaign.startswith(ref, autoescape=True))
-        found = self._infos(query)
-        exact = [info for info in found if info.campaign == ref]
-        if exact or len(found) == 1 or (found and ref is None):
-            return (exact or found)[0]
-        if found:
-            names = ", ".join(info.campaign for info in found[:8]) + (", ..." if len(found) > 8 else "")
+        infos = self._infos(query)
+        exact = [info for info in infos if info.campaign == ref]
+        if exact or len(infos) == 1 or (infos and ref is None):
+            return (exact or infos)[0]
+        if infos:
+            names = ", ".join(info.campaign for info in infos[:8]) + (", ..." if len(infos) > 8 else "")
             raise ConfigError(f"several campaigns begin with {ref!r}: {names}", hint="give more of the id")
         if ref is None:
             raise ConfigError(f"no campaign is stored in {self}", hint="run `devicelab sweep` first")

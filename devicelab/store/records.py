@@ -78,13 +78,13 @@ def _int64(value: int) -> int:
 
 def _metrics(measurements: Mapping[str, Measurement]) -> dict[MetricKey, float | None]:
     """Not-a-number is stored as NULL, which is how SQLite would keep it anyway."""
-    found: dict[MetricKey, float | None] = {}
+    values: dict[MetricKey, float | None] = {}
     for program, measurement in measurements.items():
         for name, metric in measurement.metrics.items():
             value = float(metric.value)
             # NaN is the one value that differs from itself.
-            found[clean(program), clean(name), clean(metric.unit)] = value if value == value else None  # noqa: PLR0124
-    return found
+            values[clean(program), clean(name), clean(metric.unit)] = value if value == value else None  # noqa: PLR0124
+    return values
 
 
 def _samples(measurements: Mapping[str, Measurement]) -> Iterable[Row]:

@@ -135,22 +135,22 @@ def prune(store: "Store", retention: Retention, *, farms: Mapping[str, int], dry
     while True:
         nights = [night for night in store.night_sizes() if night.farm in farms]
         used = store.used_bytes()
-        found = decide(nights, retention, baseline_nights=farms, used_bytes=used)
-        if dry_run or not (found.delete or found.thin):
+        decided = decide(nights, retention, baseline_nights=farms, used_bytes=used)
+        if dry_run or not (decided.delete or decided.thin):
             return Pruned(
-                deleted={**deleted, **found.delete},
-                thinned=(*thinned, *found.thin),
-                bytes=freed + found.bytes,
+                deleted={**deleted, **decided.delete},
+                thinned=(*thinned, *decided.thin),
+                bytes=freed + decided.bytes,
                 rows=rows,
                 used_bytes=used,
-                short_bytes=found.short_bytes,
+                short_bytes=decided.short_bytes,
             )
-        for night in found.delete:
+        for night in decided.delete:
             store.delete_night(night)
-        for night in found.thin:
+        for night in decided.thin:
             rows += sum(store.thin_samples(campaign.campaign) for campaign in store.night_campaigns(night))
-        deleted |= found.delete
-        thinned += found.thin
+        deleted |= decided.delete
+        thinned += decided.thin
         freed += max(0, used - store.used_bytes())
 
 

@@ -198,7 +198,7 @@ samples = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
-# What is left of samples that were dropped on request: that they were there, how many, and which.
+# What remains of samples that were dropped on request: which there were, and how many rows.
 thinned_samples = Table(
     "thinned_samples",
     metadata,
@@ -248,7 +248,7 @@ findings = Table(
     Column("comparison", Text, nullable=False, server_default=""),
 )
 
-# Fields of a noun without a column of their own stand in ``more_json``: nothing is asked for by them.
+# Fields of a noun without a column of their own stand in ``more_json``: no query selects by them.
 nights = Table(
     "nights",
     metadata,

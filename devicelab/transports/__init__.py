@@ -32,14 +32,14 @@ def discover_all() -> tuple[Attached, ...]:
     so that it does not hide what the others see. Its state is ``not installed`` if this machine lacks what the
     transport needs, so that no device can hang on it, else ``unavailable``.
     """
-    found: list[Attached] = []
+    devices: list[Attached] = []
     for scheme in registry.usable_names("transports"):
         try:
-            found += registry.ask("transports", scheme, "discover") or ()
+            devices += registry.ask("transports", scheme, "discover") or ()
         except LabError as error:
             state = "not installed" if isinstance(error, NotInstalledError) else "unavailable"
-            found.append(Attached(f"{scheme}:", state, {"error": error.message, "hint": error.hint or ""}))
-    return tuple(found)
+            devices.append(Attached(f"{scheme}:", state, {"error": error.message, "hint": error.hint or ""}))
+    return tuple(devices)
 
 
 def listed_as(address: str) -> str | None:

@@ -124,7 +124,7 @@ class Running:
         return bytes(before[end + 1 :])
 
     def _give_up_header(self) -> None:
-        # Without a header the shell itself did not work: what it said explains the exit code.
+        # Without a header line the shell itself failed: what it said explains the exit code.
         rest, self._before = self._before, None
         if rest:
             self._ready.append((ERR, bytes(rest)))

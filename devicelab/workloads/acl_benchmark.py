@@ -79,36 +79,36 @@ def parse(output: bytes, params: Params) -> Measurement:
     Raises:
         MeasurementError: no measurement, cut output, kernels missing in the middle, or values that are no numbers.
     """
-    found = read(output)
+    told = read(output)
     measured = Measurement()
     flags: list[Flag] = []
-    if found.stamps and found.source == "json":
-        stamps = _stamps(found)
-        coarse = {series.unit for kernels in found.stamps.values() for series in kernels.values()} - {"ns"}
+    if told.stamps and told.source == "json":
+        stamps = _stamps(told)
+        coarse = {series.unit for kernels in told.stamps.values() for series in kernels.values()} - {"ns"}
         if coarse:
             detail = f"timestamps in {', '.join(sorted(coarse))} are cut to whole units: ask for ns"
             flags.append(Flag(code="timestamps-truncated", detail=detail))
         measured = from_stamps(stamps)
-    elif found.stamps:
+    elif told.stamps:
         flags.append(Flag(code="timestamps-truncated", detail="text has medians of timestamps only: use JSON"))
     tables, metrics = dict(measured.tables), dict(measured.metrics)
-    if found.durations:
-        tables["durations"] = _durations(found.durations)
-        per_inference = tables["durations"]["t_ker_ns"].reshape(-1, len(found.durations)).sum(axis=1)
+    if told.durations:
+        tables["durations"] = _durations(told.durations)
+        per_inference = tables["durations"]["t_ker_ns"].reshape(-1, len(told.durations)).sum(axis=1)
         metrics.setdefault("t_ker_sum_ns", Metric(float(np.median(per_inference)), "ns"))
-    if found.wall is not None:
-        wall = positive(_times(found.wall, "wall clock"))
-        # Any OpenCL instrument puts the profiling queue in.
-        name = "total_profiled_wall_ns" if found.stamps or found.durations else "total_ns"
+    if told.wall is not None:
+        wall = positive(_times(told.wall, "wall clock"))
+        # Any of the OpenCL instruments replaces the queue by a profiling one.
+        name = "total_profiled_wall_ns" if told.stamps or told.durations else "total_ns"
         metrics[name] = Metric(float(np.median(wall)), "ns")
         tables["wall"] = {"iteration": np.arange(wall.size, dtype=np.int64), "total_ns": wall}
     counts = [len(tables["inferences"]["inference"])] if "inferences" in tables else []
-    counts += [len(series.values) for series in (found.wall, *found.durations.values()) if series is not None]
+    counts += [len(series.values) for series in (told.wall, *told.durations.values()) if series is not None]
     seen = min(counts, default=0)
-    if found.source == "json" and 0 < seen < params.iterations - 1:
+    if told.source == "json" and 0 < seen < params.iterations - 1:
         detail = f"{seen} iterations of {params.iterations} were printed"
         flags.append(Flag(code="iterations-missing", detail=detail))
-    return Measurement(tables, metrics, _info(found, measured.info), (*measured.flags, *flags))
+    return Measurement(tables, metrics, _info(told, measured.info), (*measured.flags, *flags))
 
 
 def _stamps(found: AclOutput) -> tuple[NDArray[np.int64], ...]:

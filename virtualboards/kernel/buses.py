@@ -23,10 +23,10 @@ class Bus:
 
 def install(tree: Tree, spec: BoardSpec, load: Callable[[], float]) -> list[Bus]:
     """Put the buses of a board into the tree."""
-    found = []
+    nodes = []
     for part in spec.devfreq:
         device = Devfreq(part.table, part.governor, part.governors, spec.version)
         home = "/sys/devices/platform/" + part.name.replace("/", "_")
         devfreq.install(tree, part.name, device, home, ascending=part.table[0] < part.table[-1])
-        found.append(Bus(device, load))
-    return found
+        nodes.append(Bus(device, load))
+    return nodes

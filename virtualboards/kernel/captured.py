@@ -108,20 +108,20 @@ def _masses(policies: tuple[PolicySpec, ...], *, gpu: bool) -> tuple[MassSpec, .
 
 
 def _rest(nodes: Nodes) -> dict[str, StaticSpec]:
-    found = {}
+    rest = {}
     for path, node in nodes.items():
         kind = node.get("kind", "file")
         if kind == "dir" or re.match(r"/proc/(self|thread-self|\d+)(/|$)", path):
             continue
         if kind == "link":
             if node.get("target"):
-                found[path] = StaticSpec(target=node["target"])
+                rest[path] = StaticSpec(target=node["target"])
             continue
         failed = 0 if node.get("text") is not None else node.get("errno", 0)
         # Permission to read is the mode's business; other errors are the node's own answer.
-        found[path] = StaticSpec(
+        rest[path] = StaticSpec(
             text=node.get("text") or "",
             mode=node.get("mode", 0o444),
             error=0 if failed in {errno.EACCES, errno.EPERM} else failed,
         )
-    return found
+    return rest

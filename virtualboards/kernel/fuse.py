@@ -53,12 +53,12 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]  # untyped package
         if self.closing:
             mfusepy.fuse_exit()
         node = self._node(path)
-        found = stat_of(node)
+        attributes = stat_of(node)
         return {
-            "st_mode": found.mode,
-            "st_uid": found.uid,
-            "st_gid": found.gid,
-            "st_size": found.size,
+            "st_mode": attributes.mode,
+            "st_uid": attributes.uid,
+            "st_gid": attributes.gid,
+            "st_size": attributes.size,
             "st_nlink": 2 if isinstance(node, Directory) else 1,
             "st_mtime": self._born_ns,
             "st_ctime": self._born_ns,

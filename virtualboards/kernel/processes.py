@@ -92,10 +92,10 @@ class HostProcesses:
 
     def threads(self) -> tuple[int, ...]:
         """Thread ids of everything inside the board."""
-        found: list[int] = []
+        pids: list[int] = []
         for pid in self._pids():
-            found.extend(_tids(pid))
-        return tuple(found)
+            pids.extend(_tids(pid))
+        return tuple(pids)
 
     def parent(self, tid: int) -> int:
         """Of a thread its process, of a main thread the parent process; 0 if unknown."""

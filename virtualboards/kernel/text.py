@@ -87,7 +87,7 @@ def parse_ranges(text: str, limit: int) -> frozenset[int]:
     Raises:
         OSError: EINVAL for another format, ERANGE for a number at or above ``limit``.
     """
-    found: set[int] = set()
+    numbers: set[int] = set()
     for part in text.strip().split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         if match is None:
@@ -99,8 +99,8 @@ def parse_ranges(text: str, limit: int) -> frozenset[int]:
             raise fail(errno.EINVAL)
         if last >= limit:
             raise fail(errno.ERANGE)
-        found.update(range(first, last + 1))
-    return frozenset(found)
+        numbers.update(range(first, last + 1))
+    return frozenset(numbers)
 
 
 def mask_of(cpus: Iterable[int]) -> int:

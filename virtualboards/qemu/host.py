@@ -41,9 +41,9 @@ def find_host() -> Host:
         DeviceRefusedError: something is missing; the message names it and the packages.
     """
     names = {"qemu": "qemu-system-x86_64", "dropbear": "dropbear", "dropbearkey": "dropbearkey", "busybox": "busybox"}
-    found = {key: shutil.which(name, path=_PATH) for key, name in (names | {"make": "make"}).items()}
-    missing = [names.get(key, key) for key, path in found.items() if path is None]
-    if not missing and not _static(str(found["busybox"])):
+    paths = {key: shutil.which(name, path=_PATH) for key, name in (names | {"make": "make"}).items()}
+    missing = [names.get(key, key) for key, path in paths.items() if path is None]
+    if not missing and not _static(str(paths["busybox"])):
         missing = ["a static busybox"]
     releases = [
         path.name for path in sorted(Path("/lib/modules").glob("*")) if Path(f"/boot/vmlinuz-{path.name}").is_file()
@@ -56,7 +56,7 @@ def find_host() -> Host:
             f"a virtual board with a real kernel needs {', '.join(missing)}, which this machine lacks",
             hint=f"Debian: apt-get install --no-install-recommends {PACKAGES}",
         )
-    programs = {key: str(path) for key, path in found.items()}
+    programs = {key: str(path) for key, path in paths.items()}
     return Host(**programs, release=usable[-1])
 
 

@@ -71,15 +71,15 @@ def root_dir() -> Path:
 
 def machines() -> tuple[Machine, ...]:
     """The machines that run, by name; what is left of dead ones is cleared."""
-    found = []
+    running = []
     for state in sorted(root_dir().glob(f"*/{_STATE}")):
         with suppress(OSError, ValueError, TypeError):
             machine = Machine(**json.loads(state.read_text(encoding="utf-8")))
             if machine.running:
-                found.append(machine)
+                running.append(machine)
                 continue
         shutil.rmtree(state.parent, ignore_errors=True)
-    return tuple(found)
+    return tuple(running)
 
 
 def machine(name: str) -> Machine:

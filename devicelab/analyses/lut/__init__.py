@@ -45,14 +45,14 @@ def measure(results: Results) -> LaunchTable:
 def analyse(results: Results) -> tuple[Finding, ...]:
     """Each cost under each condition, then whether it moves with the clocks."""
     data = klo_data.load(results)
-    found = [*_costs(data), *_moves(data)]
-    if not found:
+    findings = [*_costs(data), *_moves(data)]
+    if not findings:
         claim = "Launch costs"
         reason = "no kernel timestamps at several K"
         return (
             Finding(analysis="lut", claim=claim, verdict="insufficient n", reasons=(reason,), simulated=data.simulated),
         )
-    return tuple(finding.model_copy(update={"simulated": data.simulated}) for finding in found)
+    return tuple(finding.model_copy(update={"simulated": data.simulated}) for finding in findings)
 
 
 def table(data: KloData) -> pd.DataFrame:

@@ -86,17 +86,17 @@ class LaunchTable(Noun):
         """
         # What was measured with free clocks says nothing about pinned ones.
         pinned = {name: level for name, level in levels.items() if name in {"cpu", "gpu"} and level != "-"}
-        found = [
+        fitting = [
             one
             for one in self.entries
             if all(levels.get(name, level) == level for name, level in one.levels.items())
             and all(one.levels.get(name) == level for name, level in pinned.items())
         ]
-        if len(found) != 1:
+        if len(fitting) != 1:
             known = "; ".join(_frames.label(one.levels) for one in self.entries)
-            wrong = "no" if not found else "more than one"
+            wrong = "no" if not fitting else "more than one"
             raise ConfigError(f"{wrong} entry of the launch cost table fits {dict(levels)}", hint=f"it has: {known}")
-        return found[0]
+        return fitting[0]
 
 
 def measure(results: Results, data: KloData) -> LaunchTable:

@@ -110,15 +110,15 @@ def _cases(past: Past, b: int) -> list[Case]:
     scale, values = words.scaled(values, last)
     panel = Panel.of(values, b)
     compared = np.array([not cause for cause in causes])
-    found = assess(panel, last, usable=usable, compared=compared)
+    assessed = assess(panel, last, usable=usable, compared=compared)
     again = locations(words.rescaled(past.again, scale))
     columns_of = np.arange(width)
-    alone = shift(again[:, None], np.where(found.base, panel.levels, np.nan))
+    alone = shift(again[:, None], np.where(assessed.base, panel.levels, np.nan))
     cases = []
     for i, key in enumerate(past.keys):
-        base = [chosen[i][c] for c in columns_of[found.base[i]].tolist()]
-        window = [chosen[i][c] for c in range(max(0, int(found.first[i])), int(last[i]) + 1)]
-        begin = int(found.begins[i])
+        base = [chosen[i][c] for c in columns_of[assessed.base[i]].tolist()]
+        window = [chosen[i][c] for c in range(max(0, int(assessed.first[i])), int(last[i]) + 1)]
+        begin = int(assessed.begins[i])
         cases.append(
             Case(
                 night=past.nights[-1],
@@ -131,7 +131,7 @@ def _cases(past: Past, b: int) -> list[Case]:
                 base=tuple(base),
                 window=tuple(window),
                 scale=str(scale.kind[i]),
-                assessment=found.at(i),
+                assessment=assessed.at(i),
                 again_shift=float(alone[i]),
                 platform=causes[i],
                 programs=tuple(dict.fromkeys(cause for c in base for cause in usable_at[i][1][c])),

@@ -256,7 +256,7 @@ def _compared(
     freedom = np.where(many, learnt / window.k, held - 1)
     if window.gap:  # a drift is part of the spread of few nights, and would hide in it
         enough &= many
-    # A night whose repetitions scatter more than usual, or are fewer, proves less than those the spread comes from.
+    # A night with fewer repetitions, or with more scatter than the nights that the spread comes from, proves less.
     errors = np.where(inside & ok, panel.errors**2, np.nan)
     wide = np.nansum(errors, axis=1) / window.k**2
     usual = np.nan_to_num(typical) / window.k
@@ -287,8 +287,8 @@ def _taken(values: Floats, chosen: NDArray[np.bool_]) -> Floats:
     order = np.argsort(~chosen, axis=1, kind="stable")[:, :most]
     held = np.take_along_axis(chosen, order, axis=1)
     rows = np.arange(values.shape[0])[:, None]
-    found = values[rows, order]
-    return np.where(held.reshape(held.shape + (1,) * (values.ndim - 2)), found, np.nan)
+    taken = values[rows, order]
+    return np.where(held.reshape(held.shape + (1,) * (values.ndim - 2)), taken, np.nan)
 
 
 def _drifts(levels: Floats, begin: int, last: int, changes: tuple[int, ...]) -> bool:

@@ -64,7 +64,7 @@ def _first(props: Mapping[str, Any], names: tuple[str, ...]) -> str:
 def _object(text: str) -> dict[str, Any]:
     """Stored JSON came from a device once: anything but an object says nothing."""
     try:
-        found = json.loads(text)
+        told = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return told if isinstance(told, dict) else {}

@@ -163,6 +163,6 @@ def _stacked(series: Ints, column: Ints, value: Floats, shape: tuple[int, int]) 
     first = np.searchsorted(ordered, ordered, side="left")
     depth = np.arange(ordered.size) - first
     deepest = int(depth.max(initial=0)) + 1
-    found = np.full((shape[0] * shape[1], deepest), np.nan)
-    found[ordered, depth] = value[order]
-    return found.reshape(*shape, deepest)
+    stacked = np.full((shape[0] * shape[1], deepest), np.nan)
+    stacked[ordered, depth] = value[order]
+    return stacked.reshape(*shape, deepest)

@@ -38,14 +38,14 @@ def locations(values: Floats) -> Floats:
     """
     rows = np.sort(values.reshape(-1, values.shape[-1]), axis=1)  # NaN goes to the end
     counts = np.isfinite(rows).sum(axis=1)
-    found = np.full(rows.shape[0], np.nan)
+    medians = np.full(rows.shape[0], np.nan)
     for n in np.unique(counts[counts > 0]).tolist():
         first, second = np.triu_indices(n)
         which = np.flatnonzero(counts == n)
         for part in np.array_split(which, max(1, which.size * first.size // _CHUNK)):
             chosen = rows[part, :n]
-            found[part] = np.median((chosen[:, first] + chosen[:, second]) / 2, axis=1)
-    return found.reshape(values.shape[:-1])
+            medians[part] = np.median((chosen[:, first] + chosen[:, second]) / 2, axis=1)
+    return medians.reshape(values.shape[:-1])
 
 
 def shift(window: Floats, base: Floats) -> Floats:
@@ -55,12 +55,12 @@ def shift(window: Floats, base: Floats) -> Floats:
     """
     lead = window.shape[:-1]
     w, b = window.reshape(-1, window.shape[-1]), base.reshape(-1, base.shape[-1])
-    found = np.full(w.shape[0], np.nan)
+    shifts = np.full(w.shape[0], np.nan)
     pairs = w.shape[1] * b.shape[1]
     for part in np.array_split(np.arange(w.shape[0]), max(1, w.shape[0] * pairs // _CHUNK)):
         differences = (w[part, :, None] - b[part, None, :]).reshape(part.size, pairs)
-        found[part] = row_medians(differences)
-    return found.reshape(lead)
+        shifts[part] = row_medians(differences)
+    return shifts.reshape(lead)
 
 
 def row_medians(rows: Floats) -> Floats:
@@ -77,12 +77,12 @@ def history(levels: Floats, window: Window, b: int) -> Floats:
 
     (series, nights) → (series, nights); column j compares nights j−k+1..j with their baseline of ``b`` nights.
     """
-    found = np.full(levels.shape, np.nan)
+    middles = np.full(levels.shape, np.nan)
     reach = window.reach(b)
     if levels.shape[1] >= reach:
         seen = sliding_window_view(levels, reach, axis=1)
-        found[:, reach - 1 :] = shift(seen[..., reach - window.k :], seen[..., :b])
-    return found
+        middles[:, reach - 1 :] = shift(seen[..., reach - window.k :], seen[..., :b])
+    return middles
 
 
 def spread(shifts: Floats) -> tuple[Floats, Ints]:
@@ -93,8 +93,8 @@ def spread(shifts: Floats) -> tuple[Floats, Ints]:
     """
     sizes = np.sort(np.abs(shifts), axis=1)
     n = np.isfinite(sizes).sum(axis=1)
-    found = [_quantile(sizes, n, q) / unit for q, unit in ((0.5, _Q50), (0.9, _Q90))]
-    return np.maximum(*found), n
+    quantiles = [_quantile(sizes, n, q) / unit for q, unit in ((0.5, _Q50), (0.9, _Q90))]
+    return np.maximum(*quantiles), n
 
 
 def _quantile(ordered: Floats, n: Ints, q: float) -> Floats:

@@ -89,8 +89,8 @@ def rescaled(values: Floats, scale: Scale) -> Floats:
     shape = (-1,) + (1,) * (values.ndim - 1)
     kind, level = scale.kind.reshape(shape), np.where(scale.level > 0, scale.level, 1.0).reshape(shape)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.where(kind == "log", np.log(values), values / level)
-    return np.where((kind == "none") | ~np.isfinite(found), np.nan, found)
+        per_level = np.where(kind == "log", np.log(values), values / level)
+    return np.where((kind == "none") | ~np.isfinite(per_level), np.nan, per_level)
 
 
 def verdict(case: Case) -> CellVerdict:

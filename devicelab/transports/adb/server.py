@@ -214,10 +214,10 @@ class Server:
 
     def devices(self) -> tuple[Device, ...]:
         """What is attached, in whatever state; boards that share a serial are called by their USB ports."""
-        found = (
+        lines = (
             _device(line) for line in self.ask("host:devices-l", f"adb server {self.host}:{self.port}").splitlines()
         )
-        return told_apart([device for device in found if device is not None])
+        return told_apart([device for device in lines if device is not None])
 
 
 def told_apart(devices: Sequence[Device]) -> tuple[Device, ...]:
