@@ -92,6 +92,15 @@ def metric(results: Results, name: str) -> "pd.Series[float]":
     return values[np.isfinite(values)]
 
 
+def by_cell(runs: pd.DataFrame, values: "pd.Series[float]") -> dict[str, dict[int, float]]:
+    """Cell id → repetition → the run's value, of those runs that have a finite one."""
+    cells: dict[str, dict[int, float]] = {}
+    for run, cell, repetition in zip(runs["run_id"], runs["cell_id"], runs["repetition"], strict=True):
+        if np.isfinite(value := float(values.get(run, np.nan))):
+            cells.setdefault(str(cell), {})[int(repetition)] = value
+    return cells
+
+
 def unit_of(results: Results, name: str) -> str:
     """The unit of a metric, "1" if no run has it."""
     frame = results.metrics()

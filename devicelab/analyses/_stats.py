@@ -152,12 +152,7 @@ def paired_ratio(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> 
     Raises:
         ValueError: different lengths.
     """
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if x.shape != y.shape:
-        raise ValueError(f"pairs must be of one shape, not {x.shape} and {y.shape}")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(y) - np.log(x)
-    return location(logs, confidence).map(math.exp)
+    return location(_log_ratios(a, b), confidence).map(math.exp)
 
 
 def ratio(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
@@ -238,12 +233,16 @@ def blocked_ratio(a: ArrayLike, b: ArrayLike, repetition: ArrayLike, confidence:
     Raises:
         ValueError: different lengths.
     """
+    return location(per_repetition(_log_ratios(a, b), repetition), confidence).map(math.exp)
+
+
+def _log_ratios(a: ArrayLike, b: ArrayLike) -> Floats:
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if x.shape != y.shape:
         raise ValueError(f"pairs must be of one shape, not {x.shape} and {y.shape}")
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(y) - np.log(x)
-    return location(per_repetition(logs, repetition), confidence).map(math.exp)
+        logs: Floats = np.log(y) - np.log(x)
+    return logs
 
 
 def _finite(values: ArrayLike) -> Floats:

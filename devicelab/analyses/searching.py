@@ -1,6 +1,5 @@
 """Searches: the best setting of all combinations, how it was found, and what it takes on fresh runs."""
 
-import math
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -180,12 +179,7 @@ def _figures(results: Results, metric: str, unit: str = "") -> dict[str, dict[in
         return {}
     values = checks.values_of(metric, results, runs)
     scale = checks.scale_of(metric, unit, results)[0] if unit else 1.0
-    found: dict[str, dict[int, float]] = {}
-    for run, cell, n in zip(runs["run_id"], runs["cell_id"], runs["repetition"], strict=True):
-        value = float(values.get(run, math.nan)) / scale
-        if math.isfinite(value):
-            found.setdefault(str(cell), {})[int(n)] = value
-    return found
+    return _frames.by_cell(runs, values / scale)
 
 
 def _bounded(results: Results, search: Search) -> list[tuple[Values, Callable[[float], bool]]]:

@@ -60,12 +60,7 @@ def figures_of(results: Results, claim: Claim) -> Figures:
         scale = checks.scale_of(claim.quantity, claim.unit, results)[0] if claim.scale == "level" else 1.0
     except ConfigError:
         return {}
-    found: dict[str, dict[int, float]] = {}
-    for run, cell, n in zip(runs["run_id"], runs["cell_id"], runs["repetition"], strict=True):
-        value = float(values.get(run, math.nan)) / scale
-        if math.isfinite(value):
-            found.setdefault(str(cell), {})[int(n)] = value
-    return found
+    return _frames.by_cell(runs, values / scale)
 
 
 def analyse(results: Results) -> tuple[Finding, ...]:

@@ -7,6 +7,7 @@ from typing import Literal
 from devicelab import boards, knobs, transports
 from devicelab.device.build import Built, build
 from devicelab.device.lab import DeviceEntry
+from devicelab.device.toolchain import ABI_BY_MACHINE
 from devicelab.errors import DeviceRefusedError, DeviceUnreachableError, DistrustError
 from devicelab.experiment import evidence, gauge
 from devicelab.ground.safe_text import spoken
@@ -15,17 +16,6 @@ from devicelab.model.tree import SnapshotReader, SnapshotTooLargeError, Tree
 from devicelab.schedulers.base import Place
 from devicelab.transports._root import wrap as as_root
 from devicelab.transports.base import Transport
-
-_ABI_BY_MACHINE = {
-    "x86_64": "x86_64",
-    "amd64": "x86_64",
-    "aarch64": "arm64-v8a",
-    "arm64": "arm64-v8a",
-    "armv7l": "armeabi-v7a",
-    "armv8l": "armeabi-v7a",
-    "i686": "x86",
-    "riscv64": "riscv64",
-}
 
 # Some hundred properties and the checksums of some programs.
 _MAX_PROBE = 4 << 20
@@ -122,7 +112,7 @@ class Basics:
     @property
     def abi(self) -> str:
         """Android's name of the ABI."""
-        return self.props.get("ro.product.cpu.abi") or _ABI_BY_MACHINE.get(self.machine, self.machine)
+        return self.props.get("ro.product.cpu.abi") or ABI_BY_MACHINE.get(self.machine) or self.machine
 
 
 @dataclass(frozen=True)

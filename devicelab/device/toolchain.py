@@ -22,7 +22,7 @@ Abi = Literal["arm64-v8a", "armeabi-v7a", "x86_64", "x86", "riscv64"]
 Place = Literal["local", "linux", "android"]
 """Where a program will run: on this machine, on another Linux machine, on Android."""
 
-_MACHINES: dict[str, Abi] = {
+ABI_BY_MACHINE: dict[str, Abi] = {
     "x86_64": "x86_64",
     "amd64": "x86_64",
     "aarch64": "arm64-v8a",
@@ -33,6 +33,7 @@ _MACHINES: dict[str, Abi] = {
     "i386": "x86",
     "riscv64": "riscv64",
 }
+"""Android's name of an ABI by the kernel's name of the machine (uname(2))."""
 
 
 class Toolchain(Noun):
@@ -88,7 +89,7 @@ class Missing:
 
 def host_abi() -> Abi | None:
     """The ABI of this machine, ``None`` if it is none that devicelab knows."""
-    return _MACHINES.get(platform.machine().lower())
+    return ABI_BY_MACHINE.get(platform.machine().lower())
 
 
 def toolchains() -> tuple[Toolchain, ...]:

@@ -7,12 +7,13 @@ here".
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from devicelab.analyses import _frames, _stats
-from devicelab.analyses._findings import known
+from devicelab.analyses._findings import known, make
 from devicelab.analyses.base import Figure
 from devicelab.analyses.priority import figures as priority_figures
 from devicelab.analyses.priority.data import Key, Leg, Service, is_alone, jain, legs, load, shared, standalone_of
@@ -31,6 +32,8 @@ from devicelab.analyses.priority.verdicts import (
 from devicelab.experiment import targets
 from devicelab.model.experiment import STANDALONE, Finding, Tenant, Verdict
 from devicelab.model.results import Results
+
+_made = partial(make, "priority")
 
 
 def analyse(results: Results) -> tuple[Finding, ...]:
@@ -78,7 +81,7 @@ def answer(results: Results) -> Finding:
     chief = _chief(schedulers[leg], important_of(tenants).name)
     reasons = [f"{scheduler}{_at(pressure)}: {one}" for (scheduler, pressure), one in verdicts.items()]
     reasons += [f"the figure is {leg[0]}{_at(leg[1])}: {chief.tenant} {chief.target}", *chief.reasons]
-    found = _finding(claim, verdict, chief.got, unit_of(chief.target.figure), tuple(reasons))
+    found = _made(claim, verdict, chief.got, unit=unit_of(chief.target.figure), reasons=reasons)
     return found.model_copy(update={"quantity": "targets", "comparison": f"scheduler {leg[0]} / {STANDALONE}"})
 
 
@@ -121,12 +124,13 @@ def figures(results: Results) -> tuple[Figure, ...]:
 
 def _discrimination(what: str, hurt: _stats.Interval, important: Tenant, pressure: str) -> Finding:
     verdict = whether_it_hurts(hurt)
-    return _finding(
+    reason = f"a scheduler can only be told from none where this surely exceeds {HURT}"
+    return _made(
         f"does native sharing hurt {important.name} ({what} over standalone){_at(pressure)}?",
         verdict,
         hurt,
-        "x",
-        () if verdict == "yes" else (f"a scheduler can only be told from none where this surely exceeds {HURT}",),
+        unit="x",
+        reasons=() if verdict == "yes" else (reason,),
     )
 
 
@@ -156,7 +160,7 @@ def _words(hurt: _stats.Interval) -> str:
 def _target(one: Judged) -> Finding:
     scheduler, pressure = one.leg
     claim = f"{scheduler}{_at(pressure)}: {one.tenant} {one.target}"
-    return _finding(claim, one.verdict, one.got, unit_of(one.target.figure), one.reasons)
+    return _made(claim, one.verdict, one.got, unit=unit_of(one.target.figure), reasons=one.reasons)
 
 
 def _fairness(services: Mapping[Key, Service], tenants: tuple[Tenant, ...], leg: Leg) -> Iterator[Finding]:
@@ -194,7 +198,7 @@ def _starvation(services: Mapping[Key, Service], service: Service, where: str) -
     if usual:
         reasons.append(f"alone it has up to {usual:.0f} such seconds")
     claim = f"{where}: is {service.tenant}, the least important, starved (whole seconds without a completion)?"
-    return _finding(claim, verdict, got, "s", tuple(reasons))
+    return _made(claim, verdict, got, unit="s", reasons=reasons)
 
 
 def _overhead(services: Mapping[Key, Service], tenants: tuple[Tenant, ...]) -> Iterator[Finding]:
@@ -206,27 +210,13 @@ def _overhead(services: Mapping[Key, Service], tenants: tuple[Tenant, ...]) -> I
         figure = "share_pct" if tenant.arrivals == "continuous" else "p50_ratio"
         got = figure_of(service, figure, services)
         what = "throughput" if figure == "share_pct" else "P50"
-        yield _finding(
+        yield _made(
             f"{service.leg}{_at(service.pressure)}: own cost of the scheduler, {what} of {tenant.name} over standalone",
             "info" if np.isfinite(got.estimate) else "insufficient n",
             got,
-            unit_of(figure),
-            (basis(figure, service),),
+            unit=unit_of(figure),
+            reasons=(basis(figure, service),),
         )
-
-
-def _finding(claim: str, verdict: Verdict, got: _stats.Interval, unit: str, reasons: tuple[str, ...]) -> Finding:
-    return Finding(
-        analysis="priority",
-        claim=claim,
-        verdict=verdict,
-        estimate=known(got.estimate),
-        low=known(got.low),
-        high=known(got.high),
-        unit=unit,
-        n=got.n,
-        reasons=reasons,
-    )
 
 
 def _at(pressure: str) -> str:
