@@ -1,6 +1,5 @@
 """Searches: the best setting of all combinations, how it was found, and what it takes on fresh runs."""
 
-import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +13,7 @@ from devicelab.analyses.klo.model import constant_curve
 from devicelab.errors import ConfigError
 from devicelab.experiment import plan, proposing, racing, sequences
 from devicelab.experiment.blocks import Block, End, Fits
-from devicelab.experiment.bounds import parse_bound
+from devicelab.experiment.bounds import COMPARE, parse_bound
 from devicelab.experiment.claims import Cells
 from devicelab.experiment.racing import FRESH, Predicted, Predictor, Proposer, Values, Won
 from devicelab.model.experiment import Experiment, Finding, Verdict
@@ -22,12 +21,6 @@ from devicelab.model.results import Results
 from devicelab.model.search import Search
 from devicelab.model.stop import Stop
 
-_COMPARE: dict[str, Callable[[float, float], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
 # With so few K it is cheaper to try them all than to trust a model.
 _FEW_K = 4
 # Share of a large grid that is tried at most.
@@ -192,7 +185,7 @@ def _bounded(results: Results, search: Search) -> list[tuple[Values, Callable[[f
 
 
 def _keeps(sign: str, bound: float, value: float) -> bool:
-    return _COMPARE[sign](value, bound)
+    return COMPARE[sign](value, bound)
 
 
 def _keeping(bounded: Sequence[tuple[Values, Callable[[float], bool]]], before: int) -> frozenset[str]:

@@ -143,7 +143,7 @@ def main() -> None:
 def _perform() -> int:
     try:
         try:
-            command()()
+            command()(prog_name="devicelab")  # also as `python -m devicelab`: completion goes by this name
         finally:
             sys.stdout.flush()
             for one in registry.left_out():

@@ -15,7 +15,7 @@ class Finalised:
     def __del__(self):
         signal.raise_signal(signal.{signal})
 
-def work():
+def work(prog_name):
     Finalised()
     for _ in range(600):
         time.sleep(0.05)
@@ -51,7 +51,7 @@ def impatient(say):
         say(*words, **named)
     return said
 
-def work():
+def work(prog_name):
     raise {error}
 
 cli.typer.echo, cli.typer.secho = impatient(cli.typer.echo), impatient(cli.typer.secho)
@@ -75,7 +75,7 @@ import signal
 from devicelab import cli
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-def work():
+def work(prog_name):
     try:
         signal.raise_signal(signal.SIGINT)
     except KeyboardInterrupt as error:

@@ -35,8 +35,8 @@ def test_the_rows_of_tenants_alone_have_names_of_their_own() -> None:
     labels = [view.cell for view in tables.condition_views(results, {})]
     assert len(set(labels)) == len(labels)
     assert sorted(label for label in labels if "standalone" in label) == [
-        "scheduler=standalone · pressure=copies:2 · tenant=low",
-        "scheduler=standalone · tenant=high",
+        "scheduler standalone, pressure copies:2, tenant low",
+        "scheduler standalone, tenant high",
     ]
 
 
