@@ -49,7 +49,7 @@ def by_run(data: KloData) -> "pd.Series[float]":
 def without_flush(condition: Condition, kernels: pd.DataFrame) -> "pd.Series[float]":
     """Mean T_prod in ns of kernels before which nothing was flushed, by repetition.
 
-    Each kernel's is the mean over the repetition's runs that did not flush before it, so that it does not depend on
+    Each kernel's is the median over the repetition's runs that did not flush before it, so that it does not depend on
     which K were run; kernels that some repetition always flushed before are left out.
     """
     repetition = condition.runs.set_index("run_id")["repetition"]
@@ -58,7 +58,8 @@ def without_flush(condition: Condition, kernels: pd.DataFrame) -> "pd.Series[flo
     if middle.empty:
         return pd.Series(dtype="float64")
     middle = middle.assign(repetition=middle["run_id"].map(repetition))
-    table = middle.pivot_table(index="repetition", columns="kernel", values="t_prod_ns").dropna(axis=1)
+    wide = middle.pivot_table(index="repetition", columns="kernel", values="t_prod_ns", aggfunc="median")
+    table = wide.dropna(axis=1)
     return table.mean(axis=1).dropna()
 
 
