@@ -43,7 +43,7 @@ def test_a_command_whose_package_is_missing_ends_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def command() -> Any:
-        def run() -> None:
+        def run(**_named: str) -> None:
             raise ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow.parquet")
 
         return run
