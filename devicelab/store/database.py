@@ -69,13 +69,13 @@ class Store(StoreReader, NightWriter, Deleter):
         made = cls(engine, place)
         try:
             made.patience_s = (
-                0.0 if isinstance(place, URL) else PATIENCE_S
+                0.0 if isinstance(place, URL) else cls.patience_s
             )  # a server that is not there is said at once
             made._up_to_date()
         except BaseException:
             engine.dispose()
             raise
-        made.patience_s = PATIENCE_S
+        made.patience_s = cls.patience_s
         return made
 
     @patient

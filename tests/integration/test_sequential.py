@@ -186,7 +186,7 @@ def test_a_campaign_whose_host_dies_goes_on_where_it_was(tmp_path: Path, seed: i
 
 def test_output_that_is_never_readable_ends_the_sweep_early(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
-    text = (tmp_path / "adaptive.toml").read_text().replace("echo total_ns=", "echo nothing=")
+    text = (tmp_path / "adaptive.toml").read_text().replace("echo total_ns=", "sleep 0.3; echo nothing=")
     (tmp_path / "adaptive.toml").write_text(text)
     code, _, err = lab.run()
     assert code == 6, err

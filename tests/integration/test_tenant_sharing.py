@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.mark.skipif(os.getpriority(os.PRIO_PROCESS, 0) != 0, reason="this process is nice itself")
 def test_native_sharing_hurts_the_important_tenant_and_niceness_helps(tmp_path: Path, store: Store) -> None:
-    of = files.load("cpu_priority", ["duration_s=2.8"])
+    of = files.load("cpu_priority", ["duration_s=2.8", "foreign_pct=100", "foreign_core_pct=100"])
     done = sweeping.sweep(of, tenantlab.entry(tmp_path), store, report_to=tmp_path / "report.html")
     assert done.invalid == 0, tenantlab.flags_by_leg(store, done)
     found = {finding.claim: finding for finding in done.findings}
@@ -45,7 +45,13 @@ def test_native_sharing_hurts_the_important_tenant_and_niceness_helps(tmp_path: 
 
 def test_a_bundle_runs_alone_and_its_result_comes_home_once(tmp_path: Path, store: Store) -> None:
     of = experiment(
-        duration_s=0.3, settle_s=0, sample_hz=5, repetitions=1, factors={"scheduler": ("standalone", "nice:1")}
+        duration_s=0.3,
+        settle_s=0,
+        sample_hz=5,
+        repetitions=1,
+        factors={"scheduler": ("standalone", "nice:1")},
+        foreign_pct=100.0,
+        foreign_core_pct=100.0,
     )
     bundle, there = tmp_path / "job.tar", tmp_path / "there"
     manifest = write_bundle(of, tenantlab.entry(tmp_path, board="linux", dir=str(there / "lab")), bundle)

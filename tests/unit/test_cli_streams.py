@@ -11,8 +11,8 @@ import pytest
 pytestmark = pytest.mark.slow
 
 _MAIN = "from devicelab import cli; from devicelab.cli import _out; {set}; cli.main()"
-_PRINTS = _MAIN.format(set='cli.command = lambda: lambda: _out.print_json({"text": "\\xb5\\u2026\\U0001f600"})')
-_TABLE = _MAIN.format(set='cli.command = lambda: lambda: _out.print_table(("a",), [("\\u2026",)] * 9000)')
+_PRINTS = _MAIN.format(set='cli.command = lambda: lambda **_: _out.print_json({"text": "\\xb5\\u2026\\U0001f600"})')
+_TABLE = _MAIN.format(set='cli.command = lambda: lambda **_: _out.print_table(("a",), [("\\u2026",)] * 9000)')
 
 
 def run(code: str, redirection: str, tmp_path: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -48,11 +48,11 @@ def test_a_result_that_does_not_fit_is_an_error(code: str, tmp_path: Path) -> No
 
 
 def test_what_is_said_for_people_may_be_lost(tmp_path: Path) -> None:
-    code = _MAIN.format(set='cli.command = lambda: lambda: [_out.say("x"), _out.echo("result")]')
+    code = _MAIN.format(set='cli.command = lambda: lambda **_: [_out.say("x"), _out.echo("result")]')
     done = run(code, "2>/dev/full", tmp_path)
     assert (done.returncode, done.stdout) == (0, "result\n")
     failing = (
-        'from devicelab.errors import DeviceUnreachableError as E\ndef f(): raise E("gone")\ncli.command = lambda: f'
+        'from devicelab.errors import DeviceUnreachableError as E\ndef f(**_): raise E("gone")\ncli.command = lambda: f'
     )
     for redirection in ("2>/dev/full", "2>&-"):
         assert run(f"from devicelab import cli\n{failing}\ncli.main()", redirection, tmp_path).returncode == 3
@@ -75,10 +75,10 @@ def test_json_is_valid_in_every_encoding(encoding: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_cannot_be_used_is_a_sentence(error: str, said: str, tmp_path: Path) -> None:
-    done = run(f"from devicelab import cli\ncli.command = lambda: lambda: {error}\ncli.main()", "", tmp_path)
+    done = run(f"from devicelab import cli\ncli.command = lambda: lambda **_: {error}\ncli.main()", "", tmp_path)
     assert (done.returncode, done.stderr.partition("  hint")[0]) == (2, said)
 
 
 def test_no_file_of_ours_becomes_a_standard_stream(tmp_path: Path) -> None:
-    code = 'import os; cli.command = lambda: lambda: os._exit(os.open("x", os.O_CREAT))'
+    code = 'import os; cli.command = lambda: lambda **_: os._exit(os.open("x", os.O_CREAT))'
     assert run(_MAIN.format(set=code), ">&- 2>&- <&-", tmp_path).returncode > 2

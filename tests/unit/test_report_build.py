@@ -281,8 +281,8 @@ def test_a_run_without_a_placement_stands_in_every_panel(store: Store, tmp_path:
     link = next(a for a in page.all("a") if str(a.get("download", "")).endswith("-t-prod.csv"))
     curves = pd.read_csv(io.BytesIO(data_of(link["href"]))).groupby("panel")["curve"].unique()
     assert {panel: sorted(names) for panel, names in curves.items()} == {
-        "free": ["idle", "load 10 1000 20"],
-        "one-big": ["idle", "load 10 1000 20"],
+        "placement free": ["idle", "load 10 1000 20"],
+        "placement one-big": ["idle", "load 10 1000 20"],
     }
 
 

@@ -87,16 +87,17 @@ class SshTransport(PosixTransport):
         token = scripts.new_token()
         for plain in (True, False):
             data = loginshell.question(token)
-            channel = self._started(data if plain else loginshell.encoded(data))
+            channel, said = self._started(data if plain else loginshell.encoded(data)), b""
             with suppress(paramiko.SSHException, EOFError, OSError):
                 channel.settimeout(_CONNECT_TIMEOUT_S)
                 channel.shutdown_write()
-                said = b""
-                while len(said) < _MAX_NOISE and token.encode() not in said and (more := channel.recv(_READ_BYTES)):
+                # To its end: dropbear takes the end of a channel that was closed before for that of the next one.
+                while len(said) < _MAX_NOISE and (more := channel.recv(_READ_BYTES)):
                     said += more
-                if token.encode() in said:
-                    return plain
+                channel.status_event.wait(_CONNECT_TIMEOUT_S)
             channel.close()
+            if token.encode() in said:
+                return plain
         return True
 
     def _started(self, command: bytes) -> paramiko.Channel:
