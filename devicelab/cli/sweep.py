@@ -221,7 +221,7 @@ def _show_result(result: "SweepResult") -> None:
     rows = [(_verdict(f, said=not all_simulated), f.claim, _estimate(f), f.n) for f in shown]
     if rows:
         head = "verdict (simulated)" if all_simulated else "verdict"
-        print_table((head, "finding", "estimate [95 % interval]", "n"), rows, whole=("estimate [95 % interval]",))
+        print_table((head, "finding", "estimate [95 % interval]", "n"), rows)
     if len(shown) < len(result.findings):
         echo(f"{len(result.findings) - len(shown)} more findings are in the report")
     echo(f"report: {result.report}")
