@@ -5,7 +5,6 @@ import itertools
 import json
 from concurrent.futures import Future
 from pathlib import Path
-from time import time_ns
 
 import pytest
 from hypothesis import given, settings
@@ -402,18 +401,6 @@ ANY = JOB.replace("tag=phone", "any 1 of tag=old")
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVICELAB_CACHE", str(tmp_path / "cache"))
-
-
-def test_what_was_seen_before_the_newest_of_several_quarantines_binds_no_more(tmp_path: Path) -> None:
-    wanted = HealthRules()
-    with Store.open(tmp_path / "lab.sqlite") as store:
-        store.quarantine("a", "the first")
-        store.release("a")
-        store.add_health(Health(device="a", ok=True, at_unix_ns=time_ns(), facts={"kernel": "between the two"}))
-        assert health.rules_for(store, "a", wanted).last is not None
-        store.quarantine("a", "the second")
-        store.release("a")
-        assert health.rules_for(store, "a", wanted).last is None
 
 
 def test_work_of_an_ill_device_goes_to_an_equal_one_and_its_own_is_skipped(tmp_path: Path) -> None:
