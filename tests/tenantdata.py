@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from devicelab import boards
+from devicelab.analyses import priority
 from devicelab.experiment import gauge
 from devicelab.model.device import Facts
-from devicelab.model.experiment import Cell, Experiment, Tenant
+from devicelab.model.experiment import Cell, Experiment, Finding, Tenant
 from devicelab.model.journal import Flag, ProgramResult, RunRecord, StepResult, WitnessResult
 from devicelab.model.tree import Node
 from devicelab.schedulers.base import Place
@@ -167,3 +168,25 @@ def campaign(
         tables,
         {"device": "server-1", "board": "linux", **(info or {})},
     )
+
+
+# Times of the important tenant over standalone, by leg.
+SLOWER = {"standalone": 1.0, "native": 8.0, "nice": 1.2, "standalone+nice": 1.05}
+
+
+def response(scheduler: str, tenant: str, rng: np.random.Generator, n: int) -> np.ndarray:
+    return SLOWER[scheduler] * rng.normal(5, 0.1, n) if tenant == "high" else rng.normal(9, 0.2, n)
+
+
+def throughput(scheduler: str, tenant: str) -> float:
+    return {"native": 50.0, "nice": 40.0}.get(scheduler, 100.0) if tenant == "low" else 100.0
+
+
+def by_claim(findings: tuple[Finding, ...]) -> dict[str, Finding]:
+    found = {finding.claim: finding for finding in findings}
+    assert len(found) == len(findings)
+    return found
+
+
+def concluded(results: FrameResults) -> dict[str, Finding]:
+    return by_claim(priority.analyse(results))

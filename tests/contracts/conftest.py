@@ -12,6 +12,7 @@ from transport_bench import Bench, Wire
 
 from devicelab.transports import connect
 from devicelab.transports.adb import AdbTransport
+from devicelab.transports.base import Transport
 from virtualboards.lifecycle import AdbServer, VirtualBoard
 
 KINDS = (
@@ -108,6 +109,11 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
         bench = MAKERS[request.param](request, stack)
         stack.callback(bench.close)
         yield bench
+
+
+@pytest.fixture
+def device(bench: Bench) -> Transport:
+    return bench.transport
 
 
 @pytest.fixture

@@ -14,6 +14,11 @@ from devicelab.transports.base import Transport
 _PATIENCE_S = 30.0
 
 
+def sh(text: str, *args: str) -> list[str]:
+    """A shell command with its arguments from ``$1`` on."""
+    return ["sh", "-c", text, "sh", *args]
+
+
 class Wire:
     """A TCP relay on 127.0.0.1 that can be cut (all connections reset, new ones refused) and mended."""
 

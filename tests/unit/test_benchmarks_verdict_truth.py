@@ -6,25 +6,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import _verdict_parts as parts
 from benchmarks import verdict_truth as truth
 
 QUIET = {"insufficient n", "info", "inconclusive", "cannot tell here"}
 
 
-@pytest.mark.parametrize("part", list(truth.PARTS))
+@pytest.mark.parametrize("part", list(parts.PARTS))
 def test_below_six_repetitions_no_part_has_an_interval_or_a_verdict(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(truth, "_cached", lambda _: truth.Truth({"none": 1, truth.LOADED: 1}, _ANY))
-    monkeypatch.setattr(truth, "_REQUEST_TRUTH", {"P50": 10.0, "P99": 20.0})
-    seen = [one for number in (0, 3) for one in truth.PARTS[part](number, 5, np.random.default_rng(number))]
+    monkeypatch.setattr(parts, "_cached", lambda _: parts.Truth({"none": 1, parts.LOADED: 1}, _ANY))
+    monkeypatch.setattr(parts, "_REQUEST_TRUTH", {"P50": 10.0, "P99": 20.0})
+    seen = [one for number in (0, 3) for one in parts.PARTS[part](number, 5, np.random.default_rng(number))]
     assert seen
     for one in seen:
-        if isinstance(one, truth.Held):
+        if isinstance(one, parts.Held):
             assert (one.low, one.high) == (None, None)
         else:
             assert one.verdict in QUIET
 
 
-_ANY = {load: dict.fromkeys(truth.KS, 1.0) for load in ("none", truth.LOADED)}
+_ANY = {load: dict.fromkeys(parts.KS, 1.0) for load in ("none", parts.LOADED)}
 
 
 @pytest.mark.slow
@@ -49,9 +50,9 @@ def test_the_page_says_by_how_much_an_interval_is_conservative() -> None:
 def test_what_was_begun_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[int] = []
 
-    def counted(number: int, _repetitions: int, _rng: np.random.Generator) -> Iterator[truth.Seen]:
+    def counted(number: int, _repetitions: int, _rng: np.random.Generator) -> Iterator[parts.Seen]:
         ran.append(number)
-        yield truth.Held("x", 1.0, 0.5, 2.0)
+        yield parts.Held("x", 1.0, 0.5, 2.0)
 
     monkeypatch.setattr(truth, "PARTS", {"timestamps": counted})
     for campaigns in ("3", "5"):
