@@ -11,7 +11,6 @@ from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
 from devicelab.report.units import interval, number, quantity
 
-_DIGITS = 3
 _WORDS = {
     "yes": "Yes",
     "no": "No",
@@ -55,7 +54,7 @@ def headline(results: Results, findings: Sequence[Finding]) -> Headline:
 
 
 def sentence(answer: Finding) -> str:
-    """The finding as one says it: ``Yes: T_prod with load 1000 5000 20 is 1.81 times that when idle [1.62, 2.07]``."""
+    """The finding as one says it: ``Yes: T_prod with load 9 9 9 is 1.812 times that when idle [1.62, 2.071]``."""
     word = _WORDS[answer.verdict]
     if answer.verdict in {"insufficient n", "invalid"}:
         why = answer.reasons[-1] if answer.reasons else "too few repetitions"
@@ -65,8 +64,8 @@ def sentence(answer: Finding) -> str:
         said = _compared(answer, answer.estimate)
         said += ", no change that matters" if answer.verdict == "no" else ""
         return f"{word}: {said}{counted}." if word else f"{said}{counted}."
-    figure = quantity(answer.estimate, answer.unit, _DIGITS) if answer.estimate is not None else ""
-    span = interval(answer.low, answer.high, answer.unit, _DIGITS)
+    figure = quantity(answer.estimate, answer.unit) if answer.estimate is not None else ""
+    span = interval(answer.low, answer.high, answer.unit)
     told = " ".join(part for part in (figure, span) if part)
     return f"{answer.claim} {': '.join(part for part in (word, told) if part)}{counted}."
 
@@ -77,11 +76,11 @@ def _compared(answer: Finding, estimate: float) -> str:
     asked = answer.claim.removeprefix("Does the ").rstrip("?")
     subject = asked.partition(" change ")[2].partition(",")[0] or answer.quantity
     subject = subject[0].upper() + subject[1:]
-    span = interval(answer.low, answer.high, "1", _DIGITS)
+    span = interval(answer.low, answer.high, "1")
     if answer.unit == "points":
-        size = f"{number(abs(estimate), _DIGITS)} points {'more' if estimate >= 0 else 'less'} than {base}"
+        size = f"{number(abs(estimate))} points {'more' if estimate >= 0 else 'less'} than {base}"
     else:
-        size = f"{number(estimate, _DIGITS)} times that {base}"
+        size = f"{number(estimate)} times that {base}"
     return f"{subject} with {here} is {size} {span}".rstrip()
 
 

@@ -160,8 +160,8 @@ def _banners(results: Results) -> list[dict[str, str]]:
     banners = []
     if info.get("simulated"):
         emulated = ", ".join(info.get("emulated") or ())
-        what = f"Numbers of {emulated} come from an emulated part." if emulated else "The device is a virtual board."
-        text = f"{what} They test the method and say nothing about real silicon."
+        what = f"An emulated part was measured ({emulated})" if emulated else "The device is a virtual board"
+        text = f"{what}: the figures test the method and say nothing about real silicon."
         banners.append({"tone": "warn", "head": "Simulated.", "text": text})
     status = info.get("status", "complete")
     runs = results.runs()

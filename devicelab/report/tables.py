@@ -228,7 +228,8 @@ def metric_table(results: Results) -> TableView:
             if (cell_id, *key) in spread:
                 median, low, high = spread[cell_id, *key]
                 ends = f" ({between(low, high, key[2])})" if low != high else ""
-                row.append(f"{quantity(median, key[2])}{ends}")
+                told = 0.0 if abs(median) < 1e-3 * (high - low) else median  # no exponents beside a wide range
+                row.append(f"{quantity(told, key[2])}{ends}")
             else:
                 row.append("–")
         rows.append(tuple(row))
@@ -345,7 +346,8 @@ def _repetitions(results: Results) -> str:
     if stop is None:
         return f"{results.experiment.repetitions} of each cell"
     counts = runs.groupby("cell_id").size() if len(runs) else runs
-    taken = f"{counts.min()} to {counts.max()} of a cell" if len(runs) else "none"
+    ends = dict.fromkeys(map(str, (counts.min(), counts.max()))) if len(runs) else ()
+    taken = f"{' to '.join(ends)} of each cell" if ends else "none"
     why = results.info.get("reason") or "ended early"
     if results.experiment.search is not None:
         return f"{taken}, searched for the best: {why}"

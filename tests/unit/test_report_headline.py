@@ -24,7 +24,7 @@ def finding(verdict: Verdict, **more: Any) -> Finding:
     [
         (
             finding("yes", estimate=1.8123, low=1.62, high=2.071, **LOAD),
-            "Yes: T_prod with load 1000 5000 20 is 1.81 times that when idle [1.62, 2.07]",
+            "Yes: T_prod with load 1000 5000 20 is 1.812 times that when idle [1.62, 2.071]",
         ),
         (
             finding("no", estimate=1.0, low=0.99, high=1.01, **LOAD),
