@@ -34,7 +34,8 @@ from tests.unit import board_trees
 from virtualboards.kernel.captured import spec_of
 
 _ROOT = Path(__file__).resolve().parents[2]
-_FOLDER = Path(tempfile.mkdtemp(prefix="devicelab-fuzz-"))
+_TEMPORARY = tempfile.TemporaryDirectory(prefix="devicelab-fuzz-")  # it goes with the process
+_FOLDER = Path(_TEMPORARY.name)
 _OUTSIDE = _FOLDER / "outside"
 _INSIDE = _FOLDER / "inside"
 for _one in (_OUTSIDE, _INSIDE, _FOLDER / "home" / ".ssh"):
