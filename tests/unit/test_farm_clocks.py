@@ -1,8 +1,9 @@
-"""Clocks that are set in the night change neither its end nor what can be resumed."""
+"""When a night ends; clocks that are set in the night change neither that nor what can be resumed."""
 
 import datetime as dt
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,40 @@ def test_a_campaign_that_ended_before_it_began_is_no_estimate(tmp_path: Path) ->
         assert estimate.from_history([back], 5) is None
 
 
-def test_a_deadline_is_the_next_time_the_clock_shows_it() -> None:
+def test_the_night_ends_with_its_budget_or_its_deadline_whichever_comes_first() -> None:
+    now = dt.datetime(2026, 11, 22, 22, 0, tzinfo=dt.UTC)
+    assert clock.ends_at(FARM.model_copy(update={"budget_s": None}), now) is None
     late = FARM.model_copy(update={"budget_s": None, "deadline": "06:30"})
-    ends = clock.ends_at(late, dt.datetime(2026, 11, 22, 22, 0, tzinfo=dt.UTC))
-    assert ends == dt.datetime(2026, 11, 23, 6, 30, tzinfo=dt.UTC)
+    assert clock.ends_at(late, now) == dt.datetime(2026, 11, 23, 6, 30, tzinfo=dt.UTC)
+    both = FARM.model_copy(update={"deadline": "06:30"})
+    assert clock.ends_at(both, now) == dt.datetime(2026, 11, 22, 23, 0, tzinfo=dt.UTC)
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("berlin")
+@pytest.mark.parametrize(
+    ("evening", "end"),
+    [
+        (dt.datetime(2026, 10, 24, 22, 0), "2026-10-25T05:30:00+00:00"),  # noqa: DTZ001 - the machine's clock
+        (dt.datetime(2026, 3, 28, 22, 0), "2026-03-29T04:30:00+00:00"),  # noqa: DTZ001
+        (dt.datetime(2026, 7, 1, 5, 0), "2026-07-01T04:30:00+00:00"),  # noqa: DTZ001
+    ],
+)
+def test_a_deadline_is_what_the_clock_shows_in_the_nights_in_which_it_changes(evening: dt.datetime, end: str) -> None:
+    farm = FARM.model_copy(update={"budget_s": None, "deadline": "06:30"})
+    found = clock.ends_at(farm, evening)
+    assert found is not None
+    assert dt.datetime.fromtimestamp(found.timestamp(), dt.UTC).isoformat() == end
+    assert clock.local_now().tzinfo is None
+    budget = farm.model_copy(update={"deadline": None, "budget_s": 9 * 3600.0})
+    lasts = clock.ends_at(budget, evening)
+    assert lasts is not None
+    assert lasts.timestamp() - evening.timestamp() == 9 * 3600

@@ -1,6 +1,5 @@
-"""A farm file and what follows from it without any device: selectors, mistakes with their lines, schedule, end."""
+"""A farm file and what follows from it without any device: selectors, mistakes with their lines, schedule."""
 
-import datetime as dt
 import itertools
 import json
 from concurrent.futures import Future
@@ -14,7 +13,7 @@ from typer.testing import CliRunner
 from devicelab.cli import app
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError, DeviceBusyError, LabError
-from devicelab.farm import clock, closing, estimate, health, job, nightly, schedule, selectors
+from devicelab.farm import closing, estimate, health, job, nightly, schedule, selectors
 from devicelab.farm import night as conducting
 from devicelab.farm.night import SEVERITY, worst
 from devicelab.farm.nightly import NightResult
@@ -104,6 +103,17 @@ def test_a_selector_that_means_nothing_is_a_mistake(text: str, message: str) -> 
         ("name = \n", "", "line 1"),
         ('name = "x"\n', "", "jobs"),
         (f"{JOB}{JOB}", "", "twice"),
+        (f"{JOB}repetitions = 100001\n", ":4:", "at most 100000"),
+        (f"{JOB}repetitions = 1000000000\n", ":4:", "at most 100000"),
+        (f"{JOB}repetitions = {10**30}\n", ":4:", "so large"),
+        (f"{JOB}priority = {2**31}\n", ":4:", "so large"),
+        (f"{JOB}[retention]\nmax_gb = inf\n", ":5:", "so large"),
+        (f"{JOB}[health]\nmin_free_mib = nan\n", ":5:", "so large"),
+        (JOB.replace("tag=phone", "any 1000000000 of board=note10"), ":3:", "not a selector"),
+        (JOB.replace("tag=phone", "any 100000000 of board=note10"), ":3:", "more than 1000 devices"),
+        (JOB.replace("tag=phone", f"any {'9' * 5000} of board=note10"), ":3:", "not a selector"),
+        (f"budget_s = {'9' * 5000}\n{JOB}", "", "too long"),
+        (f"x = {'[' * 2000}{']' * 2000}\n{JOB}", "", "nested too deep"),
     ],
 )
 def test_a_mistake_in_a_farm_file_is_named_with_its_line(tmp_path: Path, text: str, place: str, message: str) -> None:
@@ -216,16 +226,6 @@ def test_an_estimate_comes_from_the_past_and_else_from_the_plan() -> None:
     assert planned.basis == "plan"
     assert 4 * 11 <= planned.seconds <= 4 * 12 + 10
     assert estimate.from_history([], runs) is None
-
-
-def test_the_night_ends_with_its_budget_or_its_deadline_whichever_comes_first() -> None:
-    now = dt.datetime(2026, 11, 22, 22, 0, tzinfo=dt.UTC)
-    farm = {"name": "f", "jobs": [{"experiment": "quick", "devices": "a"}]}
-    assert clock.ends_at(Farm.model_validate(farm), now) is None
-    late = Farm.model_validate({**farm, "deadline": "06:30"})
-    assert clock.ends_at(late, now) == dt.datetime(2026, 11, 23, 6, 30, tzinfo=dt.UTC)
-    both = Farm.model_validate({**farm, "deadline": "06:30", "budget_s": 3600})
-    assert clock.ends_at(both, now) == dt.datetime(2026, 11, 22, 23, 0, tzinfo=dt.UTC)
 
 
 def seen(ok: bool = True, **facts: str) -> Health:

@@ -1,8 +1,7 @@
 """A whole night with devices that do what a table says: what is skipped, what counts, and what may not get lost."""
 
-import datetime as dt
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError, DeviceUnreachableError, StoreError
-from devicelab.farm import clock, closing, job, nightly
+from devicelab.farm import closing, job, nightly
 from devicelab.farm import night as conducting
 from devicelab.farm.care import Left
 from devicelab.farm.closing import Outputs
@@ -355,67 +354,6 @@ def test_a_night_goes_on_without_a_device_that_is_away(place: Path, store: Store
         store.put_tasks(night, [task])
     result = conducted(place, Pretending(store, known("a")), resume=True)
     assert [task.status for task in result.tasks] == ["complete", "skipped"]
-
-
-# --- the clock -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    yield time.tzset
-    monkeypatch.undo()
-    time.tzset()
-
-
-@pytest.mark.usefixtures("berlin")
-@pytest.mark.parametrize(
-    ("evening", "end"),
-    [
-        (dt.datetime(2026, 10, 24, 22, 0), "2026-10-25T05:30:00+00:00"),  # noqa: DTZ001 - the machine's clock
-        (dt.datetime(2026, 3, 28, 22, 0), "2026-03-29T04:30:00+00:00"),  # noqa: DTZ001
-        (dt.datetime(2026, 7, 1, 5, 0), "2026-07-01T04:30:00+00:00"),  # noqa: DTZ001
-    ],
-)
-def test_a_deadline_is_what_the_clock_shows_in_the_nights_in_which_it_changes(evening: dt.datetime, end: str) -> None:
-    farm = Farm.model_validate({"name": "f", "jobs": [{"experiment": "e", "devices": "a"}], "deadline": "06:30"})
-    found = clock.ends_at(farm, evening)
-    assert found is not None
-    assert dt.datetime.fromtimestamp(found.timestamp(), dt.UTC).isoformat() == end
-    assert clock.local_now().tzinfo is None
-    budget = farm.model_copy(update={"deadline": None, "budget_s": 9 * 3600.0})
-    lasts = clock.ends_at(budget, evening)
-    assert lasts is not None
-    assert lasts.timestamp() - evening.timestamp() == 9 * 3600
-
-
-# --- farm files ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "line", "message"),
-    [
-        (f"{JOB}repetitions = 100001\n", ":4:", "at most 100000"),
-        (f"{JOB}repetitions = 1000000000\n", ":4:", "at most 100000"),
-        (f"{JOB}repetitions = {10**30}\n", ":4:", "so large"),
-        (f"{JOB}priority = {2**31}\n", ":4:", "so large"),
-        (f"{JOB}[retention]\nmax_gb = inf\n", ":5:", "so large"),
-        (f"{JOB}[health]\nmin_free_mib = nan\n", ":5:", "so large"),
-        (JOB.replace("a, b", "any 1000000000 of board=note10"), ":3:", "not a selector"),
-        (JOB.replace("a, b", "any 100000000 of board=note10"), ":3:", "more than 1000 devices"),
-        (JOB.replace("a, b", f"any {'9' * 5000} of board=note10"), ":3:", "not a selector"),
-        (f"budget_s = {'9' * 5000}\n{JOB}", "", "too long"),
-        (f"x = {'[' * 2000}{']' * 2000}\n{JOB}", "", "nested too deep"),
-    ],
-)
-def test_values_that_would_break_later_are_mistakes_with_their_line(
-    place: Path, text: str, line: str, message: str
-) -> None:
-    path = _written(place, text)
-    with pytest.raises(ConfigError, match=message) as caught:
-        job.load(path, known("a", "b"))
-    assert f"{path}{line}" in caught.value.message
 
 
 # --- going on --------------------------------------------------------------------------------------------------------
