@@ -117,18 +117,8 @@ class _EarlyClose(shell.ShellV2):
 
 
 class _NeverClose(shell.RawPump):
-    def _read(self) -> None:
-        try:
-            data = os.read(self._fd, min(shell._PIPE_READ, self._stream.max_payload))
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if data:
-            self._stream.write(data)
-            self._rewatch()
-        else:
-            self._loop.forget(self._fd)
+    def _ended(self) -> None:
+        self._loop.forget(self._fd)
 
 
 class _Foreign(Adbd):

@@ -146,9 +146,13 @@ class RawPump:
             self._stream.write(data)
             self._rewatch()
         else:
-            self._pending.clear()
-            self.on_close()
-            self._stream.close()
+            self._ended()
+
+    def _ended(self) -> None:
+        """The process has said all it will: nothing more is passed on in either direction."""
+        self._pending.clear()
+        self.on_close()
+        self._stream.close()
 
     def _write(self) -> None:
         try:
