@@ -14,29 +14,6 @@ from devicelab.device.toolchain import host_abi
 
 pytestmark = pytest.mark.skipif(host_abi() is None, reason="no toolchain for this machine")
 
-WAYS = (
-    "finish",
-    "events",
-    "read",
-    "write",
-    "map",
-    "svm",
-    "poll",
-    "stamps",
-    "marker",
-    "later-read",
-    "native",
-    "callback",
-    "callbacks",
-    "two-queues",
-    "two-queues-late",
-    "user-event",
-    "released",
-    "extension",
-    "pipelined",
-    "threads",
-    "questions",
-)
 # Ways to wait after which the layer knows where an inference ended.
 SEEN = (
     "finish",
@@ -51,6 +28,18 @@ SEEN = (
     "later-read",
     "callback",
     "callbacks",
+)
+WAYS = (
+    *SEEN,
+    "native",
+    "two-queues",
+    "two-queues-late",
+    "user-event",
+    "released",
+    "extension",
+    "pipelined",
+    "threads",
+    "questions",
 )
 _FLAGS = {"address": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"), "thread": ("-fsanitize=thread",)}
 
