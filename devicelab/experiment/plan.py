@@ -3,7 +3,7 @@
 import itertools
 import math
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from devicelab import knobs
@@ -129,25 +129,24 @@ def settings(cell: Cell, experiment: Experiment, facts: Facts) -> dict[str, Sett
     return asked
 
 
-def run_of(cell: Cell, repetition: int, experiment: Experiment, place: Place, campaign: str) -> Run:
-    """One run as the agent performs it."""
+def _maker(cell: Cell, experiment: Experiment, place: Place, campaign: str) -> Callable[[int], Run]:
+    """Makes one repetition of a cell, as the agent performs it; what all repetitions share is asked once, here."""
     facts = place.facts
     chosen = settings(cell, experiment, facts)
     # Programs start after the steps, so they are placed on the CPUs that the steps leave online.
     later = knobs.assume(cell.levels, facts)
     background = loads.programs(cell.levels.get("load", "none"), str(cell.levels.get("placement", "free")), later)
     cgroups = tuple(path for setting in chosen.values() for path in setting.cgroups)
-    measured = programs.measured(cell, repetition, experiment, place, cgroups)
+    measured = programs.measured(cell, experiment, place, cgroups)
     sample = (path for setting in chosen.values() for path in setting.sample)
     around = (path for setting in chosen.values() for path in setting.around)
-    return Run(
-        run_id=content_id(campaign, cell.cell_id, str(repetition)),
+    template = Run(
+        run_id="",
         cell_id=cell.cell_id,
-        repetition=repetition,
+        repetition=0,
         steps=(*(step for setting in chosen.values() for step in setting.steps), *measured.steps),
         gates=tuple(gate for setting in chosen.values() for gate in setting.gates),
         probes=tuple(probe for setting in chosen.values() for probe in setting.probes),
-        programs=(*background, *measured.programs),
         witnesses=measured.witnesses,
         sampling=Sampling(
             period_ms=round(1000 / experiment.sample_hz) if experiment.sample_hz else 0,
@@ -155,17 +154,28 @@ def run_of(cell: Cell, repetition: int, experiment: Experiment, place: Place, ca
             around=tuple(dict.fromkeys((*evidence.around(facts), *around))),
         ),
         settle_ms=round(experiment.settle_s * 1000),
-        hold_ms=0 if measured.programs else round(experiment.hold_s * 1000),
+        hold_ms=0 if experiment.workloads else round(experiment.hold_s * 1000),
         cooldown_ms=round(experiment.cooldown_s * 1000),
     )
+
+    def make(repetition: int) -> Run:
+        own = {
+            "run_id": content_id(campaign, cell.cell_id, str(repetition)),
+            "repetition": repetition,
+            "programs": (*background, *measured.programs(repetition)),
+        }
+        return template.model_copy(update=own)
+
+    return make
 
 
 def runs_of(
     chosen: Sequence[Cell], repetitions: range, experiment: Experiment, place: Place, campaign: str
 ) -> tuple[Run, ...]:
     """These repetitions of these cells, in the order in which they are performed."""
+    makers = {cell.cell_id: _maker(cell, experiment, place, campaign) for cell in chosen}
     ordered = order(chosen, len(repetitions), experiment.seed, repetitions.start)
-    return tuple(run_of(cell, repetition, experiment, place, campaign) for cell, repetition in ordered)
+    return tuple(makers[cell.cell_id](repetition) for cell, repetition in ordered)
 
 
 def plan_id(campaign: str, runs: Iterable[Run]) -> str:

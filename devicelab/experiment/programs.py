@@ -35,9 +35,12 @@ _TAIL_MS = 120_000
 
 @dataclass(frozen=True)
 class Measured:
-    """The measured programs' share of a run, with what their scheduler adds."""
+    """The measured programs' share of a cell's runs, with what their scheduler adds.
 
-    programs: tuple[Program, ...] = ()
+    ``programs`` gives those of one repetition: they differ in the seeds of their arrivals.
+    """
+
+    programs: Callable[[int], tuple[Program, ...]]
     steps: tuple[Step, ...] = ()
     witnesses: tuple[Witness, ...] = ()
     sample: tuple[str, ...] = ()
@@ -92,10 +95,8 @@ def params(tenant: Tenant, given: TenantTreatment | None = None) -> BaseModel:
         raise ConfigError(f"{whose}: {toml.explain(error, model)}") from error
 
 
-def measured(
-    cell: Cell, repetition: int, experiment: Experiment, place: Place, cgroups: tuple[str, ...] = ()
-) -> Measured:
-    """The measured programs of a run, all of which join ``cgroups``.
+def measured(cell: Cell, experiment: Experiment, place: Place, cgroups: tuple[str, ...] = ()) -> Measured:
+    """The measured programs of a cell's runs, all of which join ``cgroups``.
 
     Arrivals are the same in every leg of a repetition: their seed depends on the experiment's, the tenant and the
     repetition alone.
@@ -104,13 +105,16 @@ def measured(
     treatment = tenancy.treatment(cell, experiment, place)
     # Programs start after the steps, so they are placed on the CPUs that the steps leave online.
     later = replace(place, facts=knobs.assume(cell.levels, place.facts))
-    programs = tuple(
-        _program(tenant, copy, treatment.tenants.get(tenant.name, TenantTreatment()), experiment, repetition, later)
-        for tenant in members
-        for copy in range(tenant.copies)
-    )
-    programs = tuple(one.model_copy(update={"cgroups": (*cgroups, *one.cgroups)}) for one in programs)
-    runs = {f"{{pid:{program.name}}}" for program in programs}
+    makers: dict[str, Callable[[str, int], Program]] = {}
+    for tenant in members:
+        given = treatment.tenants.get(tenant.name, TenantTreatment())
+        make = _maker(tenant, given, experiment, later, cgroups)
+        makers |= {tenant.name if copy == 0 else f"{tenant.name}#{copy + 1}": make for copy in range(tenant.copies)}
+
+    def programs(repetition: int) -> tuple[Program, ...]:
+        return tuple(make(name, repetition) for name, make in makers.items())
+
+    runs = {f"{{pid:{name}}}" for name in makers}
     witnesses = tuple(
         witness
         for witness in treatment.witnesses
@@ -123,35 +127,41 @@ def measured(
     return Measured(programs, treatment.steps, (*witnesses, *gauges), gauge.nodes(place.facts))
 
 
-def _program(
-    tenant: Tenant, copy: int, given: TenantTreatment, experiment: Experiment, repetition: int, place: Place
-) -> Program:
-    name = tenant.name if copy == 0 else f"{tenant.name}#{copy + 1}"
-    context = Context(
-        python=place.python,
-        duration_s=experiment.duration_s,
-        arrivals=tenant.arrivals,
-        deadline_ms=tenant.deadline_ms,
-        seed=zlib.crc32(f"{experiment.seed}/{name}/{repetition}".encode()) & 0x7FFFFFFF,
-        tenant=name,
-        simulated=place.facts.simulated,
-    )
-    line = registry.workload(tenant.workload).command(params(tenant, given), context)
+def _maker(
+    tenant: Tenant, given: TenantTreatment, experiment: Experiment, place: Place, cgroups: tuple[str, ...]
+) -> Callable[[str, int], Program]:
+    """Makes a tenant's program from its name (each copy has one) and the repetition."""
+    workload, chosen = registry.workload(tenant.workload), params(tenant, given)
+    cpus = knobs.resolve_cores(tenant.cores, place.facts) if tenant.cores else None
     alone = experiment.measure
-    return Program(
-        name=name,
-        role="measure",
-        argv=(*given.front, *line.argv),
-        env={**line.env, **given.env},
-        env_scrub=given.env_scrub,
-        cpus=knobs.resolve_cores(tenant.cores, place.facts) if tenant.cores else None,
-        nice=given.nice,
-        cgroups=given.cgroups,
-        barrier=line.barrier,
-        timeout_ms=round((alone.timeout_s if alone is not None else experiment.duration_s) * 1000)
-        + (_TAIL_MS if alone is None else 0),
-        ready_timeout_ms=_READY_MS,
-    )
+    timeout_s = alone.timeout_s if alone is not None else experiment.duration_s
+
+    def make(name: str, repetition: int) -> Program:
+        context = Context(
+            python=place.python,
+            duration_s=experiment.duration_s,
+            arrivals=tenant.arrivals,
+            deadline_ms=tenant.deadline_ms,
+            seed=zlib.crc32(f"{experiment.seed}/{name}/{repetition}".encode()) & 0x7FFFFFFF,
+            tenant=name,
+            simulated=place.facts.simulated,
+        )
+        line = workload.command(chosen, context)
+        return Program(
+            name=name,
+            role="measure",
+            argv=(*given.front, *line.argv),
+            env={**line.env, **given.env},
+            env_scrub=given.env_scrub,
+            cpus=cpus,
+            nice=given.nice,
+            cgroups=(*cgroups, *given.cgroups),
+            barrier=line.barrier,
+            timeout_ms=round(timeout_s * 1000) + (_TAIL_MS if alone is None else 0),
+            ready_timeout_ms=_READY_MS,
+        )
+
+    return make
 
 
 def read(

@@ -19,7 +19,8 @@ KLO = Measure(workload="klo", params={"network": "mobilenet_v1"}, timeout_s=42.0
 
 def run(**more: Any) -> Run:
     experiment = Experiment.model_validate({"name": "x", "question": "?", **SECONDS, **more})
-    return plan.run_of(Cell(levels={}, measured="x"), 0, experiment, Place(facts("sm8150")), "c")
+    (made,) = plan.runs_of([Cell(levels={}, measured="x")], range(1), experiment, Place(facts("sm8150")), "c")
+    return made
 
 
 def test_boards_settle_hold_and_cool_down_for_as_long_as_the_file_says() -> None:

@@ -18,7 +18,8 @@ BIG_OFFLINE: Texts = {f"{CPU}/online": "0-3\n", **{f"{CPU}/cpu{cpu}/online": "0\
 
 def run(device: Facts, levels: dict[str, Level], **more: Any) -> Run:
     experiment = Experiment.model_validate({"name": "x", "question": "?", "hold_s": 1.0, **more})
-    return plan.run_of(Cell(levels=levels, measured="x"), 0, experiment, Place(device), "c")
+    (made,) = plan.runs_of([Cell(levels=levels, measured="x")], range(1), experiment, Place(device), "c")
+    return made
 
 
 def cpus(of: Run) -> list[tuple[int, ...] | None]:

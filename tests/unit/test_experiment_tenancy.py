@@ -8,7 +8,9 @@ from devicelab.errors import ConfigError
 from devicelab.experiment import gauge, plan, programs, tenancy
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, Samples
+from devicelab.model.plan import Program
 from devicelab.model.tree import Node
+from devicelab.schedulers.base import Treatment
 from tests.tenantdata import cell, experiment, place, record, tenants
 
 
@@ -80,18 +82,30 @@ def test_pressure_that_makes_no_sense_is_refused(pressure: str) -> None:
         tenancy.everyone(cell(pressure=pressure), experiment())
 
 
-def crowd(of: Any = None, repetition: int = 0, kind: str = "linux", **levels: Any) -> programs.Measured:
-    return programs.measured(cell(**levels), repetition, of or experiment(), place(kind))
+def treated(kind: str = "linux", **levels: Any) -> programs.Measured:
+    return programs.measured(cell(**levels), experiment(), place(kind))
+
+
+def crowd(of: Any = None, repetition: int = 0, **levels: Any) -> tuple[Program, ...]:
+    return programs.measured(cell(**levels), of or experiment(), place()).programs(repetition)
 
 
 def test_copies_are_programs_of_their_own() -> None:
     found = crowd(scheduler="native", pressure="copies:3")
-    assert [program.name for program in found.programs] == ["high", "low", "low#2", "low#3"]
-    assert len({program.argv for program in found.programs}) == 4  # each has arrivals of its own
+    assert [program.name for program in found] == ["high", "low", "low#2", "low#3"]
+    assert len({program.argv for program in found}) == 4  # each has arrivals of its own
 
 
-def seeds(found: programs.Measured) -> dict[str, str]:
-    return {program.name: program.argv[program.argv.index("--seed") + 1] for program in found.programs}
+def test_who_runs_and_how_is_asked_once_for_all_repetitions_of_a_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(tenancy, "treatment", lambda cell, *_: asked.append(cell.cell_id) or Treatment())
+    planned = plan.make(experiment(), place(), campaign="c", holder="h")
+    assert planned.runs == 6 * len(asked)
+    assert sorted(asked) == sorted(planned.cells)
+
+
+def seeds(found: tuple[Program, ...]) -> dict[str, str]:
+    return {program.name: program.argv[program.argv.index("--seed") + 1] for program in found}
 
 
 def test_arrivals_are_the_same_in_every_leg_of_a_repetition_and_new_in_the_next() -> None:
@@ -108,22 +122,22 @@ def test_arrivals_are_the_same_in_every_leg_of_a_repetition_and_new_in_the_next(
 
 
 def test_a_tenant_alone_is_treated_as_it_is_beside_the_others() -> None:
-    beside = {p.name: p.nice for p in crowd(scheduler="nice", pressure="copies:2").programs}
-    alone = {p.name: p.nice for p in crowd(scheduler="standalone+nice", pressure="copies:2", tenant="low").programs}
+    beside = {p.name: p.nice for p in crowd(scheduler="nice", pressure="copies:2")}
+    alone = {p.name: p.nice for p in crowd(scheduler="standalone+nice", pressure="copies:2", tenant="low")}
     assert beside == {"high": 0, "low": 19, "low#2": 19}
     assert alone == {"low": 19, "low#2": 19}
 
 
 def test_witnesses_of_tenants_that_do_not_run_are_left_out() -> None:
-    found = crowd(scheduler="standalone", tenant="high")
+    found = treated(scheduler="standalone", tenant="high")
     assert [witness.name for witness in found.witnesses] == ["maps high"]
-    together = crowd(scheduler="native", pressure="copies:2")
+    together = treated(scheduler="native", pressure="copies:2")
     assert [witness.name for witness in together.witnesses] == ["maps high", "maps low", "maps low#2"]
 
 
 def test_tenants_wait_at_the_barrier_with_patience_and_on_their_cores() -> None:
     of = experiment(tenants=tenants(cores="2-3"))
-    high, low = crowd(of, scheduler="native").programs
+    high, low = crowd(of, scheduler="native")
     assert high.cpus == (2, 3)
     assert low.cpus is None
     assert high.barrier
@@ -133,7 +147,7 @@ def test_tenants_wait_at_the_barrier_with_patience_and_on_their_cores() -> None:
 
 def test_what_would_switch_a_scheduler_on_is_scrubbed_in_every_leg() -> None:
     for leg in ("native", "nice"):
-        for program in crowd(scheduler=leg).programs:
+        for program in crowd(scheduler=leg):
             assert {"LD_PRELOAD", "XSCHED_*", "CUDA_MPS_*"} <= set(program.env_scrub)
 
 
@@ -242,10 +256,10 @@ def test_nvidia_servers_are_gauged_within_the_window_and_others_by_their_nodes()
     *which, witness = gauge.witnesses(place("nvidia-server").facts, 60)
     assert [one.name for one in which] == [gauge.CARDS, gauge.HOLDERS]
     assert witness.argv[:3] == ("timeout", "56", "nvidia-smi")
-    found = crowd(scheduler="native", kind="nvidia-server")
+    found = treated(scheduler="native", kind="nvidia-server")
     assert found.witnesses[-1].name == gauge.PROGRAM
     node = Node(path="/sys/class/drm/card1/device/gpu_busy_percent", text="3\n")
-    amd = programs.measured(cell(scheduler="native"), 0, experiment(), place("amd-server", nodes=(node,)))
+    amd = programs.measured(cell(scheduler="native"), experiment(), place("amd-server", nodes=(node,)))
     assert amd.sample == (node.path,)
     assert gauge.PROGRAM not in [witness.name for witness in amd.witnesses]
 
