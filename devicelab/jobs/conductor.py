@@ -268,12 +268,13 @@ class _Conductor:
         if not again and not self.resumed and len(todo) == len(self.runs):
             yield from self.plans
             return
-        for start in range(0, len(todo), planning.BLOCK):
-            yield self._plan_of(todo[start : start + planning.BLOCK])
+        yield from self._plans_of(todo)
 
-    def _plan_of(self, runs: Sequence[Run]) -> Plan:
-        plan_id = planning.plan_id(self.campaign, runs)
-        return self.plans[0].model_copy(update={"plan_id": plan_id, "runs": tuple(runs), "holder": user.holder()})
+    def _plans_of(self, runs: Sequence[Run]) -> Iterator[Plan]:
+        for start in range(0, len(runs), planning.BLOCK):
+            block = tuple(runs[start : start + planning.BLOCK])
+            plan_id = planning.plan_id(self.campaign, block)
+            yield self.plans[0].model_copy(update={"plan_id": plan_id, "runs": block, "holder": user.holder()})
 
     def _asked(self) -> Iterator[Plan]:
         """Plans for the blocks that the stop rule asks for, one after the other, each from what is stored by then."""
@@ -285,8 +286,7 @@ class _Conductor:
             todo = [
                 run for run in runs if run.run_id not in self.done and (run.cell_id, run.repetition) not in given_up
             ]
-            for start in range(0, len(todo), planning.BLOCK):
-                yield self._plan_of(todo[start : start + planning.BLOCK])
+            yield from self._plans_of(todo)
             given_up |= {(run.cell_id, run.repetition) for run in todo}
 
     def _ask(self, given_up: Collection[tuple[str, int]] = ()) -> Block | End:
