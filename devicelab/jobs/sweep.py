@@ -47,14 +47,14 @@ def likely_repetitions(experiment: Experiment, device: str, store: Store | None)
 
     ``None`` where no such campaign tells: cells are known by their content, so another level tells nothing.
     """
-    found: dict[str, int | None] = {claim.name: None for claim in claims_of(experiment)}
+    decided = claims_of(experiment)
     earlier = store.campaigns(limit=1, device=device, experiment=experiment.name) if store is not None else ()
     if store is None or not earlier or experiment.stop is None:
-        return found
+        return dict.fromkeys(claim.name for claim in decided)
     results = store.results(earlier[0].campaign)
-    for claim in claims_of(experiment):
-        found[claim.name] = stopping.likely(claim, sequential.figures_of(results, claim), experiment.stop)
-    return found
+    return {
+        claim.name: stopping.likely(claim, sequential.figures_of(results, claim), experiment.stop) for claim in decided
+    }
 
 
 def sweep(
