@@ -291,8 +291,8 @@ class Conductor:
 
     def give_back(self) -> dict[str, Left]:
         """Visit the devices that were lost once more; those that could not be given back even then."""
-        campaigns = [info.campaign for info in self.store.night_campaigns(self.night)]
-        worked = {info.device for info in self.store.night_campaigns(self.night)}
+        performed = self.store.night_campaigns(self.night)
+        campaigns, worked = [info.campaign for info in performed], {info.device for info in performed}
         not_given_back = {}
         for device in sorted(self.out.keys() & worked & self.pool.keys()):
             left = self._hosts.give_back(self.pool[device].entry, campaigns)
