@@ -6,6 +6,7 @@ from devicelab import knobs
 from devicelab.errors import ConfigError
 from devicelab.experiment import claims, plan, programs, tenancy
 from devicelab.experiment.bounds import RATIO_UNITS, parse_bound
+from devicelab.experiment.claims import level_text
 from devicelab.ground import registry
 from devicelab.model.experiment import Answer, Cell, Check, Experiment, Level
 from devicelab.workloads import overhead
@@ -55,7 +56,7 @@ def _check_answer(
 ) -> None:
     try:
         for word, level in (*answer.against.items(), *answer.where.items()):
-            _check_level(word, _text(level), levels, overridden)
+            _check_level(word, level_text(level), levels, overridden)
     except ConfigError as error:
         raise ConfigError(f"answer: {error.message}", hint=error.hint) from error
     if not answer.by:
@@ -87,19 +88,15 @@ def _levels(cells: tuple[Cell, ...]) -> dict[str, dict[str, Level]]:
     levels: dict[str, dict[str, Level]] = {}
     for cell in cells:
         for word, level in cell.levels.items():
-            levels.setdefault(word, {})[_text(level)] = level
+            levels.setdefault(word, {})[level_text(level)] = level
     return levels
-
-
-def _text(level: Level) -> str:
-    return str(int(level)) if isinstance(level, float) and level.is_integer() else str(level)
 
 
 def _check(one: Check, levels: Mapping[str, Mapping[str, Level]], overridden: Collection[str]) -> None:
     try:
         _check_bound(one)
         for word, level in (*one.where.items(), *(one.against or {}).items()):
-            _check_level(word, _text(level), levels, overridden)
+            _check_level(word, level_text(level), levels, overridden)
     except ConfigError as error:
         raise ConfigError(f"check {one.name!r}: {error.message}", hint=error.hint) from error
 
