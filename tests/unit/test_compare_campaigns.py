@@ -17,13 +17,7 @@ from devicelab.model.journal import Flag
 from devicelab.store import Store
 from tests import klodata, labdata
 from tests.klodata import Board, FrameResults, random_truth
-from tests.tenantdata import campaign, experiment, tenants
-
-SLOWER = {"standalone": 1.0, "native": 8.0, "nice": 1.2}
-
-
-def response(scheduler: str, tenant: str, rng: np.random.Generator, n: int) -> np.ndarray:
-    return SLOWER[scheduler] * rng.normal(5, 0.1, n) if tenant == "high" else rng.normal(9, 0.2, n)
+from tests.tenantdata import campaign, experiment, response, tenants
 
 
 def slow_nice(scheduler: str, tenant: str, rng: np.random.Generator, n: int) -> np.ndarray:
