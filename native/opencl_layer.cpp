@@ -13,15 +13,12 @@ namespace layer {
 namespace {
 
 constexpr int kFormatVersion = 1;
-constexpr U kLayerApiVersion = 0x4240;
-constexpr U kLayerName = 0x4241;
-constexpr U kVersion100 = 100;
 
 // What an entry does that the driver lacks.
 struct Refuse_I {
   template <typename... A>
   static I with(A...) {
-    return kInvalidOperation;
+    return CL_INVALID_OPERATION;
   }
 };
 struct Refuse_V {
@@ -42,7 +39,7 @@ struct Refuse_H {
   }
   template <typename... A>
   static H with(A... arguments) {
-    if (I* error = static_cast<I*>(last(arguments...))) *error = kInvalidOperation;
+    if (I* error = static_cast<I*>(last(arguments...))) *error = CL_INVALID_OPERATION;
     return nullptr;
   }
 };
@@ -230,24 +227,24 @@ int devicelab_opencl_layer = 1;
 
 // The layer's entry points (cl_loader_layers 1.0).
 LAYER_EXPORT I clGetLayerInfo(U what, size_t room, void* target, size_t* needed) {
-  if (what == layer::kLayerApiVersion) {
-    return layer::answer(&layer::kVersion100, sizeof layer::kVersion100, room, target, needed);
+  if (what == CL_LAYER_API_VERSION) {
+    return layer::answer(&CL_LAYER_API_VERSION_100, sizeof CL_LAYER_API_VERSION_100, room, target, needed);
   }
   constexpr char kName[] = "devicelab";
-  if (what == layer::kLayerName) return layer::answer(kName, sizeof kName, room, target, needed);
-  return layer::kInvalidValue;
+  if (what == CL_LAYER_NAME) return layer::answer(kName, sizeof kName, room, target, needed);
+  return CL_INVALID_VALUE;
 }
 
 LAYER_EXPORT I clInitLayer(U entries, const void* target, U* entries_out, const void** dispatch_out) {
   layer::Layer& s = layer::state();
-  if (target == nullptr || entries_out == nullptr || dispatch_out == nullptr) return layer::kInvalidValue;
-  if (s.form.load() != layer::Form::none) return layer::kInvalidOperation;  // the loader is behind the stand-in
+  if (target == nullptr || entries_out == nullptr || dispatch_out == nullptr) return CL_INVALID_VALUE;
+  if (s.form.load() != layer::Form::none) return CL_INVALID_OPERATION;  // the loader is behind the stand-in
   const U known = entries < layer::kEntries ? entries : layer::kEntries;
   memcpy(&s.next, target, known * sizeof(void*));
   layer::begin(layer::Form::layer, "");
   *entries_out = known;
   *dispatch_out = &layer::front;
-  return layer::kSuccess;
+  return CL_SUCCESS;
 }
 
 // The stand-in's: every function of the specification.

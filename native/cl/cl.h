@@ -1,5 +1,5 @@
-// The part of OpenCL 1.2 that klo uses: types, constants and function types, from the Khronos specification. Functions
-// are looked up at run time, so no OpenCL headers or libraries are needed to build.
+// Of OpenCL what klo and the layer use: types, constants and the functions of klo, from the Khronos specification.
+// Functions are looked up at run time, so no OpenCL headers or libraries are needed to build.
 #pragma once
 
 #include <stddef.h>
@@ -28,6 +28,8 @@ constexpr cl_int CL_SUCCESS = 0;
 constexpr cl_int CL_DEVICE_NOT_FOUND = -1;
 constexpr cl_int CL_PROFILING_INFO_NOT_AVAILABLE = -7;
 constexpr cl_int CL_BUILD_PROGRAM_FAILURE = -11;
+constexpr cl_int CL_INVALID_VALUE = -30;
+constexpr cl_int CL_INVALID_OPERATION = -59;
 constexpr cl_int CL_PLATFORM_NOT_FOUND_KHR = -1001;
 
 constexpr cl_bool CL_TRUE = 1;
@@ -38,18 +40,32 @@ constexpr cl_uint CL_DEVICE_NAME = 0x102B;
 constexpr cl_uint CL_DRIVER_VERSION = 0x102D;
 constexpr cl_uint CL_DEVICE_VERSION = 0x102F;
 constexpr cl_uint CL_DEVICE_EXTENSIONS = 0x1030;
+constexpr cl_uint CL_DEVICE_PLATFORM = 0x1031;
+constexpr cl_uint CL_DEVICE_NON_UNIFORM_WORK_GROUP_SUPPORT = 0x1065;
 constexpr cl_bitfield CL_DEVICE_TYPE_CPU = 1 << 1;
 constexpr cl_bitfield CL_DEVICE_TYPE_GPU = 1 << 2;
 constexpr cl_bitfield CL_DEVICE_TYPE_ALL = 0xFFFFFFFF;
+constexpr cl_uint CL_QUEUE_REFERENCE_COUNT = 0x1092;
+constexpr cl_uint CL_QUEUE_PROPERTIES = 0x1093;
+constexpr cl_uint CL_QUEUE_PRIORITY_KHR = 0x1096;
+constexpr cl_uint CL_QUEUE_THROTTLE_KHR = 0x1097;
+constexpr cl_uint CL_QUEUE_PROPERTIES_ARRAY = 0x1098;
+constexpr cl_bitfield CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE = 1 << 0;
 constexpr cl_bitfield CL_QUEUE_PROFILING_ENABLE = 1 << 1;
 constexpr cl_bitfield CL_MEM_READ_WRITE = 1 << 0;
 constexpr cl_uint CL_PROGRAM_BUILD_LOG = 0x1183;
+constexpr cl_uint CL_EVENT_COMMAND_QUEUE = 0x11D0;
+constexpr cl_uint CL_EVENT_REFERENCE_COUNT = 0x11D2;
 constexpr cl_uint CL_EVENT_COMMAND_EXECUTION_STATUS = 0x11D3;
 constexpr cl_int CL_COMPLETE = 0;
 constexpr cl_uint CL_PROFILING_COMMAND_QUEUED = 0x1280;
 constexpr cl_uint CL_PROFILING_COMMAND_SUBMIT = 0x1281;
 constexpr cl_uint CL_PROFILING_COMMAND_START = 0x1282;
 constexpr cl_uint CL_PROFILING_COMMAND_END = 0x1283;
+
+constexpr cl_uint CL_LAYER_API_VERSION = 0x4240;
+constexpr cl_uint CL_LAYER_NAME = 0x4241;
+constexpr cl_uint CL_LAYER_API_VERSION_100 = 100;
 
 // Name, result and parameters of every function used; X is expanded once for the members, once for the look-up.
 #define KLO_CL_FUNCTIONS(X)                                                                                             \

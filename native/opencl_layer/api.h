@@ -1,17 +1,16 @@
-// Every entry of an OpenCL library's dispatch table, in its order, from the Khronos specification (cl_khr_icd). No
-// headers are needed to build: handles, pointers and callbacks are all P.
+// Every entry of an OpenCL library's dispatch table, in its order, from the Khronos specification (cl_khr_icd). Handles,
+// pointers and callbacks are all P.
 #pragma once
 
-#include <stddef.h>
-#include <stdint.h>
+#include "cl/cl.h"
 
 namespace layer {
 
 using P = void*;
 using H = void*;  // a handle or pointer whose error goes to the last parameter
-using I = int32_t;
-using U = uint32_t;
-using L = uint64_t;
+using I = cl_int;
+using U = cl_uint;
+using L = cl_ulong;
 using Z = size_t;
 using V = void;
 

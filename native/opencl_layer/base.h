@@ -1,4 +1,4 @@
-// What every part of the layer uses: clock, growable array, constants of OpenCL.
+// What every part of the layer uses: clock, growable array, lock, number parsing.
 //
 // Nothing here ends the process or prints: the program in front of which the layer stands is somebody else's.
 #pragma once
@@ -23,29 +23,6 @@
 
 namespace layer {
 
-constexpr I kSuccess = 0;
-constexpr I kProfilingNotAvailable = -7;
-constexpr I kInvalidValue = -30;
-constexpr I kInvalidOperation = -59;
-constexpr U kPlatformName = 0x0902;
-constexpr U kDeviceType = 0x1000;
-constexpr U kDevicePlatform = 0x1031;
-constexpr U kDeviceName = 0x102B;
-constexpr U kDriverVersion = 0x102D;
-constexpr U kDeviceVersion = 0x102F;
-constexpr U kDeviceExtensions = 0x1030;
-constexpr U kNonUniformSupport = 0x1065;  // CL_DEVICE_NON_UNIFORM_WORK_GROUP_SUPPORT
-constexpr U kQueueReferences = 0x1092;
-constexpr U kQueueProperties = 0x1093;
-constexpr U kQueuePropertiesArray = 0x1098;
-constexpr U kQueuePriority = 0x1096;
-constexpr U kQueueThrottle = 0x1097;
-constexpr U kEventQueue = 0x11D0;
-constexpr U kEventReferences = 0x11D2;
-constexpr U kEventStatus = 0x11D3;
-constexpr U kProfilingQueued = 0x1280;
-constexpr L kOutOfOrder = 1 << 0;
-constexpr L kProfiling = 1 << 1;
 
 // CLOCK_MONOTONIC in nanoseconds.
 inline int64_t now_ns() {

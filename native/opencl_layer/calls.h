@@ -10,7 +10,7 @@ void finish_records();
 inline void device_string(P device, U what, const char* key, Line& line) {
   char text[4096] = "";
   size_t size = 0;
-  if (state().next.clGetDeviceInfo(device, what, sizeof text - 1, text, &size) != kSuccess) text[0] = '\0';
+  if (state().next.clGetDeviceInfo(device, what, sizeof text - 1, text, &size) != CL_SUCCESS) text[0] = '\0';
   line.string(key, text);
 }
 
@@ -22,19 +22,19 @@ inline void write_queue(const Queue* q, P device, const char* why) {
   line.truth("handled", q != nullptr);
   line.string("why", why);
   L type = 0;
-  s.next.clGetDeviceInfo(device, kDeviceType, sizeof type, &type, nullptr);
-  line.string("type", (type & 4) != 0 ? "gpu" : (type & 2) != 0 ? "cpu" : "other");
+  s.next.clGetDeviceInfo(device, CL_DEVICE_TYPE, sizeof type, &type, nullptr);
+  line.string("type", (type & CL_DEVICE_TYPE_GPU) != 0 ? "gpu" : (type & CL_DEVICE_TYPE_CPU) != 0 ? "cpu" : "other");
   const char* preloaded = getenv("LD_PRELOAD");
   line.truth("noop", preloaded != nullptr && strstr(preloaded, "noop_drm_shim") != nullptr);
   P platform = nullptr;
   char name[256] = "";
-  s.next.clGetDeviceInfo(device, kDevicePlatform, sizeof platform, &platform, nullptr);
-  if (platform != nullptr) s.next.clGetPlatformInfo(platform, kPlatformName, sizeof name - 1, name, nullptr);
+  s.next.clGetDeviceInfo(device, CL_DEVICE_PLATFORM, sizeof platform, &platform, nullptr);
+  if (platform != nullptr) s.next.clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof name - 1, name, nullptr);
   line.string("platform", name);
-  device_string(device, kDeviceName, "device", line);
-  device_string(device, kDriverVersion, "driver", line);
-  device_string(device, kDeviceVersion, "device_version", line);
-  device_string(device, kDeviceExtensions, "extensions", line);
+  device_string(device, CL_DEVICE_NAME, "device", line);
+  device_string(device, CL_DRIVER_VERSION, "driver", line);
+  device_string(device, CL_DEVICE_VERSION, "device_version", line);
+  device_string(device, CL_DEVICE_EXTENSIONS, "extensions", line);
   line.truth("in_order", q == nullptr || q->in_order);
   line.truth("profiling", q != nullptr && q->profiling);
   line.truth("profiling_added", q != nullptr && q->profiling_added);
@@ -49,7 +49,7 @@ inline P look_after(P handle, P device, L properties, const L* list, uint32_t li
     note(Note::too_many_queues, "more than 256 queues live at once: the others are left alone");
     return handle;
   }
-  q->in_order = (properties & kOutOfOrder) == 0;
+  q->in_order = (properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE) == 0;
   q->profiling = profiling;
   q->profiling_added = added;
   q->properties = properties;
@@ -69,19 +69,21 @@ inline P leave_alone(P handle, P device, const char* why) {
   return handle;
 }
 
+constexpr L kKnownProperties = CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE | CL_QUEUE_PROFILING_ENABLE;
+
 inline P create_queue(P context, P device, L properties, P error) {
   Layer& s = state();
-  if ((properties & ~(kOutOfOrder | kProfiling)) != 0) {
+  if ((properties & ~kKnownProperties) != 0) {
     return leave_alone(s.next.clCreateCommandQueue(context, device, properties, error), device, "properties");
   }
-  const bool added = s.settings.profiling && (properties & kProfiling) == 0;
+  const bool added = s.settings.profiling && (properties & CL_QUEUE_PROFILING_ENABLE) == 0;
   if (added) {
-    P handle = s.next.clCreateCommandQueue(context, device, properties | kProfiling, error);
+    P handle = s.next.clCreateCommandQueue(context, device, properties | CL_QUEUE_PROFILING_ENABLE, error);
     if (handle != nullptr) return look_after(handle, device, properties, nullptr, 0, true, true);
   }
   P handle = s.next.clCreateCommandQueue(context, device, properties, error);
   if (handle == nullptr) return handle;
-  return look_after(handle, device, properties, nullptr, 0, (properties & kProfiling) != 0, false);
+  return look_after(handle, device, properties, nullptr, 0, (properties & CL_QUEUE_PROFILING_ENABLE) != 0, false);
 }
 
 using CreateWithList = P (*)(P, P, P, P);
@@ -95,30 +97,30 @@ inline P create_queue_with(CreateWithList create, P context, P device, P propert
   for (; list != nullptr && list[count] != 0 && count < 14; count += 2) {
     wider[count] = list[count];
     wider[count + 1] = list[count + 1];
-    if (list[count] == kQueueProperties) {
+    if (list[count] == CL_QUEUE_PROPERTIES) {
       bits_at = static_cast<int>(count) + 1;
-    } else if (list[count] != kQueuePriority && list[count] != kQueueThrottle) {
+    } else if (list[count] != CL_QUEUE_PRIORITY_KHR && list[count] != CL_QUEUE_THROTTLE_KHR) {
       known = false;
     }
   }
   const L bits = bits_at < 0 ? 0 : wider[bits_at];
-  if (!known || (list != nullptr && list[count] != 0) || (bits & ~(kOutOfOrder | kProfiling)) != 0) {
+  if (!known || (list != nullptr && list[count] != 0) || (bits & ~kKnownProperties) != 0) {
     return leave_alone(create(context, device, properties, error), device, "properties");
   }
   const uint32_t listed = list == nullptr ? 0 : count + 1;
-  const bool added = state().settings.profiling && (bits & kProfiling) == 0;
+  const bool added = state().settings.profiling && (bits & CL_QUEUE_PROFILING_ENABLE) == 0;
   if (added) {
     if (bits_at < 0) {
-      wider[count] = kQueueProperties;
+      wider[count] = CL_QUEUE_PROPERTIES;
       bits_at = static_cast<int>(count) + 1;
     }
-    wider[bits_at] = bits | kProfiling;
+    wider[bits_at] = bits | CL_QUEUE_PROFILING_ENABLE;
     P handle = create(context, device, wider, error);
     if (handle != nullptr) return look_after(handle, device, bits, list, listed, true, true);
   }
   P handle = create(context, device, properties, error);
   if (handle == nullptr) return handle;
-  return look_after(handle, device, bits, list, listed, (bits & kProfiling) != 0, false);
+  return look_after(handle, device, bits, list, listed, (bits & CL_QUEUE_PROFILING_ENABLE) != 0, false);
 }
 
 inline P create_queue_with_properties(P context, P device, P properties, P error) {
@@ -136,8 +138,8 @@ inline P create_queue_with_properties_khr(P context, P device, P properties, P e
 inline I retain_queue(P handle) {
   Layer& s = state();
   Queue* q = s.queues.find(handle);
-  const I code = q != nullptr && s.steers() ? kSuccess : s.next.clRetainCommandQueue(handle);
-  if (code == kSuccess && q != nullptr) q->references.fetch_add(1, std::memory_order_relaxed);
+  const I code = q != nullptr && s.steers() ? CL_SUCCESS : s.next.clRetainCommandQueue(handle);
+  if (code == CL_SUCCESS && q != nullptr) q->references.fetch_add(1, std::memory_order_relaxed);
   return code;
 }
 
@@ -161,37 +163,37 @@ inline I release_queue(P handle) {
 inline I set_queue_property(P handle, L properties, U enable, P old) {
   Layer& s = state();
   Queue* q = s.queues.find(handle);
-  if (q == nullptr || !q->profiling_added || (properties & kProfiling) == 0) {
+  if (q == nullptr || !q->profiling_added || (properties & CL_QUEUE_PROFILING_ENABLE) == 0) {
     return s.next.clSetCommandQueueProperty(handle, properties, enable, old);
   }
   const L before = q->properties;
-  const L others = properties & ~kProfiling;
-  I code = kSuccess;
+  const L others = properties & ~CL_QUEUE_PROFILING_ENABLE;
+  I code = CL_SUCCESS;
   if (others != 0) code = s.next.clSetCommandQueueProperty(handle, others, enable, nullptr);
-  if (code != kSuccess) return code;
+  if (code != CL_SUCCESS) return code;
   q->properties = enable != 0 ? before | properties : before & ~properties;
   if (old != nullptr) *static_cast<L*>(old) = before;
   return code;
 }
 
 inline I answer(const void* value, size_t size, Z room, P target, P needed) {
-  if (target != nullptr && room < size) return kInvalidValue;
+  if (target != nullptr && room < size) return CL_INVALID_VALUE;
   if (target != nullptr) memcpy(target, value, size);
   if (needed != nullptr) *static_cast<size_t*>(needed) = size;
-  return kSuccess;
+  return CL_SUCCESS;
 }
 
 // A queue answers as if the program had made it alone.
 inline I queue_info(P handle, U what, Z room, P target, P needed) {
   Layer& s = state();
   const Queue* q = s.queues.find(handle);
-  if (q != nullptr && s.steers() && what == kQueueReferences) {
+  if (q != nullptr && s.steers() && what == CL_QUEUE_REFERENCE_COUNT) {
     const U references = static_cast<U>(q->references.load());
     return answer(&references, sizeof references, room, target, needed);
   }
   if (q != nullptr && q->profiling_added) {
-    if (what == kQueueProperties) return answer(&q->properties, sizeof q->properties, room, target, needed);
-    if (what == kQueuePropertiesArray) return answer(q->list, q->listed * sizeof(L), room, target, needed);
+    if (what == CL_QUEUE_PROPERTIES) return answer(&q->properties, sizeof q->properties, room, target, needed);
+    if (what == CL_QUEUE_PROPERTIES_ARRAY) return answer(q->list, q->listed * sizeof(L), room, target, needed);
   }
   return s.next.clGetCommandQueueInfo(handle, what, room, target, needed);
 }
@@ -211,7 +213,7 @@ inline I finish_call(P handle) {
   before_wait(*q);
   const uint64_t head = q->head.load(std::memory_order_acquire);
   const I code = s.next.clFinish(handle);
-  if (code == kSuccess) {
+  if (code == CL_SUCCESS) {
     after_wait(*q, head, true, "finish", now_ns());
   }
   return code;
@@ -242,7 +244,7 @@ inline I wait_for_events(U count, P list) {
   for (U i = 0; i < queues; ++i) before_wait(*found[i]);
   const I code = s.next.clWaitForEvents(count, list);
   const int64_t end = now_ns();
-  for (U i = 0; i < queues && code == kSuccess; ++i) after_event(*found[i], last[i], "events", end);
+  for (U i = 0; i < queues && code == CL_SUCCESS; ++i) after_event(*found[i], last[i], "events", end);
   return code;
 }
 
@@ -260,14 +262,16 @@ inline void before_look(Queue* q) {
 
 inline I event_info(P event, U what, Z room, P target, P needed) {
   Layer& s = state();
-  if (what != kEventStatus && what != kEventReferences) return s.next.clGetEventInfo(event, what, room, target, needed);
+  if (what != CL_EVENT_COMMAND_EXECUTION_STATUS && what != CL_EVENT_REFERENCE_COUNT) {
+    return s.next.clGetEventInfo(event, what, room, target, needed);
+  }
   Queue* q = queue_of(event);
-  if (what == kEventStatus) before_look(q);
+  if (what == CL_EVENT_COMMAND_EXECUTION_STATUS) before_look(q);
   const I code = s.next.clGetEventInfo(event, what, room, target, needed);
-  if (code != kSuccess || q == nullptr || target == nullptr) return code;
-  if (what == kEventReferences) {
+  if (code != CL_SUCCESS || q == nullptr || target == nullptr) return code;
+  if (what == CL_EVENT_REFERENCE_COUNT) {
     *static_cast<U*>(target) -= std::min(kept(*q, event), *static_cast<U*>(target) - 1);
-  } else if (*static_cast<I*>(target) == 0) {
+  } else if (*static_cast<I*>(target) == CL_COMPLETE) {
     after_event(*q, event, "look", now_ns());
   }
   return code;
@@ -277,9 +281,11 @@ inline I profiling_info(P event, U what, Z room, P target, P needed) {
   Queue* q = queue_of(event);
   before_look(q);
   // Without the layer its queue would have no timestamps.
-  if (q != nullptr && q->profiling_added && (q->properties & kProfiling) == 0) return kProfilingNotAvailable;
+  if (q != nullptr && q->profiling_added && (q->properties & CL_QUEUE_PROFILING_ENABLE) == 0) {
+    return CL_PROFILING_INFO_NOT_AVAILABLE;
+  }
   const I code = state().next.clGetEventProfilingInfo(event, what, room, target, needed);
-  if (code == kSuccess && q != nullptr && target != nullptr) after_event(*q, event, "look", now_ns());
+  if (code == CL_SUCCESS && q != nullptr && target != nullptr) after_event(*q, event, "look", now_ns());
   return code;
 }
 
@@ -294,7 +300,7 @@ inline void called(P event, I status, P user) {
   const Called kept_back = *static_cast<Called*>(user);
   free(user);
   const int64_t now = now_ns();
-  Queue* q = status == 0 ? queue_of(event) : nullptr;
+  Queue* q = status == CL_COMPLETE ? queue_of(event) : nullptr;
   if (q != nullptr && q->waits_by_callback()) after_event(*q, event, "callback", now, true);
   kept_back.callback(event, status, kept_back.user);
 }
@@ -312,7 +318,7 @@ inline I set_event_callback(P event, I type, P callback, P user) {
   record->callback = reinterpret_cast<EventCallback>(callback);
   record->user = user;
   const I code = s.next.clSetEventCallback(event, type, reinterpret_cast<P>(called), record);
-  if (code != kSuccess) free(record);
+  if (code != CL_SUCCESS) free(record);
   return code;
 }
 
@@ -339,7 +345,7 @@ inline I context_callback(P context, P callback, P user) {
 
 inline I device_info(P device, U what, Z room, P target, P needed) {
   const U yes = 1;
-  if (what == kNonUniformSupport) return answer(&yes, sizeof yes, room, target, needed);
+  if (what == CL_DEVICE_NON_UNIFORM_WORK_GROUP_SUPPORT) return answer(&yes, sizeof yes, room, target, needed);
   return state().next.clGetDeviceInfo(device, what, room, target, needed);
 }
 

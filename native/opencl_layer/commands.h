@@ -22,7 +22,7 @@ inline P word_as<P>(uint64_t value) {
   return reinterpret_cast<P>(static_cast<uintptr_t>(value));
 }
 
-inline bool fine(I result) { return result == kSuccess; }
+inline bool fine(I result) { return result == CL_SUCCESS; }
 inline bool fine(P result) { return result != nullptr; }
 
 enum class Kind : int { plain, opaque };
@@ -79,7 +79,7 @@ inline I enqueue_kernel(P handle, P kernel, U dims, P offset, P global, P local,
   const int64_t before = now_ns();
   const I code = s.next.clEnqueueNDRangeKernel(handle, kernel, dims, offset, global, local, count, list, wanted);
   const int64_t after = now_ns();
-  if (code == kSuccess) launched(*q, handle, wanted == nullptr ? nullptr : *wanted, event == nullptr, before, after);
+  if (code == CL_SUCCESS) launched(*q, handle, wanted == nullptr ? nullptr : *wanted, event == nullptr, before, after);
   return code;
 }
 
@@ -93,7 +93,7 @@ inline I enqueue_task(P handle, P kernel, U count, P list, P event) {
   const int64_t before = now_ns();
   const I code = s.next.clEnqueueTask(handle, kernel, count, list, wanted);
   const int64_t after = now_ns();
-  if (code == kSuccess) launched(*q, handle, wanted == nullptr ? nullptr : *wanted, event == nullptr, before, after);
+  if (code == CL_SUCCESS) launched(*q, handle, wanted == nullptr ? nullptr : *wanted, event == nullptr, before, after);
   return code;
 }
 
@@ -102,7 +102,7 @@ inline I enqueue_marker(P handle, P event) {
   Queue* q = state().queues.find(handle);
   const int64_t before = now_ns();
   const I code = state().next.clEnqueueMarker(handle, event);
-  if (code == kSuccess && q != nullptr) commanded(*q, event == nullptr ? nullptr : *static_cast<P*>(event), before, false);
+  if (code == CL_SUCCESS && q != nullptr) commanded(*q, event == nullptr ? nullptr : *static_cast<P*>(event), before, false);
   return code;
 }
 
@@ -110,7 +110,7 @@ inline I enqueue_barrier(P handle) {
   Queue* q = state().queues.find(handle);
   const int64_t before = now_ns();
   const I code = state().next.clEnqueueBarrier(handle);
-  if (code == kSuccess && q != nullptr) commanded(*q, nullptr, before, false);
+  if (code == CL_SUCCESS && q != nullptr) commanded(*q, nullptr, before, false);
   return code;
 }
 
@@ -119,7 +119,7 @@ inline I enqueue_wait(P handle, U count, P list) {
   before_dependent(q, count, list);
   const int64_t before = now_ns();
   const I code = state().next.clEnqueueWaitForEvents(handle, count, list);
-  if (code == kSuccess && q != nullptr) commanded(*q, nullptr, before, false);
+  if (code == CL_SUCCESS && q != nullptr) commanded(*q, nullptr, before, false);
   return code;
 }
 

@@ -108,10 +108,9 @@ inline void before_wait(Queue& q) {
 inline Queue* queue_of(P event) {
   Layer& s = state();
   P handle = nullptr;
-  if (event == nullptr || s.next.clGetEventInfo(event, kEventQueue, sizeof handle, &handle, nullptr) != kSuccess) {
-    return nullptr;
-  }
-  return s.queues.find(handle);
+  if (event == nullptr) return nullptr;
+  const I code = s.next.clGetEventInfo(event, CL_EVENT_COMMAND_QUEUE, sizeof handle, &handle, nullptr);
+  return code == CL_SUCCESS ? s.queues.find(handle) : nullptr;
 }
 
 // Before a command with a wait list: what it waits for on other queues has to be submitted.
@@ -191,7 +190,7 @@ inline I own_flush(Queue& q, P handle) {
   s.swallowed.fetch_add(1, std::memory_order_relaxed);
   q.swallowed.fetch_add(1, std::memory_order_relaxed);
   if (!nothing && !flushed_late(q)) q.owed_ns.store(now_ns(), std::memory_order_release);
-  return kSuccess;
+  return CL_SUCCESS;
 }
 
 // A command was enqueued that is no kernel. `opaque`: it can act on the program before the program asks (callbacks,

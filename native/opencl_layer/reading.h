@@ -15,9 +15,8 @@ inline Stamps stamps_of(P event) {
   got.whole = true;
   for (U i = 0; i < 4; ++i) {
     L value = 0;
-    if (state().next.clGetEventProfilingInfo(event, kProfilingQueued + i, sizeof value, &value, nullptr) != kSuccess) {
-      got.whole = false;
-    }
+    const U what = CL_PROFILING_COMMAND_QUEUED + i;
+    if (state().next.clGetEventProfilingInfo(event, what, sizeof value, &value, nullptr) != CL_SUCCESS) got.whole = false;
     got.at[i] = static_cast<int64_t>(value);
   }
   return got;
@@ -157,8 +156,8 @@ inline void read_entries(Queue& q, uint64_t upto, bool all_complete) {
     if (entry.kernel) {
       I status = 0;
       if (event != nullptr && !all_complete) {
-        s.next.clGetEventInfo(event, kEventStatus, sizeof status, &status, nullptr);
-        if (status > 0) break;
+        s.next.clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof status, &status, nullptr);
+        if (status > CL_COMPLETE) break;
       }
       take(q, entry, event);
       if (event != nullptr) s.next.clReleaseEvent(event);
