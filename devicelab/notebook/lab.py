@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
 
 from devicelab.experiment import timeline
 from devicelab.ground import registry
+from devicelab.ground.closing import Closing
 from devicelab.model.campaign import CampaignInfo
 from devicelab.model.experiment import Finding
 from devicelab.store import Store
@@ -30,19 +30,11 @@ def open(store: str | Path | None = None) -> "Lab":  # noqa: A001 - said as dl.o
     return Lab(Store.open(store, create=False))
 
 
-class Lab:
+class Lab(Closing):
     """A results database; use it with ``with``, or close it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of the database. Harmless when called twice."""

@@ -5,8 +5,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -15,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from devicelab import __version__
 from devicelab.errors import StoreError
+from devicelab.ground.closing import Closing
 from devicelab.model.campaign import BinaryInfo, EndStatus, new_id, unreliable
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment, Finding
@@ -33,7 +33,7 @@ from devicelab.store.records import MetricKey, Row, RunRows, clean, run_rows
 
 
 @patiently
-class Store(StoreReader, NightWriter, Deleter):
+class Store(StoreReader, NightWriter, Deleter, Closing):
     """The results database: SQLite in one file, or PostgreSQL through the same code.
 
     Safe to use from several threads, and from several processes that each open it. Every method raises ``StoreError``
@@ -256,14 +256,6 @@ class Store(StoreReader, NightWriter, Deleter):
     def close(self) -> None:
         """Close all connections; the store cannot be used afterwards."""
         self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _cell_numbers(self, connection: Connection, cells: Sequence[Cell]) -> dict[str, int]:
         """Sorted, so that two processes which add the same cells cannot wait for each other."""

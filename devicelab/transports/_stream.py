@@ -3,10 +3,10 @@
 import time
 from collections import deque
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from devicelab.errors import DeviceUnreachableError
+from devicelab.ground.closing import Closing
 from devicelab.transports._scripts import Leader, parse_header
 
 # The same numbers as in adb's shell protocol (and as the descriptors).
@@ -43,7 +43,7 @@ class Stream(Protocol):
         ...
 
 
-class Running:
+class Running(Closing):
     """A stream whose header line has been taken off stderr.
 
     Args:
@@ -140,14 +140,6 @@ class Running:
     def close(self) -> None:
         """Release the connection."""
         self._stream.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def chunks(data: bytes, size: int = 32 << 10) -> Iterator[bytes]:
