@@ -3,9 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from devicelab.model.measurement import Measurement
+
+AS_TEXT = BeforeValidator(lambda value: value.replace(",", " ").split() if isinstance(value, str) else value)
+"""Of a parameter that is a list: it may come as text ("4,4,8"), since a factor's level is one value."""
 
 
 @dataclass(frozen=True)

@@ -5,30 +5,27 @@ One process is one repetition. Its output is JSON lines: a header, one object an
 
 import hashlib
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import (
-    Field,
-    StringConstraints,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, StringConstraints, model_validator
 
 from devicelab.errors import MeasurementError
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Measurement, Metric, Table
 from devicelab.model.plan import Noun
 from devicelab.workloads._klo_output import STAMPS, Header, read_output
-from devicelab.workloads.base import CommandLine, Context
+from devicelab.workloads.base import AS_TEXT, CommandLine, Context
 
 NATIVE: tuple[str, ...] = ("klo",)
 FILES: tuple[str, ...] = ()
 
-_MAX_NS = 1_000_000_000
 _FEW_CROSSED = 0.01
-_CostNs = Annotated[int, Field(ge=0, le=_MAX_NS)]
+_CostNs = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Costs = Annotated[tuple[_CostNs, _CostNs, _CostNs], AS_TEXT]
+"""Flush, start on an idle GPU, gap between batches, ns."""
+
 _Count = Annotated[int, Field(ge=0, le=100_000)]
 _Word = Annotated[str, StringConstraints(pattern=r"^[^\s-][^\n\x00]{0,199}$")]
 
@@ -61,12 +58,12 @@ class Params(Noun):
     network: _Word = "mobilenet_v1"
     policy: Literal["constant", "static", "dynamic"] = "constant"
     k: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    schedule: tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...] = ()
+    schedule: Annotated[tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...], AS_TEXT] = ()
     inferences: _Count = 10
     plain: _Count = 10
     warmup: _Count = 3
     profile: Annotated[int, Field(ge=1, le=100_000)] = 5
-    costs_ns: tuple[_CostNs, _CostNs, _CostNs] | None = None
+    costs_ns: Costs | None = None
     flush_ns: _CostNs | None = None
     start_idle_ns: _CostNs | None = None
     gap_ns: _CostNs | None = None
@@ -76,12 +73,6 @@ class Params(Noun):
     work_pct: Annotated[int, Field(ge=0, le=100_000)] = 100
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1
     pin: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,4},[0-9]{1,4}$")] | None = None
-
-    @field_validator("schedule", "costs_ns", mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        # A factor's level is one value, so lists may come as text there.
-        return value.replace(",", " ").split() if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

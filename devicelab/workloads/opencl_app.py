@@ -8,10 +8,10 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from devicelab.errors import MeasurementError
 from devicelab.model.journal import Flag
@@ -19,13 +19,12 @@ from devicelab.model.measurement import Measurement, Metric, Table
 from devicelab.model.plan import Noun
 from devicelab.workloads._layer_output import STAMPS, Inference, Records, read_records
 from devicelab.workloads._own_binary import Text
-from devicelab.workloads.base import CommandLine, Context
-from devicelab.workloads.klo import kernel_metrics, kernel_table, timestamp_flags
+from devicelab.workloads.base import AS_TEXT, CommandLine, Context
+from devicelab.workloads.klo import Costs, kernel_metrics, kernel_table, timestamp_flags
 
 NATIVE: tuple[str, ...] = ("opencl_layer",)
 FILES: tuple[str, ...] = ()
 
-_CostNs = Annotated[int, Field(ge=0, le=1_000_000_000)]
 # Inferences in which something that the program did made the layer flush besides K.
 _FEW_OTHERS = 0.01
 # Puts the layer in front and becomes the program. As a stand-in it has the name that programs look for; where Android's
@@ -76,19 +75,14 @@ class Params(Noun):
     env: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=[^\x00\n]*$")], ...] = ()
     policy: Literal["own", "constant", "static", "dynamic"] = "constant"
     k: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    schedule: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = ()
-    costs_ns: tuple[_CostNs, _CostNs, _CostNs] | None = None
+    schedule: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], AS_TEXT] = ()
+    costs_ns: Costs | None = None
     form: Literal["auto", "layer", "stand-in"] = "auto"
     profiling: bool = True
     warmup: Annotated[int, Field(ge=0, le=100_000)] = 3
     min_kernels: Annotated[int, Field(ge=1, le=1_000_000)] = 2
     non_uniform: bool = False
     library: Text | None = None
-
-    @field_validator("schedule", "costs_ns", mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return value.replace(",", " ").split() if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
