@@ -10,6 +10,7 @@ from devicelab.errors import MeasurementError
 from devicelab.ground import budget
 from devicelab.model.journal import Flag, Many
 from devicelab.model.plan import Noun
+from devicelab.workloads._launches import STAMPS
 
 _Ns = Annotated[int, Field(strict=True, ge=-(2**61), le=2**61)]  # differences of two still fit 64 bits
 _Small = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
@@ -74,7 +75,6 @@ class _End(_Line):
 _LINE: TypeAdapter[Header | Inference | _Profile | _End] = TypeAdapter(
     Annotated[Header | Inference | _Profile | _End, Field(discriminator="event")]
 )
-STAMPS = ("queued_ns", "submit_ns", "start_ns", "end_ns")
 
 
 @dataclass(frozen=True)

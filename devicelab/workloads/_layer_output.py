@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, Validati
 
 from devicelab.errors import MeasurementError
 from devicelab.model.plan import Noun
+from devicelab.workloads._launches import STAMPS
 
 _Ns = Annotated[int, Field(strict=True, ge=-(2**61), le=2**61)]
 _Small = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
@@ -96,7 +97,6 @@ class End(_Line):
 
 Record = Header | Queue | Inference | Note | End
 _RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="event")])
-STAMPS = ("queued_ns", "submit_ns", "start_ns", "end_ns")
 
 
 @dataclass(frozen=True)

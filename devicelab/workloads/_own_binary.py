@@ -12,8 +12,8 @@ from devicelab.errors import MeasurementError
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Column, Measurement, Metric, Table
 from devicelab.model.plan import Noun
+from devicelab.workloads._launches import kernel_metrics, kernel_table, timestamp_flags
 from devicelab.workloads.base import CommandLine
-from devicelab.workloads.klo import kernel_metrics, kernel_table, timestamp_flags
 
 _WHOLE = re.compile(r"[-+]?[0-9]{1,19}")
 # Differences of two such times still fit 64 bits.

@@ -22,6 +22,7 @@ from devicelab.errors import MeasurementError
 from devicelab.ground import budget
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Column, Measurement, Metric, Table
+from devicelab.workloads._launches import STAMPS
 from devicelab.workloads._own_binary import OwnBinary, Text, from_stamps, nanoseconds, number, positive
 from devicelab.workloads.base import CommandLine, Context
 
@@ -31,7 +32,6 @@ NATIVE: tuple[str, ...] = ()
 FILES: tuple[str, ...] = ()
 
 _UNITS_NS = {"_ns": 1.0, "_us": 1e3, "_ms": 1e6, "_s": 1e9}
-_STAMPS = ("queued_ns", "submit_ns", "start_ns", "end_ns")
 _MOST_ROWS = 5_000_000
 # A line beyond this is not one of ours; it also bounds what a careless pattern can cost.
 _LONGEST_LINE = 16_384
@@ -111,7 +111,7 @@ def parse(output: bytes, params: Params) -> Measurement:
             "no line of the output is a row", hint=f"it is read as {params.output}: look at it in the run's record"
         )
     columns = _columns(rows, places, params)
-    if all(name in columns for name in _STAMPS):
+    if all(name in columns for name in STAMPS):
         return _kernels(columns, flags)
     if "total_ns" in columns and "kernel" not in columns:
         return _inferences(columns, flags)
@@ -286,7 +286,7 @@ def _kernels(columns: Table, flags: tuple[Flag, ...]) -> Measurement:
                 "kernels of an inference are missing, or there twice",
                 hint="they are numbered one after the other; if your numbers mean something else, leave `kernel` out",
             )
-    stamps = tuple(columns[name][order].astype(np.int64).reshape(-1, int(counts[0])) for name in _STAMPS)
+    stamps = tuple(columns[name][order].astype(np.int64).reshape(-1, int(counts[0])) for name in STAMPS)
     return from_stamps(stamps, flags)
 
 

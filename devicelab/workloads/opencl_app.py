@@ -4,7 +4,6 @@ The program is neither patched nor told. Its own standard output goes where its 
 the run's record. See ``docs/reference/opencl-layer.md`` for what the layer does.
 """
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -17,10 +16,11 @@ from devicelab.errors import MeasurementError
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Measurement, Metric, Table
 from devicelab.model.plan import Noun
-from devicelab.workloads._layer_output import STAMPS, Inference, Records, read_records
+from devicelab.workloads._launches import STAMPS, extensions_text, kernel_metrics, kernel_table, timestamp_flags
+from devicelab.workloads._layer_output import Inference, Records, read_records
 from devicelab.workloads._own_binary import Text
 from devicelab.workloads.base import AS_TEXT, CommandLine, Context
-from devicelab.workloads.klo import Costs, kernel_metrics, kernel_table, timestamp_flags
+from devicelab.workloads.klo import Costs
 
 NATIVE: tuple[str, ...] = ("opencl_layer",)
 FILES: tuple[str, ...] = ()
@@ -218,9 +218,6 @@ def _flags(read: Records, found: list[Inference], usual: int, params: Params) ->
 
 def _info(read: Records, usual: int, counted: int) -> dict[str, str | int | float | bool]:
     queue = read.queue
-    names = queue.extensions.split() if queue is not None else []
-    digest = hashlib.sha256(" ".join(sorted(names)).encode()).hexdigest()[:12]
-    telling = [name for name in names if name.startswith(("cl_arm_", "cl_qcom_", "cl_img_", "cl_khr_priority"))]
     kind = "unknown" if queue is None else "no-op GPU" if queue.noop else _KINDS[queue.type]
     return {
         "backend": "opencl",
@@ -229,7 +226,7 @@ def _info(read: Records, usual: int, counted: int) -> dict[str, str | int | floa
         "platform": queue.platform[:200] if queue else "",
         "device": queue.device[:200] if queue else "",
         "driver": queue.driver[:200] if queue else "",
-        "extensions": " ".join((digest, *telling))[:2000],
+        "extensions": extensions_text(queue.extensions if queue else ""),
         "network": read.header.program.rsplit("/", 1)[-1][:63],
         "form": read.header.form,
         "kernels": usual,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from devicelab.errors import MeasurementError
-from devicelab.workloads import klo
+from devicelab.workloads import _launches, klo
 from devicelab.workloads.base import Context
 
 K2 = klo.Params(backend="emulated", k=2)
@@ -159,11 +159,11 @@ def test_timestamps_out_of_order_are_flagged_with_their_count_and_differences_st
 def test_a_few_crossed_timestamps_are_said_and_the_run_counts() -> None:
     clean = (np.arange(400).reshape(4, 100) * 1000) + np.array([[0], [100], [200], [300]])
     queued, submit, start, end = (np.tile(row, (2, 1)) for row in clean)
-    assert klo.timestamp_flags(queued, submit, start, end) == ()
+    assert _launches.timestamp_flags(queued, submit, start, end) == ()
     for crossed, remark in ((2, True), (3, False)):
         early = start.copy()
         early[0, :crossed] = submit[0, :crossed] - 1
-        (flag,) = klo.timestamp_flags(queued, submit, early, end)
+        (flag,) = _launches.timestamp_flags(queued, submit, early, end)
         assert (flag.code, flag.remark) == ("timestamps-out-of-order", remark)
 
 
@@ -172,14 +172,14 @@ def test_timestamps_a_driver_does_not_give_are_no_measurement(missing: tuple[int
     stamps = [1_700_000_000_000_000_000 + np.arange(56).reshape(2, 28) * 1000 + 100 * place for place in range(4)]
     for place in missing:
         stamps[place] = np.zeros((2, 28), dtype=np.int64)
-    (flag,) = klo.timestamp_flags(*stamps)
+    (flag,) = _launches.timestamp_flags(*stamps)
     assert (flag.code, flag.remark) == ("timestamps-missing", False)
-    assert all(np.isfinite(metric.value) for metric in klo.kernel_metrics(*stamps).values())
+    assert all(np.isfinite(metric.value) for metric in _launches.kernel_metrics(*stamps).values())
 
 
 def test_a_program_may_count_from_its_own_start() -> None:
     queued = np.array([[0, 10], [0, 10]])
-    assert klo.timestamp_flags(queued, queued + 1, queued + 2, queued + 3) == ()
+    assert _launches.timestamp_flags(queued, queued + 1, queued + 2, queued + 3) == ()
 
 
 def test_a_negative_kernel_time_is_kept_with_its_sign() -> None:
@@ -189,13 +189,13 @@ def test_a_negative_kernel_time_is_kept_with_its_sign() -> None:
 
 def test_batches_of_a_driver_that_submits_at_once_are_single_kernels() -> None:
     queued = np.array([[0, 10, 20, 30]])
-    assert klo.infer_batches(queued, queued + 1).tolist() == [[0, 1, 2, 3]]
+    assert _launches.infer_batches(queued, queued + 1).tolist() == [[0, 1, 2, 3]]
 
 
 def test_batches_of_a_driver_that_submits_from_another_thread_are_told_apart() -> None:
     queued = np.array([[0, 10, 20, 30, 40, 50]])
     submit = np.array([[45, 46, 47, 80, 81, 82]])  # the first batch goes out when the second one is half queued
-    assert klo.infer_batches(queued, submit).tolist() == [[0, 0, 0, 1, 1, 1]]
+    assert _launches.infer_batches(queued, submit).tolist() == [[0, 0, 0, 1, 1, 1]]
 
 
 def test_output_that_was_cut_is_used_as_far_as_it_goes_and_flagged() -> None:
