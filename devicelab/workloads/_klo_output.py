@@ -4,72 +4,59 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from devicelab.errors import MeasurementError
-from devicelab.ground import budget
 from devicelab.model.journal import Flag, Many
-from devicelab.model.plan import Noun
+from devicelab.workloads import _json_lines
+from devicelab.workloads._json_lines import Line, LongText, Ns, Small
 from devicelab.workloads._launches import STAMPS
 
-_Ns = Annotated[int, Field(strict=True, ge=-(2**61), le=2**61)]  # differences of two still fit 64 bits
-_Small = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
-_Text = Annotated[str, StringConstraints(max_length=65_536)]
 
-# Six arrays of a network's kernels, with room.
-_MOST_VALUES = 1_000_000
-
-
-class _Line(Noun):
-    """A line of output. A newer klo may say more than we know."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Header(_Line):
+class Header(Line):
     """First line: what is measured on what."""
 
     event: Literal["header"]
     klo: Literal[1]
     backend: Literal["opencl", "emulated"]
     simulated: bool
-    platform: _Text
-    device: _Text
-    driver: _Text
-    extensions: _Text
-    network: _Text
+    platform: LongText
+    device: LongText
+    driver: LongText
+    extensions: LongText
+    network: LongText
     kernels: Annotated[int, Field(strict=True, ge=1, le=100_000)]
     policy: Literal["constant", "static", "dynamic"]
-    k: _Small
-    emulation: _Text = ""
-    clock: _Text = ""
-    producer_cpu: _Small | None = None
-    driver_cpu: _Small | None = None
-    device_minus_host_ns: _Ns = 0
+    k: Small
+    emulation: LongText = ""
+    clock: LongText = ""
+    producer_cpu: Small | None = None
+    driver_cpu: Small | None = None
+    device_minus_host_ns: Ns = 0
 
 
-class Inference(_Line):
+class Inference(Line):
     """One inference; the four arrays of timestamps are empty where there was no profiling queue."""
 
     event: Literal["inference"]
     phase: Literal["warmup", "profile", "profiled", "plain"]
-    total_ns: _Ns
-    planning_ns: _Ns
-    batches: Many[_Small]
-    flush_ns: Many[_Ns]
-    queued_ns: Many[_Ns] = ()
-    submit_ns: Many[_Ns] = ()
-    start_ns: Many[_Ns] = ()
-    end_ns: Many[_Ns] = ()
+    total_ns: Ns
+    planning_ns: Ns
+    batches: Many[Small]
+    flush_ns: Many[Ns]
+    queued_ns: Many[Ns] = ()
+    submit_ns: Many[Ns] = ()
+    start_ns: Many[Ns] = ()
+    end_ns: Many[Ns] = ()
 
 
-class _Profile(_Line):
+class _Profile(Line):
     event: Literal["profile"]
 
 
-class _End(_Line):
+class _End(Line):
     event: Literal["end"]
-    inferences: _Small
+    inferences: Small
 
 
 _LINE: TypeAdapter[Header | Inference | _Profile | _End] = TypeAdapter(
@@ -123,24 +110,13 @@ def read_output(output: bytes) -> Output:
 
 def _lines(output: bytes) -> Iterator[tuple[int, Header | Inference | _Profile | _End | None]]:
     """Numbered lines; ``None`` for a last line that was cut."""
-    try:
-        lines = budget.lines(output)
-    except ValueError as error:
-        raise MeasurementError(f"klo printed {error}") from error
+    lines = _json_lines.split(output, "klo")
     for number, line in enumerate(lines, 1):
         if number == len(lines):
             if line.strip():
                 yield number, None
             return
-        try:
-            yield number, _LINE.validate_json(budget.within(line, _MOST_VALUES))
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            detail = f"{where}: {first['msg']}" if where else first["msg"]
-            raise MeasurementError(f"klo output line {number}: {detail}") from error
-        except ValueError as error:
-            raise MeasurementError(f"klo output line {number}: {error}") from error
+        yield number, _json_lines.read(_LINE, line, f"klo output line {number}")
 
 
 def _check_shape(one: Inference, kernels: int, number: int) -> None:

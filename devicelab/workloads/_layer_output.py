@@ -2,97 +2,93 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from devicelab.errors import MeasurementError
-from devicelab.model.plan import Noun
+from devicelab.model.journal import Many
+from devicelab.workloads import _json_lines
+from devicelab.workloads._json_lines import Line, LongText, Ns, Small
 from devicelab.workloads._launches import STAMPS
 
-_Ns = Annotated[int, Field(strict=True, ge=-(2**61), le=2**61)]
-_Small = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
-_Text = Annotated[str, StringConstraints(max_length=65_536)]
+
+class _OfProcess(Line):
+    """A record, and the process that wrote it."""
+
+    pid: Small
 
 
-class _Line(Noun):
-    """A record. A newer layer may say more than we know."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    pid: _Small
-
-
-class Header(_Line):
+class Header(_OfProcess):
     """A process that loaded the layer, and what the layer was told."""
 
     event: Literal["header"]
     layer: Literal[1]
     form: Literal["layer", "stand-in"]
-    program: _Text
+    program: LongText
     policy: Literal["own", "constant", "static", "dynamic"]
-    k: _Small
-    schedule: tuple[_Small, ...] = ()
+    k: Small
+    schedule: Many[Small] = ()
     profiling: bool
     non_uniform: bool = False
-    wrong: _Text = ""
+    wrong: LongText = ""
 
 
-class Queue(_Line):
+class Queue(_OfProcess):
     """A command queue of the program, and its device."""
 
     event: Literal["queue"]
-    queue: _Small
+    queue: Small
     handled: bool
     type: Literal["gpu", "cpu", "other"]
     noop: bool = False
-    platform: _Text
-    device: _Text
-    driver: _Text
-    extensions: _Text = ""
+    platform: LongText
+    device: LongText
+    driver: LongText
+    extensions: LongText = ""
     in_order: bool = True
     profiling: bool = False
 
 
-class Inference(_Line):
+class Inference(_OfProcess):
     """What lay between two waits; the arrays are there for the first inferences of a queue alone."""
 
     event: Literal["inference"]
-    queue: _Small
+    queue: Small
     kernels: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
-    wait: _Text
-    total_ns: _Ns
-    planning_ns: _Ns = 0
-    own_flushes: _Small
-    batches: tuple[_Small, ...]
-    prod_sum_ns: _Ns | None = None
-    ker_sum_ns: _Ns | None = None
-    idle_sum_ns: _Ns | None = None
-    span_ns: _Ns | None = None
-    flush_ns: tuple[_Ns, ...] = ()
-    device_ns: _Ns = 0
-    queued_ns: tuple[_Ns, ...] = ()
-    submit_ns: tuple[_Ns, ...] = ()
-    start_ns: tuple[_Ns, ...] = ()
-    end_ns: tuple[_Ns, ...] = ()
+    wait: LongText
+    total_ns: Ns
+    planning_ns: Ns = 0
+    own_flushes: Small
+    batches: Many[Small]
+    prod_sum_ns: Ns | None = None
+    ker_sum_ns: Ns | None = None
+    idle_sum_ns: Ns | None = None
+    span_ns: Ns | None = None
+    flush_ns: Many[Ns] = ()
+    device_ns: Ns = 0
+    queued_ns: Many[Ns] = ()
+    submit_ns: Many[Ns] = ()
+    start_ns: Many[Ns] = ()
+    end_ns: Many[Ns] = ()
 
 
-class Note(_Line):
+class Note(_OfProcess):
     """Something that the layer left alone."""
 
     event: Literal["note"]
-    text: _Text
+    text: LongText
 
 
-class End(_Line):
+class End(_OfProcess):
     """The process ended by itself."""
 
     event: Literal["end"]
-    dropped: _Small
-    unseen: _Small = 0
-    swallowed: _Small = 0
-    flushes: dict[str, _Small] = Field(default_factory=dict)
+    dropped: Small
+    unseen: Small = 0
+    swallowed: Small = 0
+    flushes: dict[str, Small] = Field(default_factory=dict)
 
 
 Record = Header | Queue | Inference | Note | End
@@ -104,12 +100,11 @@ class Records:
     """The records of the process with most kernels: a program may start others, which load the layer too."""
 
     header: Header
-    queues: tuple[Queue, ...]
     inferences: tuple[Inference, ...]
     notes: tuple[str, ...]
     end: End | None
     processes: int
-    queue: Queue | None = field(default=None)
+    queue: Queue | None
 
 
 def read_records(output: bytes) -> Records:
@@ -133,10 +128,9 @@ def read_records(output: bytes) -> Records:
     if pid not in headers:
         raise MeasurementError(f"records of process {pid} without its header")
     mine = [one for one in records if one.pid == pid]
-    queues = tuple(one for one in mine if isinstance(one, Queue))
+    queues = (one for one in mine if isinstance(one, Queue))
     return Records(
         header=headers[pid],
-        queues=queues,
         inferences=tuple(one for one in mine if isinstance(one, Inference) and one.queue == number),
         notes=tuple(one.text for one in mine if isinstance(one, Note)),
         end=next((one for one in mine if isinstance(one, End)), None),
@@ -146,19 +140,17 @@ def read_records(output: bytes) -> Records:
 
 
 def _records(output: bytes) -> Iterator[Record]:
-    lines = output.split(b"\n")
+    lines = _json_lines.split(output, "the OpenCL layer")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            one = _RECORD.validate_json(line)
-        except ValidationError as error:
+            one = _json_lines.read(_RECORD, line, f"layer record, line {number}")
+        except MeasurementError:
             # The last line may be cut, and so may the one before a process that began afterwards.
             if number == len(lines) or b'"event":"header"' in lines[number].replace(b" ", b""):
                 continue
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise MeasurementError(f"layer record, line {number}: {where}: {first['msg']}") from error
+            raise
         if isinstance(one, Inference):
             _check(one, number)
         yield one

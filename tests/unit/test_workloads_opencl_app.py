@@ -129,12 +129,19 @@ def test_a_killed_program_leaves_what_was_whole_and_another_one_may_follow() -> 
         (text(header(), queue(), inference(batches=[2]), end()), "do not make up 3 kernels"),
         (text(header(), queue(), inference(total_ns=0), end()), "there is no such time"),
         (text(header(), queue(), inference(end_ns=[1]), end()), "there are not 3 timestamps"),
-        (text(header(), queue()) + b"what\n" + text(inference(), end()), "line 3"),
+        (text(header(), queue()) + b"what\n" + text(inference(), end()), "line 3: Invalid JSON"),
     ],
 )
 def test_output_that_cannot_be_used_says_why(output: bytes, said: str) -> None:
     with pytest.raises(MeasurementError, match=said):
         opencl_app.parse(output, params())
+
+
+def test_more_than_any_layer_writes_is_not_read() -> None:
+    wide = b'{"event":"inference","batches":[' + b"[]," * 1_000_000 + b"[]]}\n"
+    for output, said in ((wide, "more than 1000000 values"), (b"\n" * 6_000_001, "6000003 lines")):
+        with pytest.raises(MeasurementError, match=said):
+            opencl_app.parse(text(header()) + output + text(end()), params())
 
 
 @pytest.mark.parametrize(
