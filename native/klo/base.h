@@ -1,4 +1,4 @@
-// What every part of klo uses: clock, growable array, number parsing, errors, JSON text.
+// What every part of klo uses: growable array, number parsing, errors, JSON text.
 #pragma once
 
 #include <inttypes.h>
@@ -7,21 +7,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <new>
+
+#include "clock.h"
 
 namespace klo {
 
 constexpr int kExitFailed = 1;  // the device or the system refused
 constexpr int kExitUsage = 2;   // an argument or a file is wrong
-
-// CLOCK_MONOTONIC in nanoseconds.
-inline int64_t now_ns() {
-  timespec t{};
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<int64_t>(t.tv_sec) * 1000000000 + t.tv_nsec;
-}
 
 [[noreturn]] inline void fail(int code, const char* format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -1,4 +1,4 @@
-// What every part of the layer uses: clock, growable array, lock, number parsing.
+// What every part of the layer uses: growable array, lock, number parsing.
 //
 // Nothing here ends the process or prints: the program in front of which the layer stands is somebody else's.
 #pragma once
@@ -13,23 +13,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <new>
 
+#include "clock.h"
 #include "opencl_layer/api.h"
 
 namespace layer {
-
-
-// CLOCK_MONOTONIC in nanoseconds.
-inline int64_t now_ns() {
-  timespec t{};
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<int64_t>(t.tv_sec) * 1000000000 + t.tv_nsec;
-}
 
 // A growable array of plain values. Where memory is short it stops growing and says so.
 template <typename T>

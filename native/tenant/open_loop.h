@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
+
 namespace tenant {
 
 constexpr int64_t kSecond = 1000000000;
@@ -53,12 +55,6 @@ struct Settings {
   int64_t seed = 1;
   int64_t queue = 0;
 };
-
-inline int64_t now_ns() {
-  timespec t{};
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<int64_t>(t.tv_sec) * kSecond + t.tv_nsec;
-}
 
 inline bool parse_number(const char* text, double low, double high, double& value) {
   char* end = nullptr;
