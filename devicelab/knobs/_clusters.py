@@ -239,18 +239,15 @@ def _resolve(part: str, spec: str, facts: Facts) -> tuple[int, ...]:
     if re.fullmatch(r"0x[0-9a-f]{1,1024}", part) and int(part, 16):
         mask = int(part, 16)
         return tuple(cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1)
-    try:
-        listed = cpu_list(part) if _LISTED.fullmatch(part) else ()
-    except ValueError:
-        listed = ()
-    if not listed:
+    numbers = listed(part) if _LISTED.fullmatch(part) else ()
+    if not numbers:
         raise ConfigError(f"{spec!r} names no CPUs", device=facts.name, hint=_known(facts))
-    return listed
+    return numbers
 
 
 def _known(facts: Facts) -> str:
-    listed = ", ".join(f"{c.name} = {show(c.cpus)}" for c in clusters(facts))
-    return f"clusters: {listed}; or all, CPU numbers such as 4-7 or 4,6, a mask such as 0x30"
+    every = ", ".join(f"{c.name} = {show(c.cpus)}" for c in clusters(facts))
+    return f"clusters: {every}; or all, CPU numbers such as 4-7 or 4,6, a mask such as 0x30"
 
 
 def show(cpus: tuple[int, ...]) -> str:

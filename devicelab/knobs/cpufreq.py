@@ -236,9 +236,8 @@ def target_khz(want: Level, policy: Policy) -> int:
         ConfigError: not a level, not in the table, or out of the range of a driver without table.
     """
     if policy.table:
-        named = _levels.text(want)[
-            :1
-        ].isdecimal()  # who names the turbo entry gets it, and is told that it proves nothing
+        # Who names the turbo entry gets it, and is told that it proves nothing.
+        named = _levels.text(want)[:1].isdecimal()
         table = tuple(khz for khz in policy.table if named or khz != policy.turbo)
         return _levels.pick("cpu", want, table, where=policy.name, unit="kHz", dishonest=policy.dishonest)
     ends = tuple(khz for khz in (policy.lowest, policy.highest) if khz is not None)

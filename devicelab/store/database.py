@@ -68,9 +68,8 @@ class Store(StoreReader, NightWriter, Deleter, Closing):
         engine = places.connect(place, create=create)
         made = cls(engine, place)
         try:
-            made.patience_s = (
-                0.0 if isinstance(place, URL) else cls.patience_s
-            )  # a server that is not there is said at once
+            # A server that is not there is said at once.
+            made.patience_s = 0.0 if isinstance(place, URL) else cls.patience_s
             made._up_to_date()
         except BaseException:
             engine.dispose()

@@ -17,7 +17,7 @@ struct ClLibrary {
   clGetDeviceAndHostTimer_fn clGetDeviceAndHostTimer = nullptr;
 };
 
-// Looks up the functions of the library (KLO_OPENCL_LIB goes before all of kOpenClPaths); false if the file is not a (whole) OpenCL library.
+// Looks up the functions of the library; false if the file is not a (whole) OpenCL library.
 [[maybe_unused]] inline bool look_up(void* handle, ClLibrary& cl) {
   bool whole = true;
   const auto find = [&](const char* name, auto& function) {
@@ -32,7 +32,7 @@ struct ClLibrary {
   return whole;
 }
 
-// False: no library; `why` tells what was tried.
+// False: no library; `why` tells what was tried. KLO_OPENCL_LIB goes before all of kOpenClPaths.
 inline bool load_cl(ClLibrary& cl, Array<char>& why) {
   const auto tell = [&](const char* text) {
     for (; *text != '\0'; ++text) why.push(*text);
