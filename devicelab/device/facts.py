@@ -17,6 +17,9 @@ from devicelab.schedulers.base import Place
 from devicelab.transports._root import wrap as as_root
 from devicelab.transports.base import Transport
 
+RESERVED = "reserved.json"
+"""In devicelab's folder on the device: who keeps it for himself (``devicelab.device.reservation``)."""
+
 # Some hundred properties and the checksums of some programs.
 _MAX_PROBE = 4 << 20
 
@@ -275,7 +278,7 @@ def _open(entry: DeviceEntry, transport: Transport, patterns: tuple[str, ...]) -
     if basics.sums.get("agent") != agent.sha256:
         transport.push(agent.path, f"{basics.dir}/bin/agent", mode=0o755)
     state = f"{basics.dir}/state"
-    reserved = f"{basics.dir}/reserved.json"
+    reserved = f"{basics.dir}/{RESERVED}"
     tree = _snapshot(entry, transport, basics, (*node_patterns(), *patterns, state, f"{state}/*", reserved))
     ours = (state, reserved)
     board = boards.recognise(basics.props, tree, named=entry.board)

@@ -11,12 +11,9 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from devicelab.device.facts import Device
+from devicelab.device.facts import RESERVED, Device
 from devicelab.errors import ConfigError, DeviceBusyError
 from devicelab.ground import budget, user
-
-NAME = "reserved.json"
-"""In devicelab's folder on the device."""
 
 LONGEST_S = 30 * 86_400.0
 _SPAN = re.compile(r"(\d{1,5}(?:\.\d{1,3})?)\s*(min|m|h|d)")
@@ -98,7 +95,7 @@ def reserve(device: Device, seconds: float, why: str) -> Reservation:
     against(of(device), device.facts.name)
     made = Reservation(me(), time.time() + seconds, why[:_MAX_WORDS])
     with tempfile.TemporaryDirectory(prefix="devicelab-") as folder:
-        file = Path(folder) / NAME
+        file = Path(folder) / RESERVED
         file.write_text(json.dumps(asdict(made)), encoding="utf-8")
         device.transport.push(file, _file(device))
     return made
@@ -118,4 +115,4 @@ def release(device: Device, *, force: bool = False) -> Reservation | None:
 
 
 def _file(device: Device) -> str:
-    return f"{device.facts.dir}/{NAME}"
+    return f"{device.facts.dir}/{RESERVED}"
