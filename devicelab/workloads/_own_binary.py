@@ -19,6 +19,7 @@ _WHOLE = re.compile(r"[-+]?[0-9]{1,19}")
 # Differences of two such times still fit 64 bits.
 MOST_NS = 2**61
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=r"^[^\x00\n]*$")]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=[^\x00\n]*$")]
 # Writes its first argument to the file named by the second, then becomes the rest: the program keeps the process id
 # that the agent watches. Everything variable is an argument, so nothing is ever quoted.
 _WRITE_THEN_EXEC = 'printf %s "$1" > "$2" && shift 2 && exec "$@"'
@@ -38,7 +39,7 @@ class OwnBinary(Noun):
     k: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     k_via: Literal["none", "argument", "environment", "file"] = "none"
     k_name: str = ""
-    env: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=[^\x00\n]*$")], ...] = ()
+    env: tuple[Variable, ...] = ()
 
     @model_validator(mode="after")
     def _k_can_be_told(self) -> Self:

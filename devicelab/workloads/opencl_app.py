@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from devicelab.errors import MeasurementError
 from devicelab.model.journal import Flag
@@ -18,7 +18,7 @@ from devicelab.model.measurement import Measurement, Metric, Table
 from devicelab.model.plan import Noun
 from devicelab.workloads._launches import STAMPS, extensions_text, kernel_metrics, kernel_table, timestamp_flags
 from devicelab.workloads._layer_output import Inference, Records, read_records
-from devicelab.workloads._own_binary import Text
+from devicelab.workloads._own_binary import Text, Variable
 from devicelab.workloads.base import AS_TEXT, CommandLine, Context
 from devicelab.workloads.klo import Costs
 
@@ -72,7 +72,7 @@ class Params(Noun):
     """
 
     argv: Annotated[tuple[Text, ...], Field(min_length=1)]
-    env: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=[^\x00\n]*$")], ...] = ()
+    env: tuple[Variable, ...] = ()
     policy: Literal["own", "constant", "static", "dynamic"] = "constant"
     k: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     schedule: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], AS_TEXT] = ()
