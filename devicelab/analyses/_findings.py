@@ -33,6 +33,17 @@ def make(
     )
 
 
+_OPEN: tuple[Verdict, ...] = ("invalid", "insufficient n", "inconclusive", "cannot tell here")
+
+
+def together(verdicts: Sequence[Verdict], notable: Verdict) -> Verdict:
+    """One verdict for several claims, at least one: ``notable`` if any claim shows it, the other if every claim does.
+
+    Otherwise it is open, as the claim is that has the least to say.
+    """
+    return next((one for one in (notable, *_OPEN) if one in verdicts), verdicts[0])
+
+
 def known(value: float | None) -> float | None:
     """A number as it is stored in a finding: ``None`` for NaN."""
     return float(value) if value is not None and math.isfinite(value) else None

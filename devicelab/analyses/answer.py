@@ -81,16 +81,8 @@ def _together(asked: Answer, results: Results) -> Finding:
         return Finding(
             analysis="answer", claim=claim, verdict="insufficient n", reasons=(reason,), quantity=asked.quantity
         )
-    verdicts = [one.claim.verdict for one in singles]
-    verdict: Verdict = "inconclusive"
-    if "yes" in verdicts:
-        verdict = "yes"
-    elif "insufficient n" in verdicts:
-        verdict = "insufficient n"
-    elif all(one == "no" for one in verdicts):
-        verdict = "no"
-    deciding = [one for one in singles if one.claim.verdict == verdict]
-    chief = max(deciding or singles, key=_size)
+    verdict = _findings.together([one.claim.verdict for one in singles], "yes")
+    chief = max((one for one in singles if one.claim.verdict == verdict), key=_size)
     reasons = [reason for one in singles for reason in _reasons(one, asked)]
     if len(singles) > 1:
         reasons.insert(0, f"the figure is that of {chief.claim.comparison}; intervals hold for all {len(singles)}")

@@ -7,7 +7,7 @@ interval for a fixed number of repetitions does not hold where the number was ch
 import math
 from collections.abc import Collection, Sequence
 
-from devicelab.analyses import _frames, answer, checks
+from devicelab.analyses import _findings, _frames, answer, checks
 from devicelab.errors import ConfigError
 from devicelab.experiment import claims, stopping
 from devicelab.experiment.blocks import Block, End, Fits
@@ -111,11 +111,8 @@ def _stop(results: Results) -> Stop:
 
 def _answer(asked: Answer, found: Sequence[Decision], ended: str) -> Finding:
     """Yes if any level is, no if each is, as where the number of repetitions is fixed."""
-    verdicts = [one.verdict for one in found]
-    order: tuple[Verdict, ...] = ("yes", "invalid", "insufficient n", "inconclusive", "no")
-    verdict = next(one for one in order if one in verdicts)
-    deciding = [one for one in found if one.verdict == verdict]
-    chief = max(deciding, key=_size)
+    verdict = _findings.together([one.verdict for one in found], "yes")
+    chief = max((one for one in found if one.verdict == verdict), key=_size)
     reasons = [_reason(one, _name(one, asked), ended) for one in found]
     if len(found) > 1:
         reasons.insert(0, f"the figure is that of {_name(chief, asked)}; intervals hold for all {len(found)}")

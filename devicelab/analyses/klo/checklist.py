@@ -78,14 +78,8 @@ def _together(question: _Question, answers: Sequence[_Answer], simulated: bool) 
         reason = "no cell with a load and the same cell without one"
         return Finding(analysis="klo", claim=claim, verdict="insufficient n", reasons=(reason,), simulated=simulated)
     verdicts = [answer.verdict for answer in answers]
-    verdict: Verdict
-    if question.notable in verdicts:
-        verdict = question.notable
-    elif any(one in _UNDECIDED for one in verdicts):
-        verdict = next(one for one in ("insufficient n", "inconclusive", "cannot tell here") if one in verdicts)
-    else:
-        verdict = verdicts[0]
-    deciding = [answer for answer in answers if answer.verdict == verdict] or list(answers)
+    verdict = _findings.together(verdicts, question.notable)
+    deciding = [answer for answer in answers if answer.verdict == verdict]
     chief = max(deciding, key=lambda answer: abs(np.log(answer.effect.estimate)) if answer.effect.estimate > 0 else 0.0)
     tally = f"{verdicts.count('yes')} yes, {verdicts.count('no')} no, "
     tally += f"{sum(one in _UNDECIDED for one in verdicts)} not decided of {len(answers)} loads; "

@@ -130,16 +130,11 @@ def carried(data: KloData) -> Finding:
     """Whether the K found at each clock is good at every other: yes if each is, no if one is not."""
     claim = "Is the K found at one clock, used at another, within 5% of the manual K there?"
     found = [*_carried(data)]
-    verdicts = {one.verdict for one in found}
-    verdict: Verdict = "insufficient n"
-    if "no" in verdicts:
-        verdict = "no"
-    elif verdicts and "insufficient n" not in verdicts:
-        verdict = "yes" if verdicts == {"yes"} else "inconclusive"
-    deciding = [one for one in found if one.verdict == verdict] or found
-    if not deciding:
+    if not found:
         nothing = ("no two clocks with several K each",)
-        return Finding(analysis="klo", claim=claim, verdict=verdict, reasons=nothing, quantity="k_carried")
+        return Finding(analysis="klo", claim=claim, verdict="insufficient n", reasons=nothing, quantity="k_carried")
+    verdict = _findings.together([one.verdict for one in found], "no")
+    deciding = [one for one in found if one.verdict == verdict]
     chief = max(deciding, key=lambda one: -math.inf if one.estimate is None else one.estimate)
     reasons = (f"the figure is the dearest of {len(found)}: {chief.claim}", *chief.reasons)
     return chief.model_copy(update={"claim": claim, "verdict": verdict, "reasons": reasons, "quantity": "k_carried"})
