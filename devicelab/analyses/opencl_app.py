@@ -41,19 +41,24 @@ def analyse(results: Results) -> tuple[Finding, ...]:
 
 
 def answer(results: Results) -> Finding:
-    """Does K matter for this program: "yes" if it does under one condition at least, with the best K as a reason."""
+    """Does K matter for this program: "yes" if it does under one condition at least, "no" if under none.
+
+    The best K is a reason.
+    """
     claim = "Does K matter here?"
-    found = [one for one in analyse(results) if one.claim.startswith(claim)]
+    findings = analyse(results)
+    found = [one for one in findings if one.claim.startswith(claim)]
     if not found:
         why = "no valid runs with two K or more"
         return Finding(
             analysis="opencl_app", claim=claim, verdict="insufficient n", reasons=(why,), quantity="k_matters", n=0
         )
-    chosen = next((one for one in found if one.verdict == "yes"), found[0])
+    verdict = _findings.together([one.verdict for one in found], "yes")
+    chosen = next(one for one in found if one.verdict == verdict)
     best = chosen.claim.replace(claim, "Best K")
     reasons = tuple(
         f"best K = {one.estimate:g}, {one.reasons[0]}"
-        for one in analyse(results)
+        for one in findings
         if one.claim == best and one.estimate is not None
     )
     return chosen.model_copy(update={"quantity": "k_matters", "reasons": (*reasons, *chosen.reasons)})

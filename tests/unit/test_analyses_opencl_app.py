@@ -9,7 +9,8 @@ import pytest
 from devicelab.analyses import opencl_app
 from devicelab.analyses.klo.model import LaunchCosts, best_constant
 from devicelab.model.experiment import Finding
-from tests.klodata import FrameResults, Truth, campaign
+from devicelab.model.journal import Flag
+from tests.klodata import Board, FrameResults, Truth, campaign
 
 # Gaps between batches cost most: few batches are best.
 MATTERS = Truth(np.full(24, 2_000.0), np.full(24, 14_000.0), LaunchCosts(1_000.0, 30_000.0, 15_000.0))
@@ -61,3 +62,12 @@ def test_where_k_is_indifferent_the_answer_is_no() -> None:
 def test_few_repetitions_give_no_verdict() -> None:
     found = claims(measured(MATTERS, own_flushes=24, repetitions=3))
     assert found["Does K matter here?"].verdict == "insufficient n"
+
+
+def test_the_answer_is_no_only_if_every_condition_says_so() -> None:
+    factors = {"cpu": ("max", "min"), "k": (1, 2, 4, 8)}
+    every = campaign(FLAT, factors, repetitions=7, inferences=6, noise=0.01, run_noise=0.001)
+    assert opencl_app.answer(every).verdict == "no"
+    hot = Board(flags=lambda levels, n: (Flag(code="hot", detail="70 C"),) if levels["cpu"] == "min" and n > 2 else ())
+    half = campaign(FLAT, factors, board=hot, repetitions=7, inferences=6, noise=0.01, run_noise=0.001)
+    assert opencl_app.answer(half).verdict == "insufficient n"
