@@ -50,15 +50,15 @@ def register(app: typer.Typer) -> None:
         """Make the report of a campaign: findings, conditions, figures and runs as one self-contained HTML page."""
         from dataclasses import asdict
 
-        from devicelab.report import build_report, conclude, write_junit, write_markdown
+        from devicelab.report import conclude, write_junit, write_markdown, write_page
         from devicelab.report.headline import headline
         from devicelab.store import Store
 
         with Store.open(store, create=False) as opened:
-            page = build_report(opened, campaign, to).absolute()
             info = opened.campaign(campaign)
             results = opened.results(info.campaign)
             findings = opened.findings(info.campaign) or conclude(results)
+            page = write_page(results, findings, to).absolute()
             head = headline(results, findings)
             if junit is not None:
                 write_junit(results, findings, junit)
