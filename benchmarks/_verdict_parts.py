@@ -7,13 +7,14 @@ verdict with what it must not be and what it should be.
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from benchmarks import _planted
 from benchmarks._planted import LOADED, World
-from devicelab.analyses import _stats, checks, lut
+from devicelab.analyses import _stats, lut
 from devicelab.analyses.klo import data as klo_data
 from devicelab.analyses.klo import findings, production
 from devicelab.analyses.klo.checklist import checklist
@@ -246,7 +247,7 @@ def _of_runs(effect: float, repetitions: int, rng: np.random.Generator) -> Itera
         wrong = ("pass",) if effect == 0.10 else ()
         bounds = (("time", level, 10 / (1 + effect)), ("ratio", change, 1.0))
         for name, got, bound in bounds:
-            verdict = checks.verdict(got, operator.lt, bound)
+            verdict = _stats.kept(got.low, got.high, partial(operator.gt, bound))  # the bound is greater
             yield Said(f"Check of a {name}: {effect:.0%} beyond the bound", verdict, wrong, ("fail",))
     other = 10 * (1 + effect) * _planted.of_blocks(rng, repetitions) * _planted.of_runs(rng, repetitions)
     apart = _stats.ratio(before, other)

@@ -198,6 +198,14 @@ def falls(effect: Interval, tolerance: float) -> Verdict:
     return "no" if effect.low >= 1 - tolerance else "inconclusive"
 
 
+def kept(low: float | None, high: float | None, keeps: Callable[[float], bool]) -> Verdict:
+    """An interval against a bound: "pass" if the whole of it keeps the bound, "fail" if the whole of it breaks it."""
+    if low is None or high is None:
+        return "insufficient n"
+    ends = (keeps(low), keeps(high))
+    return "pass" if all(ends) else "inconclusive" if any(ends) else "fail"
+
+
 def run_quantile(values: ArrayLike, q: float) -> float:
     """A quantile of one run's samples, the figure that stands for its repetition; NaN where they are too few for it.
 

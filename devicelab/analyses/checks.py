@@ -1,6 +1,6 @@
 """The experiment's own checks: a figure of some cells, or its ratio to other cells, against a bound."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from devicelab.analyses import _findings, _frames, _stats
 from devicelab.errors import ConfigError
 from devicelab.experiment.bounds import COMPARE, RATIO_UNITS, parse_bound
 from devicelab.ground.registry import unknown
-from devicelab.model.experiment import Check, Finding, Level, Verdict
+from devicelab.model.experiment import Check, Finding, Level
 from devicelab.model.results import Results
 
 _SCALES: dict[str, tuple[str, float]] = {
@@ -70,7 +70,7 @@ def _judge(check: Check, results: Results, runs: pd.DataFrame) -> Finding:
         shown = "%" if percent else "1"
         reasons.append(f"{len(other)} valid runs of {_words(check.against)} to compare with")
     reasons.insert(0, f"{len(chosen)} valid runs of {_words(check.where)}")
-    judged = verdict(got, COMPARE[sign], bound)
+    judged = _stats.kept(got.low, got.high, lambda figure: COMPARE[sign](figure, bound))
     if judged in {"insufficient n", "inconclusive"}:
         reasons.append("more repetitions would decide it")
     if (made := len(results.experiment.checks)) > 1:
@@ -84,16 +84,6 @@ def _judge(check: Check, results: Results, runs: pd.DataFrame) -> Finding:
         reasons=reasons,
         simulated=_frames.simulated(results),
     )
-
-
-def verdict(got: _stats.Interval, keeps: Callable[[float, float], bool], bound: float) -> Verdict:
-    """Pass if the whole interval keeps the bound, fail if it breaks it."""
-    if got.low is None or got.high is None:
-        return "insufficient n"
-    kept = (keeps(got.low, bound), keeps(got.high, bound))
-    if all(kept):
-        return "pass"
-    return "inconclusive" if any(kept) else "fail"
 
 
 def values_of(metric: str, results: Results, runs: pd.DataFrame) -> "pd.Series[float]":

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from devicelab.analyses import _frames, checks
+from devicelab.analyses import _frames, _stats, checks
 from devicelab.analyses.klo import data as klo_data
 from devicelab.analyses.klo.model import constant_curve
 from devicelab.errors import ConfigError
@@ -16,7 +16,7 @@ from devicelab.experiment.blocks import Block, End, Fits
 from devicelab.experiment.bounds import COMPARE, parse_bound
 from devicelab.experiment.claims import Cells
 from devicelab.experiment.racing import FRESH, Predicted, Predictor, Proposer, Values, Won
-from devicelab.model.experiment import Experiment, Finding, Verdict
+from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.results import Results
 from devicelab.model.search import Search
 from devicelab.model.stop import Stop
@@ -227,15 +227,11 @@ def _constraints(results: Results, won: Won, search: Search) -> list[Finding]:
     for metric, text in search.constraints.items():
         sign, bound, unit = parse_bound(text)
         got = _afresh(_figures(results, metric, unit), won)
-        verdict: Verdict = "insufficient n"
-        if got.low is not None and got.high is not None:
-            kept = (_keeps(sign, bound, got.low), _keeps(sign, bound, got.high))
-            verdict = "pass" if all(kept) else "inconclusive" if any(kept) else "fail"
         found.append(
             Finding(
                 analysis="",
                 claim=f"The best setting keeps {metric} {text}",
-                verdict=verdict,
+                verdict=_stats.kept(got.low, got.high, partial(_keeps, sign, bound)),
                 estimate=got.estimate if got.n else None,
                 low=got.low,
                 high=got.high,

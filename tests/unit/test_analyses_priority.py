@@ -8,7 +8,6 @@ import pytest
 from devicelab.analyses import _stats, priority
 from devicelab.analyses.priority.data import load
 from devicelab.analyses.priority.figure_of import figure_of
-from devicelab.analyses.priority.verdicts import judge
 from devicelab.errors import ConfigError
 from devicelab.experiment import targets
 from devicelab.model.experiment import Verdict
@@ -228,10 +227,6 @@ def test_simulated_results_say_so(results: FrameResults) -> None:
     assert all(finding.simulated for finding in priority.analyse(simulated))
 
 
-def interval(low: float | None, high: float | None) -> _stats.Interval:
-    return _stats.Interval(1.0, low, high, 9)
-
-
 @pytest.mark.parametrize(
     ("low", "high", "text", "verdict"),
     [
@@ -242,7 +237,7 @@ def interval(low: float | None, high: float | None) -> _stats.Interval:
 )  # fmt: skip
 def test_the_whole_interval_has_to_keep_a_bound(low: Any, high: Any, text: str, verdict: Verdict) -> None:
     (target,) = targets.of(tenants(targets={"p99_ms": text})[0])
-    assert judge(interval(low, high), target) == verdict
+    assert _stats.kept(low, high, target.keeps) == verdict
 
 
 def test_an_unknown_figure_is_named_with_the_nearest() -> None:

@@ -54,7 +54,7 @@ def hurts(results: Results, services: Mapping[Key, Service], figure: str = "p99_
 def whether_it_hurts(hurt: _stats.Interval) -> Verdict:
     """Whether native sharing hurts the important tenant: "no" is shown as well as "yes", by the whole interval."""
     answers: dict[Verdict, Verdict] = {"pass": "no", "fail": "yes"}
-    verdict = judge(hurt, targets.Target("ratio", "<=", HURT))
+    verdict = _stats.kept(hurt.low, hurt.high, lambda ratio: ratio <= HURT)
     return answers.get(verdict, verdict)
 
 
@@ -78,7 +78,7 @@ def judged(results: Results, services: Mapping[Key, Service]) -> Iterator[Judged
                     yield Judged(tenant.name, leg, target, _stats.NOTHING, "invalid", why or ("no run",))
                     continue
                 got = figure_of(service, target.figure, services)
-                verdict, reasons = judge(got, target), [basis(target.figure, service)]
+                verdict, reasons = _stats.kept(got.low, got.high, target.keeps), [basis(target.figure, service)]
                 if leg[0] == NATIVE:
                     answers: dict[Verdict, Verdict] = {"pass": "yes", "fail": "no"}
                     verdict = answers.get(verdict, verdict)
@@ -105,7 +105,7 @@ def _missed_by_native(
     if native is None or target.figure not in _NATIVE_IS_THE_MOST:
         return None
     got = figure_of(native, target.figure, services)
-    if judge(got, target) != "fail":
+    if _stats.kept(got.low, got.high, target.keeps) != "fail":
         return None
     return f"native sharing misses it too ({_shown(got)}): these tenants do not ask for so much"
 
@@ -138,14 +138,6 @@ def _not_told(hurt: _stats.Interval | None, what: str) -> str:
 def _moved(figure: str) -> str:
     """Which latency native sharing has to move before a target can tell a scheduler from none: a median its own."""
     return "p50_ratio" if "p50" in figure else "p99_ratio"
-
-
-def judge(got: _stats.Interval, target: targets.Target) -> Verdict:
-    """A figure against a bound: the whole interval has to keep (or break) it."""
-    if got.low is None or got.high is None:
-        return "insufficient n"
-    ends = (target.keeps(got.low), target.keeps(got.high))
-    return "pass" if all(ends) else "inconclusive" if any(ends) else "fail"
 
 
 def _left_out(results: Results) -> dict[Leg, tuple[str, ...]]:
