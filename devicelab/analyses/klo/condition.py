@@ -158,6 +158,11 @@ class Condition:
         }
         return pd.Series(picked, dtype="float64").dropna()
 
+    def by_cell(self, figures: "pd.Series[float]") -> "pd.Series[float]":
+        """A figure of each run by (repetition, policy, K), so that like is compared with like."""
+        rows = self.runs.set_index(["repetition", "policy", "k_flushed"])["run_id"].map(figures).astype("float64")
+        return rows[~rows.index.duplicated()]
+
     @cached_property
     def _manual_ks(self) -> Mapping[int, int]:
         rows = self.curve.dropna(axis=1, how="all")

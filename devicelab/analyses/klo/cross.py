@@ -71,7 +71,7 @@ def _frequency(
     values: "pd.Series[float]",
     predicted: tuple[float, float] | None,
 ) -> Finding:
-    effect = compared(_by_cell(base, values), _by_cell(slow, values))
+    effect = compared(base.by_cell(values), slow.by_cell(values))
     name, level, top = _frames.WORDS[word], slow.levels[word], base.levels[word]
     reasons = []
     if predicted is not None:
@@ -84,12 +84,6 @@ def _frequency(
             reasons.append("1/f fits" if fits else "1/f does not fit" if apart else "1/f cannot be told")
     claim = f"Does {name} {level} instead of {top} change {words}?{where}"
     return _findings.make("klo", claim, _stats.differs(effect, MEANINGFUL), effect, unit=f"x {top}", reasons=reasons)
-
-
-def _by_cell(condition: Condition, values: "pd.Series[float]") -> "pd.Series[float]":
-    """A figure by (repetition, policy, K), so that like is compared with like."""
-    rows = condition.runs.set_index(["repetition", "policy", "k_flushed"])["run_id"].map(values).astype("float64")
-    return rows[~rows.index.duplicated()]
 
 
 def cross_table(data: KloData) -> pd.DataFrame:

@@ -99,7 +99,7 @@ def _ratios(data: KloData) -> Iterator[Finding]:
     if values.empty:
         return
     for loaded, idle in data.pairs():
-        effect = compared(_by_k(idle, values), _by_k(loaded, values))
+        effect = compared(idle.by_cell(values), loaded.by_cell(values))
         yield _findings.make(
             "klo",
             f"Does the load change T_prod? ({loaded.label})",
@@ -108,8 +108,3 @@ def _ratios(data: KloData) -> Iterator[Finding]:
             unit="x idle",
             reasons=("each K compared with itself, repetition by repetition",),
         )
-
-
-def _by_k(condition: Condition, values: "pd.Series[float]") -> "pd.Series[float]":
-    rows = condition.runs.set_index(["repetition", "policy", "k_flushed"])["run_id"].map(values).astype("float64")
-    return rows[~rows.index.duplicated()]
