@@ -120,7 +120,7 @@ def _production(data: KloData) -> Iterator[Figure]:
                     "share": _QUANTILES,
                     "t_prod_us": np.quantile(values, _QUANTILES) / 1e3,
                     "samples": values.size,
-                    "runs": runs,
+                    "runs": len(runs),
                 }
             )
         )

@@ -19,8 +19,8 @@ def findings(data: KloData) -> tuple[Finding, ...]:
     return tuple(finding.model_copy(update={"simulated": data.simulated}) for finding in found)
 
 
-def samples_by_cell(data: KloData, column: str) -> Iterator[tuple[Condition, str, Floats, int]]:
-    """Known values of a column of the kernel table by condition and K (or policy): its name, values, number of runs.
+def samples_by_cell(data: KloData, column: str) -> Iterator[tuple[Condition, str, Floats, pd.DataFrame]]:
+    """Known values of a column of the kernel table by condition and K (or policy): its name, values, and its runs.
 
     Cells in the order of the conditions, K ascending.
     """
@@ -32,10 +32,11 @@ def samples_by_cell(data: KloData, column: str) -> Iterator[tuple[Condition, str
     for condition in data.conditions:
         for (policy, k), part in condition.runs.groupby(["policy", "k_flushed"]):
             place = pd.Index(names).get_indexer(part["run_id"])
-            chosen = known & np.isin(codes, place[place >= 0])
+            timed = place >= 0
+            chosen = known & np.isin(codes, place[timed])
             if chosen.any():
                 name = f"K = {k}" if policy == "constant" else f"{policy} K"
-                yield condition, name, values[chosen], int((place >= 0).sum())
+                yield condition, name, values[chosen], part[timed]
 
 
 def by_run(data: KloData) -> "pd.Series[float]":
@@ -43,7 +44,10 @@ def by_run(data: KloData) -> "pd.Series[float]":
 
     One long inference, or a stamp that is off, moves no kernel's median. The first kernel of an inference has none.
     """
-    return _of_runs(data.kernels, data.kernels["t_prod_ns"]) if len(data.kernels) else pd.Series(dtype="float64")
+    if data.kernels.empty:
+        return pd.Series(dtype="float64")
+    middle = data.kernels.groupby(["run_id", "kernel"], sort=False)["t_prod_ns"].median()
+    return middle.groupby(level=0, sort=False).mean().dropna()
 
 
 def without_flush(condition: Condition, kernels: pd.DataFrame) -> "pd.Series[float]":
@@ -63,25 +67,17 @@ def without_flush(condition: Condition, kernels: pd.DataFrame) -> "pd.Series[flo
     return table.mean(axis=1).dropna()
 
 
-def _of_runs(kernels: pd.DataFrame, values: "pd.Series[float]") -> "pd.Series[float]":
-    middle = values.groupby([kernels["run_id"], kernels["kernel"]], sort=False).median()
-    return middle.groupby(level=0, sort=False).mean().dropna()
-
-
 def _levels(data: KloData) -> Iterator[Finding]:
     whole = by_run(data)
-    for condition, cell, values, _ in samples_by_cell(data, "t_prod_ns"):
-        part = condition.runs[
-            condition.runs["policy"].eq("constant") & ("K = " + condition.runs["k_flushed"].map(str)).eq(cell)
-        ]
-        if part.empty:
+    for condition, cell, values, runs in samples_by_cell(data, "t_prod_ns"):
+        if runs["policy"].iloc[0] != "constant":
             continue
         q50, q95, q99 = np.quantile(values / 1e3, [0.5, 0.95, 0.99])
         reason = (
             f"samples: median {q50:.1f}, 95% below {q95:.1f}, 99% below {q99:.1f} µs; {values.size:,} samples, the "
             "first of each inference left out"
         )
-        figures = _stats.per_repetition(part["run_id"].map(whole), part["repetition"])
+        figures = _stats.per_repetition(runs["run_id"].map(whole), runs["repetition"])
         yield _level(f"T_prod at {cell} ({condition.label})", figures, reason)
     for condition in data.conditions if len(data.kernels) else ():
         plain = without_flush(condition, data.kernels)
