@@ -36,6 +36,19 @@ def _complete_experiment(incomplete: str) -> list[str]:
     return [name for name in known() if name.startswith(incomplete)]
 
 
+def complete_campaign(incomplete: str) -> list[str]:
+    """Ids of the campaigns in the usual database, for the shell."""
+    from devicelab.errors import LabError
+    from devicelab.store import Store
+
+    try:
+        with Store.open(None, create=False) as opened:
+            ids = [info.campaign for info in opened.campaigns(limit=100)]
+    except LabError:
+        return []
+    return [one for one in ids if one.startswith(incomplete)]
+
+
 BoardOption = Annotated[
     str | None,
     typer.Option("--board", "-b", help="Device name, serial, address or board kind.", autocompletion=_complete_board),
@@ -53,6 +66,14 @@ StoreOption = Annotated[
 ExperimentArgument = Annotated[
     str,
     typer.Argument(help="A TOML file, or the name of one in experiments/.", autocompletion=_complete_experiment),
+]
+CampaignArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[CAMPAIGN]",
+        help="Its id or the beginning of it; the latest if left out.",
+        autocompletion=complete_campaign,
+    ),
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value (repeatable).")

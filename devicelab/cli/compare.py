@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devicelab.cli._out import JsonOption, StoreOption, echo, print_json, print_table
-from devicelab.cli.report import complete_campaign
+from devicelab.cli._out import JsonOption, StoreOption, complete_campaign, echo, print_json, print_table
 
 if TYPE_CHECKING:
     from devicelab.compare.campaigns import Comparison, Shift

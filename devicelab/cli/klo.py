@@ -8,6 +8,7 @@ import typer
 
 from devicelab.cli._out import (
     BoardOption,
+    CampaignArgument,
     JsonOption,
     PathOption,
     SetOption,
@@ -18,7 +19,6 @@ from devicelab.cli._out import (
     say,
     sweep_progress,
 )
-from devicelab.cli.report import CampaignArgument
 
 if TYPE_CHECKING:
     from devicelab.analyses.klo.model import LaunchCosts

@@ -5,30 +5,7 @@ from typing import Annotated
 
 import typer
 
-from devicelab.cli._out import JsonOption, StoreOption, echo, print_json, say_headline
-
-
-def complete_campaign(incomplete: str) -> list[str]:
-    """Ids of the campaigns in the usual database, for the shell."""
-    from devicelab.errors import LabError
-    from devicelab.store import Store
-
-    try:
-        with Store.open(None, create=False) as opened:
-            ids = [info.campaign for info in opened.campaigns(limit=100)]
-    except LabError:
-        return []
-    return [one for one in ids if one.startswith(incomplete)]
-
-
-CampaignArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[CAMPAIGN]",
-        help="Its id or the beginning of it; the latest if left out.",
-        autocompletion=complete_campaign,
-    ),
-]
+from devicelab.cli._out import CampaignArgument, JsonOption, StoreOption, echo, print_json, say_headline
 
 
 def register(app: typer.Typer) -> None:

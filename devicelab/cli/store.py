@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devicelab.cli._out import DryRunOption, JsonOption, StoreOption, echo, print_json, print_table, say
-from devicelab.cli.report import CampaignArgument
+from devicelab.cli._out import (
+    CampaignArgument,
+    DryRunOption,
+    JsonOption,
+    StoreOption,
+    echo,
+    print_json,
+    print_table,
+    say,
+)
 
 if TYPE_CHECKING:
     from devicelab.model.campaign import CampaignInfo

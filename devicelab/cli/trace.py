@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from devicelab.cli._out import JsonOption, StoreOption, echo, print_json
-from devicelab.cli.report import CampaignArgument
+from devicelab.cli._out import CampaignArgument, JsonOption, StoreOption, echo, print_json
 
 
 def register(app: typer.Typer) -> None:
