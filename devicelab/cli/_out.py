@@ -78,7 +78,7 @@ CampaignArgument = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value (repeatable).")
 ]
-PathOption = Annotated[
+ReportOption = Annotated[
     Path | None, typer.Option("--report", help="Where the page goes; devicelab-report/CAMPAIGN.html if left out.")
 ]
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from devicelab.cli._out import JsonOption, PathOption, StoreOption, echo, print_json
+from devicelab.cli._out import JsonOption, ReportOption, StoreOption, echo, print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
     def import_(
         result: Annotated[Path, typer.Argument(help="result.tar, as run.sh left it.")],
         store: StoreOption = None,
-        report: PathOption = None,
+        report: ReportOption = None,
         json_: JsonOption = False,
     ) -> None:
         """Bring a bundle's result into the store and write its report; importing it twice adds nothing."""

@@ -10,7 +10,7 @@ from devicelab.cli._out import (
     BoardOption,
     CampaignArgument,
     JsonOption,
-    PathOption,
+    ReportOption,
     SetOption,
     StoreOption,
     echo,
@@ -51,7 +51,7 @@ def app_(
     env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the program. Repeatable.")] = None,
     set_: SetOption = None,
     store: StoreOption = None,
-    report: PathOption = None,
+    report: ReportOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Somebody else's OpenCL program, unchanged, under several K: does K matter here, which is best, what it saves."""

@@ -10,7 +10,7 @@ from devicelab.cli._out import (
     DryRunOption,
     ExperimentArgument,
     JsonOption,
-    PathOption,
+    ReportOption,
     SetOption,
     StoreOption,
     echo,
@@ -57,7 +57,7 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Option("--budget", help='Time that this may take at most, such as 20m, "90 s", 2h.')
         ] = None,
         store: StoreOption = None,
-        report: PathOption = None,
+        report: ReportOption = None,
         json_: JsonOption = False,
     ) -> None:
         """Run an experiment on a device: every cell, in random order, with evidence, to a report."""
