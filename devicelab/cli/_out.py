@@ -139,17 +139,16 @@ def say_headline(head: "Headline") -> None:
     echo(head.sentence)
 
 
-@contextmanager
 def table_as_it_comes(
     columns: Sequence[tuple[str, int]], known: Sequence[Sequence[str]]
-) -> "Iterator[Callable[[Sequence[object]], None]]":
-    """A table on stdout whose rows are shown the moment they come.
+) -> Callable[[Sequence[object]], None]:
+    """The head of a table on stdout whose rows are shown the moment they come.
 
     Args:
         columns: name and least width of each; the last one takes what it needs.
         known: what is known of the rows beforehand, for the widths.
 
-    Yields:
+    Returns:
         Shows a row.
     """
     widths = [
@@ -163,7 +162,7 @@ def table_as_it_comes(
         sys.stdout.flush()
 
     show([name for name, _ in columns])
-    yield show
+    return show
 
 
 def time_left(eta_s: float | None) -> str:

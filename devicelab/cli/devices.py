@@ -38,13 +38,13 @@ def register(app: typer.Typer) -> None:
             every, left_out = [rows[name] for name in told], [asdict(one) for one in registry.left_out()]
             print_json({"devices": every, "unavailable": [asdict(one) for one in found.blind], "left_out": left_out})
             return
-        with table_as_it_comes(_COLUMNS, [(name, "", "", "", row["address"], "") for name, row in told.items()]) as add:
-            for seen in found.devices:
-                if not seen.usable:
-                    add(_row(rows[seen.entry.name]))
-            for entry, asked in answers:
-                rows[entry.name] = {**told[entry.name], **asked}
-                add(_row(rows[entry.name]))
+        add = table_as_it_comes(_COLUMNS, [(name, "", "", "", row["address"], "") for name, row in told.items()])
+        for seen in found.devices:
+            if not seen.usable:
+                add(_row(rows[seen.entry.name]))
+        for entry, asked in answers:
+            rows[entry.name] = {**told[entry.name], **asked}
+            add(_row(rows[entry.name]))
         for one in found.blind:
             say(f"{one.scheme} cannot look for devices: {one.error}{f' ({one.hint})' if one.hint else ''}")
         for row in rows.values():
