@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 
 from devicelab.analyses import _frames, _stats
 from devicelab.analyses.priority.data import Key, Leg, Service, legs, load
@@ -302,8 +301,3 @@ def _values(results: Results) -> dict[tuple[str, str, str], _stats.Floats]:
 
 def _constant(values: _stats.Floats) -> bool:
     return bool(np.ptp(values) == 0) if values.size else True
-
-
-def table(comparison: Comparison) -> pd.DataFrame:
-    """The shifts as a frame, for notebooks."""
-    return pd.DataFrame([vars(shift) for shift in comparison.shifts])

@@ -98,7 +98,7 @@ def patiently(kind: type[_T]) -> type[_T]:
     return kind
 
 
-_OWN = frozenset({"open", "open_read_only", "close"})
+_OWN = frozenset({"open", "close"})
 
 
 def _plain(kind: type, name: str) -> object:

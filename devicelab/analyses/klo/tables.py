@@ -131,9 +131,8 @@ def _by_run(frame: pd.DataFrame) -> Iterator[tuple[str, dict[str, NDArray[np.flo
 def _profile(rows: Mapping[str, NDArray[np.float64]]) -> RunProfile | None:
     kernel, inference = rows["kernel"], rows["inference"]
     n = int(kernel.max()) + 1
-    numbers, begins, counts = np.unique(inference, return_index=True, return_counts=True)
-    del numbers
-    whole = begins[(counts == n)]
+    _, begins, counts = np.unique(inference, return_index=True, return_counts=True)
+    whole = begins[counts == n]
     whole = whole[kernel[whole] == 0]
     if whole.size == 0:
         return None
