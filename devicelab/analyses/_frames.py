@@ -115,13 +115,18 @@ def programs_of(results: Results, name: str) -> tuple[str, ...]:
     return tuple(sorted(frame.loc[frame["metric"] == name, "program"].unique()))
 
 
-def cpu_use(record: Mapping[str, Any]) -> float | None:
-    """CPU use of a run's observed window, percent of the whole device, from its journal record."""
+def cpu_use(record: Mapping[str, Any]) -> float:
+    """CPU use of a run's observed window, percent of the whole device, from its journal record; NaN if unknown."""
     try:
         samples = Samples.model_validate(record.get("samples") or {})
     except ValidationError:
-        return None
-    return cpu_use_pct(samples).get("all")
+        return np.nan
+    return cpu_use_pct(samples).get("all", np.nan)
+
+
+def cpu_uses(results: Results, runs: pd.DataFrame) -> "pd.Series[float]":
+    """``cpu_use`` of each of the runs, by ``run_id``."""
+    return pd.Series({run: cpu_use(results.evidence(run)) for run in runs["run_id"]}, dtype="float64")
 
 
 def simulated(results: Results) -> bool:

@@ -203,8 +203,7 @@ def _text(against: Mapping[str, Any]) -> str:
 
 def _values(quantity: str, results: Results, runs: pd.DataFrame) -> "pd.Series[float]":
     if quantity == "cpu_use_pct":
-        by_run = {run: _frames.cpu_use(results.evidence(run)) for run in runs["run_id"]}
-        return pd.Series({run: np.nan if use is None else use for run, use in by_run.items()}, dtype="float64")
+        return _frames.cpu_uses(results, runs)
     return _frames.metric(results, quantity)
 
 

@@ -93,8 +93,7 @@ def values_of(metric: str, results: Results, runs: pd.DataFrame) -> "pd.Series[f
         ConfigError: no run has it, or it is not said whose.
     """
     if metric == CPU_USE:
-        by_run = {run: _frames.cpu_use(results.evidence(run)) for run in runs["run_id"]}
-        return pd.Series({run: np.nan if use is None else use for run, use in by_run.items()}, dtype="float64")
+        return _frames.cpu_uses(results, runs)
     if "." not in metric and len(programs := _frames.programs_of(results, metric)) > 1:
         raise ConfigError(f"several programs have a {metric!r}", hint=f"say which: {programs[0]}.{metric}")
     values = _frames.metric(results, metric)

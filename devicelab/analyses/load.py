@@ -102,9 +102,8 @@ def _of_run(record: Mapping[str, Any]) -> dict[str, float]:
     window_ns = record.get("window_end_ns", 0) - record.get("window_start_ns", 0)
     loads = [program for program in record.get("programs", ()) if program.get("role") == "load"]
     cpu_ns = sum(program.get("window_cpu_ns", 0) for program in loads)
-    use = _frames.cpu_use(record)
     return {
-        "use_pct": np.nan if use is None else use,
+        "use_pct": _frames.cpu_use(record),
         "cores": cpu_ns / window_ns if window_ns > 0 else np.nan,
         "processes": float(len(loads)),
     }
