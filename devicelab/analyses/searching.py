@@ -1,6 +1,6 @@
 """Searches: the best setting of all combinations, how it was found, and what it takes on fresh runs."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -129,9 +129,8 @@ def _proposer(experiment: Experiment, cells: Cells, search: Search, predict: Pre
 def _k_model(results: Results, cells: Cells) -> Predictor | None:
     """The launch model, fitted to what ran before; where constant K alone is searched, for the time of an inference."""
     experiment = results.experiment
-    varied = {word for word in _words(cells) if len({str(levels.get(word)) for levels in cells.values()}) > 1}
     klo = experiment.measure is not None and experiment.measure.workload == "klo"
-    if not klo or varied != {"k"} or len(cells) <= _FEW_K or experiment.search is None:
+    if not klo or _varied(cells) != {"k"} or len(cells) <= _FEW_K or experiment.search is None:
         return None
     if experiment.search.minimise[0] != "total_ns":
         return None
@@ -161,8 +160,10 @@ def _k_of(level: object) -> int:
     return k if k > 0 else 1 << 30
 
 
-def _words(cells: Cells) -> set[str]:
-    return {word for levels in cells.values() for word in levels}
+def _varied(cells: Cells) -> set[str]:
+    """Factors with more than one level."""
+    words = {word for levels in cells.values() for word in levels}
+    return {word for word in words if len({str(levels.get(word)) for levels in cells.values()}) > 1}
 
 
 def _figures(results: Results, metric: str, unit: str = "") -> dict[str, dict[int, float]]:
@@ -275,6 +276,5 @@ def _afresh(values: Values, won: Won) -> sequences.Anytime:
 
 
 def _label(cells: Cells, cell: str) -> str:
-    levels: Mapping[str, object] = cells[cell]
-    varied = {word for word in _words(cells) if len({str(other.get(word)) for other in cells.values()}) > 1}
-    return ", ".join(f"{word} = {level}" for word, level in levels.items() if word in varied) or "the only one"
+    varied = _varied(cells)
+    return ", ".join(f"{word} = {level}" for word, level in cells[cell].items() if word in varied) or "the only one"
