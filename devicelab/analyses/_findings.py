@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from devicelab.analyses._stats import Interval
+from devicelab.experiment.sequences import Anytime
 from devicelab.model.experiment import Finding, Verdict
 
 
@@ -12,13 +13,13 @@ def make(
     analysis: str,
     claim: str,
     verdict: Verdict,
-    effect: Interval,
+    effect: Interval | Anytime,
     *,
     unit: str,
     reasons: Sequence[str] = (),
     simulated: bool = False,
 ) -> Finding:
-    """A finding whose estimate, bounds and n are those of an interval."""
+    """A finding whose estimate, bounds and n are those of an interval, and which holds as long as that does."""
     return Finding(
         analysis=analysis,
         claim=claim,
@@ -30,6 +31,7 @@ def make(
         n=effect.n,
         reasons=tuple(reasons),
         simulated=simulated,
+        interval="anytime" if isinstance(effect, Anytime) else "fixed n",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from devicelab.analyses import _frames, _stats, checks
+from devicelab.analyses import _findings, _frames, _stats, checks
 from devicelab.analyses.klo import data as klo_data
 from devicelab.analyses.klo.model import constant_curve
 from devicelab.errors import ConfigError
@@ -210,17 +210,8 @@ def _best(results: Results, cells: Cells, won: Won, search: Search) -> Finding:
     if rivals:
         named = "; ".join(_label(cells, cell) for cell in rivals[:_LISTED])
         reasons.append(f"could not be told from it: {named}" + ("; and more" if len(rivals) > _LISTED else ""))
-    return Finding(
-        analysis="",
-        claim=f"Best setting for {aim}: {_label(cells, won.cell)}",
-        verdict="info",
-        estimate=got.estimate if got.n else None,
-        low=got.low,
-        high=got.high,
-        unit=_frames.unit_of(results, aim),
-        n=got.n,
-        reasons=tuple(reasons),
-    )
+    claim = f"Best setting for {aim}: {_label(cells, won.cell)}"
+    return _findings.make("", claim, "info", got, unit=_frames.unit_of(results, aim), reasons=reasons)
 
 
 def _constraints(results: Results, won: Won, search: Search) -> list[Finding]:
@@ -229,15 +220,12 @@ def _constraints(results: Results, won: Won, search: Search) -> list[Finding]:
         sign, bound, unit = parse_bound(text)
         got = _afresh(_figures(results, metric, unit), won)
         found.append(
-            Finding(
-                analysis="",
-                claim=f"The best setting keeps {metric} {text}",
-                verdict=_stats.kept(got.low, got.high, partial(_keeps, sign, bound)),
-                estimate=got.estimate if got.n else None,
-                low=got.low,
-                high=got.high,
+            _findings.make(
+                "",
+                f"The best setting keeps {metric} {text}",
+                _stats.kept(got.low, got.high, partial(_keeps, sign, bound)),
+                got,
                 unit=unit or _frames.unit_of(results, metric),
-                n=got.n,
                 reasons=("on fresh runs",),
             )
         )

@@ -146,19 +146,7 @@ def _percent(ratio: float | None) -> float | None:
 
 
 def _finding(one: Decision, verdict: Verdict, reasons: Sequence[str]) -> Finding:
-    got = one.got
-    return Finding(
-        analysis="",
-        claim=one.claim.name,
-        verdict=verdict,
-        estimate=got.estimate if math.isfinite(got.estimate) else None,
-        low=got.low,
-        high=got.high,
-        unit=one.claim.unit or "1",
-        n=got.n,
-        reasons=(*reasons, _KIND),
-        interval="anytime",
-    )
+    return _findings.make("", one.claim.name, verdict, one.got, unit=one.claim.unit or "1", reasons=(*reasons, _KIND))
 
 
 def _reason(one: Decision, name: str, ended: str) -> str:
