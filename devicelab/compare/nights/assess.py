@@ -1,6 +1,6 @@
 """Every series of a night against its own past: which windows moved, how surely, and by more than what matters."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,23 +86,12 @@ class Assessment:
 
     def at(self, series: int) -> "One":
         """The numbers of one series."""
-        return One(
-            window=int(self.window[series]),
-            shift=float(self.shift[series]),
-            low=float(self.low[series]),
-            high=float(self.high[series]),
-            p=float(self.p[series]),
-            q=float(self.q[series]),
-            threshold=float(self.threshold[series]),
-            moved=bool(self.moved[series]),
-            tonight=float(self.tonight[series]),
-            tonight_sd=float(self.tonight_sd[series]),
-        )
+        return One(**{field.name: getattr(self, field.name)[series].item() for field in fields(One)})
 
 
 @dataclass(frozen=True)
 class One:
-    """``Assessment`` of one series."""
+    """``Assessment`` of one series; the fields are some of its."""
 
     window: int
     shift: float

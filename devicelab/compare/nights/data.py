@@ -51,7 +51,7 @@ def worse(metric: str, unit: str) -> Literal["more", "less"] | None:
 
 @dataclass(frozen=True)
 class Key:
-    """What a series is of."""
+    """What a series is of; the fields are those of ``CellVerdict``."""
 
     experiment: str
     cell_id: str

@@ -1,6 +1,6 @@
 """From numbers to a verdict with its reasons in words."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -105,13 +105,7 @@ def verdict(case: Case) -> CellVerdict:
         reasons = (*reasons, f"{share} {look}")
     return CellVerdict(
         night=case.night,
-        experiment=case.key.experiment,
-        cell_id=case.key.cell_id,
-        cell=case.key.cell,
-        device=case.key.device,
-        program=case.key.program,
-        metric=case.key.metric,
-        unit=case.key.unit,
+        **asdict(case.key),
         verdict=said,
         shift_pct=_known(_pct(one.shift, case.scale)),
         low_pct=_known(_pct(one.low, case.scale)),
