@@ -43,7 +43,7 @@ def level_text(level: object) -> str:
 
 
 def grouped(runs: pd.DataFrame, by: Iterable[str]) -> dict[tuple[str, ...], pd.DataFrame]:
-    """Runs by the texts of the levels of ``by``, in order of first appearance sorted by level."""
+    """Runs by the texts of the levels of ``by``, sorted by level: none first, then numbers by size, then words."""
     names = list(by)
     if not names:
         return {(): runs} if len(runs) else {}

@@ -29,9 +29,9 @@ def analyse(results: Results) -> tuple[Finding, ...]:
     interval breaks it; otherwise it is inconclusive, or says that n is insufficient. Of several cells each repetition
     counts with their median, if it has them all. With ``against`` the figure is the ratio of the two selections, each
     cell to the one that differs in what was selected alone, repetition by repetition; a bound in percent is then on
-    the ratio less 1. The metric ``cpu_use_pct`` (CPU use of the
-    whole device) is computed from the evidence; any other is a figure of the runs, ``PROGRAM.metric`` if several
-    programs have it. A check that cannot be judged (no run has the metric, the unit does not fit) is ``invalid``.
+    the ratio less 1. The metric ``cpu_use_pct`` (CPU use of the whole device) is computed from the evidence; any other
+    is a figure of the runs, ``PROGRAM.metric`` if several programs have it. A check that cannot be judged (no run has
+    the metric, the unit does not fit) is ``invalid``.
     """
     runs = _frames.valid_runs(results)
     return tuple(_judged(check, results, runs) for check in results.experiment.checks)

@@ -233,12 +233,12 @@ class CellVerdict(Noun):
         night: the one judged.
         experiment, cell_id, cell, device, program, metric, unit: what is compared; ``cell`` is the label for people.
         verdict: one of five.
-        shift_pct: Hodges–Lehmann shift of this night's repetitions against the baseline's, percent of the baseline's
-            median; positive means larger. ``None`` if nothing can be said.
+        shift_pct: Hodges–Lehmann shift of the nights that decide (this one alone, or with those just before it)
+            against the baseline's, percent of the baseline; positive means larger. ``None`` if nothing can be said.
         low_pct, high_pct: 95 % bootstrap interval of the shift.
-        p_value, q_value: of the shift, and after Benjamini–Hochberg over the night's cells.
+        p_value, q_value: of a shift in any of the windows tried, and after Benjamini–Hochberg over the night's figures.
         threshold_pct: smallest shift that counts here, learned from nights in which nothing changed.
-        n, n_baseline: repetitions of this night and of the baseline.
+        n, n_baseline: repetitions of the nights that decide and of the baseline.
         baseline: nights compared with.
         causes: what changed between (board, OS build, driver, binary), named as the likely cause.
         reasons: why the verdict is what it is.

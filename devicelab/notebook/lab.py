@@ -92,8 +92,7 @@ class Campaign:
         """One row a run, indexed by its id: cell, repetition, ``valid``, then factors, then figures.
 
         A figure's column is named by its metric, with ``PROGRAM.`` before it where several programs have it, or where a
-        factor has that name.
-        ``attrs["units"]`` has the unit of each of these columns.
+        factor has that name. ``attrs["units"]`` has the unit of each of these columns.
 
         Args:
             valid: only runs whose condition held; otherwise all, with ``valid`` to tell them apart.

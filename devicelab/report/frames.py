@@ -47,7 +47,7 @@ def varied(results: Results) -> list[str]:
 
 
 def group_labels(runs: pd.DataFrame, names: Sequence[str]) -> pd.Series:
-    """Label of every run by the given factors, as an ordered categorical in the order of the levels' appearance."""
+    """Label of every run by the given factors."""
     rows = runs[list(names)].itertuples(index=False)
     texts = [label({name: level_text(level) for name, level in zip(names, row, strict=True)}) for row in rows]
     return pd.Series(texts, index=runs.index, dtype="str")

@@ -30,9 +30,9 @@ def junit(reader: StoreReader, night: str | None = None) -> str:
     """JUnit XML as Jenkins and GitLab read it: a test case a task, and one a judged figure of a cell.
 
     A regression is a failure, and so is a task whose checks failed or whose measurement is unreliable; a failed task
-    is an error; a skipped task, and a figure that could not be compared or was
-    too noisy, are skipped. A task that was never done counts as failed once its night is over. The names are the same
-    every night, so that a server shows each case's history.
+    is an error; a skipped task, and a figure that could not be compared or was too noisy, are skipped. A task that was
+    never done is an error once its night is over. The names are the same every night, so that a server shows each
+    case's history.
 
     Args:
         reader: where the night is.

@@ -143,7 +143,7 @@ class Store(StoreReader, NightWriter, Deleter, Closing):
                         return campaign
                     if campaign is not None:
                         raise StoreError(f"a campaign {campaign!r} is stored already in {self}") from None
-                    continue  # the id is taken: two campaigns in one second drew the same four digits
+                    continue  # the id is taken: two campaigns in one second drew the same digits
                 return str(row["campaign"])
 
     def _began_just_now(self, row: Row) -> bool:

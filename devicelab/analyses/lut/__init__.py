@@ -56,7 +56,7 @@ def analyse(results: Results) -> tuple[Finding, ...]:
 
 
 def table(data: KloData) -> pd.DataFrame:
-    """Rows of costs: ``label cost estimate low high n identified residual_pct``, times in µs."""
+    """Rows of costs: ``label cost estimate low high n identified residual_pct unfit``, times in µs."""
     rows = []
     for condition in data.conditions:
         if condition.profile is None:

@@ -44,14 +44,12 @@ class PlannedK:
 
 
 def plan(results: Results, table: LaunchTable | None = None, *, foreign: bool = False) -> tuple[PlannedK, ...]:
-    """The recommendation for every condition of a campaign.
+    """The recommendation for every condition of a campaign; one whose own fit does not describe it is left out.
 
     Args:
         results: production and kernel times come from its kernel timestamps.
         table: launch costs to use instead of the campaign's own fit.
         foreign: use the table though it was measured elsewhere.
-
-    A condition whose own fit does not describe what was measured is left out.
 
     Raises:
         ConfigError: no kernel timestamps; no fit that describes what was measured; the table does not fit, or has no

@@ -61,8 +61,8 @@ def analyse(results: Results) -> tuple[Finding, ...]:
 def answer(results: Results) -> Finding:
     """Whether a scheduler keeps every target of every tenant; where none but native sharing ran, whether that does.
 
-    Yes if one scheduler keeps all of them, no if each breaks one; where native sharing hurts nobody, "cannot tell
-    here".
+    Yes if one scheduler keeps all of them, no if each that can be judged breaks one; where native sharing hurts
+    nobody, "cannot tell here".
     """
     tenants = results.experiment.tenants
     by_leg: dict[Leg, list[Judged]] = {}
