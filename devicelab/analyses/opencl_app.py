@@ -11,13 +11,11 @@ import pandas as pd
 
 from devicelab.analyses import _findings, _frames, _stats
 from devicelab.analyses.klo import data as klo_data
-from devicelab.analyses.klo.common import listed
+from devicelab.analyses.klo.common import MEANINGFUL, listed
 from devicelab.analyses.klo.condition import Condition, compared
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
 
-# Less than this matters to nobody.
-TOLERANCE = 0.02
 _FIGURES = (
     ("kernels", "Kernels of an inference", "kernels"),
     ("own_flushes", "Flushes of the program's own in an inference", "flushes"),
@@ -88,13 +86,13 @@ def _of_k(condition: Condition, figures: dict[str, "pd.Series[float]"]) -> Itera
     near, label = condition.near, condition.label
     worst = _slowest(condition)
     spread = compared(worst, condition.manual)
-    tried = listed(tuple(int(k) for k in condition.curve.columns))
+    tried = listed(condition.ks)
     reasons = [f"fastest K, chosen from the other repetitions, over the slowest, chosen likewise; measured K: {tried}"]
     if not condition.follows_k:
         reasons.append("the driver submits kernels by itself: a flush is host time alone")
-    verdict = _stats.differs(spread, TOLERANCE)
+    verdict = _stats.differs(spread, MEANINGFUL)
     yield _findings.make("opencl_app", f"Does K matter here? ({label})", verdict, spread, unit="x", reasons=reasons)
-    best = Finding(
+    yield Finding(
         analysis="opencl_app",
         claim=f"Best K ({label})",
         verdict="info",
@@ -103,7 +101,6 @@ def _of_k(condition: Condition, figures: dict[str, "pd.Series[float]"]) -> Itera
         n=near.n,
         reasons=(f"within noise of it: {listed(near.k)}",),
     )
-    yield best
     own = _own_period(condition, figures)
     if own is None:
         return
@@ -113,7 +110,7 @@ def _of_k(condition: Condition, figures: dict[str, "pd.Series[float]"]) -> Itera
     yield _findings.make(
         "opencl_app",
         f"Would another K be faster than the program's own? ({label})",
-        _stats.falls(saved, TOLERANCE),
+        _stats.falls(saved, MEANINGFUL),
         saved,
         unit="x",
         reasons=reasons,
