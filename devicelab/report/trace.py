@@ -101,6 +101,7 @@ def choose_runs(results: Results, run: str | None) -> tuple[str, ...]:
 def lanes_of(results: Results, run_ids: tuple[str, ...]) -> Lanes:
     """What the trace of these runs shows."""
     lanes = Lanes()
+    kernels, requests = _by_run(results, "kernels"), _by_run(results, "requests")
     labels = dict(zip(results.runs()["run_id"], results.runs()["cell"], strict=True))
     parts: dict[str, list[tuple[int, float]]] = {}
     units: dict[str, str] = {}
@@ -117,25 +118,25 @@ def lanes_of(results: Results, run_ids: tuple[str, ...]) -> Lanes:
         for t_ns, quantity, name, value, unit in series(record).to_numpy().tolist():
             units[f"{quantity} {name}"] = unit
             parts.setdefault(f"{quantity} {name}", []).append((later_ns + t_ns, value))
-        _add_kernels(lanes, results, run_id, number, later_ns)
-        _add_requests(lanes, results, run_id, later_ns + int(record.get("window_start_ns") or record["t_start_ns"]))
+        if run_id in kernels:
+            _add_kernels(lanes, results, kernels[run_id], number, later_ns)
+        if run_id in requests:
+            window_start_ns = int(record.get("window_start_ns") or record["t_start_ns"])
+            _add_requests(lanes, requests[run_id], later_ns + window_start_ns)
     lanes.counters = {track: Counter(units[track], tuple(points)) for track, points in sorted(parts.items())}
     return lanes
 
 
-def _of_run(results: Results, table: str, run_id: str) -> pd.DataFrame:
-    rows = results.samples(table)
-    return rows[rows["run_id"] == run_id] if len(rows) else rows
+def _by_run(results: Results, table: str) -> dict[str, pd.DataFrame]:
+    return {str(run_id): rows for run_id, rows in results.samples(table).groupby("run_id", sort=False)}
 
 
-def _add_kernels(lanes: Lanes, results: Results, run_id: str, number: int, later_ns: int) -> None:
+def _add_kernels(lanes: Lanes, results: Results, kernels: pd.DataFrame, number: int, later_ns: int) -> None:
     """The host thread's lane (each kernel from the one before until it was queued) and the GPU's, joined by flows.
 
     OpenCL's times are the device's; the program said how far that clock is ahead of CLOCK_MONOTONIC.
     """
-    kernels = _of_run(results, "kernels", run_id)
-    if kernels.empty:
-        return
+    run_id = kernels["run_id"].iloc[0]
     flow = number * _KERNELS_PER_RUN
     for (program, inference), rows in kernels.groupby(["program", "inference"], sort=False):
         ahead = int((results.info.get("programs") or {}).get(program, {}).get("device_minus_host_ns") or 0)
@@ -155,11 +156,8 @@ def _add_kernels(lanes: Lanes, results: Results, run_id: str, number: int, later
             before = queued
 
 
-def _add_requests(lanes: Lanes, results: Results, run_id: str, window_start_ns: int) -> None:
+def _add_requests(lanes: Lanes, requests: pd.DataFrame, window_start_ns: int) -> None:
     """Tenants' requests, whose times count from the common start: the wait before each, and its service."""
-    requests = _of_run(results, "requests", run_id)
-    if requests.empty:
-        return
     for program, rows in requests.groupby("program", sort=False):
         times = zip(rows["scheduled_ns"].tolist(), rows["start_ns"].tolist(), rows["end_ns"].tolist(), strict=True)
         for number, (scheduled, start, end) in enumerate(times):
