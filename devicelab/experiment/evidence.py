@@ -5,6 +5,7 @@ import fnmatch
 import itertools
 import re
 
+from devicelab.experiment import energy
 from devicelab.model.device import Facts
 from devicelab.model.temperature import celsius, is_battery_monitor
 
@@ -41,7 +42,15 @@ CPU_CLOCK = re.compile(r"/(policy\d+)/scaling_cur_freq$|/(cpu\d+)/cpufreq/scalin
 GPU_CLOCK = re.compile(rf"/(?:{_GPU_CLOCK_NAMES})$")
 """A sampled node that tells the GPU's clock, in whatever unit its driver has."""
 
-GLOBS: tuple[str, ...] = (*_CLOCKS, *_GPU_CLOCKS, *_AROUND, _ZONE_TYPES, _ZONE_TEMPS, _COOLING_TYPES)
+GLOBS: tuple[str, ...] = (
+    *_CLOCKS,
+    *_GPU_CLOCKS,
+    *_AROUND,
+    _ZONE_TYPES,
+    _ZONE_TEMPS,
+    _COOLING_TYPES,
+    *energy.GLOBS,
+)
 
 
 def thermal_zones(facts: Facts) -> dict[str, str]:
@@ -67,16 +76,17 @@ def thermal_zones(facts: Facts) -> dict[str, str]:
 
 
 def sampled(facts: Facts) -> tuple[str, ...]:
-    """Nodes to sample during a run: one clock a CPU policy, the GPU's clock, the silicon's temperatures."""
+    """Nodes to sample during a run: one clock a CPU policy, the GPU's clock, the silicon's temperatures, energy."""
     tree = facts.tree
     clocks = tree.glob(_CLOCKS[0]) or tree.glob(_CLOCKS[1])
     gpu = next((clock for pattern in _GPU_CLOCKS if (clock := tree.glob(pattern))), ())
     # A policy whose CPUs are offline is busy; they may be online in the run.
     readable = (path for path in (*clocks, *gpu) if tree.text(path) is not None or tree[path].errno == errno.EBUSY)
-    return (*readable, *thermal_zones(facts))
+    return (*readable, *thermal_zones(facts), *energy.sampled(facts))
 
 
 def around(facts: Facts) -> tuple[str, ...]:
-    """Nodes to read before and after a run: residency counters, throttling counters, cooling states, battery."""
+    """Nodes to read before and after a run: residency and throttling counters, cooling states, battery, meters."""
     tree = facts.tree
-    return tuple(path for pattern in _AROUND for path in tree.glob(pattern) if tree.text(path) is not None)
+    own = tuple(path for pattern in _AROUND for path in tree.glob(pattern) if tree.text(path) is not None)
+    return tuple(dict.fromkeys((*own, *energy.around(facts))))

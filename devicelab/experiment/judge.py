@@ -1,7 +1,9 @@
 """A finished run: what it measured, and every reason not to believe it."""
 
+from dataclasses import replace
+
 from devicelab import knobs
-from devicelab.experiment import foreign, programs
+from devicelab.experiment import energy, foreign, programs
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment
 from devicelab.model.journal import Flag, RunRecord
@@ -11,16 +13,21 @@ from devicelab.model.measurement import Measurement
 def judge(
     record: RunRecord, cell: Cell, experiment: Experiment, facts: Facts
 ) -> tuple[dict[str, Measurement], tuple[Flag, ...]]:
-    """A run's measurements by program, and its flags: the agent's, the programs', the scheduler's and the knobs'."""
+    """A run's measurements by program, with its energy, and its flags: the agent's, programs', scheduler's, knobs'."""
     measurements, found = programs.read(record, cell, experiment, facts)
     flags = [*record.flags, *found, *foreign.flags(record.others, experiment)]
+    required = experiment.energy is not None and experiment.energy.required
+    used, told = energy.measure(record, measurements, required=required)
+    flags += told
+    if used is not None:
+        measurements = {**measurements, energy.PROGRAM: replace(used, simulated=facts.simulated)}
     if experiment.thermal is not None and experiment.thermal.max_c is not None:
         flags += knobs.prove("thermal", experiment.thermal.max_c, facts, record)
     levels, later = knobs.expanded(cell.levels, facts), knobs.assume(cell.levels, facts)
     for word in knobs.words():
         if word in levels:
-            told = knobs.prove(word, levels[word], later, record)
-            flags += told if word in cell.levels else (_aside(flag) for flag in told)
+            proved = knobs.prove(word, levels[word], later, record)
+            flags += proved if word in cell.levels else (_aside(flag) for flag in proved)
     return measurements, tuple(dict.fromkeys(flags))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from devicelab import knobs
 from devicelab.errors import ConfigError, DeviceRefusedError
-from devicelab.experiment import evidence, loads, programs, tenancy
+from devicelab.experiment import energy, evidence, loads, programs, tenancy
 from devicelab.experiment.programs import Needs
 from devicelab.ground import registry
 from devicelab.knobs.base import Setting
@@ -152,6 +152,7 @@ def _maker(cell: Cell, experiment: Experiment, place: Place, campaign: str) -> C
             period_ms=round(1000 / experiment.sample_hz) if experiment.sample_hz else 0,
             nodes=tuple(dict.fromkeys((*evidence.sampled(facts), *sample, *measured.sample))),
             around=tuple(dict.fromkeys((*evidence.around(facts), *around))),
+            idle_ms=round(experiment.energy.idle_s * 1000) if experiment.energy is not None else 0,
         ),
         settle_ms=round(experiment.settle_s * 1000),
         hold_ms=0 if experiment.workloads else round(experiment.hold_s * 1000),
@@ -193,6 +194,7 @@ def make(experiment: Experiment, place: Place, *, campaign: str, holder: str, on
     """
     facts = place.facts
     tenancy.check(experiment)
+    _check_energy(experiment, facts)
     chosen = tuple(cell for cell in cells(experiment) if not only or cell.cell_id in only)
     if not chosen:
         raise ConfigError(f"{experiment.name} has none of the cells that are wanted any more")
@@ -217,6 +219,17 @@ def make(experiment: Experiment, place: Place, *, campaign: str, holder: str, on
     return Planned({cell.cell_id: cell for cell in chosen}, plans, unmet, programs.needs(experiment, chosen))
 
 
+def _check_energy(experiment: Experiment, facts: Facts) -> None:
+    if experiment.energy is None or not experiment.energy.required:
+        return
+    if not experiment.sample_hz:
+        raise ConfigError("energy is asked for, and sample_hz = 0 turns sampling off", hint="sample_hz = 10")
+    if not energy.sampled(facts):
+        reasons = "; ".join(energy.missing(facts))
+        hint = "--set energy.required=false runs it without energy"
+        raise DeviceRefusedError(f"nothing here tells energy: {reasons}", device=facts.name, hint=hint)
+
+
 def programmed_ms(run: Run) -> int:
     """How long a run lasts at least, as far as the plan says (a measurement's own length is not known)."""
-    return run.settle_ms + run.hold_ms + run.cooldown_ms
+    return run.sampling.idle_ms + run.settle_ms + run.hold_ms + run.cooldown_ms

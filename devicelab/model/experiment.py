@@ -97,6 +97,18 @@ class Thermal(Noun):
     timeout_s: Seconds = 600.0
 
 
+class Energy(Noun):
+    """What a run uses, where energy is the question. Without it energy is measured all the same where it can be.
+
+    Attributes:
+        idle_s: the board is watched for so long before every run, so that a run's energy can be told net of that.
+        required: the sweep stops with exit code 4 where nothing tells energy, and runs without it are invalid.
+    """
+
+    idle_s: Annotated[float, Field(ge=0, le=3600)] = 2.0
+    required: bool = True
+
+
 class Check(Noun):
     """A claim that must hold, for CI and nights: ``metric`` over the runs of the cells that match ``where``.
 
@@ -171,6 +183,7 @@ class Experiment(Noun):
             before it begins or during it; 100 turns it off.
         foreign_core_pct: the same for what they use of any one CPU during the run.
         thermal: wait before every run; see below.
+        energy: joules are the question; see below.
         require: knob words that must be possible on the device; without them the sweep stops with exit code 4.
         analyses: modules in ``devicelab/analyses`` that turn the runs into findings.
         checks: bounds on figures; a failed one makes the exit code 7.
@@ -198,6 +211,7 @@ class Experiment(Noun):
     foreign_pct: Percent = 20.0
     foreign_core_pct: Percent = 50.0
     thermal: Thermal | None = None
+    energy: Energy | None = None
     require: tuple[str, ...] = ()
     analyses: tuple[str, ...] = ("load",)
     checks: tuple[Check, ...] = ()

@@ -136,7 +136,8 @@ class ProgramResult(Record):
 class Phase(Record):
     """What the agent does in a run from ``t_ns`` on, until the next phase.
 
-    ``pin`` (steps), ``verify`` (probes), ``gates``, ``loads``, ``settle``, ``start``, ``measure``, ``restore``.
+    ``pin`` (steps), ``verify`` (probes), ``gates``, ``idle`` (samples before anything works),
+    ``loads``, ``settle``, ``start``, ``measure``, ``restore``.
     """
 
     name: str
@@ -239,7 +240,10 @@ class LiveSample(Record):
 
 
 class RunRecord(Record):
-    """A finished run with its evidence. ``status`` is ``done``, or ``failed`` if it could not be performed."""
+    """A finished run with its evidence. ``status`` is ``done``, or ``failed`` if it could not be performed.
+
+    ``samples`` are of its window, ``idle`` of the time before anything of it worked, where that was asked for.
+    """
 
     event: Literal["run"]
     run_id: str
@@ -258,6 +262,7 @@ class RunRecord(Record):
     programs: Many[ProgramResult] = ()
     witnesses: Many[WitnessResult] = ()
     samples: Samples = Samples()
+    idle: Samples = Samples()
     others: Others | None = None
     before: PerNode[str | None] = Field(default_factory=dict)
     after: PerNode[str | None] = Field(default_factory=dict)

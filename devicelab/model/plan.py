@@ -22,6 +22,18 @@ class Noun(BaseModel):
 Verify = Literal["exact", "first-int", "at-most", "word", "none"]
 
 
+class Floor(Noun):
+    """A number of another node below which a write is not done; a run in whose window it is reached ends there.
+
+    Attributes:
+        path: the node, an integer text (a battery's charge in percent).
+        min_value: the least number. A node that cannot be read counts as below it.
+    """
+
+    path: str
+    min_value: int
+
+
 class Write(Noun):
     """One write to a node, journalled before it happens and read back after.
 
@@ -40,6 +52,7 @@ class Write(Noun):
         restore: the text that undoes the write; ``None`` means the text read before it.
         hold: keep the file open until the undo (PM-QoS devices such as ``/dev/cluster0_freq_min``: the request lives
             as long as the file is open).
+        floor: not done below this, see there; the run is flagged ``below-floor``.
         required: a failure makes the run invalid; otherwise it is only noted.
     """
 
@@ -52,6 +65,7 @@ class Write(Noun):
     verify_ms: int = 200
     restore: str | None = None
     hold: bool = False
+    floor: Floor | None = None
     required: bool = True
 
 
@@ -159,9 +173,11 @@ class Sampling(Noun):
         period_ms: time between two samples (100: 10 Hz). 0 turns sampling off.
         nodes: nodes read at every sample (frequencies, temperatures); keep them few.
         around: nodes read once before the loads start and once after the measurement (time_in_state, cooling states).
+        idle_ms: sample for so long before the loads start as well, while nothing of the run works.
     """
 
     period_ms: int = 100
+    idle_ms: int = 0
     nodes: tuple[str, ...] = ()
     around: tuple[str, ...] = ()
 

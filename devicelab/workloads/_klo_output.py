@@ -40,6 +40,7 @@ class Inference(Line):
 
     event: Literal["inference"]
     phase: Literal["warmup", "profile", "profiled", "plain"]
+    begin_ns: Ns = 0
     total_ns: Ns
     planning_ns: Ns
     batches: Many[Small]

@@ -58,6 +58,7 @@ class Inference(_OfProcess):
     queue: Small
     kernels: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
     wait: LongText
+    begin_ns: Ns = 0
     total_ns: Ns
     planning_ns: Ns = 0
     own_flushes: Small

@@ -127,6 +127,7 @@ def parse(output: bytes, params: Params) -> Measurement:
         "inferences": {
             "inference": np.arange(len(measured), dtype=np.int64),
             "profiled": profiled.astype(np.int64),
+            "begin_ns": np.array([one.begin_ns for one in measured], dtype=np.int64),
             "total_ns": total,
             "flushes": flushes,
         }

@@ -145,6 +145,7 @@ def parse(output: bytes, params: Params) -> Measurement:
         "inferences": {
             "inference": np.arange(len(found), dtype=np.int64),
             "profiled": np.full(len(found), int(timed), dtype=np.int64),
+            "begin_ns": np.array([one.begin_ns for one in found], dtype=np.int64),
             "total_ns": total,
             "flushes": flushes,
             "own_flushes": np.array([one.own_flushes for one in found], dtype=np.int64),

@@ -14,6 +14,8 @@ struct Pair {
 
 struct Write {
   Text path, value, expect, restore;  // expect, restore: data is null where absent
+  Text floor_path;                    // of a number below which it is not done; empty: none
+  int64_t floor = 0;
   Verify verify = Verify::kExact;
   int64_t verify_ms = 200;
   bool hold = false;
@@ -64,7 +66,7 @@ struct Witness {
 };
 
 struct Sampling {
-  int64_t period_ms = 100;
+  int64_t period_ms = 100, idle_ms = 0;
   List<Text> nodes, around;
 };
 

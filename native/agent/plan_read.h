@@ -41,6 +41,13 @@ inline bool read_write(Fields* fields, Write* write) {
   write->verify = static_cast<Verify>(verify);
   fields->take_ms("verify_ms", &write->verify_ms);
   fields->take_bool("hold", &write->hold);
+  if (const JsonValue* floor = fields->member("floor", false); floor != nullptr && floor->kind != JsonValue::kNull) {
+    Place at{fields->place(), "floor", 0};
+    Fields parts(floor, &at, fields->arena(), fields->error());
+    parts.take_path("path", &write->floor_path);
+    parts.take_integer("min_value", INT64_MIN, INT64_MAX, &write->floor, true);
+    if (!parts.done()) return fields->fail(&at, "is no floor");
+  }
   return fields->good();
 }
 
@@ -126,6 +133,7 @@ inline bool read_witness(const JsonValue* value, const Place* place, Arena* aren
 inline bool read_sampling(const JsonValue* value, const Place* place, Arena* arena, PlanError* error, Sampling* into) {
   Fields fields(value, place, arena, error);
   fields.take_ms("period_ms", &into->period_ms);
+  fields.take_ms("idle_ms", &into->idle_ms);
   fields.take_paths("nodes", &into->nodes);
   fields.take_paths("around", &into->around);
   return fields.done();

@@ -2,41 +2,11 @@
 #pragma once
 
 #include "gates.h"
-#include "journal.h"
-#include "others.h"
+#include "run_frame.h"
 #include "sampler.h"
 #include "witness.h"
 
 namespace agent {
-
-// What a run needs from its plan.
-struct Surroundings {
-  UndoLog* undo;
-  Journal* journal;
-  Text boot_id, token, dir, out;
-  bool live;
-  Span* quiet;  // who else worked here before the last run that looked
-  pid_t host;   // who holds the lease, where it is a process of this machine
-};
-
-// What the agent does from ``t_ns`` on, until the next one.
-struct Phase {
-  const char* name;
-  int64_t t_ns;
-
-  void print(Json* json) const {
-    json->open('{');
-    json->member("name", name).member("t_ns", t_ns);
-    json->close('}');
-  }
-};
-
-struct RunOutcome {
-  bool done = false;         // else it could not be performed
-  bool interrupted = false;  // the agent was ended meanwhile: it is to be done again
-  bool restored = true;
-  int journal_error = 0;
-};
 
 class RunTask {
  public:
@@ -52,6 +22,7 @@ class RunTask {
         programs_(&scope_, &flags_, around.dir, around.out, around.token),
         witnesses_(run.witnesses, around.dir, around.out, around.token, arena),
         sampler_(run.sampling.nodes),
+        idle_(run.sampling.nodes),
         others_(around.quiet, around.host),
         heartbeat_([](void* context) { (*static_cast<Heartbeat*>(context))(); }),
         context_(heartbeat) {}
@@ -94,6 +65,7 @@ class RunTask {
     wait_at_gates();
     if (stopping()) return false;
     look_around();
+    if (!watch_idle()) return false;
     begins("loads");
     read_around(&before_);
     programs_.reserve(run_.programs.size);
@@ -153,6 +125,18 @@ class RunTask {
     int64_t end = mono_ns() + Others::kQuiet;
     while (!stopping() && mono_ns() < end) rest(end);
     others_.end_quiet();
+  }
+
+  // What the board does by itself, before anything of the run works.
+  bool watch_idle() {
+    int64_t period = run_.sampling.period_ms * kMs, end = mono_ns() + run_.sampling.idle_ms * kMs;
+    if (run_.sampling.idle_ms <= 0 || period <= 0) return true;
+    begins("idle");
+    for (int64_t next = mono_ns(); !stopping() && idle_.take() && mono_ns() < end;) {
+      next = earliest(next + period, end);
+      while (!stopping() && mono_ns() < next) rest(next);
+    }
+    return !stopping();
   }
 
   void read_around(Vec<Text>* texts) {
@@ -271,7 +255,7 @@ class RunTask {
     for (;;) {
       int64_t now = mono_ns();
       int64_t next = end_late_programs(now, measuring);
-      if (stopping() || now >= hold_end || (measuring && !any_measuring())) break;
+      if (sunk_ || stopping() || now >= hold_end || (measuring && !any_measuring())) break;
       if (period > 0 && now >= next_sample) {
         sample();
         while (next_sample <= now) next_sample += period;
@@ -280,6 +264,7 @@ class RunTask {
       if (now >= next_look) {
         programs_.check_affinity();
         heartbeat_(context_);
+        check_floors();
         next_look = now + kSecond;
       }
       next = earliest(next, witnesses_.work(&programs_, never));
@@ -310,6 +295,16 @@ class RunTask {
                  static_cast<long long>(agent_cpu_ns_ / kMs), static_cast<long long>(length / kMs));
     }
     return !stopping();
+  }
+
+  // A charge that is too low by now ends the run, so that what it depends on is put back.
+  void check_floors() {
+    for (const Step& step : run_.steps) {
+      int64_t value = 0;
+      if (sunk_ || !step.is_write || !below_floor(step.write, &value)) continue;
+      sunk_ = true;
+      say_below_floor(step.write, value, "the run ends here", &flags_);
+    }
   }
 
   static int64_t earliest(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -401,6 +396,7 @@ class RunTask {
     witnesses_.print(&json);
     json.key("samples");
     sampler_.print(&json);
+    if (idle_.count() > 0) idle_.print(&json.key("idle"));
     if (run_.sampling.period_ms > 0) others_.print(&json.key("others"));
     print_nodes(&json, "before", before_);
     print_nodes(&json, "after", after_);
@@ -416,8 +412,9 @@ class RunTask {
   Scope scope_;
   Programs programs_;
   Witnesses witnesses_;
-  Sampler sampler_;
+  Sampler sampler_, idle_;
   Others others_;
+  bool sunk_ = false;
   void (*heartbeat_)(void*);
   void* context_;
   Vec<StepResult> steps_, restored_;

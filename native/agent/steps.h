@@ -10,6 +10,20 @@ struct Held {
   int fd;
 };
 
+// Whether the number that a write depends on is too low by now, or cannot be read; ``value`` is what was read.
+inline bool below_floor(const Write& write, int64_t* value) {
+  if (write.floor_path.size == 0) return false;
+  Arena scratch;
+  Text digits;
+  Reading reading = read_node(write.floor_path, &scratch, 4096);
+  *value = 0;
+  return !(reading.good() && first_number(reading.text, &digits) && parse_number(digits, value) && *value >= write.floor);
+}
+inline void say_below_floor(const Write& write, int64_t value, const char* therefore, Flags* flags) {
+  flags->add("below-floor", "%s is %lld, below %lld: %s", write.floor_path.data, static_cast<long long>(value),
+             static_cast<long long>(write.floor), therefore);
+}
+
 // The steps of a setup or of a run, with what undoes them.
 class Scope {
  public:
@@ -34,6 +48,14 @@ class Scope {
 
   StepResult take(const Step& step, const char* flag_code, Flags* flags, bool* refused) {
     const char* problem = nullptr;
+    int64_t low = 0;
+    if (step.is_write && below_floor(step.write, &low)) {
+      StepResult left;
+      left.path = arena_.copy(step.write.path);
+      say_below_floor(step.write, low, "it is left as it is", flags);
+      *refused = *refused || step.required;
+      return left;
+    }
     StepResult result = step.is_write ? write(step.write, &problem) : command(step.command, &problem);
     if (!result.held && step.required) {
       *refused = true;

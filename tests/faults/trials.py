@@ -86,6 +86,7 @@ _LEVELS = {
     "membus": ("max", "min"),
     "uclamp": ("50",),
     "daemons": ("stop",),
+    "charging": ("off",),
 }
 
 

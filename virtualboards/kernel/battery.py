@@ -1,11 +1,13 @@
 """The battery: power_supply nodes, and what ``dumpsys battery`` and ``dumpsys thermalservice`` tell."""
 
 from virtualboards.kernel.nodes import Tree
+from virtualboards.kernel.power import HOME as _HOME
+from virtualboards.kernel.power import Power
 from virtualboards.kernel.thermal import Heat
 
-_HOME = "/sys/class/power_supply"
-_LEVEL_PCT = 87
 _VOLTAGE_MV = 4123
+# BatteryManager.BATTERY_STATUS_*.
+_STATES = {"Charging": 2, "Discharging": 3, "Not charging": 4}
 # Android's TemperatureType by the words zone types use.
 _TYPES = (
     ("batt", 2),
@@ -22,22 +24,17 @@ _TYPES = (
 
 
 def install(tree: Tree, heat: Heat) -> None:
-    """Put battery and charger into the tree; ``temp`` is in tenths of a degree."""
+    """Put what does not change of battery and charger into the tree; ``temp`` is in tenths of a degree."""
     fixed = {
-        "capacity": str(_LEVEL_PCT),
-        "status": "Charging",
         "health": "Good",
         "present": "1",
         "technology": "Li-ion",
         "type": "Battery",
-        "voltage_now": str(_VOLTAGE_MV * 1000),
-        "current_now": "-212000",
         "cycle_count": "41",
     }
     for name, text in fixed.items():
         tree.file(f"{_HOME}/battery/{name}", f"{text}\n")
     tree.file(f"{_HOME}/battery/temp", lambda: f"{temperature(heat)}\n")
-    tree.file(f"{_HOME}/usb/online", "1\n")
     tree.file(f"{_HOME}/usb/type", "USB\n")
 
 
@@ -47,16 +44,16 @@ def temperature(heat: Heat) -> int:
     return round(10 * (heat.zone_c(zone) if zone else heat.mass_c("board")))
 
 
-def battery(heat: Heat) -> dict[str, int | bool | str]:
+def battery(heat: Heat, power: Power) -> dict[str, int | bool | str]:
     """What ``dumpsys battery`` shows: level (%), temperature (0.1 °C), voltage (mV), Android's numbers for the rest."""
     return {
         "ac_powered": False,
-        "usb_powered": True,
+        "usb_powered": power.plugged,
         "wireless_powered": False,
-        "status": 2,
+        "status": _STATES[power.status],
         "health": 2,
         "present": True,
-        "level": _LEVEL_PCT,
+        "level": max(0, int(power.level_pct)),
         "scale": 100,
         "voltage": _VOLTAGE_MV,
         "temperature": temperature(heat),

@@ -3,7 +3,10 @@
 ``thermal``: heats the silicon, or the zone or mass ``where``, to ``celsius`` for ``seconds``.
 ``daemon``: from now on a service ``name`` writes ``value`` to ``path`` every ``period_s`` with the rights of ``uid``,
 until it is stopped; without a path, what the board's own daemon would write when it is hot.
-``offline``: CPU ``cpu`` goes offline. ``isolate``: CPU ``cpu`` is isolated from the scheduler (``on`` = 0 ends it).
+``power``: the board draws ``watts`` (below 0: what its silicon does), and its gauge is wrong by ``noise_pct`` at every
+reading. ``charger``: plugged in, or with ``on`` = 0 pulled. ``charge``: the battery is at ``pct``. ``rails-reset``: the
+monitors of the rails begin anew. ``offline``: CPU ``cpu`` goes offline. ``isolate``: CPU ``cpu`` is isolated from the
+scheduler (``on`` = 0 ends it).
 """
 
 import math
@@ -16,6 +19,10 @@ from virtualboards.kernel.spec import DaemonSpec
 FAULTS: dict[str, dict[str, float | str]] = {
     "thermal": {"celsius": 95.0, "seconds": 30.0, "where": ""},
     "daemon": {"name": "", "path": "", "value": "", "period_s": 2.0, "uid": 0.0},
+    "power": {"watts": -1.0, "noise_pct": 0.0},
+    "charger": {"on": 1.0},
+    "charge": {"pct": 20.0},
+    "rails-reset": {},
     "offline": {"cpu": 1.0},
     "isolate": {"cpu": 1.0, "on": 1.0},
 }
@@ -50,6 +57,14 @@ def inject(kernel: Kernel, fault: str, **args: float | str) -> None:
             kernel.heat.force(values["celsius"], until, values["where"])
         elif fault == "daemon":
             kernel.daemons.add(_rogue(kernel, **values))
+        elif fault == "power":
+            kernel.power.plant(**values)
+        elif fault == "charger":
+            kernel.power.plugged = bool(values["on"])
+        elif fault == "charge":
+            kernel.power.level_pct = min(100.0, max(0.0, values["pct"]))
+        elif fault == "rails-reset":
+            kernel.power.reset()
         else:
             _take(kernel, int(values["cpu"]), fault, on=bool(values.get("on", 1.0)))
 

@@ -21,6 +21,7 @@ from virtualboards.kernel import (
     cpus,
     exynos,
     gpus,
+    power,
     present,
     procfs,
     thermal,
@@ -124,7 +125,8 @@ class Kernel:
         self.heat = Heat(spec, self.policies, self.gpu, lambda cpu: self.cpu_time.load[cpu], self._chance)
         self.heat.plug = self.plug
         self.daemons = Daemons(spec.daemons, self._peek, self._poke, self.heat.mass_c)
-        self.parts: list[Part] = [*([self.gpu] if self.gpu else []), self.heat, self.daemons]
+        self.power = power.Power(spec.power, self.heat, self._chance, self.at_ns)
+        self.parts: list[Part] = [*([self.gpu] if self.gpu else []), self.heat, self.power, self.daemons]
         cpus.install(self.tree, self.cpus)
         cpufreq.install(self.tree, spec, self.policies)
         corectl.install(self.tree, self.controls, self.cpus, self._apply_core_ctl)
@@ -145,6 +147,7 @@ class Kernel:
             exynos.install(self.tree, self.policies, self.gpu, self.plug)
         thermal.install(self.tree, self.heat)
         battery.install(self.tree, self.heat)
+        power.install(self.tree, self.power)
         self.tree.file("/sys/devicelab/board", f"{spec.kind}\n")
         self.tree.file("/sys/devicelab/emulation", self.emulation)
         present.install(self.tree, spec.present)
@@ -397,7 +400,7 @@ class Kernel:
         """What ``dumpsys battery`` shows."""
         with self.lock:
             self.advance()
-            return battery.battery(self.heat)
+            return battery.battery(self.heat, self.power)
 
     def thermal(self) -> dict[str, object]:
         """What ``dumpsys thermalservice`` shows."""

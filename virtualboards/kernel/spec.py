@@ -195,6 +195,30 @@ class StaticSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class PowerSpec:
+    """What feeds a board, and how its gauges tell it.
+
+    Attributes:
+        idle_w: drawn beside CPUs and GPU.
+        plugged: a charger is at it after boot.
+        suspend: nodes of the battery that keep the charger from the board (``input_suspend``, ``batt_slate_mode``) or
+            from the battery (``charging_enabled``).
+        milli: ``current_now`` is in mA instead of uA.
+        positive: ``current_now`` is positive while discharging.
+        gauge_ms: how often the gauge measures.
+        monitors: there are monitors of single rails.
+    """
+
+    idle_w: float = 1.0
+    plugged: bool = True
+    suspend: tuple[str, ...] = ("input_suspend",)
+    milli: bool = False
+    positive: bool = False
+    gauge_ms: int = 0
+    monitors: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchSpec:
     """Known truth about kernel launches: cost of a flush, start-up of an idle GPU, gap between batches (ns)."""
 
@@ -270,6 +294,7 @@ class BoardSpec:
     idle_states: tuple[str, ...] = ()
     present: dict[str, StaticSpec] = field(default_factory=dict)
     launch: LaunchSpec = LaunchSpec()
+    power: PowerSpec = PowerSpec()
     sources: tuple[str, ...] = ()
 
     @property

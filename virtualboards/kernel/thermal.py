@@ -122,7 +122,7 @@ class Heat:
         """Time passed: warm up, cool down, throttle."""
         seconds = dt_ns / 1e9
         for mass in self._masses:
-            watts = mass.idle_w + sum(self._power_w(source) for source in mass.sources)
+            watts = mass.idle_w + sum(self.power_w(source) for source in mass.sources)
             target = self.temps.get(mass.base, self._spec.ambient_c) + mass.c_per_w * watts
             now = self.temps[mass.name]
             self.temps[mass.name] = now + (target - now) * -math.expm1(-seconds / mass.tau_s)
@@ -140,7 +140,13 @@ class Heat:
             return 4
         return 2 if any(device.state for device in self.cooling.values()) else 0
 
-    def _power_w(self, source: str) -> float:
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Everything that draws power: policies and the GPU."""
+        return (*self._policies, *(("gpu",) if self._gpu is not None else ()))
+
+    def power_w(self, source: str) -> float:
+        """What a policy's CPUs or the GPU draw at this moment."""
         if source == "gpu":
             return self._gpu.power_w() if self._gpu is not None else 0.0
         policy = self._policies[source]
