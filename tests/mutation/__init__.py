@@ -1,0 +1,1 @@
+"""How many mistakes the fast tests notice: ``python -m tests.mutation``."""

@@ -1,0 +1,129 @@
+"""How many planted mistakes the fast tests notice.
+
+    python -m tests.mutation knobs analyses/_stats.py        # rooms and files of the product, 60 mutants each
+    python -m tests.mutation --changed [--base main]         # files changed since
+    python -m tests.mutation knobs --sample 0                # every mutant
+    python -m tests.mutation knobs --seed 7 --survivors      # another sample; what was not noticed, as differences
+    python -m tests.mutation --table                         # what has been judged so far
+
+Needs the extra ``mutation`` (mutmut). A mutant is one operator, bound, number or condition changed (see
+``operators.py``); it is judged by those fast tests that call the function, and killed when one fails or none ends in
+time. Mutants in ``equivalent.toml`` do not count. Work stands in ``build/mutation``; a run that was cut off goes on
+where it was. The exit code is 1 if a room's score is below ``--at-least``.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from tests.mutation.judged import Score, survivors, table
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build" / "mutation"
+_NEEDED = (
+    "devicelab",
+    "virtualboards",
+    "native",
+    "toolchains",
+    "experiments",
+    "reports",
+    "tests",
+    "docs",
+    "benchmarks",
+)
+_FILES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "constraints.txt")
+# They look at the source itself, which is another one here, or at what another process does.
+_NOT_JUDGES = ("tests/unit/test_docs.py", "tests/unit/test_wheel.py")
+_CONFIG = """
+[tool.mutmut]
+source_paths = ["devicelab"]
+only_mutate = [{only}]
+also_copy = [{copied}]
+pytest_add_cli_args = ["-m", "not slow and not sim and not sshd", "-n0", "-p", "no:cacheprovider", {ignored}]
+pytest_add_cli_args_test_selection = ["tests/unit", "tests/contracts"]
+timeout_multiplier = 10.0
+timeout_constant = 5.0
+use_setproctitle = false
+use_git_change_detection = false
+"""
+
+
+def main() -> int:
+    """Judge what was asked for and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("places", nargs="*", metavar="PLACE", help="a room or a file below devicelab/")
+    parser.add_argument("--changed", action="store_true", help="files that differ from --base")
+    parser.add_argument("--base", default="main")
+    parser.add_argument("--sample", type=int, default=60, help="mutants of each place; 0: all")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--survivors", action="store_true", help="show what was not noticed")
+    parser.add_argument("--table", action="store_true", help="only what has been judged so far")
+    parser.add_argument("--at-least", type=float, default=0, metavar="PCT")
+    parser.add_argument("--verbose", action="store_true", help="mutmut's own output")
+    chosen = parser.parse_args()
+    places = [*chosen.places, *(_changed(chosen.base) if chosen.changed else [])]
+    if wrong := [place for place in places if not (ROOT / "devicelab" / place).exists()]:
+        parser.error(f"there is no devicelab/{wrong[0]}")
+    if not chosen.table:
+        if not places:
+            parser.error("name a room (knobs), a file (analyses/_stats.py) or --changed")
+        for place in places:
+            print(f"{place}: making and judging mutants", file=sys.stderr, flush=True)
+            _judge(place, chosen.seed, chosen.sample, verbose=chosen.verbose)
+    folders = [_folder(place) for place in places] or sorted(path.parent for path in BUILD.glob("*/sample.txt"))
+    scores = [Score.of(folder) for folder in folders if (folder / "sample.txt").exists()]
+    print(table(scores))
+    if chosen.survivors:
+        for folder in folders:
+            print(survivors(folder))
+    return 1 if any(score.pct < chosen.at_least for score in scores) else 0
+
+
+def _folder(place: str) -> Path:
+    return BUILD / place.replace("/", ".").removesuffix(".py")
+
+
+def _changed(base: str) -> list[str]:
+    names = subprocess.run(
+        ["git", "diff", "--name-only", "--diff-filter=d", base, "--", "devicelab"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    ).stdout.split()  # fmt: skip
+    return [name.removeprefix("devicelab/") for name in names if name.endswith(".py")]
+
+
+def _judge(place: str, seed: int, sample: int, *, verbose: bool) -> None:
+    """Make the scratch folder of a place as the code is now, and let mutmut work in it.
+
+    Raises:
+        SystemExit: mutmut could not work (the fast tests fail without any mutant, for instance).
+    """
+    folder = _folder(place)
+    (folder / "mutants").mkdir(parents=True, exist_ok=True)
+    for name in _NEEDED:
+        shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in _FILES:
+        shutil.copy2(ROOT / name, folder / name)
+    only = f'"devicelab/{place}"' if place.endswith(".py") else f'"devicelab/{place}/*"'
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8") + _CONFIG.format(
+        only=only,
+        copied=", ".join(f'"{name}"' for name in (*_NEEDED[1:], *_FILES)),
+        ignored=", ".join(f'"--ignore={name}"' for name in _NOT_JUDGES),
+    )
+    tomllib.loads(text)
+    (folder / "pyproject.toml").write_text(text, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": f"{folder / 'mutants'}:{folder}", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.mutation.driver", str(seed), str(sample)],
+        cwd=folder, env=environment, check=False, text=True,
+        stdout=None if verbose else subprocess.PIPE, stderr=None if verbose else subprocess.STDOUT,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{(done.stdout or '')[-3000:]}\n{place}: mutmut ended with {done.returncode}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
