@@ -4,7 +4,10 @@ Errors are raised anywhere and caught once, in ``devicelab.cli``. Whether an err
 help: a cable, a busy board) or *stable* (it will not: a typo, no root) decides what is retried.
 """
 
+import errno
 from typing import ClassVar
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class LabError(Exception):
@@ -38,6 +41,26 @@ class ConfigError(LabError):
     """A file, an option or a name that the user gave is wrong (exit code 2)."""
 
     exit_code = 2
+
+
+class HostError(LabError):
+    """This computer lacks what everything needs: room on a disk, file descriptors, a file of ours (exit code 2)."""
+
+    exit_code = 2
+    transient = True
+
+    @classmethod
+    def of(cls, error: BaseException) -> "HostError | None":
+        """What an error of the operating system says about this computer; ``None``: nothing, it may be a bug."""
+        if not isinstance(error, OSError) or not (
+            error.filename is not None
+            or isinstance(error, FileNotFoundError | PermissionError)
+            or error.errno in {*_NO_ROOM, errno.EROFS, errno.EMFILE, errno.ENFILE}
+        ):
+            return None
+        what = f"{error.filename!s:.200}: " if error.filename is not None else ""
+        full = "`df -h` tells which disk is full; TMPDIR names another folder for temporary files"
+        return cls(f"{what}{error.strerror or error}", hint=full if error.errno in _NO_ROOM else None)
 
 
 class DeviceUnreachableError(LabError):

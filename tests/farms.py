@@ -48,12 +48,17 @@ class Farm:
         (place / "farm.toml").write_text(f'name = "f"\n{jobs}', encoding="utf-8")
         self.port = postgres.free_port()
         self.workers: dict[str, Host] = {}
+        self._tls = tls
+        self.schedule()
+
+    def schedule(self) -> None:
+        """Start the scheduler, also once more where it died."""
         argv = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
         argv += ["--port", str(self.port), "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
-        argv += tls.scheduler_words() if tls is not None else ()
-        with (place / "scheduler.txt").open("wb") as said:
-            self.scheduler = subprocess.Popen(argv, stdout=said, stderr=said, cwd=place)
-        assert wait_for(self._listens), (place / "scheduler.txt").read_text()
+        argv += self._tls.scheduler_words() if self._tls is not None else ()
+        with (self._place / "scheduler.txt").open("ab") as said:
+            self.scheduler = subprocess.Popen(argv, stdout=said, stderr=said, cwd=self._place)
+        assert wait_for(self._listens), (self._place / "scheduler.txt").read_text()
 
     def work(self, **words: tuple[str, ...]) -> None:
         """Start workers, by name with their options, and wait until they offer devices."""

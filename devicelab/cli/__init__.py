@@ -4,7 +4,6 @@ A module in this folder, or one that the entry-point group ``devicelab.commands`
 adds its commands. Heavy imports happen inside the commands, so that ``devicelab --help`` is fast.
 """
 
-import errno
 import os
 import signal
 import sys
@@ -16,7 +15,7 @@ import typer.main
 
 from devicelab.cli._out import say
 from devicelab.cli._streams import dependable
-from devicelab.errors import ConfigError, LabError
+from devicelab.errors import ConfigError, HostError, LabError
 from devicelab.ground import extras, registry
 from devicelab.ground.safe_text import masked, terminal
 
@@ -156,11 +155,10 @@ def _perform() -> int:
             raise
         return _say_error(ConfigError(f"the package {error.name} is not installed", hint=extras.install(extra)))
     except OSError as error:
-        if not _of_surroundings(error):
+        ours = HostError.of(error)
+        if ours is None:
             raise
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        hint = "`df -h` tells which disk is full; TMPDIR names another folder for temporary files" if full else None
-        return _say_error(ConfigError(_what_failed(error), hint=hint))
+        return _say_error(ours)
     except KeyboardInterrupt:
         return _say_interrupted()
     except Exception:
@@ -181,17 +179,3 @@ def _say_error(error: LabError) -> int:
     _hear_no_more()
     typer.secho(terminal(masked(f"error: {error}")), err=True, fg="red" if sys.stderr.isatty() else None)
     return error.exit_code
-
-
-def _of_surroundings(error: OSError) -> bool:
-    """A file that cannot be used, or no room: what the user can mend, wherever it shows."""
-    return (
-        error.filename is not None
-        or isinstance(error, FileNotFoundError | PermissionError)
-        or error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
-    )
-
-
-def _what_failed(error: OSError) -> str:
-    what = f"{error.filename!s:.200}: " if error.filename is not None else ""
-    return f"{what}{error.strerror or error}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from devicelab.errors import ConfigError, LabError
+from devicelab.errors import ConfigError, HostError, LabError
 from devicelab.farm.night import worst
 from devicelab.model.experiment import Finding
 from devicelab.model.night import CellVerdict, Farm, Task
@@ -79,15 +79,21 @@ def _worse(task: Task, why: str, code: int) -> Task:
 
 def trouble(error: Exception) -> str:
     """An error for people; one that nobody foresaw is logged with its traceback."""
-    if isinstance(error, LabError):
-        return error.message
+    known = _known(error)
+    if known is not None:
+        return known.message
     _LOG.error("at the end of a night", exc_info=error)
     return f"a bug in devicelab, please report it: {type(error).__name__}: {error}"
 
 
 def exit_code_of(error: Exception) -> int:
     """What a night with this error ends with at least."""
-    return error.exit_code if isinstance(error, LabError) else 1
+    known = _known(error)
+    return known.exit_code if known is not None else 1
+
+
+def _known(error: Exception) -> LabError | None:
+    return error if isinstance(error, LabError) else HostError.of(error)
 
 
 def judge(store: Store, farm: Farm, night: str) -> tuple[CellVerdict, ...]:

@@ -27,6 +27,7 @@ LOST = (KilledWorker, CancelledError, asyncio.CancelledError, CommClosedError)
 """What Dask raises when somebody went away."""
 
 _LOOPBACK = "127.0.0.1"
+_THEIRS = ("distributed", "tornado", "asyncio")
 
 _START = "start it there: dask scheduler (one that speaks TLS wants the same --tls-… files here)"
 # What Dask raises while it connects: files of TLS that are wrong never mend themselves, a scheduler may come.
@@ -185,5 +186,6 @@ def reaching(place: str) -> Iterator[None]:
 
 def hush() -> None:
     """What Dask, tornado and asyncio log when a farm ends or a peer is gone, the errors here say better."""
-    for name in ("distributed", "tornado", "asyncio"):
+    # Dask's configuration gives some of its loggers (distributed.client) a level and a handler of their own.
+    for name in (*_THEIRS, *(known for known in logging.root.manager.loggerDict if known.partition(".")[0] in _THEIRS)):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)

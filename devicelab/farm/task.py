@@ -22,6 +22,7 @@ from devicelab.errors import (
     DeviceRefusedError,
     DeviceUnreachableError,
     DistrustError,
+    HostError,
     LabError,
     MeasurementError,
     RestoreError,
@@ -41,6 +42,8 @@ from devicelab.store import Store
 
 # Two that wait for the same device do not ask in step.
 _POLITE_S = 0.5
+# How often a host that lacked room is tried again.
+_HOST_LOOK_S = 2.0
 
 _LOG = logging.getLogger(__name__)
 
@@ -134,6 +137,8 @@ class _Attempt:
         except LabError as error:
             return self._failed(error)
         except Exception as error:  # noqa: BLE001 - one device's bug spares the others; the log has the traceback
+            if (lacking := HostError.of(error)) is not None:
+                return self._failed(lacking)
             _LOG.exception("task %s on %s", self.task.task_id, self.entry.name)
             return self._ended("failed", f"a bug in devicelab: {type(error).__name__}: {error}", 1)
 
@@ -149,8 +154,10 @@ class _Attempt:
             done = self._measured(device, experiment, on_progress)
             if done.interrupted:
                 care.leave(device, campaign)
-        except LabError as error:
-            self._after_trouble(device, error)
+        except (LabError, OSError) as error:
+            known = error if isinstance(error, LabError) else HostError.of(error)
+            if known is not None:
+                self._after_trouble(device, known)
             raise
         if done.interrupted and self.limits.stop.is_set():
             return self._cut(done)
@@ -160,6 +167,7 @@ class _Attempt:
         self, device: Device, experiment: Experiment, on_progress: Callable[[Progress], None] | None
     ) -> SweepResult:
         """Measure; where somebody else took the device in the last moment, wait for him and measure then."""
+        full_until: float | None = None
         while True:
             try:
                 return self._measure(device, experiment, on_progress)
@@ -168,6 +176,12 @@ class _Attempt:
                 self.care.patiently(device, free)
                 self._raise_if_taken_out()
                 if self.limits.wait(_POLITE_S):
+                    raise
+            except OSError as error:
+                # A full disk of this host is waited for as a lost cable is; the board goes on alone meanwhile.
+                lacking = HostError.of(error)
+                full_until = full_until or time.monotonic() + self.farm.patience_s
+                if lacking is None or time.monotonic() >= full_until or self.limits.wait(_HOST_LOOK_S):
                     raise
 
     def _measure(

@@ -1,5 +1,7 @@
 """Many trials: ``python -m tests.faults --n 1000 [--seed S] [--jobs J] [--kind KIND] [--only SEED:NUMBER[@SECONDS]]``.
 
+``--night``: whole nights of a farm instead (``tests.faults.night``).
+
 Prints a line for each trial, which begins with what ``--only`` takes to do it again, and at the end, or when
 interrupted, a table by fault and transport. Exits with 1 if a promise was not kept.
 """
@@ -138,6 +140,16 @@ def _collect(outcomes: list[Outcome], count: int, done: Any, workers: Sequence[B
         print(f"[{len(outcomes)}/{count}, about {left_min:.0f} min left] {outcome}", flush=True)
 
 
+def _nights(args: argparse.Namespace) -> int:
+    from tests.faults import night
+
+    names = [re.fullmatch(r"(\d+):(\d+)", text) for text in args.only or ()]
+    only = [night.draw_night(int(match[1]), int(match[2])) for match in names if match is not None]
+    outcomes = night.run_nights(only or night.drawn(args.seed, args.n))
+    print(f"\n{len(outcomes)} nights, {sum(one.runs for one in outcomes)} runs\n{night.night_table(outcomes)}")
+    return 1 if any(outcome.violations for outcome in outcomes) or not outcomes else 0
+
+
 def main() -> int:
     """See the module's text."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Is anything lost, whatever happens?")
@@ -147,8 +159,11 @@ def main() -> int:
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="only this fault (repeatable)")
     parser.add_argument("--transport", action="append", choices=TRANSPORTS, help="only this transport (repeatable)")
     parser.add_argument("--only", action="append", metavar="SEED:NUMBER[@SECONDS]", help="one trial (repeatable)")
+    parser.add_argument("--night", action="store_true", help="whole nights of a farm instead of sweeps")
     args = parser.parse_args()
     began = time.monotonic()
+    if args.night:
+        return _nights(args)
     trials = chosen(args)
     outcomes = run(trials, min(args.jobs, len(trials)))
     print(f"\n{len(outcomes)} of {len(trials)} trials in {(time.monotonic() - began) / 60:.0f} min\n")

@@ -1,6 +1,8 @@
 """One trial while it goes on: a sweep as a process, the fault that strikes it, and everything mended again."""
 
 import contextlib
+import datetime as dt
+import multiprocessing
 import os
 import resource
 import shutil
@@ -9,9 +11,11 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 
+from devicelab.farm import clock
 from devicelab.store import Store, engine
 from devicelab.store.frames import StoredResults
 from tests.benches import Host, wait_for
@@ -45,7 +49,20 @@ inferences = 3
 plain = 3
 """
 _IMPATIENCE_S = 0.4
+_DAY_S = 86_400.0
 _LEAST_QUOTA_BYTES = 192 << 10
+
+
+def _somebody_else() -> None:
+    os.environ["LOGNAME"] = os.environ["USER"] = "somebody"
+
+
+def step_with(offset_s: Any) -> None:
+    """This process's wall clock is off by what the shared number says, from now on; monotonic clocks are not."""
+    real, real_ns = time.time, time.time_ns
+    time.time = lambda: real() + offset_s.value
+    time.time_ns = lambda: real_ns() + int(offset_s.value * 1e9)
+    clock.local_now = lambda: dt.datetime.fromtimestamp(time.time())  # type: ignore[assignment]  # noqa: DTZ006
 
 
 class Scene:
@@ -64,6 +81,8 @@ class Scene:
         self.moment_s = 0.0
         self._writer: Writer | None = None
         self._cuts = 0
+        self._reserved = False
+        self._offset_s = multiprocessing.get_context("fork").Value("d", 0.0)
         self._postgres = postgres if trial.kind.startswith("postgres") else None
         self.folder = disk.where / f"trial-{trial.number}"
         (self.folder / "db").mkdir(parents=True)
@@ -85,6 +104,8 @@ class Scene:
         """In the new process: temporary files go to the host's disk, and a lock is not waited for too long."""
         os.environ["TMPDIR"] = str(self.folder / "tmp")
         tempfile.tempdir = None
+        if self.trial.part == "clock":
+            step_with(self._offset_s)
         if self.trial.kind == "store-locked":
             engine.BUSY_S = _IMPATIENCE_S
         if self.trial.kind == "postgres-stopped":
@@ -106,6 +127,7 @@ class Scene:
 
     def _strikes(self) -> dict[str, Callable[[], None]]:
         site, lasts_s = self.site, self.trial.lasts_s
+        trial = self.trial
         strikes: dict[str, Callable[[], None]] = {
             "host-killed": lambda: self._signal(signal.SIGKILL),
             "ctrl-c": lambda: self._signal(signal.SIGINT),
@@ -114,6 +136,12 @@ class Scene:
             "agent-killed": lambda: self._end_agent(signal.SIGKILL),
             "agent-ended": lambda: self._end_agent(signal.SIGTERM),
             "both-killed": self._kill_both,
+            "host-stopped": self._stop_for_a_while,
+            "second-sweep": lambda: self._hit(self._second),
+            "reserved": lambda: self._hit(self._reserve),
+            "read-meanwhile": lambda: self._hit(self._read),
+            "clock-forward": lambda: self._hit(lambda: self._step(_DAY_S)),
+            "clock-back": lambda: self._hit(lambda: self._step(-_DAY_S)),
             "drop": lambda: self._hit(lambda: site.cut(lasts_s)),
             "drop-at-byte": lambda: None,  # armed before the start
             "hang": lambda: self._hit(lambda: site.hang(lasts_s)),
@@ -132,6 +160,8 @@ class Scene:
             strikes["adb-server-killed"] = lambda: self._hit(site.kill_server)
             strikes["root-lost"] = lambda: self._hit(site.lose_root)
             strikes["reboot"] = lambda: self._hit(site.reboot)
+            strikes["slow"] = lambda: self._hit(lambda: site.slow(lasts_s))
+            strikes["corrupt"] = lambda: self._hit(lambda: site.damage(trial.number))
         return strikes
 
     def _hit(self, strike: Callable[[], None]) -> None:
@@ -142,6 +172,35 @@ class Scene:
         if self.host.pid is not None and self.host.is_alive():
             os.kill(self.host.pid, number)
             self.struck = True
+
+    def _stop_for_a_while(self) -> None:
+        self._signal(signal.SIGSTOP)
+        time.sleep(self.trial.lasts_s)
+        if self.host.pid is not None and self.host.is_alive():
+            os.kill(self.host.pid, signal.SIGCONT)
+
+    def _second(self) -> None:
+        """Somebody starts the same sweep on the same device; he is told so, or gets his turn when it is free."""
+        words = ("sweep", str(self.experiment), "--store", str(self.folder / "other.sqlite"))
+        code = self.site.run(*words, "--report", str(self.folder / "other.html"))
+        assert code in {0, 3, 6}, f"the second sweep: exit code {code}: {self.site.said()}"
+
+    def _reserve(self) -> None:
+        """Somebody else reserves the device: what goes on goes on."""
+        other = self.site.start("reserve", self.site.name, "--for", "1h", prepare=_somebody_else, board=False)
+        other.join()
+        self._reserved = other.exitcode == 0
+
+    def _read(self) -> None:
+        """Somebody reads the store as it is written."""
+        if self._there():
+            until = time.monotonic() + self.trial.lasts_s
+            while time.monotonic() < until and self._file.stat().st_size:
+                with Store.open(str(self._file), create=False) as store:
+                    assert all(store.results(info.campaign).runs() is not None for info in store.campaigns())
+
+    def _step(self, seconds: float) -> None:
+        self._offset_s.value += seconds
 
     def _interrupt_twice(self) -> None:
         self._signal(signal.SIGINT)
@@ -191,7 +250,7 @@ class Scene:
 
     def _complete(self) -> bool:
         with contextlib.closing(sqlite3.connect(self._file)) as store, contextlib.suppress(sqlite3.OperationalError):
-            return bool(store.execute("SELECT 1 FROM campaigns WHERE status = 'complete'").fetchone())
+            return bool(store.execute("SELECT 1 FROM campaigns WHERE status IN ('complete', 'unreliable')").fetchone())
         return False
 
     def _database(self) -> Postgres:
@@ -223,13 +282,17 @@ class Scene:
 
     def mend(self) -> None:
         """Whatever was broken works again; what the sweep left behind is untouched."""
-        if self.trial.kind == "drop-at-byte" and isinstance(self.site, BoardSite):
-            self.struck = self.struck or self.site.cuts() > self._cuts
-        self.site.mend()
-        self._disk.clear()
-        self._unlock()
-        if self._postgres is not None:
-            self._postgres.start()
+        with contextlib.ExitStack() as every:  # what cannot be mended keeps nothing else from it
+            if self._postgres is not None:
+                every.callback(self._postgres.start)
+            every.callback(self._unlock)
+            every.callback(self._disk.clear)
+            if self._reserved:
+                every.callback(self.site.run, "reserve", self.site.name, "--release", "--force", board=False)
+                self._reserved = False
+            every.callback(self.site.mend)
+            if self.trial.kind == "drop-at-byte" and isinstance(self.site, BoardSite):
+                self.struck = self.struck or self.site.cuts() > self._cuts
         away = self.folder / "away"
         if away.exists():
             assert not (self.folder / "db").exists(), "the sweep made a new store where the old one had been"

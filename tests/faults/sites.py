@@ -160,6 +160,14 @@ class BoardSite(Bench):
         """Do not answer for so long."""
         lifecycle.arm(self.name, [Fault("hang", for_s=lasts_s)])
 
+    def slow(self, lasts_s: float) -> None:
+        """Answer with 2 KiB a second for so long."""
+        lifecycle.arm(self.name, [Fault("slow", for_s=lasts_s, args={"bytes_per_s": 2048})])
+
+    def damage(self, seed: int) -> None:
+        """Change a byte in each of the next three payloads that are no mere heads."""
+        lifecycle.arm(self.name, [Fault("corrupt", seed=seed, args={"count": 3, "min_size": 64})])
+
     def lose_root(self) -> None:
         """End all root sessions."""
         lifecycle.arm(self.name, [Fault("kill-su")])

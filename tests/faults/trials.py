@@ -22,7 +22,7 @@ class Kind:
     """One kind of fault.
 
     Attributes:
-        part: what is hit: host, agent, adb server, transport, database or disk.
+        part: what is hit: host, agent, adb server, transport, others, clock, database or disk.
         transports: where it can happen.
         codes: exit codes with which the disturbed command may end, beside 0 and 6.
         says: exit code → what its message has to name (regular expression).
@@ -64,6 +64,15 @@ KINDS: dict[str, Kind] = {
     "hang": Kind("transport", _codes(3), _WIRED, says=_GONE),
     "root-lost": Kind("transport", _codes(3, 4), ("adb",)),
     "reboot": Kind("transport", _codes(3), ("adb",), says=_GONE),
+    # Stopped and woken again: nothing that was waited for is over by the clock of the one who slept.
+    "host-stopped": Kind("host", _codes(3), says=_GONE),
+    "slow": Kind("transport", _codes(3), ("adb",), says=_GONE),
+    "corrupt": Kind("transport", _codes(3, 4, 6), ("adb",)),
+    "second-sweep": Kind("others"),
+    "reserved": Kind("others", _codes(3), says={3: "reserved by somebody"}),
+    "read-meanwhile": Kind("others"),
+    "clock-forward": Kind("clock"),
+    "clock-back": Kind("clock"),
     "store-locked": Kind("database", _codes(2), says=_STORE),
     "store-locked-briefly": Kind("database"),
     "store-moved": Kind("database", _codes(2), says=_STORE),

@@ -1,5 +1,7 @@
 """What Dask raises when a farm of several hosts is reached for, row by row."""
 
+import importlib
+import logging
 import ssl
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -15,6 +17,7 @@ from distributed.comm.core import CommClosedError, FatalCommClosedError  # noqa:
 from distributed.core import AsyncTaskGroupClosedError  # noqa: E402
 from distributed.scheduler import NoValidWorkerError  # noqa: E402
 
+from devicelab.farm import dask_link  # noqa: E402
 from devicelab.farm.dask_link import SORTED, Tls, failed  # noqa: E402
 from devicelab.farm.engine_dask import DaskHosts  # noqa: E402
 
@@ -55,3 +58,11 @@ def test_files_of_tls_that_cannot_be_used_are_the_user_s_mistake(tmp_path: Path,
         file.write_text(content)
     with pytest.raises(ConfigError, match="TLS"):
         DaskHosts("dask://127.0.0.1:1", Tls(str(file), str(file), str(file)))
+
+
+def test_none_of_dasks_own_loggers_speaks_once_they_are_hushed() -> None:
+    importlib.import_module("distributed")
+    dask_link.hush()
+    theirs = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    assert "distributed.client" in theirs
+    assert [name for name in theirs if logging.getLogger(name).isEnabledFor(logging.CRITICAL)] == []

@@ -1,5 +1,6 @@
 """One task on one device: what is waited for, what is put back, and whose fault a trouble is."""
 
+import errno
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from devicelab.errors import (
     RestoreError,
 )
 from devicelab.farm import health, recover
+from devicelab.farm import task as task_module
 from devicelab.farm.care import Left, Limits, last_visit
 from devicelab.farm.task import run_task
 from devicelab.jobs import conductor
@@ -313,3 +315,18 @@ def test_an_agent_of_somebody_else_is_left_alone(phone: Phone) -> None:
     phone.fates["status"] = [Status(alive=True, plan_id="other-1f", pending=("/sys/a",))]
     assert last_visit(ENTRY, ["c"]) is None
     assert not {"stop", "restore"} & set(phone.calls)
+
+
+def test_a_full_disk_of_the_host_is_waited_for_and_is_no_bug(phone: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_module, "_HOST_LOOK_S", 0.0)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    phone.fates["perform"] = [full, full]
+    assert tried(phone, patience_s=60.0).status == "complete"
+
+
+def test_a_full_disk_that_stays_full_has_the_code_of_this_host(phone: Phone) -> None:
+    phone.fates["perform"] = [OSError(errno.ENOSPC, "No space left on device")]
+    ended = tried(phone, patience_s=0.0, attempts=1)
+    assert (ended.status, ended.exit_code) == ("failed", 2)
+    assert "No space left" in ended.reason
+    assert "bug" not in ended.reason
