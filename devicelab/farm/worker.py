@@ -5,10 +5,12 @@ import contextlib
 import logging
 import signal
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from distributed import Worker
+from tornado.ioloop import IOLoop
 
 from devicelab.errors import DeviceUnreachableError
 from devicelab.farm import hosting
@@ -75,7 +77,16 @@ def serve(
         asyncio.run(_serve(address, make, host, said))
 
 
+def unmoved() -> None:
+    """What happens every so often in this loop goes by the time that passes.
+
+    Tornado goes by the wall clock: one that is set back by a day would stop the worker's heartbeats for a day.
+    """
+    IOLoop.current().time = time.monotonic  # type: ignore[method-assign]
+
+
 async def _serve(address: str, make: dict[str, Any], host: Host, said: Callable[[str], None]) -> None:
+    unmoved()
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

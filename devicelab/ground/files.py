@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, also in folders that others may write to."""
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -25,9 +26,28 @@ def alone(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def synced(path: Path) -> None:
+    """Put a file's content, or a folder's names, on the disk; not every file system can (folders over a network).
+
+    Raises:
+        OSError: the disk is full, or fails.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS}:
+            raise
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """An empty neighbour of ``path`` to be filled, which takes its place at the end; gone if anything fails.
+
+    After a power cut there is the old file or the whole new one, never an empty or torn one: the content is on the disk
+    before the name is, and the name once this returns.
 
     Where a device or a pipe is named (``/dev/stdout``), that is what is filled.
 
@@ -49,7 +69,9 @@ def replacing(path: Path) -> Iterator[Path]:
     os.close(descriptor)
     try:
         yield temporary
+        synced(temporary)
         temporary.replace(path)
+        synced(path.parent)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from sqlalchemy.pool import QueuePool
 
 from devicelab.errors import ConfigError, LabError, StoreError
 from devicelab.ground import extras
+from devicelab.ground.files import synced
 from devicelab.ground.safe_text import masked
 from devicelab.store.failures import explained
 
@@ -204,9 +205,13 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _new_file(path: Path) -> None:
     """An empty file only its owner may read; SQLite gives its side files the same mode."""
     try:
+        made = [path.parent, *path.parent.parents]
+        made = made[: sum(not folder.exists() for folder in made) + 1]
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):  # somebody made it just now
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        for folder in made:  # else a power cut takes the file with its name, and every committed run in it
+            synced(folder)
     except OSError as error:
         raise StoreError(
             f"cannot create the results database {path}: {error.strerror}",

@@ -1,6 +1,7 @@
 """Many trials: ``python -m tests.faults --n 1000 [--seed S] [--jobs J] [--kind KIND] [--only SEED:NUMBER[@SECONDS]]``.
 
-``--night``: whole nights of a farm instead (``tests.faults.night``).
+``--night``: whole nights of a farm instead (``tests.faults.night``). ``--power``: power cuts
+(``tests.faults.powercut``).
 
 Prints a line for each trial, which begins with what ``--only`` takes to do it again, and at the end, or when
 interrupted, a table by fault and transport. Exits with 1 if a promise was not kept.
@@ -150,6 +151,14 @@ def _nights(args: argparse.Namespace) -> int:
     return 1 if any(outcome.violations for outcome in outcomes) or not outcomes else 0
 
 
+def _cuts(args: argparse.Namespace) -> int:
+    from tests.faults import powercut
+
+    outcomes = powercut.cut_many(args.seed, args.n)
+    print(f"\n{powercut.power_table(outcomes)}")
+    return 1 if any(outcome.violations for outcome in outcomes) or not outcomes else 0
+
+
 def main() -> int:
     """See the module's text."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Is anything lost, whatever happens?")
@@ -160,10 +169,13 @@ def main() -> int:
     parser.add_argument("--transport", action="append", choices=TRANSPORTS, help="only this transport (repeatable)")
     parser.add_argument("--only", action="append", metavar="SEED:NUMBER[@SECONDS]", help="one trial (repeatable)")
     parser.add_argument("--night", action="store_true", help="whole nights of a farm instead of sweeps")
+    parser.add_argument("--power", action="store_true", help="power cuts instead (tests.faults.powercut)")
     args = parser.parse_args()
     began = time.monotonic()
     if args.night:
         return _nights(args)
+    if args.power:
+        return _cuts(args)
     trials = chosen(args)
     outcomes = run(trials, min(args.jobs, len(trials)))
     print(f"\n{len(outcomes)} of {len(trials)} trials in {(time.monotonic() - began) / 60:.0f} min\n")

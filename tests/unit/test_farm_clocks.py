@@ -1,5 +1,6 @@
 """When a night ends; clocks that are set in the night change neither that nor what can be resumed."""
 
+import asyncio
 import datetime as dt
 import threading
 import time
@@ -112,3 +113,25 @@ def test_a_deadline_is_what_the_clock_shows_in_the_nights_in_which_it_changes(ev
     lasts = clock.ends_at(budget, evening)
     assert lasts is not None
     assert lasts.timestamp() - evening.timestamp() == 9 * 3600
+
+
+def test_a_worker_goes_on_telling_that_it_lives_when_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    from tornado.ioloop import PeriodicCallback
+
+    from devicelab.farm import worker
+
+    async def beats() -> None:
+        worker.unmoved()
+        beat = asyncio.Event()
+        callback = PeriodicCallback(beat.set, 5)
+        callback.start()
+        await asyncio.wait_for(beat.wait(), 30)
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() - 86_400)
+        for _ in range(3):
+            beat.clear()
+            await asyncio.wait_for(beat.wait(), 30)
+        callback.stop()
+
+    asyncio.run(beats())
