@@ -1,6 +1,7 @@
 // A light tenant that runs anywhere: requests of real CPU work, open loop, every one recorded in ns.
 //
 //   cpu_tenant --work-us W [--arrivals continuous|fixed:R|poisson:R|every:S] [--duration-s D] [--seed N] [--queue Q]
+//              [--windows N] [--pause-s P]
 //
 // A request is a fixed number of rounds of arithmetic, calibrated once at the start so that it takes W microseconds on
 // an idle core at the present clock; under contention it takes longer, which is what is measured.
@@ -11,7 +12,7 @@ namespace {
 int usage(const char* why) {
   fprintf(stderr,
           "cpu_tenant: %s\nusage: cpu_tenant --work-us W [--arrivals continuous|fixed:R|poisson:R|every:S] "
-          "[--duration-s D] [--seed N] [--queue Q]\n",
+          "[--duration-s D] [--seed N] [--queue Q] [--windows N] [--pause-s P]\n",
           why);
   return 2;
 }

@@ -22,7 +22,7 @@ _INFO = {
 }
 # Of what programs say about themselves: software and hardware, not parameters (those are the experiment's).
 _SAID = ("driver", "device", "device_name", "platform", "extensions", "backend", "torch", "cuda", "hip", "version")
-_SETTINGS = ("measure", "duration_s", "settle_s", "hold_s", "thermal", "seed", "set")
+_SETTINGS = ("measure", "duration_s", "windows", "pause_s", "settle_s", "hold_s", "thermal", "seed", "set")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,10 @@ def _of_programs(a: Results, b: Results) -> Iterator[Change]:
     for program, said in ours.items():
         if program in theirs:
             yield from _changed({name: f"{program}: {name}" for name in _SAID}, said, theirs[program])
+            # Another card of the same kind; a campaign of an earlier version does not know its card.
+            cards = [_text(one.get("device_uuid")) for one in (said, theirs[program])]
+            if all(cards) and cards[0] != cards[1]:
+                yield Change(f"{program}: GPU", *cards)
 
 
 def _of_maps(what: str, a: Mapping[str, Any], b: Mapping[str, Any], *, cut: int) -> Iterator[Change]:

@@ -68,6 +68,8 @@ def cells(experiment: Experiment) -> tuple[Cell, ...]:
         experiment.measure.model_dump_json() if experiment.measure else "",
         *(tenant.identity() for tenant in experiment.tenants),
         repr((experiment.hold_s, experiment.duration_s, experiment.settle_s)),
+        # A key that came later counts only where it says something, so that ids stay.
+        *([repr((experiment.windows, experiment.pause_s))] if experiment.windows > 1 else []),
     )
     combinations = math.prod(map(len, experiment.factors.values()))
     if combinations > _MAX_COMBINATIONS:

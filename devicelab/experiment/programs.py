@@ -123,7 +123,7 @@ def measured(cell: Cell, experiment: Experiment, place: Place, cgroups: tuple[st
     if not experiment.tenants:
         return Measured(programs, treatment.steps, witnesses)
     # The gauge comes last: it lasts as long as the window, and witnesses run one after the other.
-    gauges = gauge.witnesses(place.facts, experiment.duration_s)
+    gauges = gauge.witnesses(place.facts, experiment.span_s)
     return Measured(programs, treatment.steps, (*witnesses, *gauges), gauge.nodes(place.facts))
 
 
@@ -134,12 +134,14 @@ def _maker(
     workload, chosen = registry.workload(tenant.workload), params(tenant, given)
     cpus = knobs.resolve_cores(tenant.cores, place.facts) if tenant.cores else None
     alone = experiment.measure
-    timeout_s = alone.timeout_s if alone is not None else experiment.duration_s
+    timeout_s = alone.timeout_s if alone is not None else experiment.span_s
 
     def make(name: str, repetition: int) -> Program:
         context = Context(
             python=place.python,
             duration_s=experiment.duration_s,
+            windows=experiment.windows,
+            pause_s=experiment.pause_s if experiment.windows > 1 else 0.0,
             arrivals=tenant.arrivals,
             deadline_ms=tenant.deadline_ms,
             seed=zlib.crc32(f"{experiment.seed}/{name}/{repetition}".encode()) & 0x7FFFFFFF,

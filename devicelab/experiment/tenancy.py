@@ -9,7 +9,7 @@ from devicelab.experiment import targets
 from devicelab.ground import registry
 from devicelab.model.experiment import STANDALONE, Cell, Experiment, Level, Measure, Tenant
 from devicelab.model.journal import Flag, RunRecord
-from devicelab.schedulers.base import Place, Treatment
+from devicelab.schedulers.base import Place, Treatment, Tunable
 
 WORDS = ("scheduler", "pressure", "tenant")
 """Factors of an experiment with tenants."""
@@ -72,7 +72,7 @@ def expand(levels: dict[str, Level], experiment: Experiment) -> tuple[dict[str, 
     """A cell's levels, one for each tenant where the leg has every tenant alone."""
     if not experiment.tenants:
         return (levels,)
-    with_leg = {"scheduler": "native", **levels}
+    with_leg = _with_settings({"scheduler": "native", **levels})
     if not parse_leg(with_leg["scheduler"]).alone:
         return (with_leg,)
     # Alone, nobody presses: the low-priority tenant's own cells keep the pressure, since it is its batch or copies.
@@ -86,6 +86,37 @@ def expand(levels: dict[str, Level], experiment: Experiment) -> tuple[dict[str, 
     return tuple(cells)
 
 
+def settings_factors() -> dict[str, tuple[str, str]]:
+    """Word of a factor → the scheduler that takes it and the setting's name there."""
+    found: dict[str, tuple[str, str]] = {}
+    for name in registry.names("schedulers"):
+        scheduler = registry.scheduler(name)
+        if isinstance(scheduler, Tunable):
+            found |= {word: (name, setting) for word, setting in scheduler.FACTORS.items()}
+    return found
+
+
+def _with_settings(levels: dict[str, Level]) -> dict[str, Level]:
+    """Levels with a scheduler's settings as part of its variant; for another scheduler they say nothing.
+
+    Raises:
+        ConfigError: the variant has the setting already.
+    """
+    text = str(levels["scheduler"])
+    leg, left, given = parse_leg(levels["scheduler"]), dict(levels), []
+    for word, (scheduler, setting) in settings_factors().items():
+        level = left.pop(word, None)
+        if level is not None and scheduler == leg.scheduler:
+            given.append(f"{setting}={level}")
+            if re.search(rf"[(,]\s*{re.escape(setting)}\s*=", leg.variant):
+                raise ConfigError(f"{text} has {setting} already; the factor {word} would set it again")
+    if given:
+        has = text.endswith(")")
+        variant = text[:-1] + "," if has else f"{text}(" if leg.variant else f"{text}:("
+        left["scheduler"] = f"{variant}{','.join(given)})"
+    return left
+
+
 def pressed(tenants: Sequence[Tenant]) -> Tenant:
     """The tenant that the factor ``pressure`` turns up: the least important one (the last of several)."""
     return min(reversed(tenants), key=lambda tenant: tenant.priority)
@@ -95,7 +126,7 @@ def words(experiment: Experiment) -> tuple[str, ...]:
     """Factors that the measured programs add: the tenants' words, or parameters of the workload measured alone."""
     if experiment.measure is not None:
         return tuple(registry.workload(experiment.measure.workload).Params.model_fields)
-    return WORDS if experiment.tenants else ()
+    return (*WORDS, *settings_factors()) if experiment.tenants else ()
 
 
 def everyone(cell: Cell, experiment: Experiment) -> tuple[Tenant, ...]:

@@ -35,7 +35,7 @@ def count_runs(experiment: Experiment, cells: int = 0) -> int:
 def from_plan(experiment: Experiment, runs: int) -> Estimate:
     """What hold, settle, gate and cool-down times add up to."""
     measured = experiment.measure is not None
-    length_s = _MEASUREMENT_S if measured else experiment.duration_s if experiment.tenants else experiment.hold_s
+    length_s = _MEASUREMENT_S if measured else experiment.span_s if experiment.tenants else experiment.hold_s
     gate_s = experiment.thermal.window_s if experiment.thermal is not None else 0.0
     run_s = experiment.settle_s + length_s + experiment.cooldown_s + gate_s + _RUN_OVERHEAD_S
     return Estimate(_TASK_OVERHEAD_S + runs * run_s, "guess" if measured else "plan")

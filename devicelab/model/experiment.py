@@ -175,6 +175,9 @@ class Experiment(Noun):
         measure: what is measured; without it (and without tenants) a run only loads for ``hold_s``.
         tenants: several programs at once, instead of ``measure``.
         duration_s: how long tenants work, seconds.
+        windows: so many times in a row, each with arrivals of its own, without starting them again. All windows of one
+            start are one repetition: its figures are taken over all of them, and starts alone are counted.
+        pause_s: between two windows, seconds.
         settle_s: between "all loads were seen to run" and the start of the measurement, seconds.
         hold_s: observed time of runs that only load, seconds.
         cooldown_s: idle time after each run, seconds.
@@ -204,6 +207,8 @@ class Experiment(Noun):
     measure: Measure | None = None
     tenants: tuple[Tenant, ...] = ()
     duration_s: Seconds = 60.0
+    windows: Annotated[int, Field(ge=1, le=10_000)] = 1
+    pause_s: Seconds = 1.0
     settle_s: Seconds = 0.5
     hold_s: Seconds = 5.0
     cooldown_s: Seconds = 0.0
@@ -229,6 +234,11 @@ class Experiment(Noun):
         """Names of the workloads that are measured, each once."""
         alone = () if self.measure is None else (self.measure.workload,)
         return tuple(dict.fromkeys((*alone, *(tenant.workload for tenant in self.tenants))))
+
+    @property
+    def span_s(self) -> float:
+        """From the common start of the tenants to the end of their last window, seconds."""
+        return self.windows * self.duration_s + (self.windows - 1) * self.pause_s
 
     @property
     def first_repetitions(self) -> int:

@@ -75,8 +75,8 @@ def proc_witnesses(what: str, script: str, tenants: Iterable[Tenant]) -> tuple[W
 
 
 def environ_witnesses(variable: str, tenants: Iterable[Tenant]) -> tuple[Witness, ...]:
-    """Witnesses ``environ NAME`` that print the line ``variable=VALUE`` of each process's environment."""
-    script = f'tr "\\0" "\\n" <"/proc/$1/environ" | grep "^{variable}="'
+    """Witnesses ``environ NAME`` that print the line ``variable=VALUE`` of each process; ``A|B`` is both."""
+    script = f'tr "\\0" "\\n" <"/proc/$1/environ" | grep -E "^({variable})="'
     return proc_witnesses("environ", script, tenants)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Tenant
@@ -75,3 +75,14 @@ class Scheduler(Protocol):
         A leg whose treatment was not seen is invalid; every copy of a tenant is looked at.
         """
         ...
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A scheduler whose variants take settings in brackets that an experiment may vary as factors.
+
+    ``FACTORS`` is the word of an experiment's factor → the setting's name: with ``xsched_threshold = [4, 8]`` a leg
+    ``xsched:HPF`` becomes ``xsched:HPF(threshold=4)`` and ``xsched:HPF(threshold=8)``.
+    """
+
+    FACTORS: Mapping[str, str]

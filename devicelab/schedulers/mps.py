@@ -1,13 +1,14 @@
 """NVIDIA MPS: one server process shares a GPU's context between clients.
 
-Variants: none; ``50`` (the less important tenants get 50% of the threads, CUDA_MPS_ACTIVE_THREAD_PERCENTAGE);
-``priority`` (they get client priority 1, below normal); ``stream`` (stream priorities on top, which act under MPS).
+Variants, several joined by ``+`` (``mps:50+priority``): none; ``50`` (the less important tenants get 50% of the
+threads, CUDA_MPS_ACTIVE_THREAD_PERCENTAGE); ``priority`` (they get client priority 1, below normal); ``stream`` (stream
+priorities on top, which act under MPS).
 A client that cannot connect runs silently without MPS, so every pid has to be in the server's client list.
 Source: NVIDIA Multi-Process Service documentation; the names of the variables are its.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from devicelab.errors import ConfigError
 from devicelab.model.experiment import Tenant
@@ -45,75 +46,103 @@ _LIST = (
 )
 
 
+def daemon(place: Place, *options: str) -> tuple[dict[str, str], tuple[Command, ...]]:
+    """What points a client to a control daemon of our own, in a directory of our own; and the steps that start it."""
+    where = f"{place.facts.dir}/mps"
+    env = {"CUDA_MPS_PIPE_DIRECTORY": f"{where}/pipe", "CUDA_MPS_LOG_DIRECTORY": f"{where}/log"}
+    return env, (
+        Command(
+            do=("mkdir", "-p", f"{where}/pipe", f"{where}/log"),
+            undo=("rm", "-rf", where),
+            why="a directory for the MPS control daemon",
+        ),
+        Command(do=(_CONTROL, "-d", *options), undo=("sh", "-c", _QUIT, "sh", where), env=env, why="start MPS"),
+    )
+
+
+def client_list(env: Mapping[str, str]) -> Witness:
+    """The witness that lists the servers' clients."""
+    return Witness(name="mps clients", argv=("sh", "-c", _LIST), env=dict(env))
+
+
 def treat(variant: str, tenants: Sequence[Tenant], place: Place) -> Treatment:
-    """A control daemon of our own, in a directory of our own; clients are pointed to it.
+    """A control daemon of our own; clients are pointed to it.
 
     Raises:
         ConfigError: no such variant.
     """
-    where = f"{place.facts.dir}/mps"
-    env = {"CUDA_MPS_PIPE_DIRECTORY": f"{where}/pipe", "CUDA_MPS_LOG_DIRECTORY": f"{where}/log"}
+    env, steps = daemon(place)
+    parts = _parts(variant)
     return Treatment(
-        steps=(
-            Command(
-                do=("mkdir", "-p", f"{where}/pipe", f"{where}/log"),
-                undo=("rm", "-rf", where),
-                why="a directory for the MPS control daemon",
-            ),
-            Command(do=(_CONTROL, "-d"), undo=("sh", "-c", _QUIT, "sh", where), env=env, why="start MPS"),
-        ),
+        steps=steps,
         tenants={
             name: TenantTreatment(
-                env={**env, **_share(variant, rank)},
+                env={**env, **_share(parts, rank)},
                 env_scrub=SCRUBBED,
-                params=stream_priority.prioritised(tenants)[name].params if variant == "stream" else {},
+                params=stream_priority.prioritised(tenants)[name].params if "stream" in parts else {},
             )
             for name, rank in ranks(tenants).items()
         },
-        witnesses=(Witness(name="mps clients", argv=("sh", "-c", _LIST), env=env), *_share_witnesses(variant, tenants)),
+        witnesses=(client_list(env), *_share_witnesses(parts, tenants)),
     )
 
 
-def _share_witnesses(variant: str, tenants: Sequence[Tenant]) -> Iterator[Witness]:
+def _parts(variant: str) -> frozenset[str]:
+    parts = variant.split("+") if variant else []
+    shares = [part for part in parts if part.isdecimal()]
+    known = all(part in {"priority", "stream"} or (part.isdecimal() and 1 <= int(part) <= 100) for part in parts)
+    if not known or len(set(parts)) != len(parts) or len(shares) > 1:
+        raise ConfigError(
+            f"mps:{variant}: a percentage from 1 to 100, `priority` or `stream` is expected, or several joined by +"
+        )
+    return frozenset(parts)
+
+
+def _share_witnesses(parts: Collection[str], tenants: Sequence[Tenant]) -> Iterator[Witness]:
     rank = ranks(tenants)
     for tenant in tenants:
-        for variable in _share(variant, rank[tenant.name]):
-            yield from environ_witnesses(variable, (tenant,))
+        if variables := _share(parts, rank[tenant.name]):
+            yield from environ_witnesses("|".join(sorted(variables)), (tenant,))
 
 
-def _share(variant: str, rank: int) -> dict[str, str]:
-    if variant in {"", "stream"} or (rank == 0 and (variant == "priority" or variant.isdecimal())):
+def _share(parts: Collection[str], rank: int) -> dict[str, str]:
+    if rank == 0:
         return {}
-    if variant == "priority":
-        return {"CUDA_MPS_CLIENT_PRIORITY": "1"}
-    if variant.isdecimal() and 1 <= int(variant) <= 100:
-        return {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": variant}
-    raise ConfigError(f"mps:{variant}: a percentage from 1 to 100, `priority` or `stream` is expected")
+    pct = next((part for part in parts if part.isdecimal()), None)
+    shares = {} if pct is None else {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": pct}
+    return shares | ({"CUDA_MPS_CLIENT_PRIORITY": "1"} if "priority" in parts else {})
 
 
 def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[Flag, ...]:
     """Every tenant's pid has to be in the server's client list, and to have what the variant gives it."""
-    text = said(record, "mps clients")
-    if text is None:
-        return not_seen("mps", "the control daemon did not answer")
-    clients = {int(pid) for pid in re.findall(r"^client (\d{1,10})", text, re.MULTILINE)}
-    missing = [f"{name} (pid {pid})" for name, pid in pids(record, tenants).items() if pid not in clients]
-    if missing:
-        return not_seen("mps", f"not in the client list: {', '.join(missing)}")
-    if any(_GONE in (result.output or "") for result in record.restore):
-        return not_seen("mps", "the control daemon ended before the tenants did")
+    parts = _parts(variant)
     return (
-        stream_priority.unprioritised("mps", tenants, record)
-        if variant == "stream"
-        else _unshared(variant, tenants, record)
+        unconnected("mps", tenants, record)
+        or _unshared(parts, tenants, record)
+        or (stream_priority.unprioritised("mps", tenants, record) if "stream" in parts else ())
     )
 
 
-def _unshared(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[Flag, ...]:
+def unconnected(scheduler: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[Flag, ...]:
+    """The flag of a leg in which a tenant is no client of the server, or the daemon did not last."""
+    text = said(record, "mps clients")
+    if text is None:
+        return not_seen(scheduler, "the control daemon did not answer")
+    clients = {int(pid) for pid in re.findall(r"^client (\d{1,10})", text, re.MULTILINE)}
+    missing = [f"{name} (pid {pid})" for name, pid in pids(record, tenants).items() if pid not in clients]
+    if missing:
+        return not_seen(scheduler, f"not in the client list: {', '.join(missing)}")
+    if any(_GONE in (result.output or "") for result in record.restore):
+        return not_seen(scheduler, "the control daemon ended before the tenants did")
+    return ()
+
+
+def _unshared(parts: Collection[str], tenants: Sequence[Tenant], record: RunRecord) -> tuple[Flag, ...]:
     """The flag of a leg in which a less important tenant's process does not have its share."""
     rank = ranks(tenants)
     for name in pids(record, tenants):
-        for variable, value in _share(variant, rank[tenant_of(name)]).items():
-            if (said(record, f"environ {name}") or "").strip() != f"{variable}={value}":
+        has = (said(record, f"environ {name}") or "").split()
+        for variable, value in _share(parts, rank[tenant_of(name)]).items():
+            if f"{variable}={value}" not in has:
                 return not_seen("mps", f"{name} does not have {variable}={value}")
     return ()

@@ -29,6 +29,7 @@ SETTINGS = {
     "timeslice": (100, 100_000, None),
 }
 _VARIABLES = {"threshold": "THRESHOLD", "batch": "BATCH_SIZE", "level": "LEVEL", "timeslice": "TIMESLICE"}
+FACTORS = {f"xsched_{name}": name for name in SETTINGS}
 _MOST = 255
 _KINDS = {"nvidia-server": "cuda", "amd-server": "hip"}
 # Without these a policy schedules nothing: up.cpp, pup.cpp, kedf.cpp, lax.cpp. True: every tenant needs it; else one.

@@ -14,16 +14,18 @@ _COLUMNS = ("scheduled_ns", "start_ns", "end_ns")
 # Ten years in ns: beyond it a "time" is damage, not a time.
 _MAX_NS = 10 * 365 * 86_400 * 10**9
 _MAX_TEXT = 200
+_MAX_WINDOWS = 10_000
 
 
 def parse_requests(output: bytes, tool: str) -> Measurement:
     """A tenant's output as tables, metrics and flags.
 
     Tables: ``requests`` (scheduled_ns, start_ns, end_ns from the common start, one row a request in order of start)
-    and ``dropped`` (scheduled_ns). Metrics: ``requests``, ``dropped``, ``throughput_per_s`` (completions in the window
-    over its length), ``response_p50_ns`` and ``service_p50_ns`` (end minus scheduled, end minus start),
+    and ``dropped`` (scheduled_ns). Metrics: ``requests``, ``dropped``, ``throughput_per_s`` (completions in the
+    windows over their length), ``response_p50_ns`` and ``service_p50_ns`` (end minus scheduled, end minus start),
     ``lateness_p99_ns`` (start minus scheduled of requests that found the tenant idle: how well it keeps time),
-    ``longest_gap_ns`` between completions (window's ends included), ``empty_seconds`` (whole seconds without one).
+    ``longest_gap_ns`` between completions (a window's ends included), ``empty_seconds`` (whole seconds of the windows
+    without one).
     Flags: ``output-truncated``, ``requests-out-of-order``.
 
     Raises:
@@ -93,11 +95,10 @@ def _measurement(
     # One request after the other: each begins when it is due and the one before has ended.
     if np.any(finish < start) or np.any(start[1:] < finish[:-1]) or np.any(start < scheduled):
         flags.append(Flag(code="requests-out-of-order", detail=f"{tool} recorded times that cannot be"))
-    duration_ns = _duration_ns(header)
     metrics = {
         "requests": Metric(float(start.size), "1"),
         "dropped": Metric(float(dropped.size), "1"),
-        **_rates(finish, duration_ns),
+        **_rates(finish, *_windows(header)),
     }
     if start.size:
         metrics["response_p50_ns"] = Metric(float(np.median(finish - scheduled)), "ns")
@@ -118,20 +119,33 @@ def _measurement(
     )
 
 
-def _duration_ns(header: dict[str, Any]) -> int:
-    seconds = header.get("duration_s")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 1e-3 <= seconds < 1e7:
-        raise MeasurementError("the header has no duration_s")
+def _windows(header: dict[str, Any]) -> tuple[int, list[int]]:
+    """Length of a window, and where each begins, from the common start."""
+    duration_ns = _seconds(header, "duration_s", 1e-3)
+    windows = header.get("windows", 1)
+    if type(windows) is not int or not 1 <= windows <= _MAX_WINDOWS:
+        raise MeasurementError("the header has no number of windows")
+    every_ns = duration_ns + (_seconds(header, "pause_s", 0) if windows > 1 else 0)
+    return duration_ns, [window * every_ns for window in range(windows)]
+
+
+def _seconds(header: dict[str, Any], name: str, least: float) -> int:
+    seconds = header.get(name)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not least <= seconds < 1e7:
+        raise MeasurementError(f"the header has no {name}")
     return round(seconds * 1e9)
 
 
-def _rates(finish: NDArray[np.int64], duration_ns: int) -> dict[str, Metric]:
-    inside = finish[finish <= duration_ns]
-    edges = np.concatenate(([0], inside, [duration_ns]))
+def _rates(finish: NDArray[np.int64], duration_ns: int, starts: list[int]) -> dict[str, Metric]:
     whole = duration_ns // 10**9
-    seconds = np.unique(inside[inside < whole * 10**9] // 10**9).size
+    count, gap, empty = 0, 0, 0
+    for start in starts:
+        inside = finish[(finish > start) & (finish <= start + duration_ns)] - start
+        count += inside.size
+        gap = max(gap, int(np.diff(np.concatenate(([0], inside, [duration_ns]))).max()))
+        empty += whole - int(np.unique(inside[inside < whole * 10**9] // 10**9).size)
     return {
-        "throughput_per_s": Metric(inside.size / (duration_ns / 1e9), "1/s"),
-        "longest_gap_ns": Metric(float(np.diff(edges).max()), "ns"),
-        "empty_seconds": Metric(float(whole - seconds), "1"),
+        "throughput_per_s": Metric(count / (len(starts) * duration_ns / 1e9), "1/s"),
+        "longest_gap_ns": Metric(float(gap), "ns"),
+        "empty_seconds": Metric(float(empty), "1"),
     }

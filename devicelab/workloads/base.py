@@ -17,6 +17,8 @@ class Context:
 
     ``dir`` is the directory of the plan's binaries; ``python`` the interpreter for script workloads; ``duration_s``
     how long a tenant runs; ``arrivals`` as in ``Tenant``; ``seed`` for arrivals; ``simulated`` virtual board.
+    ``windows`` of that length follow each other with ``pause_s`` between them, window w with the arrivals of
+    ``seed + w``.
     """
 
     dir: str = "{dir}"
@@ -27,6 +29,13 @@ class Context:
     seed: int = 1
     tenant: str = ""
     simulated: bool = False
+    windows: int = 1
+    pause_s: float = 0.0
+
+    @property
+    def in_windows(self) -> tuple[str, ...]:
+        """Words of a tenant's command line that ask for several windows; none for one."""
+        return ("--windows", str(self.windows), "--pause-s", str(self.pause_s)) if self.windows > 1 else ()
 
 
 @dataclass(frozen=True)

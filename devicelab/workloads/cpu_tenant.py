@@ -29,7 +29,7 @@ def command(params: Params, context: Context) -> CommandLine:
     """The command line of one tenant process."""
     words = ("--work-us", params.work_us, "--arrivals", context.arrivals, "--duration-s", context.duration_s)
     more = ("--seed", context.seed, "--queue", params.queue)
-    return CommandLine((f"{context.dir}/cpu_tenant", *map(str, (*words, *more))), barrier=True)
+    return CommandLine((f"{context.dir}/cpu_tenant", *map(str, (*words, *more, *context.in_windows))), barrier=True)
 
 
 def parse(output: bytes, params: Params) -> Measurement:  # noqa: ARG001 - every workload is given its parameters

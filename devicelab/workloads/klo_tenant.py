@@ -47,7 +47,7 @@ class Params(Noun):
 def command(params: Params, context: Context) -> CommandLine:
     """The command line of one tenant process."""
     words: list[object] = [f"{context.dir}/klo", "--serve", context.arrivals, "--duration-s", context.duration_s]
-    words += ["--arrival-seed", context.seed]
+    words += ["--arrival-seed", context.seed, *context.in_windows]
     for name, value in params.model_dump(exclude_none=True).items():
         words += [f"--{name.replace('_', '-')}", value]
     return CommandLine(tuple(map(str, words)), barrier=True)

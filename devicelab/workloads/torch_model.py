@@ -10,7 +10,7 @@ from devicelab.workloads._requests import parse_requests
 from devicelab.workloads.base import CommandLine, Context
 
 NATIVE: tuple[str, ...] = ()
-FILES: tuple[str, ...] = ("torch_tenant.py",)
+FILES: tuple[str, ...] = ("torch_tenant.py", "green_context.py")
 PYTHON = True
 
 Model = Literal[
@@ -42,6 +42,8 @@ class Params(Noun):
         warmup: requests before the common start, at the final shapes.
         decode_steps: of Whisper; random weights would end anywhere.
         stream_priority: of the CUDA stream; -1 is high.
+        sm_pct: share of the card's SMs, in a CUDA green context; 0: no such context.
+        sm_part: ``first``: that share; ``rest``: all the others.
         threads: of torch on a CPU.
     """
 
@@ -54,6 +56,8 @@ class Params(Noun):
     warmup: Annotated[int, Field(ge=1, le=10**6)] = 300
     decode_steps: Annotated[int, Field(ge=1, le=400)] = 24
     stream_priority: Annotated[int, Field(ge=-10, le=0)] = 0
+    sm_pct: Annotated[int, Field(ge=0, le=99)] = 0
+    sm_part: Literal["first", "rest"] = "first"
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
 
 
@@ -63,6 +67,7 @@ def command(params: Params, context: Context) -> CommandLine:
     for name, value in params.model_dump().items():
         words += [f"--{name.replace('_', '-')}", value]
     words += ["--arrivals", context.arrivals, "--duration-s", context.duration_s, "--seed", context.seed]
+    words += context.in_windows
     # Unbuffered output would print while others measure; the script prints once, at its end.
     return CommandLine(tuple(map(str, words)), env={"PYTHONDONTWRITEBYTECODE": "1"}, barrier=True)
 

@@ -57,6 +57,7 @@ constexpr const char* kUsage =
     "           [--costs FLUSH,START_IDLE,GAP | --lut FILE] [--work-pct PCT] [--seed S]\n"
     "           [--pin PRODUCER_CPU,DRIVER_CPU]\n"
     "       klo --serve continuous|fixed:R|poisson:R|every:S [--duration-s D] [--queue Q] [--arrival-seed S]\n"
+    "           [--windows N] [--pause-s P]\n"
     "           --network NAME|FILE --k K | --schedule FILE|CSV | --dynamic [the options above]\n"
     "       klo --list-networks\n"
     "       klo --list-devices\n"
@@ -117,7 +118,8 @@ inline bool serve_option(const char* name, const char* value, Options& o) {
     word = "--arrivals";
   } else if (strcmp(name, "--arrival-seed") == 0) {
     word = "--seed";
-  } else if (strcmp(name, "--duration-s") != 0 && strcmp(name, "--queue") != 0) {
+  } else if (strcmp(name, "--duration-s") != 0 && strcmp(name, "--queue") != 0 && strcmp(name, "--windows") != 0 &&
+             strcmp(name, "--pause-s") != 0) {
     return false;
   }
   const char* why = nullptr;
@@ -211,7 +213,7 @@ inline Options parse_options(int argc, char** argv) {
   if (o.list_networks || o.list_devices) return o;
   if (o.network == nullptr) usage("%s", "--network is missing");
   if (o.policy == Policy::none) usage("%s", "one of --k, --schedule and --dynamic is missing");
-  if (o.requests_given && !o.serving) usage("%s", "--duration-s, --queue and --arrival-seed belong to --serve");
+  if (o.requests_given && !o.serving) usage("%s", "--duration-s, --queue, --arrival-seed, --windows and --pause-s belong to --serve");
   if (!o.serving && o.inferences + o.plain == 0) usage("%s", "nothing to measure: --inferences and --plain are both 0");
   if (o.costs_given && o.lut != nullptr) usage("%s", "only one of --costs and --lut");
   return o;

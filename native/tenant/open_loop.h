@@ -54,6 +54,8 @@ struct Settings {
   double duration_s = 10;
   int64_t seed = 1;
   int64_t queue = 0;
+  int64_t windows = 1;
+  double pause_s = 0;
 };
 
 inline bool parse_number(const char* text, double low, double high, double& value) {
@@ -80,6 +82,10 @@ inline bool take_option(const char* name, const char* text, Settings& settings, 
     if (!parse_integer(text, 9e15, settings.seed)) why = "--seed: an integer from 0 is expected";
   } else if (strcmp(name, "--queue") == 0) {
     if (!parse_integer(text, 1e9, settings.queue)) why = "--queue: an integer from 0 is expected";
+  } else if (strcmp(name, "--windows") == 0) {
+    if (!parse_integer(text, 1e6, settings.windows) || settings.windows < 1) why = "--windows: an integer from 1 is expected";
+  } else if (strcmp(name, "--pause-s") == 0) {
+    if (!parse_number(text, 0, 1e6, settings.pause_s)) why = "--pause-s: seconds are expected";
   } else {
     return false;
   }
@@ -99,12 +105,18 @@ inline double uniform(uint64_t& state) {
 class OpenLoop {
  public:
   explicit OpenLoop(const Settings& settings)
-      : settings_(settings), duration_ns_(static_cast<int64_t>(settings.duration_s * 1e9)) {}
+      : settings_(settings), duration_ns_(static_cast<int64_t>(settings.duration_s * 1e9)),
+        every_ns_(duration_ns_ + static_cast<int64_t>(settings.pause_s * 1e9)) {}
 
-  // Computes the arrivals. False: not such arrivals.
+  // Computes the arrivals, those of every window from a seed of its own. False: not such arrivals.
   bool prepare() {
     continuous_ = strcmp(settings_.arrivals, "continuous") == 0;
-    return continuous_ || schedule();
+    if (continuous_) return true;
+    for (int64_t window = 0; window < settings_.windows; ++window) {
+      if (!schedule(static_cast<uint64_t>(settings_.seed + window), window * every_ns_)) return false;
+      ends_.push(static_cast<int64_t>(offsets_.size));
+    }
+    return true;
   }
 
   // Says READY, waits for the common start time (without an agent the start is now) and performs requests until the
@@ -113,17 +125,19 @@ class OpenLoop {
   bool run(Work work) {
     start_ns_ = gate();
     if (start_ns_ < 0) return false;
-    wait_until(start_ns_);
-    serve(work);
+    for (int64_t window = 0; window < settings_.windows; ++window) {
+      wait_until(start_ns_ + window * every_ns_);
+      serve(work, window);
+    }
     return true;
   }
 
   // What every header says of the loop, as members of an open object.
   void print_settings() const {
     printf(",\"arrivals\":\"%s\",\"duration_s\":%.6f,\"seed\":%" PRId64 ",\"queue\":%" PRId64 ",\"start_ns\":%" PRId64
-           ",\"pid\":%d",
+           ",\"pid\":%d,\"windows\":%" PRId64 ",\"pause_s\":%.6f",
            settings_.arrivals, settings_.duration_s, settings_.seed, settings_.queue, start_ns_,
-           static_cast<int>(getpid()));
+           static_cast<int>(getpid()), settings_.windows, settings_.pause_s);
   }
 
   // Everything that was recorded; nothing is printed while requests are served.
@@ -141,8 +155,8 @@ class OpenLoop {
   }
 
  private:
-  // Offsets from the common start.
-  bool schedule() {
+  // Offsets from the common start of the requests of the window that begins `from` after it.
+  bool schedule(uint64_t state, int64_t from) {
     const char* colon = strchr(settings_.arrivals, ':');
     double value = 0;
     if (colon == nullptr || !parse_number(colon + 1, 1e-6, 1e7, value)) return false;
@@ -152,12 +166,11 @@ class OpenLoop {
     };
     const double duration = static_cast<double>(duration_ns_);
     if (is("poisson")) {
-      uint64_t state = static_cast<uint64_t>(settings_.seed);
       double at = 0;
       while (true) {
         at += -log1p(-uniform(state)) / value * 1e9;
         if (at >= duration || offsets_.size >= kMaxRequests) return true;
-        offsets_.push(static_cast<int64_t>(at));
+        offsets_.push(from + static_cast<int64_t>(at));
       }
     }
     if (!is("fixed") && !is("every")) return false;
@@ -165,7 +178,7 @@ class OpenLoop {
     for (size_t k = 0; k < kMaxRequests; ++k) {
       const double at = static_cast<double>(k) * period_ns;
       if (at >= duration) break;
-      offsets_.push(static_cast<int64_t>(at));
+      offsets_.push(from + static_cast<int64_t>(at));
     }
     return true;
   }
@@ -204,22 +217,24 @@ class OpenLoop {
   }
 
   template <typename Work>
-  void serve(Work work) {
-    const int64_t end = start_ns_ + duration_ns_;
-    for (size_t next = 0;;) {
+  void serve(Work work, int64_t window) {
+    const int64_t end = start_ns_ + window * every_ns_ + duration_ns_;
+    const size_t last = continuous_ ? 0 : static_cast<size_t>(ends_.data[window]);
+    size_t next = continuous_ || window == 0 ? 0 : static_cast<size_t>(ends_.data[window - 1]);
+    for (;;) {
       if (!continuous_) {
-        if (next >= offsets_.size) return;
+        if (next >= last) return;
         wait_until(start_ns_ + offsets_.data[next]);
         if (settings_.queue > 0) {
           const int64_t now = now_ns() - start_ns_;
           size_t waiting = next;
-          while (waiting < offsets_.size && offsets_.data[waiting] <= now) ++waiting;
+          while (waiting < last && offsets_.data[waiting] <= now) ++waiting;
           while (waiting - next > static_cast<size_t>(settings_.queue)) dropped_.push(offsets_.data[next++]);
         }
       }
       const int64_t begin = now_ns();
       if (begin >= end) {
-        while (!continuous_ && next < offsets_.size) dropped_.push(offsets_.data[next++]);
+        while (!continuous_ && next < last) dropped_.push(offsets_.data[next++]);
         return;
       }
       const int64_t scheduled = continuous_ ? begin - start_ns_ : offsets_.data[next++];
@@ -236,10 +251,10 @@ class OpenLoop {
   }
 
   const Settings settings_;
-  const int64_t duration_ns_;
+  const int64_t duration_ns_, every_ns_;
   bool continuous_ = true;
   int64_t start_ns_ = 0;
-  Array<int64_t> offsets_, dropped_;
+  Array<int64_t> offsets_, ends_, dropped_;
   Array<Request> done_;
 };
 

@@ -52,6 +52,20 @@ def test_both_tenants_have_the_same_arrivals_from_the_same_seed(tenant: Path, ar
     assert max((abs(a - b) for a, b in zip(got, expected, strict=True)), default=0) <= 1
 
 
+def test_both_tenants_have_the_same_arrivals_in_every_window(tenant: Path) -> None:
+    words = ("--work-us", 1, "--arrivals", "poisson:100", "--seed", 5, "--duration-s", 0.2)
+    done = run(tenant, *words, "--windows", 3, "--pause-s", 0.1)
+    assert done.returncode == 0, done.stderr
+    got = cpu_tenant.parse(done.stdout, cpu_tenant.Params())
+    assert got.flags == ()
+    tables = (got.tables["requests"], got.tables["dropped"])
+    due = sorted(int(at) for table in tables for at in table["scheduled_ns"])
+    script = tenant_script.load()
+    expected = [at + w * 300 * MS for w in range(3) for at in script.arrivals("poisson:100", 5 + w, 200 * MS)]
+    assert len(due) == len(expected)
+    assert max(abs(a - b) for a, b in zip(due, expected, strict=True)) <= 1
+
+
 def test_unlike_seeds_give_unlike_poisson_arrivals(tenant: Path) -> None:
     assert scheduled(tenant, "poisson:100", 1, 0.1) != scheduled(tenant, "poisson:100", 2, 0.1)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from devicelab.analyses import _stats, priority
-from devicelab.analyses.priority.data import load
+from devicelab.analyses.priority.data import Windows, load
 from devicelab.analyses.priority.figure_of import figure_of
 from devicelab.errors import ConfigError
 from devicelab.experiment import targets
@@ -280,3 +280,21 @@ def test_a_share_of_more_than_all_there_is_has_a_remark() -> None:
     fairness = got["nice at pressure copies:2: fairness (Jain's index over shares of standalone throughput)"]
     assert any("low: 112% of its standalone throughput; above 100%" in reason for reason in fairness.reasons)
     assert not any("above 100%" in r for r in got["native at pressure copies:2: low share_pct > 30"].reasons)
+
+
+def test_what_waits_at_the_end_of_a_window_has_waited_until_its_own_end() -> None:
+    of = experiment(duration_s=4.0, windows=3, pause_s=1.0)
+    windows = Windows.of(of)
+    ms = 1_000_000
+    assert windows.left_ns(np.array([0, 3900 * ms, 5000 * ms, 8900 * ms])).tolist() == [
+        4000 * ms, 100 * ms, 4000 * ms, 100 * ms,
+    ]  # fmt: skip
+    assert Windows.of(experiment(duration_s=4.0)).left_ns(np.array([3900 * ms])).tolist() == [100 * ms]
+
+
+def test_windows_of_one_start_are_one_repetition() -> None:
+    """Three starts of many windows each carry no verdict: windows of one process are not independent."""
+    of = experiment(repetitions=3, windows=40, pause_s=0.0, duration_s=0.1)
+    got = concluded(campaign(of, response, throughput=throughput))
+    assert got[NICE].verdict == "insufficient n"
+    assert got[NICE].n == 3

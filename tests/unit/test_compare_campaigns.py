@@ -125,7 +125,7 @@ INFO: dict[str, Any] = {
     "gpu_driver": "nvidia 570.1",
     "version": "0.1.0",
     "simulated": False,
-    "programs": {"high": {"torch": "2.11", "device_name": "NVIDIA H100", "pid": 7, "seed": 3}},
+    "programs": {"high": {"torch": "2.11", "device_name": "NVIDIA H100", "device_uuid": "GPU-1", "pid": 7, "seed": 3}},
     "binaries": {"agent": "a" * 64, "cpu_tenant": "b" * 64},
 }
 
@@ -141,6 +141,10 @@ INFO: dict[str, Any] = {
         ({"simulated": True}, "simulated"),
         ({"programs": {"high": {"torch": "2.12", "device_name": "NVIDIA H100"}}}, "high: torch"),
         ({"programs": {"high": {"torch": "2.11", "device_name": "NVIDIA H200"}}}, "high: device_name"),
+        (
+            {"programs": {"high": {"torch": "2.11", "device_name": "NVIDIA H100", "device_uuid": "GPU-2"}}},
+            "high: GPU",
+        ),
         ({"binaries": {"agent": "a" * 64, "cpu_tenant": "c" * 64}}, "binary cpu_tenant"),
         ({"binaries": {"agent": "a" * 64}}, "binary cpu_tenant"),
     ],

@@ -6,6 +6,7 @@ import pytest
 
 from devicelab.errors import ConfigError
 from devicelab.experiment import gauge, plan, programs, tenancy
+from devicelab.experiment.check import check
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, Samples
 from devicelab.model.plan import Program
@@ -315,4 +316,46 @@ def test_what_the_tenants_need_on_the_device() -> None:
     assert programs.needs(experiment(), ()).native == ("agent", "cpu_tenant")
     assert programs.needs(experiment(), ()).scripts == ()
     torch = experiment(tenants=(Tenant(name="m", workload="torch_model", params={"model": "resnet18"}),))
-    assert programs.needs(torch, ()).scripts == ("torch_tenant.py",)
+    assert programs.needs(torch, ()).scripts == ("torch_tenant.py", "green_context.py")
+
+
+def test_windows_reach_every_tenant_and_nothing_changes_without_them() -> None:
+    def argv(**changes: float) -> tuple[str, ...]:
+        of = experiment(factors={"scheduler": ("native",)}, duration_s=2.0, **changes)
+        (one,) = plan.cells(of)
+        return programs.measured(one, of, place()).programs(0)[0].argv
+
+    assert argv()[-2:] == ("--queue", "0")
+    assert argv(windows=3, pause_s=0.5)[-4:] == ("--windows", "3", "--pause-s", "0.5")
+    ids = [plan.cells(experiment(**c))[0].cell_id for c in ({}, {"pause_s": 9.0}, {"windows": 2})]
+    assert ids[0] == ids[1] != ids[2]  # of an experiment without windows they stay what they were
+
+
+def test_a_program_of_several_windows_has_time_for_all_of_them() -> None:
+    of = experiment(factors={"scheduler": ("native",)}, duration_s=100.0, windows=4, pause_s=1.0)
+    (one,) = plan.cells(of)
+    assert of.span_s == 403.0
+    assert programs.measured(one, of, place()).programs(0)[0].timeout_ms > 403_000
+
+
+def test_settings_of_a_scheduler_are_factors() -> None:
+    factors = {"scheduler": ("native", "xsched:HPF", "xsched:(level=1)"), "xsched_threshold": (8, 32)}
+    of = experiment(factors={**factors, "xsched_batch": (4,)})
+    legs = [one.levels["scheduler"] for one in plan.cells(of)]
+    assert legs == [
+        "native",
+        "xsched:HPF(threshold=8,batch=4)",
+        "xsched:HPF(threshold=32,batch=4)",
+        "xsched:(level=1,threshold=8,batch=4)",
+        "xsched:(level=1,threshold=32,batch=4)",
+    ]
+    assert all(set(one.levels) == {"scheduler"} for one in plan.cells(of))
+    check(of)
+    alone = experiment(factors={"scheduler": ("standalone+xsched",), "xsched_level": (1,)})
+    assert {one.levels["scheduler"] for one in plan.cells(alone)} == {"standalone+xsched:(level=1)"}
+
+
+def test_a_setting_that_is_given_twice_is_refused() -> None:
+    of = experiment(factors={"scheduler": ("xsched:HPF(threshold=8)",), "xsched_threshold": (8, 32)})
+    with pytest.raises(ConfigError, match="has threshold already"):
+        plan.cells(of)

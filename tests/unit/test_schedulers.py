@@ -36,6 +36,7 @@ GOOD: dict[str, tuple[str, dict[str, str]]] = {
         | {f"session {n}": f"/autogroup-7 nice {v}\n" for n, v in (("A", 0), ("B", 10), ("C", 19), ("C#2", 19))},
     ),
     "mps": ("", {"mps clients": "server 5\n" + "".join(f"client {pid}\n" for pid in PIDS.values())}),
+    "green": ("40", {"mps clients": "server 5\n" + "".join(f"client {pid}\n" for pid in PIDS.values())}),
     "stream_priority": ("", {}),
     "xsched": (
         "HPF",
@@ -56,8 +57,11 @@ GOOD: dict[str, tuple[str, dict[str, str]]] = {
         {f"environ {n}": f"HSA_CU_MASK=0:{part}\n" for n, part in CUS},
     ),
 }  # fmt: skip
+SMS = {name: (80, "52-131") if name == "A" else (52, "0-51") for name in PIDS}
 STREAMS = {
-    name: f'{{"tool":"torch_tenant","stream_priority":{-1 if name == "A" else 0},"threads":1}}\n' for name in PIDS
+    name: f'{{"tool":"torch_tenant","stream_priority":{-1 if name == "A" else 0},'
+    f'"sm_asked":{count},"sm_granted":{count},"sm_ids":"{ids}","threads":1}}\n'
+    for name, (count, ids) in SMS.items()
 }
 
 
@@ -131,7 +135,9 @@ def test_a_tenant_alone_is_judged_by_itself(name: str) -> None:
     [
         ("native", "fast"),
         ("nice", "0"), ("nice", "20"), ("nice", "-5"), ("nice", "low"), ("nice", "²"),
-        ("mps", "0"), ("mps", "101"), ("mps", "half"), ("mps", "$(reboot)"),
+        ("mps", "0"), ("mps", "101"), ("mps", "half"), ("mps", "$(reboot)"), ("mps", "40+50"), ("mps", "40+"),
+        ("mps", "priority+priority"),
+        ("green", ""), ("green", "0"), ("green", "100"), ("green", "40+most"), ("green", "40+all+all"), ("green", "²"),
         ("stream_priority", "-5"),
         ("xsched", "GBL"), ("xsched", "hpf"), ("xsched", "HPF; reboot"),
         ("mig", ""), ("mig", "0"), ("mig", "GPU-1"), ("mig", ",".join(MIG[:2])), ("mig", MIG[0] + ";reboot"),
@@ -183,7 +189,9 @@ def test_mps_gives_the_less_important_a_share_or_a_lower_priority() -> None:
     assert extra("40") == {"A": {}, "B": share, "C": share}
     below = {"CUDA_MPS_CLIENT_PRIORITY": "1"}
     assert extra("priority") == {"A": {}, "B": below, "C": below}
+    assert extra("40+priority") == {"A": {}, "B": share | below, "C": share | below}
     assert treat("mps", "stream").tenants["A"].params == {"stream_priority": -1}
+    assert treat("mps", "40+stream").tenants["A"].params == {"stream_priority": -1}
     where = {one.env["CUDA_MPS_PIPE_DIRECTORY"] for one in treat("mps", "").tenants.values()}
     assert where == {"/var/tmp/devicelab-1000/mps/pipe"}
 
@@ -201,7 +209,51 @@ def test_mps_proves_what_its_variant_gives() -> None:
     assert flag.detail == "mps: the stream of A does not say that its priority is -1"
 
 
-@pytest.mark.parametrize("name", ["stream_priority", "mig", "cu_mask"])
+def test_mps_proves_both_parts_of_a_variant() -> None:
+    share, below = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=40\n", "CUDA_MPS_CLIENT_PRIORITY=1\n"
+    names = ("B", "C", "C#2")
+    assert verify("mps", "40+priority", good("mps", witnesses={f"environ {n}": share + below for n in names})) == ()
+    (flag,) = verify("mps", "40+priority", good("mps", witnesses={f"environ {n}": share for n in names}))
+    assert flag.detail == "mps: B does not have CUDA_MPS_CLIENT_PRIORITY=1"
+
+
+def test_green_contexts_share_the_sms_by_rank() -> None:
+    first, rest = {"sm_pct": 40, "sm_part": "first"}, {"sm_pct": 40, "sm_part": "rest"}
+    assert {n: one.params for n, one in treat("green", "40").tenants.items()} == {"A": rest, "B": first, "C": first}
+    assert {n: one.params for n, one in treat("green", "40+all").tenants.items()} == {"A": {}, "B": first, "C": first}
+    with pytest.raises(DeviceRefusedError, match="torch_model"):
+        treat("green", "40", (Tenant(name="x", workload="cpu_tenant"),))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "why"),
+    [
+        ("B", '"sm_granted":52', '"sm_granted":16', "B was granted 16 SMs, not the 52 that were asked for"),
+        ("A", '"sm_granted":80', '"sm_granted":132', "A was granted 132 SMs, not the 80"),
+        ("C#2", '"sm_granted":52', '"sm_granted":"52"', "C#2 does not say how many SMs"),
+        ("C#2", '"0-51"', '""', "C#2 does not say on which SMs"),
+        ("C#2", '"0-51"', '"all of them"', "C#2 does not say on which SMs"),
+        ("C", '"0-51"', '"0-60"', "C ran on 61 SMs, more than the 52"),
+        ("C", '"0-51"', '"50-101"', "50 SMs served the most important tenant and another one as well"),
+    ],
+)
+def test_a_green_context_without_its_sms_is_not_seen(name: str, old: str, new: str, why: str) -> None:
+    streams = {**STREAMS, name: STREAMS[name].replace(old, new)}
+    assert streams != STREAMS
+    (flag,) = verify("green", "40", record(PIDS, GOOD["green"][1], stdout=streams))
+    assert why in flag.detail
+
+
+def test_the_drivers_rounding_is_no_fault_of_a_green_context() -> None:
+    streams = {
+        **STREAMS,
+        "A": STREAMS["A"].replace('"sm_granted":80,"sm_ids":"52-131"', '"sm_granted":76,"sm_ids":"56-131"'),
+    }
+    assert streams != STREAMS
+    assert verify("green", "40", record(PIDS, GOOD["green"][1], stdout=streams)) == ()
+
+
+@pytest.mark.parametrize("name", ["stream_priority", "mig", "cu_mask", "green"])
 def test_a_model_on_the_cpu_is_not_under_a_gpus_scheduler(name: str) -> None:
     streams = {**STREAMS, "C#2": STREAMS["C#2"].replace('"threads"', '"device":"cpu","threads"')}
     (flag,) = verify(name, GOOD[name][0], record(PIDS, GOOD[name][1], stdout=streams))
@@ -364,7 +416,7 @@ def test_a_priority_xsched_does_not_know_is_refused() -> None:
         treat("xsched", "HPF", (THREE[0], THREE[1].model_copy(update={"priority": 300})))
 
 
-@pytest.mark.parametrize("name", [name for name in GOOD if name not in {"mps", "cu_mask"}])
+@pytest.mark.parametrize("name", [name for name in GOOD if name not in {"mps", "green", "cu_mask"}])
 def test_no_leg_but_mps_connects_to_a_daemon_of_somebody_elses(name: str) -> None:
     """CUDA looks in /tmp/nvidia-mps where the variable is not set."""
     for given in treat(name, GOOD[name][0]).tenants.values():

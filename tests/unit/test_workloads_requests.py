@@ -57,6 +57,24 @@ def test_requests_become_a_table_with_their_figures() -> None:
     assert got.info["device_name"] == "cpu"
 
 
+def test_pauses_between_windows_count_for_nothing() -> None:
+    """Two windows of 3 s, 1 s apart: a completion in each, one in the pause."""
+    two = header(windows=2, pause_s=1.0)
+    done = chunk((0, 0, 1500 * MS), (2900 * MS, 2900 * MS, 3500 * MS), (4000 * MS, 4000 * MS, 4500 * MS))
+    got = {name: metric.value for name, metric in parse_requests(lines(two, done, end(3)), TOOL).metrics.items()}
+    assert got["throughput_per_s"] == pytest.approx(2 / 6)
+    assert got["longest_gap_ns"] == 2500 * MS
+    assert got["empty_seconds"] == 4
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"windows": 0}, {"windows": True}, {"windows": "2"}, {"windows": 2}, {"windows": 10**9}]
+)
+def test_windows_that_cannot_be_are_no_header(wrong: dict[str, object]) -> None:
+    with pytest.raises(MeasurementError, match=r"windows|pause_s"):
+        parse_requests(lines(header(**wrong), chunk((0, 0, MS)), end(1)), TOOL)
+
+
 def test_a_completion_after_the_window_is_a_request_but_no_throughput() -> None:
     got = parse_requests(lines(header(), chunk((0, 0, 4000 * MS)), end(1)), TOOL)
     assert got.metrics["requests"].value == 1

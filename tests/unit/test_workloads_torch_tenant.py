@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import ctypes
 import importlib.util
 import itertools
 import json
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -116,6 +118,24 @@ def test_a_continuous_tenant_works_without_a_pause_to_the_end(script: ModuleType
     assert dropped == []
 
 
+def test_every_window_has_arrivals_of_its_own(script: ModuleType, clock: Clock) -> None:
+    args = argparse.Namespace(arrivals="poisson:30", seed=7, queue=0, windows=3, pause_s=0.5)
+    start = clock.now
+    done, dropped = script.serve_windows(clock.work(MS), args, start, SECOND)
+    due = sorted([*(scheduled for scheduled, _, _ in done), *dropped])
+    expected = [at + w * 1500 * MS for w in range(3) for at in script.arrivals("poisson:30", 7 + w, SECOND)]
+    assert due == expected
+    assert len({tuple(script.arrivals("poisson:30", 7 + w, SECOND)) for w in range(3)}) == 3
+    assert all(scheduled <= begin < end for scheduled, begin, end in done)
+
+
+def test_a_continuous_tenant_rests_between_windows(script: ModuleType, clock: Clock) -> None:
+    args = argparse.Namespace(arrivals="continuous", seed=7, queue=0, windows=2, pause_s=0.5)
+    done, dropped = script.serve_windows(clock.work(400 * MS), args, clock.now, SECOND)
+    assert [begin for _, begin, _ in done] == [at * MS for at in (0, 400, 800, 1500, 1900, 2300)]
+    assert dropped == []
+
+
 @given(lengths=st.lists(st.integers(1, 400 * MS), min_size=1, max_size=30), queue=st.integers(0, 3))
 def test_every_scheduled_request_is_served_once_or_dropped_once(lengths: list[int], queue: int) -> None:
     script = tenant_script.load()
@@ -141,8 +161,9 @@ def test_what_it_prints_is_what_the_workload_reads(script: ModuleType, capsys: p
     assert '"stream_priority":-1,' in output.splitlines()[0]  # the proof of the leg `stream_priority` reads this
 
 
-def test_the_script_uses_nothing_newer_than_python_3_8() -> None:
-    tree = ast.parse(registry.script("torch_tenant.py").read_text(encoding="utf-8"), feature_version=(3, 8))
+@pytest.mark.parametrize("name", torch_model.FILES)
+def test_the_script_uses_nothing_newer_than_python_3_8(name: str) -> None:
+    tree = ast.parse(registry.script(name).read_text(encoding="utf-8"), feature_version=(3, 8))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     strict = [node for node in calls if any(keyword.arg == "strict" for keyword in node.keywords)]
     later = {"removeprefix", "removesuffix", "pairwise", "bit_count"}  # and zip(strict=True) from 3.10 on
@@ -182,6 +203,45 @@ def test_the_command_line_is_one_the_script_accepts() -> None:
     refused = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "--warmup" in refused.stderr
+
+
+class Card:
+    """A driver with 132 SMs that gives them in eights, as Hopper's does."""
+
+    def __init__(self, green: ModuleType) -> None:
+        self.green, self.contexts = green, [0]
+
+    def __call__(self, name: str, *arguments: Any) -> None:
+        if name == "cuDeviceGetDevResource":
+            arguments[1]._obj.sms = 132
+        elif name == "cuDevSmResourceSplitByCount":
+            first, rest = arguments[0]._obj, arguments[3]._obj
+            first.sms = -(-arguments[5] // 8) * 8
+            rest.sms = arguments[2]._obj.sms - first.sms
+        elif name == "cuDevResourceGenerateDesc":
+            self.contexts.append(arguments[1]._obj.sms)
+        elif name == "cuGreenCtxGetDevResource":
+            arguments[1]._obj.sms = self.contexts[-1]
+        elif name == "cuGreenCtxStreamCreate":
+            arguments[0]._obj.value = 4711
+
+
+def test_a_green_context_says_what_it_asked_for_and_what_it_was_granted() -> None:
+    green = tenant_script.load("green_context.py")
+    stream, told = green.create(0, 40, "first", driver=Card(green))
+    assert (stream, told) == (4711, {"sm_total": 132, "sm_asked": 53, "sm_granted": 56})
+    _, told = green.create(0, 40, "rest", driver=Card(green))
+    assert told == {"sm_total": 132, "sm_asked": 79, "sm_granted": 76}
+    assert green.ranges([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
+    assert green.ranges([]) == ""
+    # CUdevResource of cuda.h: a type, 92 bytes, a union of 48.
+    assert (ctypes.sizeof(green.Resource), green.Resource.sms.offset) == (144, 96)
+
+
+def test_a_driver_without_green_contexts_is_named() -> None:
+    green = tenant_script.load("green_context.py")
+    with pytest.raises(RuntimeError, match=r"has no cuGreenCtxCreate .*12\.4"):
+        green.Driver("libc.so.6")("cuGreenCtxCreate")
 
 
 def test_wrong_arrivals_end_it_with_a_usage_error_before_torch_is_loaded() -> None:

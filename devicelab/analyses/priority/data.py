@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from devicelab.analyses import _frames, _stats
 from devicelab.experiment import gauge
-from devicelab.model.experiment import STANDALONE, Tenant
+from devicelab.model.experiment import STANDALONE, Experiment, Tenant
 from devicelab.model.results import Results
 
 NS_PER_MS = 1e6
@@ -21,6 +21,24 @@ Key = tuple[str, str, str]
 Leg = tuple[str, str]
 
 _NOTHING_SERVED = pd.DataFrame({name: np.empty(0, np.int64) for name in ("scheduled_ns", "start_ns", "end_ns")})
+
+
+@dataclass(frozen=True)
+class Windows:
+    """When the tenants of a run work, from their common start: ``length_ns`` long, one every ``every_ns``."""
+
+    length_ns: int
+    every_ns: int
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "Windows":
+        """Those of an experiment's runs."""
+        length, pause = experiment.duration_s, experiment.pause_s if experiment.windows > 1 else 0.0
+        return cls(round(length * 1e9), round(length * 1e9) + round(pause * 1e9))
+
+    def left_ns(self, scheduled_ns: NDArray[Any]) -> NDArray[Any]:
+        """From a scheduled time to the end of its own window."""
+        return self.length_ns - scheduled_ns % max(self.every_ns, 1)
 
 
 @dataclass(frozen=True)
@@ -79,7 +97,7 @@ def load(results: Results) -> dict[Key, Service]:
     rates = metrics[metrics["metric"] == "throughput_per_s"]
     ran = dict.fromkeys((*done, *lost, *zip(rates["run_id"].map(str), rates["program"].map(str), strict=True)))
     wide = metrics.pivot_table(index=["run_id", "program"], columns="metric", values="value")
-    window_ns = round(results.experiment.duration_s * 1e9)
+    windows = Windows.of(results.experiment)
     found: dict[Key, list[_OneRun]] = {}
     for run in runs.to_dict("records"):
         run_id = str(run["run_id"])
@@ -93,7 +111,7 @@ def load(results: Results) -> dict[Key, Service]:
                 pd.concat(served) if served else _NOTHING_SERVED,
                 [lost[run_id, program] for program in programs if (run_id, program) in lost],
                 wide.reindex([(run_id, program) for program in programs]),
-                window_ns,
+                windows,
             )
             one.row["gpu_use_pct"] = _gpu_use(wide, run_id)
             one.row["repetition"] = float(run["repetition"])
@@ -123,11 +141,11 @@ def _by_program(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
 
 
 def _one_run(
-    tenant: Tenant, done: pd.DataFrame, lost: list[pd.DataFrame], own: pd.DataFrame, window_ns: int
+    tenant: Tenant, done: pd.DataFrame, lost: list[pd.DataFrame], own: pd.DataFrame, windows: Windows
 ) -> _OneRun:
     dropped = np.concatenate([part["scheduled_ns"].to_numpy(np.int64) for part in lost]) if lost else np.empty(0)
     served = (done["end_ns"] - done["scheduled_ns"]).to_numpy(np.int64)
-    waited = window_ns - dropped if not tenant.params.get("queue") else np.empty(0)
+    waited = windows.left_ns(dropped) if not tenant.params.get("queue") else np.empty(0)
     response = np.concatenate([served, waited[waited > 0].astype(np.int64)])
     service = (done["end_ns"] - done["start_ns"]).to_numpy(np.int64)
     row = {

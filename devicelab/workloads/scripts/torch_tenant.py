@@ -69,6 +69,20 @@ def wait_until(at_ns):
             time.sleep((left - SPIN_NS) / 1e9)
 
 
+def serve_windows(step, args, start_ns, duration_ns):
+    """``serve`` for every window, each with arrivals of its own; offsets stay those from the common start."""
+    every_ns = duration_ns + round(args.pause_s * 1e9)
+    done, dropped = [], []
+    for window in range(args.windows):
+        schedule = arrivals(args.arrivals, args.seed + window, duration_ns)
+        at = window * every_ns
+        wait_until(start_ns + at)
+        served, lost = serve(step, schedule, start_ns + at, duration_ns, args.queue)
+        done += [(scheduled + at, begin + at, end + at) for scheduled, begin, end in served]
+        dropped += [scheduled + at for scheduled in lost]
+    return done, dropped
+
+
 def serve(step, schedule, start_ns, duration_ns, queue):
     """Perform requests until the window ends: (scheduled, start, end) offsets, and scheduled offsets dropped.
 
@@ -161,7 +175,7 @@ def make_step(args, torch, device):
         if args.model == "whisper_base":
             whisper = forward
             forward = lambda: whisper(args.decode_steps)  # noqa: E731
-    stream = torch.cuda.Stream(priority=args.stream_priority) if device.type == "cuda" else None
+    stream = make_stream(args, torch, device) if device.type == "cuda" else None
     if args.mode == "train":
         if args.model not in TRAINABLE:
             raise ValueError(f"training is for {', '.join(TRAINABLE)}")
@@ -193,6 +207,20 @@ def make_step(args, torch, device):
     return step, stream
 
 
+def make_stream(args, torch, device):
+    """The stream requests run on; with a share of the SMs that of a green context, with what it was granted."""
+    if not args.sm_pct:
+        return torch.cuda.Stream(priority=args.stream_priority)
+    import green_context  # beside this file, needed by this leg alone
+
+    torch.cuda.init()
+    torch.zeros(1, device=device)  # the primary context is there
+    index = torch.cuda.current_device()
+    handle, args.green = green_context.create(index, args.sm_pct, args.sm_part, args.stream_priority)
+    args.green["sm_ids"] = green_context.ranges(green_context.seen_on(handle))
+    return torch.cuda.ExternalStream(handle, device=device)
+
+
 def gate():
     """Say READY, and wait for the common start time; without an agent the start is now."""
     ready, go = os.environ.get("DEVICELAB_READY_FD"), os.environ.get("DEVICELAB_GO_FD")
@@ -218,6 +246,11 @@ def driver():
     return ""
 
 
+def card(torch):
+    """The card's own name (UUID), by which one of the same kind is told from it; "" where torch does not tell it."""
+    return str(getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", ""))
+
+
 def emit(data):
     """One JSON line."""
     sys.stdout.write(json.dumps(data, separators=(",", ":")) + "\n")
@@ -225,7 +258,8 @@ def emit(data):
 
 def report(args, info, done, dropped, start_ns):
     """Print everything that was recorded; nothing is printed while requests are served."""
-    emit({"tool": "torch_tenant", "version": VERSION, **info, **vars(args), "start_ns": start_ns})
+    said = {name: value for name, value in vars(args).items() if name != "green"}
+    emit({"tool": "torch_tenant", "version": VERSION, **info, **said, "start_ns": start_ns})
     for at in range(0, len(done), CHUNK):
         part = done[at : at + CHUNK]
         emit({"requests": dict(zip(("scheduled_ns", "start_ns", "end_ns"), map(list, zip(*part))))})
@@ -248,11 +282,15 @@ def main():
     parser.add_argument("--warmup", type=int, default=300)
     parser.add_argument("--decode-steps", type=int, default=24)
     parser.add_argument("--stream-priority", type=int, default=0)
+    parser.add_argument("--sm-pct", type=int, default=0)
+    parser.add_argument("--sm-part", default="first", choices=("first", "rest"))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--windows", type=int, default=1)
+    parser.add_argument("--pause-s", type=float, default=0.0)
     args = parser.parse_args()
     duration_ns = round(args.duration_s * 1e9)
     try:
-        schedule = arrivals(args.arrivals, args.seed, duration_ns)
+        arrivals(args.arrivals, args.seed, duration_ns)
     except (ValueError, KeyError) as error:
         parser.error(f"--arrivals {args.arrivals}: {error}")
     import torch
@@ -263,6 +301,7 @@ def main():
     torch.manual_seed(args.seed)
     if device.type == "cpu":
         torch.set_num_threads(args.threads)
+    args.green = {}
     step, stream = make_step(args, torch, device)
     # What the driver says of the real stream: the argument proves nothing.
     args.stream_priority = None if stream is None else stream.priority
@@ -274,14 +313,16 @@ def main():
         "hip": getattr(torch.version, "hip", None) or "",
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "driver": driver() if device.type == "cuda" else "",
+        "device_uuid": card(torch) if device.type == "cuda" else "",
         "pid": os.getpid(),
+        **args.green,
     }
     # A collection is a stall that the GPU's scheduler would be blamed for (torch's first takes 100 ms).
     gc.collect()
     gc.disable()
     start_ns = gate()
     wait_until(start_ns)
-    done, dropped = serve(step, schedule, start_ns, duration_ns, args.queue)
+    done, dropped = serve_windows(step, args, start_ns, duration_ns)
     report(args, info, done, dropped, start_ns)
 
 
