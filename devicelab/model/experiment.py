@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from devicelab.model.plan import Noun, content_id
 from devicelab.model.search import Search
 from devicelab.model.stop import Stop
+from devicelab.model.tuning import Tuning
 
 Level = str | int | float | bool
 
@@ -170,6 +171,7 @@ class Experiment(Noun):
         repetitions: runs of every cell, each a fresh process; not used with a stop rule.
         stop: go on until the experiment is answered, instead; see below.
         search: find the best of all combinations instead of running every one; see below.
+        tuning: written by `devicelab tune` into the rounds of its search; not for files.
         give_up_after: so many runs in a row with the same flag, whatever the levels, end the sweep; 0: never.
         seed: of the shuffle; blocks of one repetition of every cell are shuffled each, so repetitions spread in time.
         measure: what is measured; without it (and without tenants) a run only loads for ``hold_s``.
@@ -202,6 +204,7 @@ class Experiment(Noun):
     repetitions: Annotated[int, Field(ge=1, le=100_000)] = 5
     stop: Stop | None = None
     search: Search | None = None
+    tuning: Tuning | None = None
     give_up_after: Annotated[int, Field(ge=0, le=100_000)] = 10
     seed: int = 1
     measure: Measure | None = None

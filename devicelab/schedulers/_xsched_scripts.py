@@ -3,7 +3,8 @@
 # Is there such a process, and not just its remains that nobody has waited for? Linux: proc_pid_status(5).
 _ALIVE = r"""
 alive() { grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status" 2>/dev/null; }
-ours() { alive "$1" && [ "$(cut -d' ' -f22 "/proc/$1/stat" 2>/dev/null)" = "$(cat "$2/start")" ]; }
+started() { s=$(cat "/proc/$1/stat" 2>/dev/null) && set -- ${s##*)} && echo "${20}"; } # a name may have blanks
+ours() { alive "$1" && [ "$(started "$1")" = "$(cat "$2/start")" ]; }
 """
 
 # $1: directory, then port, the tenants' Python and the server's argv. It is up when a socket of its own listens on the
@@ -29,7 +30,7 @@ if unshare -n true 2>/dev/null; then
 else
   setsid "$@" </dev/null >"$d/log" 2>&1 &
 fi
-p=$!; echo $p >"$d/pid"; cut -d' ' -f22 "/proc/$p/stat" >"$d/start" 2>/dev/null
+p=$!; echo $p >"$d/pid"; started $p >"$d/start"
 listens() {
   for inode in $(awk -v port=":$port" '$4 == "0A" && substr($2, length($2) - 4) == port {print $10}' \
     "/proc/$p/net/tcp" "/proc/$p/net/tcp6" 2>/dev/null)

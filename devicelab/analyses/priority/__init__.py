@@ -15,6 +15,7 @@ import pandas as pd
 from devicelab.analyses import _frames, _stats
 from devicelab.analyses._findings import known, make
 from devicelab.analyses.base import Figure
+from devicelab.analyses.priority import certificate as certificates
 from devicelab.analyses.priority import figures as priority_figures
 from devicelab.analyses.priority.data import Key, Leg, Service, is_alone, jain, legs, load, shared, standalone_of
 from devicelab.analyses.priority.figure_of import basis, figure_of, unit_of
@@ -54,6 +55,7 @@ def analyse(results: Results) -> tuple[Finding, ...]:
         if shared(leg):
             found += _fairness(services, tenants, leg)
     found += _overhead(services, tenants)
+    found += certificates.certificate(results, services)
     simulated = _frames.simulated(results)
     return tuple(finding.model_copy(update={"simulated": simulated}) for finding in found)
 
@@ -85,7 +87,11 @@ def answer(results: Results) -> Finding:
     return found.model_copy(update={"quantity": "targets", "comparison": f"scheduler {leg[0]} / {STANDALONE}"})
 
 
-ANSWERS = {"targets": answer}
+def _certified(results: Results) -> Finding:
+    return certificates.answer(results, load(results))
+
+
+ANSWERS = {"targets": answer, "certificate": _certified}
 
 
 def _of_leg(every: list[Judged]) -> Verdict:

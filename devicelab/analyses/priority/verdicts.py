@@ -66,14 +66,14 @@ def discriminates(hurt: _stats.Interval | None) -> bool:
 def judged(results: Results, services: Mapping[Key, Service]) -> Iterator[Judged]:
     """The targets of every tenant in every leg in which tenants ran together."""
     hurt = {figure: hurts(results, services, figure) for figure in ("p50_ratio", "p99_ratio")}
-    left_out = _left_out(results)
+    missing = left_out(results)
     for leg in legs(results):
         if not shared(leg):
             continue
         for tenant in results.experiment.tenants:
             service = services.get((tenant.name, *leg))
             for target in targets.of(tenant):
-                why = left_out.get(leg, ())
+                why = missing.get(leg, ())
                 if service is None:
                     yield Judged(tenant.name, leg, target, _stats.NOTHING, "invalid", why or ("no run",))
                     continue
@@ -140,7 +140,7 @@ def _moved(figure: str) -> str:
     return "p50_ratio" if "p50" in figure else "p99_ratio"
 
 
-def _left_out(results: Results) -> dict[Leg, tuple[str, ...]]:
+def left_out(results: Results) -> dict[Leg, tuple[str, ...]]:
     """What speaks against the invalid runs of each leg, most frequent first."""
     counts: dict[Leg, Counter[str]] = {}
     bad: Counter[Leg] = Counter()
