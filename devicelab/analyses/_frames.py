@@ -15,7 +15,14 @@ from devicelab.model.results import Results
 _NO_FACTORS = frozenset(
     ("run_id", "cell_id", "cell", "repetition", "seq", "valid", "flags", "t_unix_ns", "duration_ns", "status")
 )
-WORDS = {"load": "load", "placement": "placement", "cpu": "CPU clock", "gpu": "GPU clock", "network": "network"}
+WORDS = {
+    "load": "load",
+    "placement": "placement",
+    "cpu": "CPU clock",
+    "gpu": "GPU clock",
+    "network": "network",
+    "measured_on": "on",
+}
 
 
 def valid_runs(results: Results) -> pd.DataFrame:

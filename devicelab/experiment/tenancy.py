@@ -14,6 +14,9 @@ from devicelab.schedulers.base import Place, Treatment, Tunable
 WORDS = ("scheduler", "pressure", "tenant")
 """Factors of an experiment with tenants."""
 
+MEASURED_ON = "measured_on"
+"""Factor of an experiment that measures one program: the cores it is pinned to; ``free`` leaves it to the kernel."""
+
 ALONE = "measure"
 """Name of the program of an experiment that measures one (``[measure]``): a tenant without company."""
 
@@ -123,9 +126,9 @@ def pressed(tenants: Sequence[Tenant]) -> Tenant:
 
 
 def words(experiment: Experiment) -> tuple[str, ...]:
-    """Factors that the measured programs add: the tenants' words, or parameters of the workload measured alone."""
+    """Factors that the measured programs add: the tenants' words, or cores and parameters of what is measured alone."""
     if experiment.measure is not None:
-        return tuple(registry.workload(experiment.measure.workload).Params.model_fields)
+        return (MEASURED_ON, *registry.workload(experiment.measure.workload).Params.model_fields)
     return (*WORDS, *settings_factors()) if experiment.tenants else ()
 
 
@@ -158,7 +161,9 @@ def _alone(measure: Measure, cell: Cell) -> Tenant:
     """The measured program of a cell: levels that are parameters of its workload override those of ``[measure]``."""
     known = registry.workload(measure.workload).Params.model_fields
     levels = {name: level for name, level in cell.levels.items() if name in known}
-    return Tenant(name=ALONE, workload=measure.workload, params={**measure.params, **levels}, cores=measure.cores)
+    on = str(cell.levels.get(MEASURED_ON, measure.cores or "free"))
+    cores = None if on == "free" else on
+    return Tenant(name=ALONE, workload=measure.workload, params={**measure.params, **levels}, cores=cores)
 
 
 def members(cell: Cell, experiment: Experiment) -> tuple[Tenant, ...]:

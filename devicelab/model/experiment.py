@@ -164,7 +164,8 @@ class Experiment(Noun):
         answer: which claim answers it; see below. Without it no finding is the answer.
         factors: factor → levels. ``load`` ("none", "1000 5000 20"), ``placement`` ("free", "one-big",
             "one-per-core", "two-per-core", "n:4", or cores such as "4-7"), knob words (``cpu``, ``gpu``, ...),
-            ``scheduler``, ``pressure``, or any parameter of the measurement's workload.
+            ``scheduler``, ``pressure``, ``measured_on`` (cores the measured program is pinned to, or ``free``), or any
+            parameter of the measurement's workload.
         set: factors held at one level in every cell (the same words).
         lock: hold the board as still as it can be held in every cell: the same as ``lock = "on"`` in ``set``.
         exclude: partial cells that are left out.

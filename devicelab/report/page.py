@@ -25,6 +25,7 @@ from devicelab.model.results import Results
 from devicelab.report import svg, tables
 from devicelab.report.clean import printable
 from devicelab.report.figures import built_in
+from devicelab.report.figures_timeline import MOST, timelines
 from devicelab.report.headline import headline
 from devicelab.store.export import file_stem, spreadsheet_safe
 
@@ -137,6 +138,8 @@ def _page(
         "conditions_note": _conditions_note(conditions),
         "metrics": tables.metric_table(results),
         "figures": [_figure(figure, results.campaign) for figure in figures],
+        "timelines": [_figure(figure, results.campaign) for figure in timelines(results)],
+        "timelines_note": _timelines_note(results),
         "reasons": tables.reason_table(results),
         "invalid": tables.invalid_table(results),
         "runs": tables.run_table(results),
@@ -180,6 +183,12 @@ def _banners(results: Results) -> list[dict[str, str]]:
         text = f"{invalid} of {len(runs)} runs are invalid and left out of every figure and verdict."
         banners.append({"tone": "warn", "head": "Invalid runs.", "text": text})
     return banners
+
+
+def _timelines_note(results: Results) -> str:
+    cells = int(results.runs()["cell_id"].nunique())
+    drawn = f"The first {MOST} of {cells} cells. " if cells > MOST else ""
+    return f"{drawn}`devicelab trace {results.campaign}` writes every run, with its kernels, for ui.perfetto.dev."
 
 
 def _conditions_note(conditions: Mapping[str, RunConditions]) -> str:

@@ -1,6 +1,7 @@
 """Energy as a measurement of every run: sampled by the agent, computed from what it sampled, said with its scope."""
 
 from devicelab.experiment.energy.measure import PROGRAM, measure
+from devicelab.experiment.energy.meters import powers
 from devicelab.experiment.energy.sources import GLOBS, around, missing, sampled
 from devicelab.experiment.energy.totals import FaultError, Total, of_counter, of_power
 
@@ -14,5 +15,6 @@ __all__ = [
     "missing",
     "of_counter",
     "of_power",
+    "powers",
     "sampled",
 ]

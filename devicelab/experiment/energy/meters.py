@@ -4,8 +4,10 @@ Of several the one that says most comes first: on-device power monitors (they do
 discharges, RAPL, sensors on the board. Every meter says what it covers.
 """
 
+import contextlib
+import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from devicelab.experiment.energy import battery
@@ -62,6 +64,45 @@ def read(
         if found is not None:
             return found
     return None
+
+
+def powers(
+    t_ns: Sequence[int], nodes: Mapping[str, Texts], names: Mapping[str, str | None]
+) -> Iterator[tuple[str, int, float]]:
+    """Power as it was sampled, to be looked at: meter or rail, time, watts; what cannot be understood is left out."""
+    folder = battery.folder_of(nodes, names)
+    with contextlib.suppress(FaultError):
+        if folder is not None:
+            # What leaves the battery, whoever else feeds the device.
+            told = battery.read(folder, nodes)
+            yield from (("battery", t, watts) for t, watts in zip(t_ns, told.watts, strict=False) if watts is not None)
+    for path, texts in nodes.items():
+        if _ODPM.fullmatch(path):
+            yield from _channel_powers(texts)
+        elif match := _RAPL.fullmatch(path):
+            name = (names.get(f"{match[1]}/name") or match[1].rpartition("/")[2]).strip()
+            yield from _growth(name, t_ns, _scaled(texts, 1e-6))
+        elif (match := _SENSOR.fullmatch(path)) and match[2] == "power":
+            name = (
+                names.get(f"{match[1]}/power{match[3]}_label") or f"{names.get(f'{match[1]}/name')} {match[3]}"
+            ).strip()
+            watts_of = zip(t_ns, _scaled(texts, 1e-6), strict=False)
+            yield from ((name, t, watts) for t, watts in watts_of if watts is not None)
+
+
+def _channel_powers(texts: Texts) -> Iterator[tuple[str, int, float]]:
+    rails: dict[str, dict[int, float]] = {}
+    for text in texts:
+        for _, at_ms, rail, micro in _CHANNEL.findall(text or ""):
+            rails.setdefault(rail, {})[int(at_ms) * 1_000_000] = int(micro) * 1e-6
+    for rail, counts in rails.items():
+        yield from _growth(rail, list(counts), list(counts.values()))
+
+
+def _growth(name: str, t_ns: Sequence[int], joules: Sequence[float | None]) -> Iterator[tuple[str, int, float]]:
+    for (t0, before), (t1, after) in itertools.pairwise(zip(t_ns, joules, strict=False)):
+        if before is not None and after is not None and t1 > t0 and after >= before:
+            yield name, t1, (after - before) / (t1 - t0) * 1e9
 
 
 def _odpm(
