@@ -2,10 +2,9 @@
 
 import gzip
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,8 +15,8 @@ from devicelab.model.results import Results
 from devicelab.report.trace import choose_runs, lanes_of, write_trace
 from devicelab.store import Store
 from tests import labdata
+from tests.traces import Parsed
 
-protos = pytest.importorskip("perfetto.protos.perfetto.trace.perfetto_trace_pb2")
 OLD = Path(__file__).resolve().parents[1] / "data" / "version-0.1.0" / "complete.sqlite.gz"
 
 
@@ -29,38 +28,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
         shutil.copyfileobj(packed, plain)
     with Store.open(str(path)) as store:
         yield store.results(store.campaign(None).campaign)
-
-
-class Parsed:
-    """A trace as a viewer sees it: tracks by name, slices that were closed, counters, both ends of flows."""
-
-    def __init__(self, path: Path) -> None:
-        trace: Any = protos.Trace()
-        trace.ParseFromString(path.read_bytes())
-        names: dict[int, str] = {}
-        self.slices: dict[str, list[tuple[str, int, int, int]]] = defaultdict(list)
-        self.counters: dict[str, list[tuple[int, float]]] = defaultdict(list)
-        self.starts, self.ends = Counter[int](), Counter[int]()
-        stack: dict[int, list[tuple[str, int]]] = defaultdict(list)
-        last: dict[int, int] = {}
-        for packet in trace.packet:
-            if packet.HasField("track_descriptor"):
-                names[packet.track_descriptor.uuid] = packet.track_descriptor.name
-                continue
-            event = packet.track_event
-            uuid = event.track_uuid
-            assert packet.timestamp >= last.get(uuid, 0), names[uuid]
-            last[uuid] = packet.timestamp
-            if event.type == event.TYPE_SLICE_BEGIN:
-                stack[uuid].append((event.name, packet.timestamp))
-                self.starts.update(event.flow_ids)
-                self.ends.update(event.terminating_flow_ids)
-            elif event.type == event.TYPE_SLICE_END:
-                name, begun = stack[uuid].pop()
-                self.slices[names[uuid]].append((name, begun, packet.timestamp, len(stack[uuid])))
-            else:
-                self.counters[names[uuid]].append((packet.timestamp, event.double_counter_value))
-        assert not any(stack.values()), "a slice was never closed"
 
 
 def test_every_kernel_is_there_joined_to_the_moment_it_was_queued(results: Results, tmp_path: Path) -> None:

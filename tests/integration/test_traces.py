@@ -1,0 +1,97 @@
+"""Traces of runs that really happened on this computer: KLO beside a load, tenants, and a run that was flagged."""
+
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from devicelab.jobs import sweep as sweeping
+from devicelab.model.experiment import Experiment, Measure
+from devicelab.model.results import Results
+from devicelab.report.trace import choose_runs, write_trace
+from devicelab.store import Store
+from tests import tenantdata, tenantlab
+from tests.traces import Parsed
+
+pytestmark = pytest.mark.slow
+
+_QUIET = {"foreign_pct": 100.0, "foreign_core_pct": 100.0, "repetitions": 1, "settle_s": 0.05, "seed": 1}
+_PHASES = ["pin", "verify", "gates", "loads", "settle", "start", "measure", "restore"]
+
+
+def _swept(of: Experiment, folder: Path, store: Store) -> Results:
+    return sweeping.sweep(of, tenantlab.entry(folder), store, report_to=folder / "report.html").results
+
+
+def _phases_are_nested_and_in_order(parsed: Parsed, runs: int) -> None:
+    agent = sorted(parsed.slices["agent"], key=lambda one: (one[1], one[3]))
+    outer = [one for one in agent if one[3] == 0]
+    assert len(outer) == runs
+    for _, begun, ended, _ in outer:
+        inner = [one for one in agent if one[3] == 1 and begun <= one[1] and one[2] <= ended]
+        assert [name for name, *_ in inner] == _PHASES
+        assert all(a[2] <= b[1] for a, b in itertools.pairwise(inner))
+
+
+def test_kernels_loads_and_phases_of_a_klo_run_beside_a_load(tmp_path: Path) -> None:
+    params = {"backend": "emulated", "warmup": 1, "inferences": 3, "plain": 2}
+    of = Experiment(
+        name="traced",
+        question="What happened?",
+        factors={"load": ("none", "1000 5000 20"), "k": (4,)},
+        measure=Measure(workload="klo", params=params),
+        analyses=(),
+        **_QUIET,  # type: ignore[arg-type]
+    )
+    with Store.open(tmp_path / "lab.sqlite") as store:
+        results = _swept(of, tmp_path, store)
+        parsed = Parsed(write_trace(results, choose_runs(results, None), tmp_path / "klo.pftrace"))
+        kernels = results.samples("kernels")
+    _phases_are_nested_and_in_order(parsed, 2)
+    assert len(parsed.slices["GPU measure"]) == len(kernels) > 0
+    assert parsed.starts == parsed.ends
+    loads = [name for name in parsed.slices if name.startswith("load ")]
+    assert loads
+    # Kernels run inside the window of their run, after the loads began and before they were ended.
+    windows = [one for one in parsed.slices["agent"] if one[0] == "measure"]
+    for _, begun, ended, _ in parsed.slices["GPU measure"]:
+        assert any(start <= begun <= ended <= end for _, start, end, _ in windows)
+    busy = max(windows, key=lambda one: one[1]) if loads else windows[0]
+    (load, *_) = [one for name in loads for one in parsed.slices[name]]
+    assert any(load[1] <= start and end <= load[2] for _, start, end, _ in windows), (load, busy)
+    assert any(name.startswith("cpu use") for name in parsed.counters)
+
+
+def test_requests_of_tenants_are_scheduled_started_and_ended(tmp_path: Path) -> None:
+    of = tenantdata.experiment(
+        factors={"scheduler": ("native",), "pressure": ("copies:2",)},
+        duration_s=0.5,
+        analyses=(),
+        **_QUIET,
+    )
+    with Store.open(tmp_path / "lab.sqlite") as store:
+        results = _swept(of, tmp_path, store)
+        parsed = Parsed(write_trace(results, choose_runs(results, None), tmp_path / "tenants.pftrace"))
+        requests = results.samples("requests")
+    _phases_are_nested_and_in_order(parsed, 1)
+    drawn = {lane.removeprefix("requests "): len(found) for lane, found in parsed.slices.items() if "requests" in lane}
+    assert drawn == dict(Counter(requests["program"])) != {}
+    (window,) = [one for one in parsed.slices["agent"] if one[0] == "measure"]
+    first = min(one[1] for lane in drawn for one in parsed.slices[f"requests {lane}"])
+    assert window[1] <= first
+
+
+def test_a_flagged_run_says_in_its_trace_why(tmp_path: Path) -> None:
+    of = Experiment(
+        name="late",
+        question="What happened?",
+        measure=Measure(workload="command", params={"argv": ["sleep", "30"], "output": "none"}, timeout_s=0.3),
+        analyses=(),
+        **_QUIET,  # type: ignore[arg-type]
+    )
+    with Store.open(tmp_path / "lab.sqlite") as store:
+        results = _swept(of, tmp_path, store)
+        parsed = Parsed(write_trace(results, choose_runs(results, None), tmp_path / "late.pftrace"))
+    _phases_are_nested_and_in_order(parsed, 1)
+    assert "timeout: " in parsed.notes["agent"]
