@@ -8,8 +8,11 @@
 
 Needs the extra ``mutation`` (mutmut). A mutant is one operator, bound, number or condition changed (see
 ``operators.py``); it is judged by those fast tests that call the function, and killed when one fails or none ends in
-time. Mutants in ``equivalent.toml`` do not count. Work stands in ``build/mutation``; a run that was cut off goes on
-where it was. The exit code is 1 if a room's score is below ``--at-least``.
+time. Mutants in ``equivalent.toml`` do not count. The exit code is 1 if a place's score is below ``--at-least``.
+
+Work stands in ``build/mutation``, one folder for each set of places. The run of all fast tests that says which of them
+call which function is made again only when the product or what the tests share has changed; of new or changed test
+files only their own tests run. A run that was cut off goes on where it was; what survived is judged again each time.
 """
 
 import argparse
@@ -18,9 +21,11 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zlib
 from pathlib import Path
 
 from tests.mutation.judged import Score, survivors, table
+from tests.mutation.memory import forget, known_by
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "mutation"
@@ -71,20 +76,25 @@ def main() -> int:
     if not chosen.table:
         if not places:
             parser.error("name a room (knobs), a file (analyses/_stats.py) or --changed")
-        for place in places:
-            print(f"{place}: making and judging mutants", file=sys.stderr, flush=True)
-            _judge(place, chosen.seed, chosen.sample, verbose=chosen.verbose)
-    folders = [_folder(place) for place in places] or sorted(path.parent for path in BUILD.glob("*/sample.txt"))
-    scores = [Score.of(folder) for folder in folders if (folder / "sample.txt").exists()]
+        print(f"{', '.join(places)}: making and judging mutants", file=sys.stderr, flush=True)
+        _judge(places, chosen.seed, chosen.sample, verbose=chosen.verbose)
+    samples = sorted((_folder(places) if places else BUILD).rglob("*.sample"))
+    scores = [Score.of(sample) for sample in samples]
     print(table(scores))
     if chosen.survivors:
-        for folder in folders:
-            print(survivors(folder))
+        for sample in samples:
+            print(survivors(sample))
     return 1 if any(score.pct < chosen.at_least for score in scores) else 0
 
 
-def _folder(place: str) -> Path:
-    return BUILD / place.replace("/", ".").removesuffix(".py")
+def _folder(places: list[str]) -> Path:
+    """The scratch folder of a set of places; a long name ends in its checksum."""
+    name = "+".join(sorted(_name(place) for place in places))
+    return BUILD / (name if len(name) < 80 else f"{name[:70]}-{zlib.crc32(name.encode()):08x}")
+
+
+def _name(place: str) -> str:
+    return place.strip("/").replace("/", ".").removesuffix(".py")
 
 
 def _changed(base: str) -> list[str]:
@@ -95,34 +105,37 @@ def _changed(base: str) -> list[str]:
     return [name.removeprefix("devicelab/") for name in names if name.endswith(".py")]
 
 
-def _judge(place: str, seed: int, sample: int, *, verbose: bool) -> None:
-    """Make the scratch folder of a place as the code is now, and let mutmut work in it.
+def _judge(places: list[str], seed: int, sample: int, *, verbose: bool) -> None:
+    """Make the scratch folder of these places as the code is now, and let mutmut work in it.
 
     Raises:
         SystemExit: mutmut could not work (the fast tests fail without any mutant, for instance).
     """
-    folder = _folder(place)
+    folder = _folder(places)
     (folder / "mutants").mkdir(parents=True, exist_ok=True)
     for name in _NEEDED:
         shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     for name in _FILES:
         shutil.copy2(ROOT / name, folder / name)
-    only = f'"devicelab/{place}"' if place.endswith(".py") else f'"devicelab/{place}/*"'
+    only = [f"devicelab/{place}" if place.endswith(".py") else f"devicelab/{place.strip('/')}/*" for place in places]
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8") + _CONFIG.format(
-        only=only,
+        only=", ".join(f'"{one}"' for one in only),
         copied=", ".join(f'"{name}"' for name in (*_NEEDED[1:], *_FILES)),
         ignored=", ".join(f'"--ignore={name}"' for name in _NOT_JUDGES),
     )
     tomllib.loads(text)
     (folder / "pyproject.toml").write_text(text, encoding="utf-8")
+    forget(folder, known_by(ROOT))
+    for old in folder.glob("*.sample"):
+        old.unlink()
     environment = {**os.environ, "PYTHONPATH": f"{folder / 'mutants'}:{folder}", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.mutation.driver", str(seed), str(sample)],
+        [sys.executable, "-m", "tests.mutation.driver", str(seed), str(sample), *(_name(place) for place in places)],
         cwd=folder, env=environment, check=False, text=True,
         stdout=None if verbose else subprocess.PIPE, stderr=None if verbose else subprocess.STDOUT,
     )  # fmt: skip
     if done.returncode:
-        raise SystemExit(f"{(done.stdout or '')[-3000:]}\n{place}: mutmut ended with {done.returncode}")
+        raise SystemExit(f"{(done.stdout or '')[-3000:]}\nmutmut ended with {done.returncode}")
 
 
 if __name__ == "__main__":

@@ -1,37 +1,60 @@
-"""Runs in a room's scratch folder, in a process of its own: mutmut with this project's mistakes.
+"""Runs in a scratch folder, in a process of its own: mutmut with this project's mistakes.
 
-    python driver.py SEED SAMPLE
+    python driver.py SEED SAMPLE PLACE…
 
-Makes every mutant of the room, takes a sample of them by the seed (0: all), and lets mutmut judge those that are not
-judged yet. mutmut keeps its verdicts beside the mutants, so that a run that was cut off goes on.
+Makes every mutant of the places, takes a sample of each by the seed (0: all), and lets mutmut judge those that are not
+known to be killed. mutmut keeps its verdicts beside the mutants, so that a run that was cut off goes on.
 """
 
 import os
 import random
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+from tests.mutation.judged import NOT_KILLED
 
 
 def main() -> None:
     """See the module."""
-    seed, sample = int(sys.argv[1]), int(sys.argv[2])
+    seed, sample, places = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
     from mutmut import __main__ as mutmut  # reads pyproject.toml of the folder it stands in
     from mutmut.mutation import file_mutation
 
     from tests.mutation.operators import mistakes
 
     file_mutation.mutation_operators = mistakes()  # type: ignore[assignment]
-    names = _names(mutmut)
-    taken = names if sample == 0 else random.Random(seed).sample(names, min(sample, len(names)))
-    Path("sample.txt").write_text("\n".join(sorted(taken)) + "\n", encoding="utf-8")
+    names, taken = _names(mutmut), set[str]()
+    for place in places:
+        own = [name for name in names if name.startswith(f"devicelab.{place}.")]
+        some = own if sample == 0 else random.Random(seed).sample(own, min(sample, len(own)))
+        Path(f"{place}.sample").write_text("\n".join(sorted(some)) + "\n", encoding="utf-8")
+        taken.update(some)
     data, _ = mutmut.collect_source_file_mutation_data(mutant_names=[])
-    left = {name for _file, name, verdict in data if verdict is None}.intersection(taken)
+    left = {name for _file, name, verdict in data if verdict in NOT_KILLED}.intersection(taken)
     if left:
+        _quicker()
         mutmut._run(sorted(left), os.cpu_count())
 
 
+def _quicker() -> None:
+    """The tests just ran without a mutant, so they need not once more; and the shortest are the first to judge."""
+    from mutmut.runners.harness import PytestRunner
+    from mutmut.state import state
+    from mutmut.workers.isolation import ForkRunner
+
+    judge = PytestRunner.run_tests
+
+    def shortest_first(self: PytestRunner, *, mutant_name: str | None, tests: Iterable[str]) -> int:
+        known = state().duration_by_test
+        return judge(self, mutant_name=mutant_name, tests=sorted(tests, key=lambda test: (known.get(test, 0), test)))
+
+    PytestRunner.run_tests = shortest_first  # type: ignore[method-assign]
+    ForkRunner.run_clean_tests = lambda _self, tests: 0 if tests else 1  # type: ignore[method-assign,assignment]
+
+
 def _names(mutmut: object) -> list[str]:
-    """Every mutant of the room, in a fixed order."""
+    """Every mutant of the places, in a fixed order."""
     mutmut.set_mutant_under_test("mutant_generation")
     mutmut.copy_src_dir()
     mutmut.copy_also_copy_files()

@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 
 # mutmut's verdicts are the exit codes of its tests; any other one (a failure, the end of the time) is a kill.
 _SURVIVED, _NO_TEST = {0}, {5, 33}
+NOT_KILLED = {None} | _SURVIVED | _NO_TEST
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,14 @@ class Score:
     equivalent: int
 
     @classmethod
-    def of(cls, folder: Path) -> "Score":
-        """The score of a scratch folder's sample."""
-        verdicts, taken = _verdicts(folder), _taken(folder)
+    def of(cls, sample: Path) -> "Score":
+        """The score of a sample in a scratch folder."""
+        verdicts, taken = _verdicts(sample), _taken(sample)
         known = _equivalent()
-        same = {name for name in _unnoticed(folder) if _change(folder, name) in known}
+        same = {name for name in _unnoticed(sample) if _change(sample.parent, name) in known}
         judged = {name: verdicts[name] for name in taken if verdicts.get(name) is not None and name not in same}
         return cls(
-            folder.name,
+            sample.stem,
             len(verdicts),
             len(judged),
             sum(code not in _SURVIVED | _NO_TEST for code in judged.values()),
@@ -66,31 +67,32 @@ def table(scores: list[Score]) -> str:
     return "\n".join(lines)
 
 
-def survivors(folder: Path) -> str:
+def survivors(sample: Path) -> str:
     """Each mutant of the sample that was not noticed, as the line it changes."""
-    known, lines = _equivalent(), []
-    for name in _unnoticed(folder):
-        if (change := _change(folder, name)) not in known:
+    known, verdicts, lines = _equivalent(), _verdicts(sample), []
+    for name in _unnoticed(sample):
+        if (change := _change(sample.parent, name)) not in known:
             path, before, after = change
-            reached = "" if _verdicts(folder)[name] in _SURVIVED else "  (no test)"
+            reached = "" if verdicts[name] in _SURVIVED else "  (no test)"
             lines.append(f"{path} {name.rsplit('.', 1)[-1]}{reached}\n  - {before}\n  + {after}")
     return "\n".join(lines)
 
 
-def _taken(folder: Path) -> list[str]:
-    return (folder / "sample.txt").read_text(encoding="utf-8").split()
+def _taken(sample: Path) -> list[str]:
+    return sample.read_text(encoding="utf-8").split()
 
 
-def _verdicts(folder: Path) -> dict[str, int | None]:
+def _verdicts(sample: Path) -> dict[str, int | None]:
+    """What was judged of every mutant of the sample's place."""
     found: dict[str, int | None] = {}
-    for path in sorted((folder / "mutants").rglob("*.py.meta")):
+    for path in sorted((sample.parent / "mutants").rglob("*.py.meta")):
         found |= json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"]
-    return found
+    return {name: code for name, code in found.items() if name.startswith(f"devicelab.{sample.stem}.")}
 
 
-def _unnoticed(folder: Path) -> list[str]:
-    verdicts = _verdicts(folder)
-    return [name for name in _taken(folder) if verdicts.get(name) in _SURVIVED | _NO_TEST]
+def _unnoticed(sample: Path) -> list[str]:
+    verdicts = _verdicts(sample)
+    return [name for name in _taken(sample) if verdicts.get(name) in _SURVIVED | _NO_TEST]
 
 
 def _equivalent() -> set[tuple[str, str, str]]:
