@@ -1,5 +1,7 @@
 """Which tests run when none is named, and fixtures that every test may use."""
 
+import itertools
+import random
 import signal
 import sys
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ _HEARD = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--all``: whoever just says ``pytest`` waits less than a minute."""
     parser.addoption("--all", action="store_true", help=f"also the tests marked {', '.join(sorted(_SLOWER))}")
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="files and the tests in them in a random order")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -45,12 +48,26 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keeps the fast tests, unless others were asked for."""
+    """Keeps the fast tests, unless others were asked for, in the order that was asked for."""
+    if config.option.shuffle is not None:
+        _shuffle(items, random.Random(config.option.shuffle))
     if config.option.all:
         return
     slower = {item for item in items if _SLOWER.intersection(mark.name for mark in item.iter_markers())}
     items[:] = [item for item in items if item not in slower]
     config.hook.pytest_deselected(items=[*slower])
+
+
+def _shuffle(items: list[pytest.Item], chance: random.Random) -> None:
+    """What a file's tests share is made once, as ever: files change places, and tests within their file."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    groups = [files[path] for path in sorted(files)]
+    for group in groups:
+        chance.shuffle(group)
+    chance.shuffle(groups)
+    items[:] = itertools.chain.from_iterable(groups)
 
 
 def pytest_sessionstart() -> None:
