@@ -1,0 +1,405 @@
+"""Bounds of plans, loads, blocks and stop rules: at them, just below and just above."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from board_trees import facts
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devicelab import knobs
+from devicelab.errors import ConfigError
+from devicelab.experiment import claims, gauge, hopeless, loads, plan, racing, stopping
+from devicelab.experiment.blocks import Block, End, Spent, rest_of
+from devicelab.experiment.bounds import COMPARE, parse_bound
+from devicelab.experiment.claims import Claim
+from devicelab.experiment.sequences import Anytime
+from devicelab.model.experiment import Answer, Check, Experiment, Level
+from devicelab.model.journal import Flag
+from devicelab.model.stop import Stop
+from devicelab.workloads.base import CommandLine
+
+CELLS = ("a", "b", "c")
+
+
+# --- plans ---------------------------------------------------------------------------------------------------------
+
+
+def experiment(**more: Any) -> Experiment:
+    return Experiment.model_validate({"name": "x", "question": "?", **more})
+
+
+def test_a_plan_of_the_most_runs_is_made_and_one_more_repetition_is_refused() -> None:
+    two = {"cores": ["all-online", "big"]}
+    assert len(plan.cells(experiment(repetitions=50_000, factors=two))) == 2
+    with pytest.raises(ConfigError, match="at least 100002 runs"):
+        plan.cells(experiment(repetitions=50_001, factors=two))
+
+
+def test_combinations_are_bounded_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "_MAX_COMBINATIONS", 6)
+    assert len(plan.cells(experiment(factors={"load": ["none"] * 3, "placement": ["free", "one-big"]}))) == 1
+    with pytest.raises(ConfigError, match="7 combinations"):
+        plan.cells(experiment(factors={"load": ["none"] * 7}))
+
+
+def test_every_repetition_of_every_cell_is_planned_once_whatever_part_of_them() -> None:
+    chosen = plan.cells(experiment(factors={"load": ["none", "1000 5000 20"], "cores": ["all-online", "big"]}))
+
+    def order(repetitions: int, first: int = 0) -> list[tuple[str, int]]:
+        return [(cell.cell_id, n) for cell, n in plan.order(chosen, repetitions, seed=3, first=first)]
+
+    whole = order(7)
+    assert len(set(whole)) == len(whole) == 7 * len(chosen)
+    assert [n for _, n in whole] == sorted(n for _, n in whole)
+    assert whole == order(3) + order(4, first=3)
+    blocks = [tuple(cell for cell, n in whole if n == wanted) for wanted in range(7)]
+    assert len(set(blocks)) > 1, "each repetition has an order of its own"
+
+
+def test_plans_hold_at_most_a_block_and_all_runs_together() -> None:
+    runs = [plan.BLOCK - 1, plan.BLOCK, plan.BLOCK + 1]
+    for n in runs:
+        made = plan.make(experiment(repetitions=n), plan.Place(facts("sm8150")), campaign="c", holder="h", only=())
+        assert [len(one.runs) for one in made.plans] == [
+            size for size in (min(n, plan.BLOCK), n - plan.BLOCK) if size > 0
+        ]
+        assert made.runs == n
+
+
+# --- loads ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("placement", "count"), [("n:1", 1), ("n:1024", 1024), ("n:0", 0), ("n:1025", 0), ("n:x", 0)])
+def test_a_count_of_loads_is_bounded_at_both_ends(placement: str, count: int) -> None:
+    line = CommandLine(argv=("overhead",))
+    if count:
+        assert [load.cpus for load in loads.place(line, placement, facts("sm8150"))] == [None] * count
+    else:
+        with pytest.raises(ConfigError, match="no such placement"):
+            loads.place(line, placement, facts("sm8150"))
+
+
+def test_loads_fill_every_online_core_as_often_as_the_placement_says() -> None:
+    device, line = facts("sm8150"), CommandLine(argv=("overhead",))
+    for placement, each in (("one-per-core", 1), ("two-per-core", 2)):
+        spots = [load.cpus for load in loads.place(line, placement, device)]
+        assert spots == [(cpu,) for cpu in device.cpus_online for _ in range(each)]
+    (big,) = loads.place(line, "one-big", device)
+    assert big.cpus == (knobs.resolve_cores("big", device)[0],)
+
+
+# --- blocks --------------------------------------------------------------------------------------------------------
+
+
+@given(
+    stored=st.sets(st.tuples(st.sampled_from(CELLS), st.integers(0, 5))),
+    first=st.integers(0, 3),
+    count=st.integers(0, 4),
+    budget=st.integers(0, 16),
+)
+def test_what_comes_next_is_the_first_gap_as_far_as_the_budget_holds(
+    stored: set[tuple[str, int]], first: int, count: int, budget: int
+) -> None:
+    asked = range(first, first + count)
+    missing = {n: [cell for cell in CELLS if (cell, n) not in stored] for n in asked}
+    gaps = [n for n in asked if missing[n]]
+    got = rest_of(CELLS, asked, stored, lambda runs: runs <= budget)
+    if not gaps:
+        assert got is None
+        return
+    begun, least = gaps[0], len(missing[gaps[0]])
+    if isinstance(got, Spent):
+        assert got.done == begun
+        assert least == len(CELLS), "what was begun is finished"
+        assert least > budget
+        return
+    assert isinstance(got, range)
+    assert (got.start, got.stop <= asked.stop) == (begun, True)
+    cost = least + len(CELLS) * (len(got) - 1)
+    assert cost <= budget or (len(got) == 1 and least < len(CELLS))
+    assert got.stop == asked.stop or cost + len(CELLS) > budget, "no more would have fitted"
+
+
+# --- bounds and claims ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sign", "kept"),
+    [
+        ("<", (True, False, False)),
+        ("<=", (True, True, False)),
+        (">", (False, False, True)),
+        (">=", (False, True, True)),
+    ],
+)
+def test_a_sign_is_kept_below_at_and_above_its_number(sign: str, kept: tuple[bool, ...]) -> None:
+    got, number, unit = parse_bound(f"{sign} 5.5 %")
+    assert (number, unit) == (5.5, "%")
+    assert tuple(COMPARE[got](x, number) for x in (5.4, 5.5, 5.6)) == kept
+
+
+ALIKE: dict[str, Mapping[str, Level]] = {
+    f"{load}-{k}": {"load": load, "k": k} for load, k in itertools.product(("none", "heavy"), (1, 2))
+}
+
+
+def test_a_comparison_is_in_the_unit_of_what_is_compared() -> None:
+    def of(quantity: str) -> Claim:
+        answer = Answer(quantity=quantity, by="load", against={"load": "none"}, within_pct=5)
+        (claim,) = claims.of(experiment(answer=answer, factors={"load": ["none", "heavy"]}), ALIKE)
+        return claim
+
+    ratio, points = of("total_ns"), of("cpu_use_pct")
+    assert (ratio.scale, ratio.low, ratio.high) == ("ratio", pytest.approx(0.95), pytest.approx(1.05))
+    assert (points.scale, points.low, points.high) == ("points", -5, 5)
+    assert ratio.region == (pytest.approx(math.log(0.95)), pytest.approx(math.log(1.05)))
+    assert points.region == (-5, 5)
+
+
+def check(bound: str, against: bool) -> Claim:
+    one = Check(
+        name="c", metric="m", where={"load": "heavy"}, against={"load": "none"} if against else None, bound=bound
+    )
+    (claim,) = claims.of(experiment(checks=(one,)), ALIKE)
+    return claim
+
+
+@pytest.mark.parametrize(
+    ("bound", "against", "low", "high", "alike"),
+    [
+        ("< 5 %", True, -math.inf, 1.05, 0.0),
+        ("> 5 %", True, 1.05, math.inf, math.log(1.05)),
+        ("< -5 %", True, -math.inf, 0.95, math.log(0.95)),
+        ("<= 1.2", True, -math.inf, 1.2, 0.0),
+        (">= 2 x", True, 2.0, math.inf, math.log(2)),
+        ("< 30 ms", False, -math.inf, 30.0, 0.0),
+        ("> 30 ms", False, 30.0, math.inf, 30.0),
+    ],
+)
+def test_a_bound_opens_to_the_side_it_names(bound: str, against: bool, low: float, high: float, alike: float) -> None:
+    claim = check(bound, against)
+    assert (claim.low, claim.high) == (pytest.approx(low), pytest.approx(high))
+    assert claim.alike == pytest.approx(alike)
+
+
+def test_an_open_side_of_a_ratio_is_open_as_a_logarithm_too() -> None:
+    assert check("> 5 %", True).region == (pytest.approx(math.log(1.05)), math.inf)
+    assert check("< 5 %", True).region == (-math.inf, pytest.approx(math.log(1.05)))
+
+
+# --- stop rules ----------------------------------------------------------------------------------------------------
+
+LEVEL = check("< 30 ms", False)
+RATIO = check("< 5 %", True)
+
+
+def figures(over: float, under: float, n: int = 6) -> dict[str, dict[int, float]]:
+    return {cell: dict.fromkeys(range(n), over if "heavy" in cell else under) for cell in ALIKE}
+
+
+def test_a_figure_of_a_repetition_is_compared_on_its_own_scale() -> None:
+    points = Claim("p", "cpu_use_pct", ("heavy-1",), ("none-1",), "points", -5, 5, "no", "yes")
+    assert stopping.values(points, figures(12, 4), 3, 3).tolist() == [8, 8, 8]
+    assert stopping.values(RATIO, figures(12, 4), 3, 3) == pytest.approx([math.log(3)] * 3)
+    assert stopping.values(LEVEL, figures(12, 4), 3, 3).tolist() == [12, 12, 12]
+    assert stopping.values(LEVEL, figures(12, 4), 0, 3).size == 0
+    for nought in (figures(0, 4), figures(4, 0), figures(-1, 4)):
+        assert all(math.isnan(x) for x in stopping.values(RATIO, nought, 3, 3))
+
+
+@pytest.mark.parametrize(("valid", "kept"), [(2, False), (3, False), (4, True)])
+def test_a_cell_counts_if_more_than_half_of_its_first_repetitions_are_there(valid: int, kept: bool) -> None:
+    found = figures(12, 4)
+    found["heavy-1"] = dict.fromkeys(range(valid), 1000.0)
+    got = stopping.values(LEVEL, found, 6, 6).tolist()
+    assert got[0] == ((1000 + 12) / 2 if kept else 12)
+
+
+@pytest.mark.parametrize(
+    ("scale", "estimate", "until", "half"),
+    [
+        ("points", 40.0, "± 2 %", 2.0),
+        ("ratio", 1.5, "± 2 %", 0.02),
+        ("level", 40.0, "± 2 %", 0.8),
+        ("level", -40.0, "± 2 %", 0.8),
+    ],
+)
+def test_an_interval_is_precise_at_the_width_asked_for_and_not_above(
+    scale: Any, estimate: float, until: str, half: float
+) -> None:
+    claim = Claim("c", "m", ("a",), (), scale, -1, 1, "no", "yes")
+
+    def enough(half: float, low: bool = True) -> bool:
+        got = Anytime(estimate, estimate - half if low else None, estimate + half, 9)
+        return stopping._enough(got, "inconclusive", claim, Stop(until=until))
+
+    assert enough(half * 0.999999)
+    assert not enough(half * 1.000001)
+    assert not enough(half * 0.1, low=False)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "within", "beyond"),
+    [
+        (-1, 1, True, False),
+        (-1.1, 1, False, False),
+        (-1, 1.1, False, False),
+        (1, 2, False, False),
+        (1.1, 2, False, True),
+        (-2, -1, False, False),
+        (-2, -1.1, False, True),
+        (None, 0, False, False),
+        (0, None, False, False),
+        (None, -1.1, False, True),
+        (1.1, None, False, True),
+    ],
+)
+def test_what_touches_the_region_is_neither_outside_nor_beyond(
+    low: float | None, high: float | None, within: bool, beyond: bool
+) -> None:
+    got = Anytime(0.0, low, high, 9)
+    assert (stopping._within(got, -1, 1), stopping._beyond(got, -1, 1)) == (within, beyond)
+
+
+def test_an_open_side_of_the_region_needs_no_bound() -> None:
+    assert stopping._within(Anytime(0, None, 1, 9), -math.inf, 1)
+    assert stopping._within(Anytime(0, -1, None, 9), -1, math.inf)
+    assert not stopping._within(Anytime(0, -1, None, 9), -math.inf, 1)
+
+
+@pytest.mark.parametrize(("more", "blocks"), [(1, 1), (2, 1), (3, 1), (4, 2), (15, 7), (16, 8), (17, 8), (400, 8)])
+def test_half_of_what_is_expected_is_measured_before_the_next_look(more: int, blocks: int) -> None:
+    assert stopping._chunk(more) == blocks
+
+
+def test_no_block_goes_beyond_the_most_repetitions() -> None:
+    stored: set[tuple[str, int]] = set()
+    measured: dict[str, dict[int, float]] = {cell: {} for cell in ALIKE}
+    stop, undecidable, blocks = Stop(max_repetitions=11), 30.0, []
+    while isinstance(step := stopping.ask(stop, (LEVEL,), tuple(ALIKE), lambda _: measured, stored), Block):
+        blocks.append(step.repetitions)
+        for cell, n in itertools.product(step.cells, step.repetitions):
+            stored.add((cell, n))
+            measured[cell][n] = undecidable + (-1) ** n
+    assert isinstance(step, End)
+    assert (step.why, step.done) == ("max_repetitions", 11)
+    assert [n for one in blocks for n in one] == list(range(11))
+    assert len(blocks[0]) == stop.min_repetitions
+
+
+def test_a_level_is_expected_to_take_as_many_as_its_distance_to_the_bound_needs() -> None:
+    def likely(around: float, until: str = "decided") -> int | None:
+        found = {cell: {n: around + (0.5 if n % 2 else -0.5) for n in range(8)} for cell in ALIKE}
+        return stopping.likely(LEVEL, found, Stop(until=until))
+
+    near, far = likely(29.8), likely(20.0)
+    assert near is not None
+    assert far is not None
+    assert near > 4 * far
+    assert likely(29.8, "± 50 %") == likely(20.0, "± 50 %") == Stop().min_repetitions
+
+
+# --- giving up -----------------------------------------------------------------------------------------------------
+
+
+def test_giving_up_takes_as_many_runs_as_were_allowed_and_one_valid_run_forgets_them() -> None:
+    streak = hopeless.Streak(3, {"a": {}})
+    flag = (Flag(code="output-unusable", detail="x"),)
+    for _ in range(2):
+        streak.see("a", flag)
+    assert not streak.over
+    streak.see("a", flag)
+    assert streak.over
+    other = hopeless.Streak(3, {"a": {}})
+    for found in (flag, flag, (Flag(code="probe-failed", detail="x"),)):
+        other.see("a", found)
+    assert not other.over, "another reason begins anew"
+
+
+# --- the race ------------------------------------------------------------------------------------------------------
+
+
+def test_a_race_compares_within_blocks_however_fast_the_blocks_are() -> None:
+    drift = {0: 1.0, 1: 3.0, 2: 0.2}
+    true = {"a": 10.0, "b": 11.0, "c": 20.0}
+    runs = {"a": (0, 1), "b": (1, 2), "c": (0, 2)}
+    found = racing.standing({cell: {n: true[cell] * drift[n] for n in runs[cell]} for cell in true})
+    assert found.cells == ("a", "b", "c")
+    assert found.behind == pytest.approx([0.0, math.log(1.1), math.log(2.0)])
+    assert found.freedom == 6 - 5
+
+
+@pytest.mark.parametrize(
+    ("off", "kept"), [(1.0, True), (1.099, True), (1.101, False), (1 / 1.099, True), (1 / 1.101, False)]
+)
+def test_a_prediction_is_followed_up_to_ten_percent(off: float, kept: bool) -> None:
+    values = {"a": {0: 10.0, 1: 10.0}, "b": {0: 20.0, 1: 20.0}}
+    said = {"a": 5.0, "b": 10.0 * off, "c": 1.0}
+    assert racing.trusted(said, ("a", "b", "c"), values) == (said if kept else None)
+    assert racing.trusted(said, ("a", "b", "c", "d"), values) is None
+    assert racing.trusted({**said, "c": 0.0}, ("a", "b", "c"), values) is None
+    assert racing.trusted(said, ("a", "b"), {"a": values["a"], "b": {}}) is None
+    assert racing.trusted(None, ("a", "b"), values) is None
+
+
+def test_a_model_names_its_best_and_at_most_three_that_are_near_it() -> None:
+    cells = tuple("abcdefg")
+    said = dict(zip(cells, (1.03, 1.0, 1.019, 1.01, 1.005, 1.015, 9.0), strict=True))
+    propose = racing.from_prediction(cells, lambda _: said, ("g",))
+    assert propose({}, ()) == ("g",)
+    assert propose({}, ("g",)) == ("b", "e", "d")
+    assert propose({}, ("g", "b")) == ()
+    assert racing.from_prediction(cells, lambda _: None, ("g",))({}, ("g",)) == tuple("abcdef")
+    far = dict(zip(cells, (1.0, 1.021, 1.02, 5, 5, 5, 9), strict=True))
+    assert racing.from_prediction(cells, lambda _: far, ("g",))({}, ("g",)) == ("a", "c")
+
+
+def test_what_was_measured_before_a_repetition_leaves_out_that_one() -> None:
+    values = {"a": {0: 1.0, 1: 2.0, 2: 3.0}, "b": {1: 1.0}}
+    assert racing.before(values, 1) == {"a": {0: 1.0}}
+    assert racing.before(values, 2, lambda _: ("b",)) == {"b": {1: 1.0}}
+
+
+# --- the GPU's gauge -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("window_s", "seconds"), [(60.0, 56), (5.5, 1), (5.0, 1), (0.0, 1), (7.9, 3)])
+def test_the_gauge_ends_four_seconds_before_the_tenants(window_s: float, seconds: int) -> None:
+    last = gauge.witnesses(facts("sm8150", board="nvidia-server"), window_s)[-1]
+    assert last.argv[:2] == ("timeout", str(seconds))
+    assert last.timeout_ms == 1000 * seconds + 10_000
+    assert last.argv[-2:] == ("-lms", "500")
+
+
+def line(card: object, use: object) -> str:
+    return f"{card}, {use}, 1500, 40, 300.5"
+
+
+def test_the_gauge_takes_the_mean_of_the_tenants_card() -> None:
+    text = "\n".join((line(0, 0), line(1, 50), line(1, 100), line("x", 7), line(2, "[N/A]"), "1, 2"))
+    got = gauge.parse(text)
+    assert got is not None
+    assert (got.info, got.metrics["gpu_use_pct"].value) == ({"gpu_index": 1}, 75)
+    assert {name: metric.unit for name, metric in got.metrics.items()} == {
+        "gpu_use_pct": "pct",
+        "gpu_sm_mhz": "MHz",
+        "gpu_temperature_c": "C",
+        "gpu_power_w": "W",
+    }
+
+
+def test_of_two_cards_that_work_only_ours_is_believed() -> None:
+    text = "\n".join((line(0, 80), line(1, 20)))
+    assert gauge.parse(text) is None
+    for card in ("0", "1"):
+        got = gauge.parse(text, [card])
+        assert got is not None
+        assert got.info == {"gpu_index": int(card)}
+    assert gauge.parse(text, ["0", "1"]) == gauge.parse(text, ["0"]), "the busiest of ours"
+    assert gauge.parse(text, ["2"]) is None
+    idle = gauge.parse("\n".join((line(0, 0), line(1, 0))))
+    assert idle is not None
