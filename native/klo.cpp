@@ -49,8 +49,7 @@ class Session {
     repeat(Phase::warmup, options_.warmup, usual);
     repeat(Phase::profile, options_.profile, usual);
     make_profile(done_, net_.count(), profile_);
-    Planner planner(profile_.sums(), {static_cast<double>(costs_[0]), static_cast<double>(costs_[1]),
-                                      static_cast<double>(costs_[2])});
+    Planner planner(profile_.sums(), costs_of(costs_));
     Pacer pacer = Pacer::dynamic(planner, net_.count());
     measure(pacer);
     scale_pct_ = static_cast<int64_t>(planner.scale() * 100 + 0.5);
@@ -149,7 +148,7 @@ class Session {
       if (!read_costs(options_.lut, costs_)) fail(kExitUsage, "cannot read %s: %s", options_.lut, strerror(errno));
       costs_from_ = "lut";
     } else if (options_.costs_given) {
-      for (int i = 0; i < 3; ++i) costs_[i] = options_.costs[i];
+      for (int i = 0; i < kCosts; ++i) costs_[i] = options_.costs[i];
       costs_from_ = "arguments";
     } else if (gpu_.own_costs(costs_)) {
       costs_from_ = "emulation";
@@ -171,7 +170,7 @@ class Session {
            options_.warmup, options_.inferences, options_.plain, options_.work_pct, options_.seed);
     if (options_.policy == Policy::dynamic) {
       printf(",\"profile\":%" PRId64 ",\"costs_from\":\"%s\"", options_.profile, costs_from_);
-      print_json_array("costs_ns", costs_, 3);
+      print_json_array("costs_ns", costs_, kCosts);
     }
     fputs(",\"layers\":[", stdout);
     for (size_t i = 0; i < net_.layers.size(); ++i) {
@@ -208,7 +207,7 @@ class Session {
   Array<int> schedule_;
   Array<Inference> done_;
   Profile profile_;
-  int64_t costs_[3] = {0, 0, 0};
+  int64_t costs_[kCosts] = {};
   const char* costs_from_ = "";
   int64_t scale_pct_ = 100;
 };

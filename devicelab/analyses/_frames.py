@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
+from devicelab.experiment import evidence
 from devicelab.experiment.conditions import cpu_use_pct
 from devicelab.experiment.evidence import CPU_CLOCK, GPU_CLOCK
 from devicelab.model.journal import Samples
@@ -147,10 +148,4 @@ _CLOCKS = {"cpu": CPU_CLOCK, "gpu": GPU_CLOCK}
 def clocks(record: Mapping[str, Any], word: str) -> dict[str, float]:
     """Median clock during a run by node, as sampled: ``cpu`` (kHz, a node a policy) or ``gpu`` (the node's unit)."""
     nodes = (record.get("samples") or {}).get("nodes") or {}
-    medians = {}
-    for path, texts in nodes.items():
-        if _CLOCKS[word].search(path):
-            readings = [int(text) for text in texts if text is not None and text.strip().isdecimal()]
-            if any(readings):
-                medians[path] = float(np.median([reading for reading in readings if reading]))
-    return medians
+    return evidence.clocks(nodes, _CLOCKS[word])

@@ -1,5 +1,6 @@
 """``devicelab klo``: the launch model, launch cost tables and the K they lead to."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -155,12 +156,14 @@ def plan(
     for remark in dict.fromkeys(f"{one.label}: {remark}" for one in planned for remark in one.remarks):
         say(remark)
     if json_:
-        print_json({"conditions": [{**asdict(one), "set": one.settings()} for one in planned]})
+        print_json({"conditions": [
+            {**asdict(one), "made_for": one.made_for.model_dump(), "set": one.settings()} for one in planned
+        ]})
         return
     rows = [(one.label, one.k, _us(one.makespan_ns), _runs(list(one.batches)), _us(one.schedule_ns)) for one in planned]
     print_table(("condition", "constant K", "time", "static schedule", "time"), rows)
     for one in planned:
-        echo(f"{one.label}: " + " ".join(f"--set {setting}" for setting in one.settings()))
+        echo(f"{one.label}: " + " ".join(f"--set {shlex.quote(setting)}" for setting in one.settings()))
 
 
 def _answer(n: int, t_prod_ns: float, t_ker_ns: float, costs: "LaunchCosts") -> dict[str, Any]:

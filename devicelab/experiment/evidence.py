@@ -4,6 +4,8 @@ import errno
 import fnmatch
 import itertools
 import re
+import statistics
+from collections.abc import Mapping, Sequence
 
 from devicelab.experiment import energy
 from devicelab.model.device import Facts
@@ -41,6 +43,18 @@ CPU_CLOCK = re.compile(r"/(policy\d+)/scaling_cur_freq$|/(cpu\d+)/cpufreq/scalin
 """A sampled node that tells a CPU clock in kHz, and the policy or CPU whose it is."""
 GPU_CLOCK = re.compile(rf"/(?:{_GPU_CLOCK_NAMES})$")
 """A sampled node that tells the GPU's clock, in whatever unit its driver has."""
+
+
+def clocks(nodes: Mapping[str, Sequence[str | None]], pattern: re.Pattern[str]) -> dict[str, float]:
+    """Median clock by node that the pattern finds, as sampled, without readings of 0 (a GPU that sleeps)."""
+    medians = {}
+    for path, texts in nodes.items():
+        if pattern.search(path):
+            readings = [int(text) for text in texts if text is not None and text.strip().isdecimal()]
+            if any(readings):
+                medians[path] = float(statistics.median([reading for reading in readings if reading]))
+    return medians
+
 
 GLOBS: tuple[str, ...] = (
     *_CLOCKS,

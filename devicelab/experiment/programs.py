@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from devicelab import knobs
 from devicelab.errors import ConfigError, LabError, MeasurementError
-from devicelab.experiment import gauge, tenancy
+from devicelab.experiment import gauge, schedules, tenancy
 from devicelab.ground import registry, toml
 from devicelab.ground.safe_text import spoken
 from devicelab.model.device import Facts
@@ -199,6 +199,7 @@ def read(
         # A copy says the same of itself as the first one.
         measurements[result.name] = measurement if result.name in by_name else replace(measurement, info={})
         flags += measurement.flags
+        flags += schedules.flags(chosen, measurement, cell, facts, record)
         on_gpu = isinstance(workload, OnGpu) and workload.needs_gpu(chosen)
         if on_gpu and measurement.info.get("device") == "cpu" and facts.board.kind in _GPU_SERVERS:
             flags.append(Flag(code="not-on-gpu", detail=f"{result.name} ran on the CPU; does its torch see the GPU?"))

@@ -20,6 +20,7 @@ class Header(Line):
     klo: Literal[1]
     backend: Literal["opencl", "emulated"]
     simulated: bool
+    device_type: Literal["gpu", "cpu", "other", "noop", ""] = ""
     platform: LongText
     device: LongText
     driver: LongText

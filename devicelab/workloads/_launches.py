@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Metric, Table
 
+GPU_KINDS = {"gpu": "GPU", "cpu": "CPU device", "other": "other device", "noop": "no-op GPU"}
+"""Which it was: said wherever a result is shown."""
 STAMPS = ("queued_ns", "submit_ns", "start_ns", "end_ns")
 _FEW_CROSSED = 0.01
 _TELLING = ("cl_arm_", "cl_qcom_", "cl_img_", "cl_khr_priority")

@@ -13,23 +13,23 @@ from pydantic import Field, StringConstraints, model_validator
 from devicelab.errors import MeasurementError
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Measurement, Metric, Table
-from devicelab.model.plan import Noun
+from devicelab.model.schedule import Scheduled
 from devicelab.workloads._klo_output import Header, read_output
-from devicelab.workloads._launches import STAMPS, extensions_text, kernel_metrics, kernel_table, timestamp_flags
+from devicelab.workloads._launches import GPU_KINDS, STAMPS, extensions_text, kernel_metrics, kernel_table, timestamp_flags
 from devicelab.workloads.base import AS_TEXT, CommandLine, Context
 
 NATIVE: tuple[str, ...] = ("klo",)
 FILES: tuple[str, ...] = ()
 
 _CostNs = Annotated[int, Field(ge=0, le=1_000_000_000)]
-Costs = Annotated[tuple[_CostNs, _CostNs, _CostNs], AS_TEXT]
-"""Flush, start on an idle GPU, gap between batches, ns."""
+Costs = Annotated[tuple[_CostNs, ...], Field(min_length=3, max_length=4), AS_TEXT]
+"""Flush, start on an idle GPU, gap between batches, and what each kernel of a batch adds to its flush, ns."""
 
 _Count = Annotated[int, Field(ge=0, le=100_000)]
 _Word = Annotated[str, StringConstraints(pattern=r"^[^\s-][^\n\x00]{0,199}$")]
 
 
-class Params(Noun):
+class Params(Scheduled):
     """Parameters of the measurement.
 
     Attributes:
@@ -40,11 +40,14 @@ class Params(Noun):
             (``dynamic``).
         k: kernels per flush; 0 is everything in one flush.
         schedule: lengths of the batches, as a list or as text "4,4,8"; they sum up to the network's kernels.
+        made_for: the condition that the schedule was made for; ``devicelab klo plan`` writes it. Runs under another one
+            are invalid.
+        foreign_schedule: use the schedule elsewhere all the same: such runs count, with a remark.
         inferences, plain, warmup: with every kernel's timestamps; without a profiling queue; before both.
         profile: inferences that give the planner its p and g (``dynamic`` only).
-        costs_ns: flush, start on an idle GPU, gap between batches: what the planner takes them to be (``dynamic``
-            with ``opencl`` needs them).
-        flush_ns, start_idle_ns, gap_ns: costs of the emulated GPU, instead of its nominal ones or the board's.
+        costs_ns: flush, start on an idle GPU, gap between batches, and (may be left out) what each kernel of a batch adds
+            to its flush: what the planner takes them to be (``dynamic`` with ``opencl`` needs them).
+        flush_ns, start_idle_ns, gap_ns, flush_per_kernel_ns: costs of the emulated GPU, instead of its nominal ones or the board's.
         emulation: file with the emulated GPU's parameters on the device.
         platform, device: index or part of the name of the OpenCL platform and device.
         work_pct: parameter work per kernel, in percent of the usual.
@@ -66,6 +69,7 @@ class Params(Noun):
     flush_ns: _CostNs | None = None
     start_idle_ns: _CostNs | None = None
     gap_ns: _CostNs | None = None
+    flush_per_kernel_ns: _CostNs | None = None
     emulation: _Word | None = None
     platform: _Word | None = None
     device: _Word | None = None
@@ -93,7 +97,7 @@ def command(params: Params, context: Context) -> CommandLine:
         words += ["--dynamic", "--profile", params.profile]
         if params.costs_ns is not None:
             words += ["--costs", ",".join(map(str, params.costs_ns))]
-    for name in ("warmup", "inferences", "plain", "work_pct", "seed", "flush_ns", "start_idle_ns", "gap_ns"):
+    for name in ("warmup", "inferences", "plain", "work_pct", "seed", "flush_ns", "start_idle_ns", "gap_ns", "flush_per_kernel_ns"):
         value = getattr(params, name)
         if value is not None:
             words += [f"--{name.replace('_', '-')}", value]
@@ -181,6 +185,7 @@ def _info(header: Header) -> dict[str, str | int | float | bool]:
     return {
         "backend": header.backend,
         "simulated": header.simulated,
+        "gpu": "emulated GPU" if header.backend == "emulated" else GPU_KINDS.get(header.device_type, "unknown"),
         "platform": header.platform[:200],
         "device": header.device[:200],
         "driver": header.driver[:200],

@@ -15,8 +15,8 @@ from pydantic import Field, model_validator
 from devicelab.errors import MeasurementError
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Measurement, Metric, Table
-from devicelab.model.plan import Noun
-from devicelab.workloads._launches import STAMPS, extensions_text, kernel_metrics, kernel_table, timestamp_flags
+from devicelab.model.schedule import Scheduled
+from devicelab.workloads._launches import GPU_KINDS, STAMPS, extensions_text, kernel_metrics, kernel_table, timestamp_flags
 from devicelab.workloads._layer_output import Inference, Records, read_records
 from devicelab.workloads._own_binary import Text, Variable
 from devicelab.workloads.base import AS_TEXT, CommandLine, Context
@@ -49,7 +49,7 @@ exec "$@"
 """
 
 
-class Params(Noun):
+class Params(Scheduled):
     """Parameters of the program and of the layer.
 
     Attributes:
@@ -61,7 +61,11 @@ class Params(Noun):
         k: kernels a flush; 0 is one flush before each wait.
         schedule: lengths of the batches, as a list or as text "4,4,8". It holds for inferences of that many kernels: a
             program that does not have them is flagged.
-        costs_ns: flush, start on an idle GPU, gap between batches (``dynamic`` only).
+        made_for: the condition that the schedule was made for; ``devicelab klo plan`` writes it. Runs under another one
+            are invalid.
+        foreign_schedule: use the schedule elsewhere all the same: such runs count, with a remark.
+        costs_ns: flush, start on an idle GPU, gap between batches, flush per kernel (``dynamic`` only; the last may be
+            left out).
         form: ``layer`` (an OpenCL loader is there), ``stand-in`` (a ``libOpenCL.so`` in front of the vendor's), or
             ``auto``: stand-in on Android.
         profiling: timestamps of every kernel. Without, the times of inferences are undisturbed.
@@ -219,7 +223,7 @@ def _flags(read: Records, found: list[Inference], usual: int, params: Params) ->
 
 def _info(read: Records, usual: int, counted: int) -> dict[str, str | int | float | bool]:
     queue = read.queue
-    kind = "unknown" if queue is None else "no-op GPU" if queue.noop else _KINDS[queue.type]
+    kind = "unknown" if queue is None else GPU_KINDS["noop" if queue.noop else queue.type]
     return {
         "backend": "opencl",
         "simulated": queue is not None and queue.noop,
@@ -238,5 +242,3 @@ def _info(read: Records, usual: int, counted: int) -> dict[str, str | int | floa
         "processes": read.processes,
     }
 
-
-_KINDS = {"gpu": "GPU", "cpu": "CPU device", "other": "other device"}

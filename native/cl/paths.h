@@ -1,7 +1,9 @@
-// Where the OpenCL library of a device may lie.
+// Where the OpenCL library of a device may lie, and whether there is a device behind it.
 #pragma once
 
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 
 // Where Android vendors and Linux distributions put it, in the order in which they are tried.
 constexpr const char* kOpenClPaths[] = {
@@ -25,3 +27,9 @@ constexpr const char* kOpenClPaths[] = {
     "libOpenCL.so.1",
     "libOpenCL.so",
 };
+
+// Mesa's drm-shim answers for the device: the driver is real, the work is thrown away.
+inline bool is_noop() {
+  const char* preloaded = getenv("LD_PRELOAD");
+  return preloaded != nullptr && strstr(preloaded, "noop_drm_shim") != nullptr;
+}

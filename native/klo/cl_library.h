@@ -100,6 +100,12 @@ struct ClDevice {
   Array<char> name;
 };
 
+// "gpu", "cpu", "other", or "noop": a driver of Mesa's in front of a device that throws the work away.
+inline const char* device_type(cl_bitfield type) {
+  if (is_noop()) return "noop";
+  return (type & CL_DEVICE_TYPE_GPU) != 0 ? "gpu" : (type & CL_DEVICE_TYPE_CPU) != 0 ? "cpu" : "other";
+}
+
 inline void device_text(const ClLibrary& cl, cl_device_id device, cl_uint what, Array<char>& text) {
   size_t size = 0;
   if (cl.clGetDeviceInfo(device, what, 0, nullptr, &size) != CL_SUCCESS || size > 1 << 20) size = 0;
@@ -154,7 +160,7 @@ inline const ClDevice* choose_device(const Array<ClDevice>& devices, const Optio
 
 inline void print_devices(const ClLibrary& cl, const Array<ClDevice>& devices) {
   for (const ClDevice& one : devices) {
-    const char* type = (one.type & CL_DEVICE_TYPE_GPU) != 0 ? "gpu" : (one.type & CL_DEVICE_TYPE_CPU) != 0 ? "cpu" : "other";
+    const char* type = device_type(one.type);
     Array<char> driver;
     device_text(cl, one.device, CL_DRIVER_VERSION, driver);
     printf("{\"platform\":%d,\"device\":%d,\"type\":\"%s\",\"platform_name\":", one.platform_index, one.device_index, type);

@@ -22,6 +22,7 @@ struct Emulation {
   int64_t flush_ns = 12000;
   int64_t start_idle_ns = 30000;
   int64_t gap_ns = 8000;
+  int64_t flush_per_kernel_ns = 0;
   int64_t gpu_pct = 100;
   int cpus = 0;
   int64_t cpu_pct[kMaxCpus] = {};
@@ -39,6 +40,7 @@ inline void read_emulation_line(const char* path, char* line, Emulation& e) {
   } numbers[] = {{"flush_ns", &e.flush_ns, 0, kMaxNs},
                  {"start_idle_ns", &e.start_idle_ns, 0, kMaxNs},
                  {"gap_ns", &e.gap_ns, 0, kMaxNs},
+                 {"flush_per_kernel_ns", &e.flush_per_kernel_ns, 0, kMaxNs},
                  {"gpu_time_pct", &e.gpu_pct, 1, 1000000}};
   for (const auto& one : numbers) {
     if (strcmp(words[0], one.key) != 0) continue;
@@ -74,6 +76,7 @@ inline void read_emulation(const Options& options, Emulation& e) {
   if (options.flush_ns >= 0) e.flush_ns = options.flush_ns;
   if (options.start_idle_ns >= 0) e.start_idle_ns = options.start_idle_ns;
   if (options.gap_ns >= 0) e.gap_ns = options.gap_ns;
+  if (options.flush_per_kernel_ns >= 0) e.flush_per_kernel_ns = options.flush_per_kernel_ns;
 }
 
 // The CPU this process works on: the one it is pinned to, else the one it is on.
@@ -117,15 +120,16 @@ class EmulatedGpu {
     fputs(",\"simulated\":true,\"platform\":\"devicelab\",\"device\":\"emulated GPU\",\"driver\":\"klo emulation\"", stdout);
     fputs(",\"extensions\":\"\",\"clock\":\"host\",\"device_minus_host_ns\":0,\"emulation\":", stdout);
     print_json_string(emulation_.source);
-    printf(",\"flush_ns\":%" PRId64 ",\"start_idle_ns\":%" PRId64 ",\"gap_ns\":%" PRId64, emulation_.flush_ns,
-           emulation_.start_idle_ns, emulation_.gap_ns);
+    printf(",\"flush_ns\":%" PRId64 ",\"start_idle_ns\":%" PRId64 ",\"gap_ns\":%" PRId64 ",\"flush_per_kernel_ns\":%" PRId64,
+           emulation_.flush_ns, emulation_.start_idle_ns, emulation_.gap_ns, emulation_.flush_per_kernel_ns);
   }
   void print_end() const {}
   // The costs this GPU really has, for a planner that was given none.
-  bool own_costs(int64_t costs[3]) const {
+  bool own_costs(int64_t costs[kCosts]) const {
     costs[0] = emulation_.flush_ns;
     costs[1] = emulation_.start_idle_ns;
     costs[2] = emulation_.gap_ns;
+    costs[3] = emulation_.flush_per_kernel_ns;
     return true;
   }
 
@@ -154,7 +158,8 @@ class EmulatedGpu {
 
   void flush() {
     // A flush is work of this CPU, so a slow clock makes it longer.
-    burn_ns(emulation_.flush_ns * record_->cpu_pct / 100);
+    const int64_t cost = emulation_.flush_ns + (enqueued_ - first_) * emulation_.flush_per_kernel_ns;
+    burn_ns(cost * record_->cpu_pct / 100);
     const int64_t flushed = now_ns();
     int64_t start = flushed + emulation_.start_idle_ns;
     if (gpu_end_ns_ + emulation_.gap_ns > start) start = gpu_end_ns_ + emulation_.gap_ns;

@@ -1,6 +1,6 @@
 // The launch model and the planner that uses it while an inference runs. Pure; times are nanoseconds as double.
 //
-//   P_b = sum of p up to the end of batch b + b F        S_b = max(P_b + L_s, E_{b-1} + L_b),  S_1 = P_1 + L_s
+//   P_b = sum of p + f up to the end of batch b + b F    S_b = max(P_b + L_s, E_{b-1} + L_b),  S_1 = P_1 + L_s
 //   E_b = S_b + sum of g in batch b                      makespan = E_last
 #pragma once
 
@@ -12,7 +12,16 @@ struct Costs {
   double flush_ns = 0;       // F: CPU time of one flush
   double start_idle_ns = 0;  // L_s: flush to start when the GPU is idle
   double gap_ns = 0;         // L_b: gap between two batches that follow each other
+  double flush_per_kernel_ns = 0;  // f: what each kernel of the batch adds to its flush
+
+  double flush(int kernels) const { return flush_ns + kernels * flush_per_kernel_ns; }
 };
+
+constexpr int kCosts = 4;  // how many there are, in the order above
+
+inline Costs costs_of(const int64_t ns[kCosts]) {
+  return {static_cast<double>(ns[0]), static_cast<double>(ns[1]), static_cast<double>(ns[2]), static_cast<double>(ns[3])};
+}
 
 // Where the host and the GPU stand: the host's clock and the end of what was flushed, since the inference began.
 struct State {
@@ -30,7 +39,7 @@ struct Sums {
 // Produce kernels [from, to) with p scaled by `scale`, then flush them as one batch.
 inline State after_batch(const Sums& sums, const Costs& costs, const State& at, int from, int to, double scale) {
   State next;
-  next.host_ns = at.host_ns + scale * (sums.p[to] - sums.p[from]) + costs.flush_ns;
+  next.host_ns = at.host_ns + scale * (sums.p[to] - sums.p[from]) + costs.flush(to - from);
   double start = next.host_ns + costs.start_idle_ns;
   if (at.gpu_ns >= 0 && at.gpu_ns + costs.gap_ns > start) start = at.gpu_ns + costs.gap_ns;
   next.gpu_ns = start + sums.g[to] - sums.g[from];

@@ -45,7 +45,8 @@ class ClGpu {
   bool own_costs(int64_t*) const { return false; }
 
   void print_header() const {
-    fputs(",\"simulated\":false,\"platform\":", stdout);
+    printf(",\"simulated\":%s,\"device_type\":\"%s\",\"platform\":", is_noop() ? "true" : "false",
+           device_type(device_.type));
     print_json_string(device_.platform_name.data());
     fputs(",\"device\":", stdout);
     print_json_string(device_.name.data());

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "klo/base.h"
+#include "klo/model.h"
 #include "tenant/open_loop.h"
 
 namespace klo {
@@ -38,8 +39,9 @@ struct Options {
   int64_t flush_ns = -1;  // -1: not given
   int64_t start_idle_ns = -1;
   int64_t gap_ns = -1;
+  int64_t flush_per_kernel_ns = -1;
   bool costs_given = false;
-  int64_t costs[3] = {0, 0, 0};
+  int64_t costs[kCosts] = {};
   Pin pin;
   int64_t work_pct = 100;
   int64_t seed = 1;
@@ -54,7 +56,8 @@ constexpr const char* kUsage =
     "usage: klo [--backend opencl|emulated|auto] --network NAME|FILE --k K | --schedule FILE|CSV | --dynamic\n"
     "           [--warmup W] [--inferences N] [--plain M] [--profile P] [--platform P] [--device D]\n"
     "           [--emulation FILE] [--flush-ns NS] [--start-idle-ns NS] [--gap-ns NS]\n"
-    "           [--costs FLUSH,START_IDLE,GAP | --lut FILE] [--work-pct PCT] [--seed S]\n"
+    "           [--flush-per-kernel-ns NS]\n"
+    "           [--costs FLUSH,START_IDLE,GAP[,FLUSH_PER_KERNEL] | --lut FILE] [--work-pct PCT] [--seed S]\n"
     "           [--pin PRODUCER_CPU,DRIVER_CPU]\n"
     "       klo --serve continuous|fixed:R|poisson:R|every:S [--duration-s D] [--queue Q] [--arrival-seed S]\n"
     "           [--windows N] [--pause-s P]\n"
@@ -83,14 +86,15 @@ inline int64_t number_option(const char* name, const char* text, int64_t low, in
   return value;
 }
 
-// "A,B,C" as three times in nanoseconds.
-inline void costs_option(const char* text, int64_t costs[3]) {
+// "A,B,C" or "A,B,C,D" as times in nanoseconds.
+inline void costs_option(const char* text, int64_t costs[kCosts]) {
   Array<char> copy;
   for (const char* c = text; *c != '\0'; ++c) copy.push(*c == ',' ? ' ' : *c);
   copy.push('\0');
-  char* words[3];
-  if (split_words(copy.data(), words, 3) != 3) fail(kExitUsage, "--costs takes FLUSH,START_IDLE,GAP in ns");
-  for (int i = 0; i < 3; ++i) costs[i] = number_option("--costs", words[i], 0, kMaxNs);
+  char* words[kCosts];
+  const int count = split_words(copy.data(), words, kCosts);
+  if (count < 3 || count > kCosts) fail(kExitUsage, "--costs takes FLUSH,START_IDLE,GAP[,FLUSH_PER_KERNEL] in ns");
+  for (int i = 0; i < count; ++i) costs[i] = number_option("--costs", words[i], 0, kMaxNs);
 }
 
 // "0,4": the producer's CPU and that of the driver's threads.
@@ -144,6 +148,7 @@ inline Options parse_options(int argc, char** argv) {
       {"--flush-ns", &o.flush_ns, 0, kMaxNs},
       {"--start-idle-ns", &o.start_idle_ns, 0, kMaxNs},
       {"--gap-ns", &o.gap_ns, 0, kMaxNs},
+      {"--flush-per-kernel-ns", &o.flush_per_kernel_ns, 0, kMaxNs},
       {"--work-pct", &o.work_pct, 0, 100000},
       {"--seed", &o.seed, 0, INT32_MAX},
   };
@@ -243,23 +248,24 @@ inline void read_schedule(const char* text, int kernels, Array<int>& batches) {
   }
 }
 
-// "key value" lines; keys that are not asked for are left alone. False: cannot be read, errno says why.
-inline bool read_costs(const char* path, int64_t costs[3]) {
+// "key value" lines; keys that are not asked for are left alone, the last may be missing. False: cannot be read, errno
+// says why.
+inline bool read_costs(const char* path, int64_t costs[kCosts]) {
   Array<char> text;
   if (!read_file(path, 1 << 16, text)) return false;
-  constexpr const char* keys[3] = {"flush_ns", "start_idle_ns", "gap_ns"};
-  bool seen[3] = {false, false, false};
+  constexpr const char* keys[kCosts] = {"flush_ns", "start_idle_ns", "gap_ns", "flush_per_kernel_ns"};
+  bool seen[kCosts] = {false, false, false, true};
   char* rest = nullptr;
   for (char* line = strtok_r(text.data(), "\n", &rest); line != nullptr; line = strtok_r(nullptr, "\n", &rest)) {
     char* words[2];
     if (split_words(line, words, 2) != 2) continue;
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < kCosts; ++i) {
       if (strcmp(words[0], keys[i]) != 0) continue;
       costs[i] = number_option(keys[i], words[1], 0, kMaxNs);
       seen[i] = true;
     }
   }
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < kCosts; ++i) {
     if (!seen[i]) fail(kExitUsage, "%s does not say %s", path, keys[i]);
   }
   return true;

@@ -1,6 +1,7 @@
 // Wrappers of everything that waits, flushes, asks or makes queues, and the table of all wrappers.
 #pragma once
 
+#include "cl/paths.h"
 #include "opencl_layer/commands.h"
 
 namespace layer {
@@ -24,8 +25,7 @@ inline void write_queue(const Queue* q, P device, const char* why) {
   L type = 0;
   s.next.clGetDeviceInfo(device, CL_DEVICE_TYPE, sizeof type, &type, nullptr);
   line.string("type", (type & CL_DEVICE_TYPE_GPU) != 0 ? "gpu" : (type & CL_DEVICE_TYPE_CPU) != 0 ? "cpu" : "other");
-  const char* preloaded = getenv("LD_PRELOAD");
-  line.truth("noop", preloaded != nullptr && strstr(preloaded, "noop_drm_shim") != nullptr);
+  line.truth("noop", is_noop());
   P platform = nullptr;
   char name[256] = "";
   s.next.clGetDeviceInfo(device, CL_DEVICE_PLATFORM, sizeof platform, &platform, nullptr);

@@ -68,33 +68,32 @@ inline bool uneven(U dims, P global, P local) {
   return false;
 }
 
-inline I enqueue_kernel(P handle, P kernel, U dims, P offset, P global, P local, U count, P list, P event) {
-  Layer& s = state();
-  if (s.settings.non_uniform && uneven(dims, global, local)) local = nullptr;  // the driver chooses
-  Queue* q = s.queues.find(handle);
+// A kernel; `enqueue` passes it on, with the place for its event.
+template <typename F>
+I launch(P handle, U count, P list, P event, F enqueue) {
+  Queue* q = state().queues.find(handle);
   before_dependent(q, count, list);
-  if (q == nullptr) return s.next.clEnqueueNDRangeKernel(handle, kernel, dims, offset, global, local, count, list, event);
+  if (q == nullptr) return enqueue(event);
   P own = nullptr;
   P* wanted = event != nullptr ? static_cast<P*>(event) : q->profiling ? &own : nullptr;
   const int64_t before = now_ns();
-  const I code = s.next.clEnqueueNDRangeKernel(handle, kernel, dims, offset, global, local, count, list, wanted);
+  const I code = enqueue(wanted);
   const int64_t after = now_ns();
   if (code == CL_SUCCESS) launched(*q, handle, wanted == nullptr ? nullptr : *wanted, event == nullptr, before, after);
   return code;
 }
 
-inline I enqueue_task(P handle, P kernel, U count, P list, P event) {
+inline I enqueue_kernel(P handle, P kernel, U dims, P offset, P global, P local, U count, P list, P event) {
   Layer& s = state();
-  Queue* q = s.queues.find(handle);
-  before_dependent(q, count, list);
-  if (q == nullptr) return s.next.clEnqueueTask(handle, kernel, count, list, event);
-  P own = nullptr;
-  P* wanted = event != nullptr ? static_cast<P*>(event) : q->profiling ? &own : nullptr;
-  const int64_t before = now_ns();
-  const I code = s.next.clEnqueueTask(handle, kernel, count, list, wanted);
-  const int64_t after = now_ns();
-  if (code == CL_SUCCESS) launched(*q, handle, wanted == nullptr ? nullptr : *wanted, event == nullptr, before, after);
-  return code;
+  if (s.settings.non_uniform && uneven(dims, global, local)) local = nullptr;  // the driver chooses
+  return launch(handle, count, list, event, [&](P wanted) {
+    return s.next.clEnqueueNDRangeKernel(handle, kernel, dims, offset, global, local, count, list, wanted);
+  });
+}
+
+inline I enqueue_task(P handle, P kernel, U count, P list, P event) {
+  return launch(handle, count, list, event,
+                [&](P wanted) { return state().next.clEnqueueTask(handle, kernel, count, list, wanted); });
 }
 
 // Those of OpenCL 1.0, without wait list or event.

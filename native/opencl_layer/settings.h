@@ -1,6 +1,7 @@
 // What the layer is told: environment variables, read once.
 #pragma once
 
+#include "klo/model.h"
 #include "opencl_layer/base.h"
 
 namespace layer {
@@ -19,7 +20,7 @@ struct Settings {
   int64_t k = 0;                 // constant: kernels a flush; 0: all that lies between two waits
   Array<uint32_t> batches;       // static
   Array<unsigned char> flush_at;  // static: 1 where a batch ends
-  int64_t costs[3] = {0, 0, 0};  // dynamic: flush, start on an idle GPU, gap; ns
+  int64_t costs[klo::kCosts] = {};  // dynamic: flush, start on an idle GPU, gap, flush per kernel; ns
   int64_t profile = 5;           // dynamic: inferences that give the planner its p and g
   const char* out = nullptr;     // file that the records are appended to
   bool profiling = true;         // timestamps of every kernel
@@ -67,14 +68,12 @@ inline void schedule_setting(Settings& s, const char* name, const char* text) {
 inline void costs_setting(Settings& s, const char* name) {
   const char* text = getenv(name);
   const char* at = text;
-  for (int i = 0; i < 3; ++i) {
-    const bool last = i == 2;
-    if (text == nullptr || !read_number(at, &at, 0, 1000000000, s.costs[i]) || *at != (last ? '\0' : ',')) {
-      complain(s, name, text == nullptr ? "" : text);
-      return;
-    }
-    ++at;
+  for (int i = 0; text != nullptr && i < klo::kCosts; ++i) {
+    if (!read_number(at, &at, 0, 1000000000, s.costs[i])) break;
+    if (*at == '\0' && i >= 2) return;  // the last may be missing
+    if (*at++ != ',') break;
   }
+  complain(s, name, text == nullptr ? "" : text);
 }
 
 inline void read_settings(Settings& s) {

@@ -16,7 +16,6 @@ class Dynamic {
  public:
   bool planning() const { return planner_ != nullptr; }
   int64_t planned_ns() const { return planned_ns_; }
-  int kernels() const { return kernels_; }
 
   // Kernel `i` of an inference has been enqueued: true if it ends its batch. All times CLOCK_MONOTONIC.
   bool ends_batch(int i, uint32_t pending, int64_t begin_ns, int64_t now) {
@@ -79,11 +78,7 @@ class Dynamic {
     }
     for (size_t i = 0; i < n; ++i) g_.push(g_[i] + static_cast<double>(middle(n + i)));
     if (p_.failed() || g_.failed()) return;
-    klo::Costs costs;
-    costs.flush_ns = static_cast<double>(settings.costs[0]);
-    costs.start_idle_ns = static_cast<double>(settings.costs[1]);
-    costs.gap_ns = static_cast<double>(settings.costs[2]);
-    planner_ = make<klo::Planner>(klo::Sums{kernels, p_.data(), g_.data()}, costs);
+    planner_ = make<klo::Planner>(klo::Sums{kernels, p_.data(), g_.data()}, klo::costs_of(settings.costs));
     strangers_ = 0;
   }
 

@@ -1,7 +1,7 @@
 // Answers questions about klo's model header, for tests that compare it with the Python model. One line a question:
-//   makespan n F Ls Lb p... g... m batch...   -> makespan
-//   best     n F Ls Lb p... g...              -> best constant k
-//   dynamic  n F Ls Lb p... g... q...         -> makespan, then the batch lengths (q: what production really takes)
+//   makespan n F Ls Lb f p... g... m batch...   -> makespan
+//   best     n F Ls Lb f p... g...            -> best constant k
+//   dynamic  n F Ls Lb f p... g... q...       -> makespan, then the batch lengths (q: what production really takes)
 
 #include <stdio.h>
 #include <string.h>
@@ -41,7 +41,7 @@ void dynamic(const klo::Sums& sums, const klo::Costs& costs) {
     if (i > 0) planner.produced(i, q[static_cast<size_t>(i)]);
     if (i + 1 - from < length && planner.outdated()) length = planner.next(from, i + 1 - from, host);
     if (i + 1 - from < length) continue;
-    host += costs.flush_ns;
+    host += costs.flush(i + 1 - from);
     double start = host + costs.start_idle_ns;
     if (gpu >= 0 && gpu + costs.gap_ns > start) start = gpu + costs.gap_ns;
     gpu = start + sums.g[i + 1] - sums.g[from];
@@ -65,6 +65,7 @@ int main() {
     costs.flush_ns = number();
     costs.start_idle_ns = number();
     costs.gap_ns = number();
+    costs.flush_per_kernel_ns = number();
     klo::Array<double> p, g, p_sums, g_sums;
     read(n, p, p_sums);
     read(n, g, g_sums);

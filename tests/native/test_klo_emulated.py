@@ -92,7 +92,7 @@ def test_a_schedule_is_followed_from_the_command_line_and_from_a_file(klo: Path,
 def test_dynamic_plans_from_a_profile_and_tells_what_planning_cost(klo: Path, net: Path) -> None:
     said = _quick(klo, "--network", net, "--dynamic", "--profile", 3, *COSTS)
     assert said.header["policy"] == "dynamic"
-    assert said.header["costs_ns"] == [9000, 30000, 7000]
+    assert said.header["costs_ns"] == [9000, 30000, 7000, 0]
     assert said.header["costs_from"] == "emulation"
     assert len(said.phase("profile")) == 3
     assert said.profile is not None
@@ -104,13 +104,24 @@ def test_dynamic_plans_from_a_profile_and_tells_what_planning_cost(klo: Path, ne
     assert all(one["planning_ns"] == 0 for one in said.phase("profile"))
 
 
+def test_a_flush_costs_more_the_longer_its_batch_where_the_driver_works_so(klo: Path, net: Path) -> None:
+    costs = ("--flush-ns", 1000, "--flush-per-kernel-ns", 40000)
+    said = _quick(klo, "--network", net, "--schedule", "1,9", *costs)
+    for one in said.inferences:
+        short, long = one["flush_ns"]
+        assert short >= 41_000
+        assert long >= 361_000
+
+
 def test_dynamic_takes_launch_costs_from_arguments_or_a_table(klo: Path, net: Path, tmp_path: Path) -> None:
     table = tmp_path / "lut"
     table.write_text("board note10\nflush_ns 1\nstart_idle_ns 2\ngap_ns 3\n")
     by_argument = _quick(klo, "--network", net, "--dynamic", "--costs", "4,5,6")
+    grows = _quick(klo, "--network", net, "--dynamic", "--costs", "4,5,6,7")
+    assert grows.header["costs_ns"] == [4, 5, 6, 7]
     by_table = _quick(klo, "--network", net, "--dynamic", "--lut", table)
-    assert (by_argument.header["costs_ns"], by_argument.header["costs_from"]) == ([4, 5, 6], "arguments")
-    assert (by_table.header["costs_ns"], by_table.header["costs_from"]) == ([1, 2, 3], "lut")
+    assert (by_argument.header["costs_ns"], by_argument.header["costs_from"]) == ([4, 5, 6, 0], "arguments")
+    assert (by_table.header["costs_ns"], by_table.header["costs_from"]) == ([1, 2, 3, 0], "lut")
 
 
 def test_the_boards_file_scales_gpu_and_cpu(klo: Path, net: Path, tmp_path: Path) -> None:

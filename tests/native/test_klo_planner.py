@@ -49,15 +49,17 @@ def _case(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     n = int(rng.integers(20, 90))
     p = rng.lognormal(np.log(20e3), 0.5, n)
     g = rng.lognormal(np.log(20e3) + rng.uniform(-0.8, 0.8), 0.6, n)
-    return p, g, rng.uniform((3e3, 5e3, 3e3), (30e3, 60e3, 30e3))
+    return p, g, rng.uniform((3e3, 5e3, 3e3, 0), (30e3, 60e3, 30e3, 4e3))
 
 
 @pytest.mark.parametrize(
     ("n", "p", "g", "costs", "expected"),
     [
-        (10, 10, 20, (5, 0, 15), {1: 350, 2: 285, 5: 270, 10: 305}),
-        (10, 20, 10, (5, 0, 15), {1: 260, 2: 245, 5: 260, 10: 305}),
-        (7, 10, 20, (5, 30, 15), {1: 275, 3: 235, 7: 245}),
+        (10, 10, 20, (5, 0, 15, 0), {1: 350, 2: 285, 5: 270, 10: 305}),
+        (10, 20, 10, (5, 0, 15, 0), {1: 260, 2: 245, 5: 260, 10: 305}),
+        (7, 10, 20, (5, 30, 15, 0), {1: 275, 3: 235, 7: 245}),
+        # F = 1 and f = 2: flushes of 1, 2 and 4 kernels cost 3, 5 and 9.
+        (4, 10, 30, (1, 0, 0, 2), {1: 133, 2: 145, 4: 169}),
     ],
 )
 def test_the_known_makespans(
@@ -124,5 +126,5 @@ def test_the_planner_adapts_to_a_constant_slowdown(ask: Ask) -> None:
 @pytest.mark.parametrize("p", [0, 10])
 @pytest.mark.parametrize("g", [0, 10])
 def test_degenerate_inputs_give_a_whole_schedule(ask: Ask, n: int, p: float, g: float) -> None:
-    (answer,) = ask([f"dynamic {n} {_numbers((0, 0, 0), [p] * n, [g] * n, [p] * n)}"])
+    (answer,) = ask([f"dynamic {n} {_numbers((0, 0, 0, 0), [p] * n, [g] * n, [p] * n)}"])
     assert sum(map(int, answer.split()[1:])) == n

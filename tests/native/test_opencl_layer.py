@@ -141,6 +141,8 @@ def test_after_the_detailed_inferences_come_sums(bench: Bench) -> None:
         {"schedule": "0"},
         {"dynamic": 1},
         {"dynamic": 1, "costs": "1,2"},
+        {"dynamic": 1, "costs": "1,2,3,"},
+        {"dynamic": 1, "costs": "1,2,3,4,5"},
         {"k": 4, "detail": "1e3"},
     ],
 )
@@ -149,6 +151,12 @@ def test_settings_that_make_no_sense_steer_nothing_and_are_said(bench: Bench, se
     assert said.endswith(b"done\n")
     assert "is not understood" in records[0]["wrong"]
     assert [one["batches"] for one in named(records, "inference")] == [[1] * 6] * 2
+
+
+@pytest.mark.parametrize("costs", ["1,2,3", "1,2,3,4"])
+def test_dynamic_takes_three_costs_or_four(bench: Bench, costs: str) -> None:
+    _, records = bench.run("finish", kernels=6, inferences=2, dynamic=1, costs=costs)
+    assert (records[0]["wrong"], records[0]["policy"]) == ("", "dynamic")
 
 
 def test_without_timestamps_host_times_remain(bench: Bench) -> None:

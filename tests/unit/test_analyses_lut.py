@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from devicelab.cli import klo as klo_cli
 from devicelab.errors import ConfigError
 from devicelab.model.experiment import Finding
 from devicelab.store import Store
+from devicelab.workloads import klo
 from tests.klodata import Board, FrameResults, Levels, Truth, campaign
 
 TRUTH = Truth(np.full(24, 8_000.0), np.full(24, 14_000.0), LaunchCosts(5_000.0, 30_000.0, 15_000.0))
@@ -211,9 +213,19 @@ def test_a_plan_gives_k_schedule_and_costs_for_the_next_experiment(results: Fram
     assert fast.k == best_constant(TRUTH.p, TRUTH.g, TRUTH.costs)[0]
     assert sum(fast.batches) == 24
     assert fast.schedule_ns <= fast.makespan_ns
-    schedule, costs = fast.settings()
+    schedule, costs, made_for = fast.settings()
     assert schedule == f"measure.params.schedule={','.join(map(str, fast.batches))}"
     assert costs.startswith("measure.params.costs_ns=")
+    assert costs.count(",") == 2
+    assert fast.made_for.levels["cpu"] == "max"
+    assert made_for == f"measure.params.made_for={fast.made_for.as_toml()}"
+
+
+def test_a_flush_that_grows_with_its_batch_is_told_to_the_planner(results: FrameResults) -> None:
+    (one, *_) = plan(results)
+    grown = replace(one, costs=replace(one.costs, flush_per_kernel_ns=812.4))
+    assert grown.settings()[1].endswith(",812")
+    assert klo.Params.model_validate({"costs_ns": grown.settings()[1].partition("=")[2]}).costs_ns[3:] == (812,)
 
 
 def test_a_plan_with_a_foreign_table_says_so(results: FrameResults, table: lut.LaunchTable) -> None:
