@@ -12,7 +12,8 @@ benchmark failed or could not be read (its row stays as it was); missing a goal 
 figures from what a script printed when it was started by hand on this machine.
 
 ``orchestration`` needs the Python of an environment with devlib==1.3.4 in ``DEVICELAB_DEVLIB``; ``layer_overhead`` has
-a peer where ``DEVICELAB_INTERCEPT`` names the libOpenCL.so of a build of intel/opencl-intercept-layer.
+a peer where ``DEVICELAB_INTERCEPT`` names the libOpenCL.so of a build of intel/opencl-intercept-layer; ``k_on_drivers``
+needs Mesa's Rusticl (see ``_opencl_drivers.py``).
 """
 
 import argparse

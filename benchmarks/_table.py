@@ -4,8 +4,12 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import _opencl_drivers as drivers
 
 DEVLIB = "DEVICELAB_DEVLIB"
 """Environment variable: the Python of an environment with devlib, which is no dependency."""
@@ -53,7 +57,7 @@ def columns(label: str, what: str, unit: str = "") -> Callable[[str], list[Figur
 
     def read(text: str) -> list[Figure]:
         found = re.search(
-            rf"^{re.escape(label)}\s+([\d.]+)(?: ms)?\s+([\d.]+)(?: ms)?(?:\s+([\d.]+))?\s*$", text, re.MULTILINE
+            rf"^{re.escape(label)}\s+(-?[\d.]+)(?: ms)?\s+(-?[\d.]+)(?: ms)?(?:\s+([\d.]+))?\s*$", text, re.MULTILINE
         )
         return [Figure(what, found[1] + unit, found[2] + unit, found[3] or "")] if found else []
 
@@ -194,6 +198,12 @@ def _stress() -> str:
     return "" if shutil.which("stress-ng") else "stress-ng is not installed"
 
 
+def _opencl() -> str:
+    with tempfile.TemporaryDirectory() as name:
+        drivers.prepare(Path(name))
+        return "" if drivers.rusticl(Path(name)) else drivers.NEEDED
+
+
 _DEVLIB_ARGUMENT = ("--devlib", f"${DEVLIB}")
 
 BENCHMARKS = (
@@ -246,6 +256,21 @@ BENCHMARKS = (
         ),
         "intel/opencl-intercept-layer (a build of it in DEVICELAB_INTERCEPT)",
         "the layer records host and device times; most of its part on a real driver is that driver's own cost of them",
+    ),
+    Benchmark(
+        "k_on_drivers",
+        "K on a driver that follows it (Rusticl)",
+        ("--random", "1"),
+        (),
+        every(
+            columns("predicted K over manual K, %", "predicted K over the K of brute force, median of networks", " %"),
+            columns("dynamic over the best constant K, %", "dynamic over the best constant K, the same", " %"),
+            columns("static schedule over the best constant K, %", "static schedule over the same", " %"),
+        ),
+        "the K that brute force finds",
+        "judged by runs that nothing was chosen from; 2 % and 1 % are the goals, below 0 is faster than any constant K",
+        _opencl,
+        quiet=True,
     ),
     Benchmark(
         "load_accuracy",

@@ -156,9 +156,13 @@ def plan(
     for remark in dict.fromkeys(f"{one.label}: {remark}" for one in planned for remark in one.remarks):
         say(remark)
     if json_:
-        print_json({"conditions": [
-            {**asdict(one), "made_for": one.made_for.model_dump(), "set": one.settings()} for one in planned
-        ]})
+        print_json(
+            {
+                "conditions": [
+                    {**asdict(one), "made_for": one.made_for.model_dump(), "set": one.settings()} for one in planned
+                ]
+            }
+        )
         return
     rows = [(one.label, one.k, _us(one.makespan_ns), _runs(list(one.batches)), _us(one.schedule_ns)) for one in planned]
     print_table(("condition", "constant K", "time", "static schedule", "time"), rows)

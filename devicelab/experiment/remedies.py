@@ -9,7 +9,8 @@ REMEDIES = {
     "affinity-changed": "a core left: --set isolation=hold; hotplug by heat needs [thermal] or a longer cooldown_s",
     "core-not-held": "root is needed to hold cores; without it place loads on the little ones",
     "foreign-load": "end those programs, or allow more with --set foreign_pct=PERCENT and foreign_core_pct=PERCENT",
-    "schedule-elsewhere": "make a schedule for this condition: devicelab klo plan; or measure.params.foreign_schedule=true",
+    "schedule-elsewhere": "make a schedule for this condition (devicelab klo plan), or "
+    "--set measure.params.foreign_schedule=true",
     "throttled": "let the board cool: [thermal] max_c in the experiment, a longer cooldown_s, a fan",
     "gate-timeout": "the board does not cool down so far: a higher max_c, a longer timeout_s in [thermal]",
     "limits-changed": "vendor daemons write the limits: --set daemons=stop",

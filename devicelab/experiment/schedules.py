@@ -1,6 +1,6 @@
 """Does a static flush schedule run under the condition that it was made for?
 
-A schedule that is stale costs 2 % in the median and 30 % in one case of ten (random networks), more than any constant K.
+A stale schedule costs 2 % in the median and 30 % in one case of ten (random networks), more than a stale constant K.
 """
 
 from collections.abc import Iterator
@@ -19,9 +19,7 @@ from devicelab.model.schedule import MadeFor, Scheduled
 _CLOCK_RATIO = 1.2
 
 
-def flags(
-    params: BaseModel, measured: Measurement, cell: Cell, facts: Facts, record: RunRecord
-) -> tuple[Flag, ...]:
+def flags(params: BaseModel, measured: Measurement, cell: Cell, facts: Facts, record: RunRecord) -> tuple[Flag, ...]:
     """``schedule-elsewhere`` where a static schedule was made for another condition than the run's.
 
     A remark with ``foreign_schedule``; ``schedule-of-unknown-origin`` is a remark always.
@@ -78,4 +76,3 @@ def _clocks(made: MadeFor, record: RunRecord) -> Iterator[str]:
         before, after = (max(clocks[path] for path in common) for clocks in (then, now))
         if max(before, after) > _CLOCK_RATIO * min(before, after):
             yield f"{what} clock {after:.0f} instead of {before:.0f}"
-

@@ -15,7 +15,14 @@ from devicelab.model.journal import Flag
 from devicelab.model.measurement import Measurement, Metric, Table
 from devicelab.model.schedule import Scheduled
 from devicelab.workloads._klo_output import Header, read_output
-from devicelab.workloads._launches import GPU_KINDS, STAMPS, extensions_text, kernel_metrics, kernel_table, timestamp_flags
+from devicelab.workloads._launches import (
+    GPU_KINDS,
+    STAMPS,
+    extensions_text,
+    kernel_metrics,
+    kernel_table,
+    timestamp_flags,
+)
 from devicelab.workloads.base import AS_TEXT, CommandLine, Context
 
 NATIVE: tuple[str, ...] = ("klo",)
@@ -40,14 +47,15 @@ class Params(Scheduled):
             (``dynamic``).
         k: kernels per flush; 0 is everything in one flush.
         schedule: lengths of the batches, as a list or as text "4,4,8"; they sum up to the network's kernels.
-        made_for: the condition that the schedule was made for; ``devicelab klo plan`` writes it. Runs under another one
-            are invalid.
+        made_for: the condition that the schedule was made for; ``devicelab klo plan`` writes it. Runs under another
+            one are invalid.
         foreign_schedule: use the schedule elsewhere all the same: such runs count, with a remark.
         inferences, plain, warmup: with every kernel's timestamps; without a profiling queue; before both.
         profile: inferences that give the planner its p and g (``dynamic`` only).
-        costs_ns: flush, start on an idle GPU, gap between batches, and (may be left out) what each kernel of a batch adds
-            to its flush: what the planner takes them to be (``dynamic`` with ``opencl`` needs them).
-        flush_ns, start_idle_ns, gap_ns, flush_per_kernel_ns: costs of the emulated GPU, instead of its nominal ones or the board's.
+        costs_ns: flush, start on an idle GPU, gap between batches, and (may be left out) what each kernel of a batch
+            adds to its flush: what the planner takes them to be (``dynamic`` with ``opencl`` needs them).
+        flush_ns, start_idle_ns, gap_ns, flush_per_kernel_ns: costs of the emulated GPU, instead of its nominal ones or
+            the board's.
         emulation: file with the emulated GPU's parameters on the device.
         platform, device: index or part of the name of the OpenCL platform and device.
         work_pct: parameter work per kernel, in percent of the usual.
@@ -97,7 +105,17 @@ def command(params: Params, context: Context) -> CommandLine:
         words += ["--dynamic", "--profile", params.profile]
         if params.costs_ns is not None:
             words += ["--costs", ",".join(map(str, params.costs_ns))]
-    for name in ("warmup", "inferences", "plain", "work_pct", "seed", "flush_ns", "start_idle_ns", "gap_ns", "flush_per_kernel_ns"):
+    for name in (
+        "warmup",
+        "inferences",
+        "plain",
+        "work_pct",
+        "seed",
+        "flush_ns",
+        "start_idle_ns",
+        "gap_ns",
+        "flush_per_kernel_ns",
+    ):
         value = getattr(params, name)
         if value is not None:
             words += [f"--{name.replace('_', '-')}", value]

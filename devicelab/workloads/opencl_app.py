@@ -16,7 +16,14 @@ from devicelab.errors import MeasurementError
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Measurement, Metric, Table
 from devicelab.model.schedule import Scheduled
-from devicelab.workloads._launches import GPU_KINDS, STAMPS, extensions_text, kernel_metrics, kernel_table, timestamp_flags
+from devicelab.workloads._launches import (
+    GPU_KINDS,
+    STAMPS,
+    extensions_text,
+    kernel_metrics,
+    kernel_table,
+    timestamp_flags,
+)
 from devicelab.workloads._layer_output import Inference, Records, read_records
 from devicelab.workloads._own_binary import Text, Variable
 from devicelab.workloads.base import AS_TEXT, CommandLine, Context
@@ -61,8 +68,8 @@ class Params(Scheduled):
         k: kernels a flush; 0 is one flush before each wait.
         schedule: lengths of the batches, as a list or as text "4,4,8". It holds for inferences of that many kernels: a
             program that does not have them is flagged.
-        made_for: the condition that the schedule was made for; ``devicelab klo plan`` writes it. Runs under another one
-            are invalid.
+        made_for: the condition that the schedule was made for; ``devicelab klo plan`` writes it. Runs under another
+            one are invalid.
         foreign_schedule: use the schedule elsewhere all the same: such runs count, with a remark.
         costs_ns: flush, start on an idle GPU, gap between batches, flush per kernel (``dynamic`` only; the last may be
             left out).
@@ -241,4 +248,3 @@ def _info(read: Records, usual: int, counted: int) -> dict[str, str | int | floa
         "non_uniform": read.header.non_uniform,
         "processes": read.processes,
     }
-

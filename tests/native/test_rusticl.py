@@ -5,52 +5,30 @@ Debian 13 has it (``mesa-opencl-icd``). Elsewhere a root of it does, which ``DEV
 """
 
 import json
-import os
-import shutil
-import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from klo_tools import Said
 from layer_tools import named, read
 
-from devicelab.device.build import build
+from benchmarks import _opencl_drivers as drivers
 from devicelab.device.toolchain import host_abi
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(host_abi() is None, reason="no toolchain for this machine")]
 
-# Mounts of its own: nothing is left behind.
-_INSIDE = """\
-root=$1 work=$2
-shift 2
-mount --make-rprivate / && mount --bind /proc "$root/proc" && mount --bind /dev "$root/dev" &&
-mount --rbind /sys "$root/sys" && mount --bind "$work" "$root/mnt" && exec chroot "$root" "$@"
-"""
-_NEEDED = "no Rusticl: Debian 13's mesa-opencl-icd, or DEVICELAB_DEBIAN13 naming a root of Debian 13 with it"
-_ENV = {"RUSTICL_ENABLE": "llvmpipe", "LP_NUM_THREADS": "0", "HOME": "/tmp"}
 KERNELS = 24
 
 
 @dataclass(frozen=True)
 class Rusticl:
-    """A folder in which programs run, and what goes before their argv."""
+    """klo on Rusticl, with a network of equal kernels."""
 
-    work: Path
-    prefix: tuple[str, ...]
-    there: str
-
-    def klo(self, *args: object, **env: str) -> subprocess.CompletedProcess[bytes]:
-        argv = [*self.prefix, f"{self.there}/klo", *map(str, args)]
-        return subprocess.run(argv, env=os.environ | _ENV | env, capture_output=True, timeout=250, check=False)
+    driver: drivers.Driver
 
     def measure(self, k: int | str, **env: str) -> Said:
         policy = ("--dynamic", "--costs", "20000,50000,20000") if k == "dynamic" else ("--k", k)
-        done = self.klo(
-            *("--backend", "opencl", "--platform", "rusticl", "--network", f"{self.there}/net.txt", *policy),
-            *("--warmup", 1, "--inferences", 4, "--plain", 1),
-            **env,
-        )
+        words = ("--backend", "opencl", "--platform", "rusticl", "--network", f"{self.driver.there}/net.txt", *policy)
+        done = self.driver.klo((*words, "--warmup", 1, "--inferences", 4, "--plain", 1), env)
         assert done.returncode == 0, done.stderr.decode()
         events = [json.loads(line) for line in done.stdout.splitlines()]
         inferences = [one for one in events if one["event"] == "inference"]
@@ -60,21 +38,12 @@ class Rusticl:
 @pytest.fixture(scope="module")
 def rusticl(tmp_path_factory: pytest.TempPathFactory) -> Rusticl:
     work = tmp_path_factory.mktemp("rusticl")
-    for name in ("klo", "opencl_layer"):
-        shutil.copy(build(name, str(host_abi()), toolchain="host").path, work / name)
+    drivers.prepare(work, "opencl_layer")
     (work / "net.txt").write_text("kernel 300 2000\n" * KERNELS)
-    root = os.environ.get("DEVICELAB_DEBIAN13", "")
-    found = [Rusticl(work, (), str(work))]
-    if root and os.geteuid() == 0:
-        inside = ("unshare", "-m", "sh", "-c", _INSIDE, "sh", root, str(work))
-        found.insert(0, Rusticl(work, inside, "/mnt"))
-    for one in found:
-        listed = one.klo("--list-devices").stdout.decode(errors="replace")
-        drivers = [json.loads(line) for line in listed.splitlines()]
-        # 22.3, which Debian 12 has, gives no timestamps and does not wait.
-        if any(it["platform_name"] == "rusticl" and not it["driver"].startswith("22.") for it in drivers):
-            return one
-    pytest.skip(_NEEDED)
+    driver = drivers.rusticl(work)
+    if driver is None:
+        pytest.skip(drivers.NEEDED)
+    return Rusticl(driver)
 
 
 def test_kernels_are_submitted_when_their_batch_is_flushed_and_not_before(rusticl: Rusticl) -> None:
@@ -94,10 +63,11 @@ def test_the_layer_steers_a_real_driver_and_the_program_computes_the_same(
     rusticl: Rusticl, settings: dict[str, str], batches: list[int]
 ) -> None:
     alone = rusticl.measure(1)
-    records = rusticl.work / "records.jsonl"
+    records = rusticl.driver.work / "records.jsonl"
     records.unlink(missing_ok=True)
     env = {f"DEVICELAB_LAYER_{name}": value for name, value in settings.items()}
-    front = {"OPENCL_LAYERS": f"{rusticl.there}/opencl_layer", "DEVICELAB_LAYER_OUT": f"{rusticl.there}/records.jsonl"}
+    there = rusticl.driver.there
+    front = {"OPENCL_LAYERS": f"{there}/opencl_layer", "DEVICELAB_LAYER_OUT": f"{there}/records.jsonl"}
     said = rusticl.measure(1, **front, **env)
     assert (said.end["output"], said.end["work"]) == (alone.end["output"], alone.end["work"])
     found = named(read(records), "inference")

@@ -9,8 +9,8 @@ from devicelab.analyses.klo.data import load
 from devicelab.analyses.klo.model import LaunchCosts, best_constant, best_schedule
 from devicelab.analyses.lut.table import LaunchTable, require_fits
 from devicelab.errors import ConfigError
-from devicelab.model.schedule import MadeFor
 from devicelab.model.results import Results
+from devicelab.model.schedule import MadeFor
 
 _UNFOLLOWED = "the driver submits kernels by itself: what the model says of K does not hold there"
 
