@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -35,8 +36,9 @@ def chosen(args: argparse.Namespace) -> list[Trial]:
     Raises:
         SystemExit: ``--only`` cannot be read.
     """
+    asked = dict(one.split("=", 1) for one in args.want or ())
     if args.only:
-        return [_only(text) for text in args.only]
+        return [_wanting(_only(text), asked) for text in args.only]
     kinds = args.kind or list(KINDS)
     for kind in kinds:
         if reason := impossible(kind):
@@ -47,7 +49,12 @@ def chosen(args: argparse.Namespace) -> list[Trial]:
         raise SystemExit("no fault of that kind happens on that transport")
     drawn: Iterator[Trial] = (draw(args.seed, number) for number in itertools.count())
     fitting = (trial for trial in drawn if trial.kind in wanted and trial.transport in transports)
-    return list(itertools.islice(fitting, args.n))
+    return [_wanting(trial, asked) for trial in itertools.islice(fitting, args.n)]
+
+
+def _wanting(trial: Trial, asked: dict[str, str]) -> Trial:
+    """The trial with these knobs beside those it drew, on a virtual board."""
+    return replace(trial, wants={**trial.wants, **asked}) if trial.transport == "adb" else trial
 
 
 def _only(text: str) -> Trial:
@@ -168,6 +175,7 @@ def main() -> int:
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="only this fault (repeatable)")
     parser.add_argument("--transport", action="append", choices=TRANSPORTS, help="only this transport (repeatable)")
     parser.add_argument("--only", action="append", metavar="SEED:NUMBER[@SECONDS]", help="one trial (repeatable)")
+    parser.add_argument("--want", action="append", metavar="WORD=LEVEL", help="set this in every run (repeatable)")
     parser.add_argument("--night", action="store_true", help="whole nights of a farm instead of sweeps")
     parser.add_argument("--power", action="store_true", help="power cuts instead (tests.faults.powercut)")
     args = parser.parse_args()
