@@ -139,6 +139,7 @@ def register(app: typer.Typer) -> None:
             list[str] | None, typer.Argument(help="Names or serials.", autocompletion=_complete_name)
         ] = None,
         all_: Annotated[bool, typer.Option("--all", help="End every virtual board.")] = False,
+        json_: JsonOption = False,
     ) -> None:
         """End virtual boards; nothing of them is left."""
         from devicelab.errors import ConfigError
@@ -149,14 +150,18 @@ def register(app: typer.Typer) -> None:
         from virtualboards.qemu import machine
 
         ours = [one for one in machine.machines() if all_ or one.name in (names or ()) or one.address in (names or ())]
+        ended = []
         for one in ours:
             machine.down(one)
-            say(f"{one.name}: down")
+            ended.append(one.name)
         others = [name for name in names or () if not any(name in {one.name, one.address} for one in ours)]
-        if not (all_ or others):
-            return
-        for name in lifecycle.down(others, everything=all_):
-            say(f"{name}: down")
+        if all_ or others:
+            ended += lifecycle.down(others, everything=all_)
+        if json_:
+            print_json({"ended": ended})
+        else:
+            for name in ended:
+                say(f"{name}: down")
 
     @sim.command(epilog="Example: devicelab sim fault note10 drop --at-bytes 1000000")
     def fault(
@@ -209,7 +214,7 @@ def register(app: typer.Typer) -> None:
             say(f"{name}: {what}, {waiting} waiting for their time" if waiting else f"{name}: {what}")
 
     @sim.command(epilog="Example: devicelab sim stats note10")
-    def stats(name: NameArgument) -> None:
+    def stats(name: NameArgument, json_: JsonOption = False) -> None:  # noqa: ARG001  # it has no other form
         """Print what passed over adb by service, the processes inside, and the faults performed, as JSON."""
         from virtualboards import lifecycle
 

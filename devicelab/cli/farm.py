@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--cron", help="Print a line for crontab instead; nothing is written.")
         ] = False,
         store: StoreOption = None,
+        json_: JsonOption = False,
     ) -> None:
         """Write a systemd service and timer that conduct a night every day, and say what to do next.
 
@@ -65,7 +66,11 @@ def register(app: typer.Typer) -> None:
         command += ["--store", store] if store is not None else []
         made = units(name, command, path.parent, at)
         if cron:
-            echo(cron_line(command, path.parent, at, path.parent / f"{name}.log"))
+            line = cron_line(command, path.parent, at, path.parent / f"{name}.log")
+            if json_:
+                print_json({"crontab": line, "files": []})
+                return
+            echo(line)
             say("rotate that log with logrotate; or use the units, whose logs are the journal's")
             return
         folder = to or Path("~/.config/systemd/user").expanduser()
@@ -74,9 +79,13 @@ def register(app: typer.Typer) -> None:
             for file, text in made.items():
                 with replacing(folder / file) as part:
                     part.write_text(text, encoding="utf-8")
-                echo(str(folder / file))
+                if not json_:
+                    echo(str(folder / file))
         except OSError as error:
             raise ConfigError(f"cannot write into {folder}: {error.strerror or error}") from error
+        if json_:
+            print_json({"crontab": None, "files": [str(folder / file) for file in made]})
+            return
         say(f"begin:  systemctl --user daemon-reload && systemctl --user enable --now devicelab-{name}.timer")
         say("        loginctl enable-linger    (else nights run only while you are logged in)")
         say(

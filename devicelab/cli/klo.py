@@ -62,10 +62,8 @@ def app_(
     from devicelab.jobs import sweep as sweeping
     from devicelab.store import Store
 
-    chosen = apps.experiment(preset, program or (), k, env or (), set_ or ())
+    chosen = apps.experiment(preset, program or (), k, env or (), set_ or (), push or ())
     entry = choose.choose(board)
-    if push:
-        apps.push(entry, tuple(push))
     with Store.open(store) as opened, sweep_progress(quiet=json_) as on_progress:
         result = sweeping.sweep(chosen, entry, opened, report_to=report, on_progress=on_progress)
     sweeps.conclude(result, json_=json_)

@@ -39,12 +39,16 @@ def register(app: typer.Typer) -> None:
         device: device_argument,
         reason: Annotated[str, typer.Option("--reason", help="Why, one sentence.")],
         store: StoreOption = None,
+        json_: JsonOption = False,
     ) -> None:
         """Take a device out by hand."""
         from devicelab.store import Store
 
         with Store.open(store) as opened:
             made = opened.quarantine(device, reason)
+        if json_:
+            print_json(made.model_dump(mode="json"))
+            return
         say(f"{device}: in quarantine since {_day(made.since_unix_ns)}: {made.reason}")
 
     @group.command(epilog='Example: devicelab quarantine release note10-a --note "new battery"')
@@ -52,6 +56,7 @@ def register(app: typer.Typer) -> None:
         device: device_argument,
         note: Annotated[str, typer.Option("--note", help="What was done.")] = "",
         store: StoreOption = None,
+        json_: JsonOption = False,
     ) -> None:
         """Give a device work again; how it is then counts as its proper state from now on."""
         from devicelab.errors import ConfigError
@@ -60,6 +65,9 @@ def register(app: typer.Typer) -> None:
         with Store.open(store, create=False) as opened:
             if not opened.release(device, note):
                 raise ConfigError(f"{device} is in no quarantine", hint="devicelab quarantine list")
+        if json_:
+            print_json({"device": device, "released": True, "note": note})
+            return
         say(f"{device}: released")
 
 

@@ -1,7 +1,6 @@
 """One device, one plan at a time: deploy, start the agent detached, follow its journal, come back after a loss."""
 
 import contextlib
-import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import stamina
 
-from devicelab.device import agent
+from devicelab.device import agent, files
 from devicelab.device.build import Built, build_for
 from devicelab.device.facts import Device, regain_root
 from devicelab.device.journal_reader import JournalReader
@@ -23,7 +22,6 @@ from devicelab.errors import (
     LabError,
 )
 from devicelab.experiment.programs import Needs
-from devicelab.ground import registry
 from devicelab.ground.interruption import Interruptible
 from devicelab.ground.safe_text import spoken
 from devicelab.model.journal import Event, PlanEnd
@@ -94,14 +92,14 @@ def deploy(device: Device, needs: Needs, plan: Plan | None = None) -> tuple[Buil
         for item in built
         if device.sums.get(item.program) != item.sha256
     ]
-    scripts = {path.name: path for path in map(registry.script, needs.scripts)}
     if needs.python:
         _look_for_python(device)
-    sums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in scripts.items()}
+    others = files.wanted(needs)
+    sums = {one.name: one.sha256 for one in others}
     pairs += [
-        (path, f"{device.facts.dir}/bin/{name}", 0o644)
-        for name, path in scripts.items()
-        if device.sums.get(name) != sums[name]
+        (one.path, f"{device.facts.dir}/bin/{one.name}", one.mode)
+        for one in others
+        if device.sums.get(one.name) != one.sha256
     ]
     with TemporaryDirectory(prefix="devicelab-") as temporary:
         if plan is not None:

@@ -40,6 +40,8 @@ def load(name: str, overrides: Sequence[str] = ()) -> Experiment:
     data = toml.read(path)
     for text in overrides:
         override(data, text)
+    if isinstance(data.get("push"), list):
+        data["push"] = [str(path.parent.absolute() / name) if isinstance(name, str) else name for name in data["push"]]
     try:
         experiment = Experiment.model_validate({**data, "name": data.get("name") or path.stem})
     except ValidationError as error:

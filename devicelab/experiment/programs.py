@@ -6,6 +6,7 @@ A program that is measured alone is a tenant that runs alone, so there is one wa
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -48,10 +49,18 @@ class Measured:
 
 @dataclass(frozen=True)
 class Needs:
-    """What runs need on the device: native programs, files (see ``Workload.FILES``), lab.toml's interpreter."""
+    """What runs need on the device.
+
+    Attributes:
+        native: programs that are built for it.
+        scripts: files of workloads (see ``Workload.FILES``).
+        files: files of the experiment's ``push``, on this computer.
+        python: lab.toml's interpreter.
+    """
 
     native: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
     python: bool = False
 
 
@@ -67,7 +76,7 @@ def needs(experiment: Experiment, cells: Iterable[Cell]) -> Needs:
         native += workload.NATIVE
         scripts += workload.FILES
         python = python or (isinstance(workload, OnPython) and workload.PYTHON)
-    return Needs(tuple(dict.fromkeys(native)), tuple(dict.fromkeys(scripts)), python)
+    return Needs(tuple(dict.fromkeys(native)), tuple(dict.fromkeys(scripts)), experiment.push, python)
 
 
 def check(experiment: Experiment, cells: Iterable[Cell]) -> None:

@@ -15,10 +15,10 @@ from pydantic import Field
 from devicelab.boards import load as load_board
 from devicelab.device.build import build
 from devicelab.device.facts import node_patterns
+from devicelab.device.files import pushed, wanted
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError
 from devicelab.experiment import plan as planning
-from devicelab.ground import registry
 from devicelab.ground.files import replacing
 from devicelab.ground.safe_text import masked
 from devicelab.jobs.plugins import vouch
@@ -139,7 +139,7 @@ def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manife
         facts=facts,
         cells=tuple(planned.cells.values()),
         plans=planned.plans,
-        binaries=tuple(item.info for item in built),
+        binaries=(*(item.info for item in built), *pushed(planned.needs)),
         command=masked(" ".join(sys.argv)),
     )
     contents = [
@@ -148,7 +148,7 @@ def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manife
         ("patterns.txt", "".join(f"{p}\n" for p in node_patterns()).encode(), 0o644),
         *((f"plans/{number:04d}.json", plan.to_json().encode(), 0o644) for number, plan in enumerate(planned.plans)),
         *((f"bin/{item.program}", item.path.read_bytes(), 0o755) for item in built),
-        *((f"bin/{path.name}", path.read_bytes(), 0o644) for path in map(registry.script, planned.needs.scripts)),
+        *((f"bin/{one.name}", one.path.read_bytes(), one.mode) for one in wanted(planned.needs)),
     ]
     try:
         with replacing(to) as part, tarfile.open(part, "w") as archive:

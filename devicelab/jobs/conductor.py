@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from devicelab.analyses import searching, sequential
-from devicelab.device import agent, runner
+from devicelab.device import agent, files, runner
 from devicelab.device.facts import Device, read_again
 from devicelab.errors import ConfigError, DeviceBusyError, DeviceRefusedError, DistrustError, LabError, RestoreError
 from devicelab.experiment import hopeless, programs
@@ -129,6 +129,12 @@ def _resumed(device: Device, store: Store, campaign: str) -> "_Conductor":
     cells = {cell.cell_id: cell for cell in store.cells(campaign)}
     plans = tuple(Plan.model_validate(data) for data in json.loads(store.plan_json(campaign) or "[]"))
     planned = planning.Planned(cells, plans, {}, programs.needs(experiment, cells.values()))
+    then = dict(store.results(campaign).info.get("binaries") or {})
+    if changed := [one.name for one in files.pushed(planned.needs) if then.get(one.name, one.sha256) != one.sha256]:
+        raise ConfigError(
+            f"{', '.join(changed)} is not what it was when campaign {campaign} began",
+            hint="put the old file back, or begin anew without --resume: one campaign measures one program",
+        )
     return _Conductor(device, store, experiment, campaign, planned, resumed=True)
 
 
@@ -146,7 +152,7 @@ def _begun(
         facts=device.facts,
         cells=tuple(planned.cells.values()),
         command=masked(" ".join(sys.argv)),
-        binaries=[item.info for item in built],
+        binaries=[*(item.info for item in built), *files.pushed(planned.needs)],
         plan_json=json.dumps([json.loads(plan.to_json()) for plan in planned.plans]),
         night=night,
     )

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from devicelab.model.plan import Noun, content_id
 from devicelab.model.search import Search
@@ -191,6 +192,8 @@ class Experiment(Noun):
         thermal: wait before every run; see below.
         energy: joules are the question; see below.
         require: knob words that must be possible on the device; without them the sweep stops with exit code 4.
+        push: files that are put on the device first, beside the TOML file or by their whole path: programs, models. In
+            ``argv`` they are ``{dir}/NAME``; their checksums are kept with the campaign.
         analyses: modules in ``devicelab/analyses`` that turn the runs into findings.
         checks: bounds on figures; a failed one makes the exit code 7.
     """
@@ -222,8 +225,17 @@ class Experiment(Noun):
     thermal: Thermal | None = None
     energy: Energy | None = None
     require: tuple[str, ...] = ()
+    push: tuple[Path, ...] = ()
     analyses: tuple[str, ...] = ("load",)
     checks: tuple[Check, ...] = ()
+
+    @field_validator("push")
+    @classmethod
+    def _each_name_once(cls, push: tuple[Path, ...]) -> tuple[Path, ...]:
+        names = [path.name for path in push]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two of the files to push are called {twice!r}")
+        return push
 
     @model_validator(mode="before")
     @classmethod

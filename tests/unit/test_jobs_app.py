@@ -1,14 +1,11 @@
-"""The experiment for somebody else's OpenCL program, and its files on the device."""
+"""The experiment for somebody else's OpenCL program."""
 
 from pathlib import Path
 
 import pytest
 
-from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError
 from devicelab.jobs import app
-
-_ENTRY = DeviceEntry(name="local", address="local:")
 
 
 def test_the_program_its_variables_and_k_go_into_the_preset_word_for_word() -> None:
@@ -45,8 +42,8 @@ def test_what_makes_no_sense_is_told_before_a_device_is_touched(
         app.experiment(preset, argv, k)
 
 
-def test_files_that_would_replace_a_program_of_ours_or_each_other_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="program of devicelab's"):
-        app.push(_ENTRY, [tmp_path / "agent"])
-    with pytest.raises(ConfigError, match="one name"):
-        app.push(_ENTRY, [tmp_path / "a", tmp_path / "b" / "a"])
+def test_files_go_with_the_experiment_and_no_two_have_one_name(tmp_path: Path) -> None:
+    found = app.experiment("opencl_app", ["{dir}/bench"], "1", push=[tmp_path / "bench"])
+    assert found.push == (tmp_path / "bench",)
+    with pytest.raises(ConfigError, match="'a'"):
+        app.experiment("opencl_app", ["x"], "1", push=[tmp_path / "a", tmp_path / "b" / "a"])
