@@ -49,8 +49,8 @@ class Lines:
     def begun(self, night: str, foretold: "Schedule", ends_unix_s: float | None) -> None:
         """See ``Watcher``."""
         self._print(headline(night, foretold, ends_unix_s))
-        for task, reason in foretold.dropped:
-            self._print(f"will not be done: {_name(task)}: {reason}")
+        for text in _beforehand(foretold):
+            self._print(text)
 
     def started(self, task: "Task") -> None:
         """See ``Watcher``."""
@@ -87,8 +87,8 @@ class Live:
     def begun(self, night: str, foretold: "Schedule", ends_unix_s: float | None) -> None:
         """See ``Watcher``."""
         self.said(headline(night, foretold, ends_unix_s))
-        for task, reason in foretold.dropped:
-            self.said(f"will not be done: {_name(task)}: {reason}")
+        for text in _beforehand(foretold):
+            self.said(text)
         self._all = self._bars.add_task("the night", total=len(foretold.slots), left="")
 
     def started(self, task: "Task") -> None:
@@ -115,6 +115,15 @@ class Live:
     def said(self, text: str) -> None:
         """See ``Watcher``."""
         self._bars.console.print(_escaped(f"{time.strftime('%H:%M:%S')} {text}"), highlight=False)
+
+
+def _beforehand(foretold: "Schedule") -> Iterator[str]:
+    """What will not be done, and how much of the others."""
+    for task, reason in foretold.dropped:
+        yield f"will not be done: {_name(task)}: {reason}"
+    for slot in foretold.slots:
+        for share in () if slot.task.confirms is not None else slot.task.shares:
+            yield f"{_name(slot.task)}: {share.text()}"
 
 
 def _name(task: "Task") -> str:

@@ -303,12 +303,13 @@ def _severity() -> tuple[int, ...]:
 
 def farm() -> str:
     """``docs/reference/farm.md``."""
-    from devicelab.model.night import Farm, HealthRules, JobEntry, Notify, Retention
+    from devicelab.model.night import DoseRules, Farm, HealthRules, JobEntry, Notify, Retention
 
     tables = [
         f"## `{title}`\n\n{_first_line(model)}\n\n{key_table(model)}"
         for title, model in (
-            ("[[jobs]]", JobEntry), ("[health]", HealthRules), ("[retention]", Retention), ("[notify]", Notify)
+            ("[[jobs]]", JobEntry), ("[dose]", DoseRules), ("[health]", HealthRules), ("[retention]", Retention),
+            ("[notify]", Notify),
         )
     ]  # fmt: skip
     return (

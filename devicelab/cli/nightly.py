@@ -116,10 +116,15 @@ def _show_schedule(foretold: "Foretold") -> None:
     for task, reason in schedule.dropped:
         echo(f"will not be done: {task.task_id} {task.experiment} ({task.selector}): {reason}")
     for task in foretold.tasks:
-        if task.status in {"skipped", "failed"}:
+        for share in () if task.confirms is not None else task.shares:
+            echo(f"{task.task_id} {task.experiment} on {task.device}: {share.text()}")
+        if task.status in {"skipped", "failed"} and not task.at_rest:
             echo(f"{task.status}: {task.task_id} {task.experiment} ({task.selector}): {task.reason}")
     for device, reason in conductor.out.items():
         echo(f"gets no work: {device}: {reason}")
+    if any(task.shares for task in foretold.tasks):
+        tonight, usual = conductor.runs_of(foretold.tasks)
+        echo(f"{tonight} runs; {usual} if every cell were measured once")
     limit = conductor.ends_unix_s
     echo(f"ends at about {clock_time(now + schedule.end_s)}, after {duration(schedule.end_s, roughly=True)}")
     if limit is not None:

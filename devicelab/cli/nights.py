@@ -26,7 +26,9 @@ def register(app: typer.Typer) -> None:
         baseline: Annotated[
             int | None, typer.Option(min=1, help="Judge it now, against so many nights; the store is not changed.")
         ] = None,
-        check: Annotated[bool, typer.Option("--check", help="Exit code 7 if there is a regression.")] = False,
+        check: Annotated[
+            bool, typer.Option("--check", help="Exit code 7 if there is a regression; see `alarm` in the farm file.")
+        ] = False,
         limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Nights that are listed.")] = 20,
         store: StoreOption = None,
         json_: JsonOption = False,
@@ -64,7 +66,7 @@ def register(app: typer.Typer) -> None:
             print_json({**_summary(info, _counted(ordered)), "verdicts": [one.model_dump() for one in ordered]})
         else:
             _show(info, ordered, stored=bool(stored))
-        regressions = [one for one in ordered if one.verdict == "regression"]
+        regressions = [one for one in ordered if info.job.alarms(one)]
         if check and regressions:
             first = regressions[0]
             raise CheckFailedError(

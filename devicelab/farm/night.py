@@ -11,13 +11,14 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
 from typing import Protocol
 
 from devicelab.errors import ConfigError, DeviceBusyError, DeviceUnreachableError, RestoreError
-from devicelab.farm import clock, schedule
+from devicelab.farm import clock, dose, schedule
 from devicelab.farm.care import Left
 from devicelab.farm.engine import Engine, Hosts, ThisHost
-from devicelab.farm.estimate import Estimator
+from devicelab.farm.estimate import Estimator, count_runs
 from devicelab.farm.job import Job
 from devicelab.farm.schedule import Schedule
 from devicelab.farm.selectors import Known
@@ -184,6 +185,13 @@ class Conductor:
         known = self.pool.get(device)
         return self._estimates.of(self.job.experiments[task.job], known.kind if known else None, len(task.cells)).basis
 
+    def runs_of(self, tasks: Iterable[Task]) -> tuple[int, int]:
+        """Runs of these tasks, and of the same with every cell once."""
+        known = [task for task in tasks if task.status != "skipped" or task.at_rest]
+        runs = [(task, partial(count_runs, self.job.experiments[task.job])) for task in known]
+        tonight = sum(of(len(task.cells)) for task, of in runs if not task.at_rest)
+        return tonight, sum(of() for task, of in runs if task.confirms is None)
+
     def fits(self, task: Task, device: str) -> bool:
         """The device may do the task: it is meant, and did no other of the same ``any N of`` tonight."""
         if task.device is not None:
@@ -218,7 +226,11 @@ class Conductor:
         found = self.store.quarantines(active=True)
         self.out = {one.device: f"in quarantine: {one.reason}" for one in found}
         self._out_before = frozenset(one.device for one in found if night is None or one.night != night)
-        return schedule.make_tasks(self.job, self.pool)
+        tasks = schedule.make_tasks(self.job, self.pool)
+        farm = self.job.farm
+        if farm.dose is None or night is not None:  # a night that goes on has its tasks
+            return tasks
+        return dose.dosed(tasks, self.job.experiments, self.store, farm.name, farm.dose, now.timestamp())
 
     def begin(self) -> None:
         """Store a new night with its tasks."""

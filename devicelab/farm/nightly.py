@@ -203,8 +203,9 @@ def _finish(conductor: Conductor, failed_checks: tuple[str, ...], wrong: tuple[i
     tasks = store.tasks(night)
     verdicts = store.verdicts(night=night)
     codes = [*wrong, *(task.exit_code for task in tasks), *_lost(not_given_back, tasks)]
-    codes += [_CHECK_FAILED] if failed_checks or any(v.verdict == "regression" for v in verdicts) else []
-    status: NightStatus = "complete" if any(task.status == "complete" for task in tasks) else "failed"
+    codes += [_CHECK_FAILED] if failed_checks or any(map(conductor.job.farm.alarms, verdicts)) else []
+    done = any(task.status == "complete" for task in tasks) or all(task.at_rest for task in tasks)
+    status: NightStatus = "complete" if done else "failed"
     exit_code = worst(codes) or (0 if status == "complete" else MeasurementError.exit_code)
     if conductor.interrupted:
         status, exit_code = "interrupted", RestoreError.exit_code if RestoreError.exit_code in codes else INTERRUPTED

@@ -1,8 +1,9 @@
 """What runs where and when: pure functions, used to foretell a night (``--dry-run``) and to conduct it.
 
 One rule serves both: a free device takes, of the waiting tasks that fit it and the time left, the one with the highest
-priority; among those its own before those that others could do as well; among those the longest. That is list
-scheduling by longest processing time (Graham 1969), at most 4/3 of the shortest possible makespan for equal devices.
+priority; among those what measures an undecided change (``dose``); among those its own before those that others could
+do as well; among those the longest. That is list scheduling by longest processing time (Graham 1969), at most 4/3 of
+the shortest possible makespan for equal devices.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -76,7 +77,13 @@ def pick(
         fitting = [task for task in fitting if seconds(task, device) <= left_s]
     return min(
         fitting,
-        key=lambda task: (-task.priority, task.device is None, -seconds(task, device), task.task_id),
+        key=lambda task: (
+            -task.priority,
+            not task.undecided,
+            task.device is None,
+            -seconds(task, device),
+            task.task_id,
+        ),
         default=None,
     )
 

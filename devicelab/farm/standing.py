@@ -48,7 +48,7 @@ def standing(store: Store, farm: str, place: str | None, now_unix_s: float) -> t
     code = "" if info.exit_code is None else f", exit code {info.exit_code}"
     night = f"{info.night}: {info.status}{code}, {word} {_ago(now_unix_s - since / 1e9)}"
     unfinished = info.status in {"running", "interrupted"}
-    wrong = any(task.status in {"failed", "skipped"} for task in tasks)
+    wrong = any(task.status in {"failed", "skipped"} and not task.at_rest for task in tasks)
     worse = any(verdict.verdict == "regression" for verdict in verdicts)
     out = store.quarantines(active=True)
     shown = "; ".join(f"{one.device}: {one.reason[:60]}" for one in out[:_MOST_SHOWN])
@@ -59,7 +59,7 @@ def standing(store: Store, farm: str, place: str | None, now_unix_s: float) -> t
         ),
         Standing(
             "tasks",
-            _counted(task.status for task in tasks) or "none",
+            _counted("at rest" if task.at_rest else task.status for task in tasks) or "none",
             f"`devicelab nights {info.night}`" if wrong else "",
         ),
         Standing(

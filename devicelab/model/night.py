@@ -56,6 +56,20 @@ class HealthRules(Noun):
     root: bool = False
 
 
+class DoseRules(Noun):
+    """A night's time goes where a change is undecided; without this table every cell is measured every night.
+
+    Attributes:
+        stable_after: a cell gets the maintenance dose after so many nights in a row that measured it and saw nothing.
+        every: the maintenance dose: such a cell is measured in one night of so many, all its repetitions.
+        again: cells whose change is undecided are measured once more in the same night, with the time that is left.
+    """
+
+    stable_after: int = Field(default=21, ge=3, le=400)
+    every: int = Field(default=3, ge=1, le=30)
+    again: bool = True
+
+
 class Retention(Noun):
     """What is deleted from the store after a night; nothing unless it is said here.
 
@@ -96,7 +110,9 @@ class Farm(Noun):
         attempts: how often a task is tried (on the same or an equal device) before it counts as failed.
         baseline_nights: how many earlier complete nights the new one is compared with.
         confirm: cells that look like a regression are measured again in the same night before one is declared.
-        health, retention, notify: see there.
+        alarm: which regressions end a night with exit code 7: each that a night's look ``called``, or those that are
+            ``established`` alone (some nights later, and hardly ever without a change).
+        dose, health, retention, notify: see there.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -109,9 +125,15 @@ class Farm(Noun):
     attempts: int = Field(default=2, ge=1, le=5)
     baseline_nights: int = Field(default=7, ge=1)
     confirm: bool = True
+    alarm: Literal["called", "established"] = "called"
+    dose: DoseRules | None = None
     health: HealthRules = HealthRules()
     retention: Retention = Retention()
     notify: Notify = Notify()
+
+    def alarms(self, verdict: "CellVerdict") -> bool:
+        """Whether a verdict is a regression that the farm ends with exit code 7 for."""
+        return verdict.verdict == "regression" and (verdict.established or self.alarm == "called")
 
     @model_validator(mode="after")
     def _jobs_differ(self) -> "Farm":
@@ -122,6 +144,25 @@ class Farm(Noun):
                 raise ValueError(f"job {number} ({job.experiment} on {job.devices}) is there twice")
             seen.add(key)
         return self
+
+
+class Share(Noun):
+    """What some cells get of a night.
+
+    Attributes:
+        times: how often their repetitions are measured tonight: 0, 1 or 2.
+        cells: their ids.
+        why: in words.
+    """
+
+    times: int = Field(ge=0, le=2)
+    cells: tuple[str, ...]
+    why: str
+
+    def text(self) -> str:
+        """Such as "3 cells twice: undecided: total_ns may be moving"."""
+        many = "" if len(self.cells) == 1 else "s"
+        return f"{len(self.cells)} cell{many} {('at rest', 'once', 'twice')[self.times]}: {self.why}"
 
 
 class Task(Noun):
@@ -141,6 +182,7 @@ class Task(Noun):
         cells: ids of the cells that are measured; empty: all of the experiment's.
         exit_code: what a sweep with this end would have exited with; 0 while the task runs, and while it waits unless a
             device did not take it.
+        shares: with a dose, how much each cell gets tonight, and why.
     """
 
     task_id: str
@@ -156,6 +198,17 @@ class Task(Noun):
     confirms: str | None = None
     cells: tuple[str, ...] = ()
     exit_code: int = 0
+    shares: tuple[Share, ...] = ()
+
+    @property
+    def at_rest(self) -> bool:
+        """Skipped since nothing of it needs measuring tonight."""
+        return self.status == "skipped" and bool(self.shares) and not any(share.times for share in self.shares)
+
+    @property
+    def undecided(self) -> bool:
+        """It measures cells whose change is undecided."""
+        return any(share.times > 1 for share in self.shares)
 
 
 class NightInfo(Noun):
@@ -245,6 +298,9 @@ class CellVerdict(Noun):
         since: night in which a change point was found, if one was.
         confirmed: the cell was measured again in the same night and said the same; ``None`` if it was not measured
             again.
+        evidence: that its level changed, as it stands after looking every night (``devicelab.compare.nights.held``);
+            36500 establish a change.
+        established: a change that holds however often one looked; others were found by this night's look.
     """
 
     night: str
@@ -269,3 +325,5 @@ class CellVerdict(Noun):
     reasons: tuple[str, ...] = ()
     since: str | None = None
     confirmed: bool | None = None
+    evidence: float | None = None
+    established: bool = False

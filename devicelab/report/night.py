@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree as ET
 
 from devicelab.ground.times import duration
-from devicelab.model.night import CellVerdict, Task
+from devicelab.model.night import CellVerdict, Farm, Task
 from devicelab.report.clean import markdown_text, one_line, printable
 from devicelab.report.night_view import (
     VERDICTS,
@@ -51,7 +51,7 @@ def junit(reader: StoreReader, night: str | None = None) -> str:
         suite = _suite(root, view, experiment)
         for verdict in view.verdicts:
             if verdict.experiment == experiment:
-                _verdict(suite, verdict, names)
+                _verdict(suite, verdict, names, view.info.job)
     for suite in root:
         _count(suite, list(suite.iter("testcase")))
     _count(root, list(root.iter("testcase")))
@@ -76,7 +76,7 @@ def markdown(reader: StoreReader, night: str | None = None) -> str:
         ("failed tasks", [_went(task) for task in view.tasks if task.status == "failed"]),
         ("doubtful tasks", [_went(task) for task in view.tasks if task.status == "complete" and task.exit_code]),
         ("quarantined devices", [_kept(one.device, one.reason) for one in view.quarantines]),
-        ("skipped tasks", [_went(task) for task in view.tasks if task.status == "skipped"]),
+        ("skipped tasks", [_went(task) for task in view.tasks if task.status == "skipped" and not task.at_rest]),
         ("improvements", [_moved(view, one, "improvement") for one in _of(view, "improvement")]),
     ]
     left = _MAX_ITEMS
@@ -158,7 +158,7 @@ def _task(suite: ET.Element, view: NightView, task: Task, names: _Names) -> None
         _part(case, "system-out", None, task.reason, details)
 
 
-def _verdict(suite: ET.Element, verdict: CellVerdict, names: _Names) -> None:
+def _verdict(suite: ET.Element, verdict: CellVerdict, names: _Names, farm: Farm) -> None:
     classname = f"{verdict.experiment}.{verdict.device}"
     case = ET.SubElement(suite, "testcase")
     for key, text in zip(
@@ -176,9 +176,9 @@ def _verdict(suite: ET.Element, verdict: CellVerdict, names: _Names) -> None:
     ]
     if verdict.confirmed is not None:
         details.append("measured again: it said the same" if verdict.confirmed else "measured again: it was not so")
-    if verdict.verdict == "regression":
+    if farm.alarms(verdict):
         _part(case, "failure", "regression", said, details)
-    elif verdict.verdict in {"too noisy", "not comparable"}:
+    elif verdict.verdict in {"regression", "too noisy", "not comparable"}:
         _part(case, "skipped", None, said, details)
     else:
         _part(case, "system-out", None, said, details)

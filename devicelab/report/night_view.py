@@ -59,7 +59,7 @@ class NightView:
     @cached_property
     def task_counts(self) -> Counter[str]:
         """Tasks by status."""
-        return Counter(task.status for task in self.tasks)
+        return Counter("at rest" if task.at_rest else task.status for task in self.tasks)
 
     @property
     def devices(self) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ EXIT_CODES = {
     130: "ended by hand",
 }
 _MAX_UNCHANGED = 400
+_MAX_NAMED = 8
 _FIGURES = (("battery_pct", "%"), ("hottest_c", "°C"), ("free_mib", "MiB"))
 
 
@@ -240,7 +241,7 @@ def quarantine_row(one: Quarantine, places: Places) -> dict[str, Any]:
 def _tone(view: NightView) -> str:
     if view.info.status == "running":
         return "calm"
-    bad = view.verdict_counts["regression"] or view.task_counts["failed"] or view.info.exit_code
+    bad = any(map(view.info.job.alarms, view.verdicts)) or view.task_counts["failed"] or view.info.exit_code
     if bad or view.info.status != "complete":
         return "bad"
     return "warn" if view.task_counts["skipped"] or view.quarantines else "good"
@@ -325,8 +326,9 @@ def chart_id(device: str, cell_id: str, program: str, metric: str) -> str:
 def _task(view: NightView, task: Task, places: Places) -> dict[str, Any]:
     campaign: CampaignInfo | None = view.campaigns.get(task.campaign or "")
     return {
-        "status": task.status,
-        "tone": TONES[task.status],
+        "status": "at rest" if task.at_rest else task.status,
+        "tone": "calm" if task.at_rest else TONES[task.status],
+        "shares": [] if task.at_rest else _shares(view, task),
         "experiment": task.experiment,
         "experiment_href": places.experiment(task.experiment),
         "device": task.device or "",
@@ -343,6 +345,17 @@ def _task(view: NightView, task: Task, places: Places) -> dict[str, Any]:
         "invalid": campaign.runs_invalid if campaign else 0,
         "simulated": (task.campaign or "") in view.simulated,
     }
+
+
+def _shares(view: NightView, task: Task) -> list[str]:
+    """How much its cells got, and why; those that got more by their names, as far as they are few."""
+    names = {one.cell_id: one.cell for one in view.verdicts}
+    said = []
+    for one in task.shares:
+        known = [names[cell] for cell in one.cells if cell in names][:_MAX_NAMED]
+        named = "; ".join(known) if one.times > 1 else ""
+        said.append(f"{one.text()}{named and f' ({named})'}")
+    return said
 
 
 def _health(looks: Sequence[Health], places: Places) -> list[dict[str, Any]]:

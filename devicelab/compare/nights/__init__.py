@@ -58,12 +58,14 @@ def suspicious(verdicts: Sequence[CellVerdict]) -> tuple[CellVerdict, ...]:
     """Those whose cells are to be measured again before a regression is declared.
 
     Regressions, and figures that are worse by more than counts without being sure of it; none that were measured
-    again already.
+    again already, or are established by many nights.
     """
     return tuple(
         one
         for one in verdicts
-        if one.confirmed is None and (one.verdict == "regression" or (one.verdict == "too noisy" and _worse(one)))
+        if one.confirmed is None
+        and not one.established
+        and (one.verdict == "regression" or (one.verdict == "too noisy" and _worse(one)))
     )
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from devicelab.analyses._stats import benjamini_hochberg
 from devicelab.compare.nights import stats, trend
+from devicelab.compare.nights.held import Held, held
 from devicelab.compare.nights.stats import Floats, Ints, Window
 
 FLOOR = 0.01
@@ -68,6 +69,8 @@ class Assessment:
         begins: column in which a new level begins: of those that moved, the best split of the nights compared, from
             which the estimate starts then; of others the newest change point near; -1 if there is none.
         tonight, tonight_sd: shift of the night alone, whichever window decides, and its standard deviation.
+        evidence: that the level changed, however often one looked (``held``).
+        established: it did lately, and that is why it moved, or one more reason for it.
     """
 
     window: Ints
@@ -83,6 +86,8 @@ class Assessment:
     begins: Ints
     tonight: Floats
     tonight_sd: Floats
+    evidence: Floats
+    established: NDArray[np.bool_]
 
     def at(self, series: int) -> "One":
         """The numbers of one series."""
@@ -103,6 +108,8 @@ class One:
     moved: bool
     tonight: float
     tonight_sd: float
+    evidence: float
+    established: bool
 
 
 def assess(
@@ -146,17 +153,24 @@ def assess(
     moves, threshold, base = (
         np.stack([getattr(row, name) for row in rows], axis=1)[at, window] for name in ("shift", "threshold", "base")
     )
-    sure = (q <= ALPHA) & (np.abs(moves) >= threshold)
+    kept = held(panel.levels, last, ok)
+    lasting = _lately(kept, last, ok, panel.b) & (True if compared is None else compared)
+    by_night = (q <= ALPHA) & (np.abs(moves) >= threshold)
     first = last + 1 - np.array([one.k for one in WINDOWS])[window]
     begins = np.array([_recent_change(of, f - panel.b) for of, f in zip(changes, first.tolist(), strict=True)])
-    for i in np.flatnonzero(sure).tolist():
-        begins[i] = -1 if WINDOWS[window[i]].gap else _begin(panel.levels[i], base[i], ok[i], int(last[i]))
+    for i in np.flatnonzero(by_night | lasting).tolist():
+        if lasting[i]:
+            begins[i] = kept.begins[i]
+        else:
+            begins[i] = -1 if WINDOWS[window[i]].gap else _begin(panel.levels[i], base[i], ok[i], int(last[i]))
         before = ok[i] & (column < begins[i])
         if before.sum() >= MIN_NIGHTS:
             first[i], base[i] = begins[i], before & (before[::-1].cumsum()[::-1] <= panel.b)
     newer = ok & (column >= first[:, None]) & (column <= last[:, None])
     again = stats.shift(_taken(panel.levels, newer), _taken(panel.levels, base))
     moves = np.where(np.isfinite(moves), again, np.nan)
+    lasting = lasting & (np.sign(moves) == kept.way) & (np.abs(moves) >= FLOOR)
+    sure = by_night | lasting
     low, high = stats.bootstrap(
         _taken(panel.values, newer),
         _taken(panel.values, base),
@@ -172,14 +186,23 @@ def assess(
         high=high,
         p=together,
         q=q,
-        threshold=threshold,
+        threshold=np.where(lasting, FLOOR, threshold),
         first=first,
         base=base,
         moved=sure & ((low > 0) | (high < 0)),
         begins=begins,
         tonight=rows[0].shift,
         tonight_sd=rows[0].scale,
+        evidence=kept.evidence,
+        established=lasting,
     )
+
+
+def _lately(kept: Held, last: Ints, ok: NDArray[np.bool_], b: int) -> NDArray[np.bool_]:
+    """A change was established within the last ``b`` nights, and enough nights before it are known."""
+    column = np.arange(ok.shape[1])
+    before = (ok & (column < kept.begins[:, None])).sum(axis=1)
+    return np.asarray((kept.alarm >= 0) & (last - kept.alarm < b) & (before >= MIN_NIGHTS))
 
 
 def _recent_change(changes: tuple[int, ...], earliest: int) -> int:

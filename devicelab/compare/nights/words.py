@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from devicelab.compare.nights.assess import ALPHA, MIN_NIGHTS, WINDOWS, One
 from devicelab.compare.nights.data import Key
+from devicelab.compare.nights.held import ALARM, ENOUGH, SIGN
 from devicelab.compare.nights.stats import Floats, Ints
 from devicelab.model.night import CellVerdict, NightVerdict
 
@@ -120,6 +121,8 @@ def verdict(case: Case) -> CellVerdict:
         reasons=reasons,
         since=case.since,
         confirmed=confirmed,
+        evidence=_known(one.evidence),
+        established=one.established and said in {"regression", "improvement"},
     )
 
 
@@ -166,16 +169,18 @@ def _from_zero(case: Case, before: list[int], n: int) -> _Judged:
 def _by_shift(case: Case) -> _Judged:
     one = case.assessment
     window = WINDOWS[one.window]
-    against = f"the {len(case.base)} nights before" + (f" ({window.gap} nights ago)" if window.gap else "")
+    ago = f" ({window.gap} nights ago)" if window.gap and not one.established else ""
+    against = f"the {len(case.base)} nights before{ago}"
     reasons = [f"{_size(case)} against {against}; counts from {100 * one.threshold:.1f} %, q = {_small(one.q)}"]
-    if window.gap:
+    if window.gap and not one.established:
         nights = window.k + window.gap
         reasons.append(f"drift: the last {window.k} nights against those {window.gap} nights earlier, about")
         reasons[-1] += f" {_pct(one.shift, case.scale) / nights:+.2f} % a night"
-    elif window.k > 1:
+    elif window.k > 1 and not one.established:
         reasons.append(f"this night and the {window.k - 1} before it together")
     if case.since is not None:
         reasons.append(f"a new level begins in {case.since}")
+    reasons += _looked(one)
     confirmed: bool | None = None
     second = np.isfinite(case.again).sum()
     if second and np.isfinite(case.again_shift):
@@ -192,6 +197,15 @@ def _by_shift(case: Case) -> _Judged:
         return "not comparable", (*reasons, "it changed; which way is better is not known of this figure"), confirmed
     bad = (one.shift > 0) == (case.worse == "more")
     return ("regression" if bad else "improvement"), tuple(reasons), confirmed
+
+
+def _looked(one: One) -> list[str]:
+    """What looking every night says: that it is established, or how far from it."""
+    if one.established:
+        return [f"established: of cells without a change {100 * ALARM:.0f} % get here in a year of looking every night"]
+    if one.moved:
+        return [f"by this night's look; not established yet (evidence {one.evidence:.3g} of {ENOUGH:.3g})"]
+    return [f"may be moving: evidence {one.evidence:.3g} of {ENOUGH:.3g}"] if one.evidence >= SIGN else []
 
 
 def _not_moved(case: Case, reasons: list[str], confirmed: bool | None) -> _Judged:
