@@ -185,6 +185,17 @@ def _sequential(text: str) -> list[Figure]:
     return rows
 
 
+def _adb_commands(text: str) -> list[Figure]:
+    shape = r"^([\w-]+): lost (\d+) of (\d+), slower than 1 s (\d+), median ([\d.]+) ms, slowest ([\d.]+) ms$"
+    rows = []
+    for manner, lost, count, slow, median, slowest in re.findall(shape, text, re.MULTILINE):
+        where = f"a daemon that is `{manner}`"
+        rows.append(Figure(f"{where}: lost, of {count} commands", lost, "0 (goal)"))
+        rows.append(Figure(f"{where}: slower than 1 s", slow, "0 (goal)"))
+        rows.append(Figure(f"{where}: median; slowest", f"{median} ms; {slowest} ms", "1000 ms (limit)"))
+    return rows
+
+
 def _share(text: str) -> float:
     return float(text.rstrip("%"))
 
@@ -215,6 +226,16 @@ BENCHMARKS = (
         _startup,
         "the smallest Typer program",
         "CPU time, so other work matters little; at most 1.5 is the goal",
+    ),
+    Benchmark(
+        "adb_commands",
+        "Commands to adb daemons with manners of their own",
+        ("--commands", "200"),
+        (),
+        _adb_commands,
+        "none lost, none slower than a second",
+        "through the real adb server; `early-close` loses what comes for a program that has ended, `never-close` has "
+        "only a terminal and leaves its streams open",
     ),
     Benchmark(
         "pinning",

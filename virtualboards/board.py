@@ -58,8 +58,7 @@ class Board:
         self._started = time.monotonic()
         self.children = Children(loop, control, init_pid)
         self.children.on_quiet = self._booted
-        machine = "aarch64" if props["ro.product.cpu.abi"] == "arm64-v8a" else os.uname().machine
-        self.system = System(self, props, spec.services, spec.su, release=spec.kernel, machine=machine)
+        self.system = System(self, props, spec.services, spec.su)
         self.faults = Faults(self)
         self.adbd = Adbd(self, self.faults, shell_v2=spec.has_shell_v2, production=spec.su != "adb-root")
         self.system.serve(sandbox.listen())
@@ -124,6 +123,10 @@ class Board:
     def run_as_root(self, argv: list[str], fds: tuple[int, int, int], *, cwd: str, env: dict[str, str]) -> Child:
         """Start a program for ``su``."""
         return self.children.run(argv, fds, uid=0, env=env, cwd=cwd, bound=True)
+
+    def bind(self, source: str, target: str) -> Child:
+        """Show a directory of the board at another place too; an empty source ends that."""
+        return self.children.bind(source, target)
 
     # What faults do.
 

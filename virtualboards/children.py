@@ -107,6 +107,15 @@ class Children:
         self.send(("sync", child.number, uid), (fd,))
         return child
 
+    def bind(self, source: str, target: str) -> Child:
+        """Show a directory at another place of the board too, until ``reset``; an empty source ends that.
+
+        Its wait status tells of an error by the number (``errno``) as exit code.
+        """
+        child = self._new()
+        self.send(("bind", child.number, os.fsencode(source), os.fsencode(target)))
+        return child
+
     def reset(self) -> None:
         """Kill everything in the board but init."""
         self.send(("reset",))

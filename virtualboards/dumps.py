@@ -52,3 +52,81 @@ def thermal_text(thermal: Mapping[str, object], override: str | None) -> str:
         f"Current temperatures from HAL:\n{lines}"
         "Current cooling devices from HAL:\n"
     )
+
+
+PACKAGES = ("android", "com.android.launcher3", "com.android.settings", "com.android.shell")
+_FOCUSED = "com.android.launcher3/com.android.launcher3.Launcher"
+
+
+def power_text(*, awake: bool) -> str:
+    """``dumpsys power``: whether the device is awake."""
+    word = "Awake" if awake else "Asleep"
+    return (
+        f"POWER MANAGER (dumpsys power)\n\nPower Manager State:\n  mIsPowered=true\n  mWakefulness={word}\n"
+        f"  mStayOn=false\n  mHalInteractiveModeEnabled={str(awake).lower()}\n  mScreenOffTimeoutSetting=60000\n"
+        f"Display Power: state={'ON' if awake else 'OFF'}\n"
+    )
+
+
+def display_text(width: int, height: int, *, awake: bool) -> str:
+    """``dumpsys display``: one built-in display, upright."""
+    state = "ON" if awake else "OFF"
+    return (
+        f"DISPLAY MANAGER (dumpsys display)\n  mScreenState={state}\nDisplay Devices: size=1\n"
+        f'  DisplayDeviceInfo{{"Built-in Screen": uniqueId="local:0", {width} x {height}, state {state}}}\n'
+        f"    mViewport=DisplayViewport{{valid=true, displayId=0, orientation=0, "
+        f"deviceWidth={width}, deviceHeight={height}}}\n"
+    )
+
+
+def window_text(width: int, height: int, *, awake: bool) -> str:
+    """``dumpsys window``: its displays, policy and focus."""
+    return (
+        "WINDOW MANAGER DISPLAY CONTENTS (dumpsys window displays)\n  Display: mDisplayId=0\n"
+        f"    init={width}x{height} 440dpi cur={width}x{height} app={width}x{height} "
+        f"rng={width}x{width}-{height}x{height}\n"
+        f"  mAwake={str(awake).lower()} mScreenOnEarly={str(awake).lower()}\n"
+        f"  mCurrentFocus=Window{{1a2b3c u0 {_FOCUSED}}}\n  mFocusedApp=ActivityRecord{{4d5e6f u0 {_FOCUSED} t1}}\n"
+    )
+
+
+def input_text(width: int, height: int) -> str:
+    """``dumpsys input``: the size of what is touched, and how it is turned."""
+    return (
+        "INPUT MANAGER (dumpsys input)\n  Viewport INTERNAL: displayId=0, orientation=0, "
+        f"logicalFrame=[0, 0, {width}, {height}]\n  SurfaceWidth: {width}px\n  SurfaceHeight: {height}px\n"
+        "  SurfaceOrientation: 0\n"
+    )
+
+
+def activity_text() -> str:
+    """``dumpsys activity``: what stands in front."""
+    return (
+        "ACTIVITY MANAGER ACTIVITIES (dumpsys activity activities)\n"
+        f"    mResumedActivity: ActivityRecord{{4d5e6f u0 {_FOCUSED} t1}}\n"
+        f"TASK com.android.launcher3 id=1\n  ACTIVITY {_FOCUSED} 4d5e6f pid=1000\n"
+    )
+
+
+def package_text(props: Mapping[str, str], name: str) -> str:
+    """``dumpsys package NAME``: an app of the system, as old as Android itself."""
+    if name not in PACKAGES:
+        return f"Unable to find package: {name}\n"
+    sdk, release = props.get("ro.build.version.sdk", "29"), props.get("ro.build.version.release", "10")
+    return (
+        f"Packages:\n  Package [{name}] (1f2e3d):\n    userId=10050\n    codePath=/system/priv-app/{name}\n"
+        f"    versionCode={sdk} minSdk={sdk} targetSdk={sdk}\n    versionName={release}\n"
+        "    flags=[ SYSTEM HAS_CODE ]\n    pkgFlags=[ SYSTEM HAS_CODE ]\n    firstInstallTime=2009-01-01 00:00:00\n"
+        "    lastUpdateTime=2009-01-01 00:00:00\n"
+        "    signatures=PackageSignatures{5d6e7f version:3, signatures:[1a2b3c4d]}\n"
+        "    requested permissions:\n      android.permission.INTERNET\n"
+    )
+
+
+def wlan_text() -> str:
+    """``ifconfig wlan0``; the address is one for documentation (RFC 5737)."""
+    return (
+        "wlan0     Link encap:UNSPEC    Driver virtual\n"
+        "          inet addr:192.0.2.10  Bcast:192.0.2.255  Mask:255.255.255.0 \n"
+        "          UP BROADCAST RUNNING MULTICAST  MTU:1500  Metric:1\n"
+    )

@@ -126,7 +126,7 @@ def _run(request: Request, programs: Programs, directory: Path, report: int) -> 
     kernel.start()
     init.send(init_socket, ("begin",))
     _, fds = init.receive(init_socket)
-    supervisor = AffinitySupervisor(kernel, fds[0])
+    supervisor = AffinitySupervisor(kernel, fds[0], "aarch64" if abi == "arm64-v8a" else os.uname().machine)
     supervisor.start()
 
     loop = Loop()

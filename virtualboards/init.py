@@ -57,6 +57,7 @@ def main(control: socket.socket, enter: Callable[[], None], install_filter: Call
     # Not before: until now somebody else was the parent, who was to leave.
     linux.die_with_parent(signal.SIGKILL)
     enter()
+    linux.call_this("init")
     listener = install_filter()
     send(control, ("ready",), (listener,))
     os.close(listener)
@@ -69,6 +70,7 @@ class _Init:
         self._pids: dict[int, int] = {}
         self._ids: dict[int, int] = {}
         self._bound: set[int] = set()
+        self._mounted: list[bytes] = []
         wake_r, wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._wake = wake_r
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -102,6 +104,9 @@ class _Init:
         elif kind == "sync":
             number, uid = rest
             self._fork(number, lambda: _sync(fds[0], uid))
+        elif kind == "bind":
+            number, source, target = rest
+            send(self._control, ("exit", number, self._bind(source, target) << 8))
         elif kind == "kill":
             number, signum = rest
             target = self._pids.get(number)
@@ -112,7 +117,22 @@ class _Init:
                 os.kill(-1, signal.SIGKILL)
             # Nothing else is started meanwhile, so waiting here for the last of them is what makes the reboot clean.
             self._reap(block=True)
+            while self._mounted:
+                self._bind(b"", self._mounted[-1])
             send(self._control, ("quiet",))
+
+    def _bind(self, source: bytes, target: bytes) -> int:
+        """Mount, or unmount where the source is empty; the error's number, 0 if there is none."""
+        try:
+            if source:
+                linux.bind(os.fsdecode(source), Path(os.fsdecode(target)))
+                self._mounted.append(target)
+            else:
+                self._mounted.remove(target)
+                linux.unmount(Path(os.fsdecode(target)))
+        except OSError as error:
+            return error.errno or 1
+        return 0
 
     def _fork(self, number: int, work: Callable[[], None]) -> int:
         pid = os.fork()

@@ -23,6 +23,7 @@ MS_REC = 16384
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 
+_PR_SET_NAME = 15
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
 _CAP_SYS_ADMIN = 21
@@ -61,6 +62,16 @@ def bind(source: Path | str, target: Path, *, read_only: bool = False) -> None:
         # A bind mount takes no flags at first; what the original forbids may not be allowed again by a remount.
         kept = os.statvfs(target).f_flag & _KEPT
         mount("", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY | kept)
+
+
+def unmount(target: Path) -> None:
+    """Take a mount away, as soon as nobody uses it any more. Raises ``OSError``."""
+    _check(_libc.umount2(os.fsencode(target), MNT_DETACH), "umount2")
+
+
+def call_this(name: str) -> None:
+    """Give this process another name (15 bytes of it count)."""
+    _check(_libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0), "prctl")
 
 
 def pivot_root(root: Path) -> None:

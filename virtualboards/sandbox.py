@@ -23,8 +23,8 @@ SU_STREAMS = (5, 6, 7)
 """Where the script of ``SHIMS`` keeps its caller's three streams."""
 
 SHIMS = (
-    *("am", "cmd", "dumpsys", "getenforce", "getprop", "log", "pm", "reboot", "setenforce", "setprop", "settings"),
-    *("start", "stop", "su", "svc", "uname"),
+    *("am", "cmd", "dumpsys", "getenforce", "getprop", "ifconfig", "input", "log", "logcat", "mount", "pm", "reboot"),
+    *("screencap", "setenforce", "setprop", "settings", "start", "stop", "su", "svc", "umount", "wm"),
 )
 """Android programs that toybox lacks or that concern the board: one script under many names, answered by the host."""
 
@@ -39,12 +39,44 @@ print -N -r -- "$#" "${{0##*/}}" "$@" | /system/bin/toybox nc -U {REQUEST_SOCKET
 }}
 """
 
+# Android's toybox shows other columns than Debian's where none are asked for (ps.c, CFG_TOYBOX_ON_ANDROID).
+_PS = """#!/system/bin/sh
+columns=USER,PID,PPID,VSIZE:10,RSS,WCHAN:10,ADDR:10,S,NAME
+for word in "$@"; do
+  case $word in
+  -o* | --*) exec /system/lib64/toybox/ps "$@" ;;
+  -*[ofl]*) exec /system/lib64/toybox/ps "$@" ;;
+  -*T*) columns=USER,PID,TID,PPID,VSIZE:10,RSS,WCHAN:10,ADDR:10,S,CMD ;;
+  esac
+done
+exec /system/lib64/toybox/ps "$@" -o "$columns"
+"""
+
+_UIAUTOMATOR = """#!/system/bin/sh
+file=${2:-/sdcard/window_dump.xml}
+[ "$1" = dump ] || { echo "Usage: uiautomator dump [file]"; exit 1; }
+print -r -- '<?xml version="1.0" encoding="UTF-8" standalone="yes" ?><hierarchy rotation="0"></hierarchy>' >"$file" &&
+  echo "UI hierchary dumped to: $file"
+"""
+
+_SCRIPTS = {"ps": _PS, "uiautomator": _UIAUTOMATOR}
+
 # Applets of Android's toybox that Debian's leaves out.
 _OTHERS = ("awk", "dd", "diff", "expr", "tr")
 
 _DIRECTORIES = (
     *("acct", "apex", "cache", "config", "data", "dev/pts", "dev/shm", "dev/socket", "metadata", "mnt"),
-    *("odm/etc", "proc", "product/etc", "storage", "sys", "system/bin", "system/etc/init", "system/lib64"),
+    *(
+        "odm/etc",
+        "proc",
+        "product/etc",
+        "storage/emulated/0",
+        "storage/self",
+        "sys",
+        "system/bin",
+        "system/etc/init",
+        "system/lib64",
+    ),
     *("system/xbin", "usr", "vendor/bin", "vendor/etc", "vendor/lib64"),
 )
 _ARM64 = "arm64-v8a"
@@ -111,7 +143,7 @@ def find_programs(cache: Path) -> Programs:
     return Programs(
         shell=str(paths["mksh"]),
         toybox=str(copy),
-        applets=tuple(name for name in applets if name not in SHIMS),
+        applets=tuple(name for name in applets if name not in {*SHIMS, *_SCRIPTS}),
         others={name: path for name in _OTHERS if (path := paths[name])},
         qemu=qemu,
         host_abi=_HOST_ABIS.get(machine, machine),
@@ -215,6 +247,8 @@ class Sandbox:
         for name in ("sysrq-trigger", "kcore", "kmsg", "kallsyms", "timer_list"):
             if (proc / name).exists():
                 linux.bind("/dev/null", proc / name)
+        # Whoever enters is process 1 there, and runs this host's Python.
+        linux.bind(self.root / "system/etc/init/cmdline", proc / "1/cmdline")
         self._cover(self.tree / "proc", proc)
         self._graft(self.tree / "dev", self.root / "dev")
         if (self.tree / "sys").is_dir():
@@ -238,10 +272,18 @@ class Sandbox:
             path.chmod(mode)
             os.chown(path, owner, owner)
         (self.root / "data/adb").joinpath("modules").mkdir()
-        for name, target in (("bin", "/system/bin"), ("sdcard", "/data/media/0"), ("d", "/sys/kernel/debug")):
+        # Apps and the shell reach shared storage by another mount than /data/media, which is media_rw's alone.
+        linux.bind(self.root / "data/media/0", self.root / "storage/emulated/0")
+        for name, target in (
+            ("bin", "/system/bin"),
+            ("d", "/sys/kernel/debug"),
+            ("sdcard", "/storage/self/primary"),
+            ("storage/self/primary", "/storage/emulated/0"),
+        ):
             (self.root / name).symlink_to(target)
         (self.root / "etc").symlink_to("/system/etc")
         etc = self.root / "system/etc"
+        etc.joinpath("init/cmdline").write_bytes(b"/system/bin/init\0second_stage\0")
         etc.joinpath("hosts").write_text("127.0.0.1 localhost\n", encoding="ascii")
         etc.joinpath("passwd").write_text(
             f"root:x:0:0::/:/system/bin/sh\nshell:x:{SHELL_UID}:{SHELL_UID}::/:/system/bin/sh\n", encoding="ascii"
@@ -265,6 +307,11 @@ class Sandbox:
         shim = bin_dir / "devicelab-shim"
         shim.write_text(_SHIM, encoding="ascii")
         shim.chmod(0o755)
+        (self.root / "system/lib64/toybox").mkdir()
+        (self.root / "system/lib64/toybox/ps").symlink_to("/system/bin/toybox")
+        for name, text in _SCRIPTS.items():
+            bin_dir.joinpath(name).write_text(text, encoding="ascii")
+            bin_dir.joinpath(name).chmod(0o755)
         for name in shims:
             bin_dir.joinpath(name).symlink_to(shim.name)
         # Native programs find their loader and libraries where the host has them.

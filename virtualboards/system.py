@@ -1,9 +1,10 @@
-"""Android's userland as far as a board shows it: properties, services, su, and the small programs around them.
+"""Android's userland as far as a board shows it: properties, services, su, mounts; the framework is in ``android``.
 
 The programs are one shell script under many names that asks here over a socket; who asks is known from the socket's
 peer credentials, so nothing that a script says about itself is believed.
 """
 
+import contextlib
 import os
 import select
 import socket
@@ -14,13 +15,15 @@ from typing import Protocol
 
 from virtualboards import linux
 from virtualboards.adbd.shell import Child, exit_byte
-from virtualboards.dumps import battery_text, thermal_text
+from virtualboards.android import Answer, Framework, Push
 from virtualboards.kernel import Kernel
 from virtualboards.loop import READ, WRITE, Loop
+from virtualboards.mounts import Mounts
 from virtualboards.sandbox import SU_STREAMS
 from virtualboards.users import Su
 
 _PEER = struct.Struct("3i")
+_CHATTER_S = 0.5
 _REQUEST_MAX = 1 << 20
 _SERVICE_ERRORS_SINCE = 29
 """API level from which ``start`` and ``stop`` complain about a service that does not exist."""
@@ -42,14 +45,9 @@ class Board(Protocol):
         """Go down and come up again."""
         ...
 
-
-class Answer(Exception):  # noqa: N818
-    """The end of a request: exit code and output."""
-
-    def __init__(self, code: int, text: str = "") -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
+    def bind(self, source: str, target: str) -> Child:
+        """Show the board's directory ``source`` (empty: nothing any more) at ``target`` too."""
+        ...
 
 
 class System:
@@ -60,28 +58,17 @@ class System:
         props: properties at boot.
         services: vendor daemon → running at boot.
         su: how root is reached.
-        release, machine: what ``uname -r`` and ``uname -m`` say.
     """
 
-    def __init__(
-        self, board: Board, props: dict[str, str], services: dict[str, bool], su: Su, *, release: str, machine: str
-    ) -> None:
-        # In the order in which uname prints them.
-        self._uname = {
-            "s": "Linux",
-            "n": "localhost",
-            "r": release,
-            "v": "#1 SMP PREEMPT",
-            "m": machine,
-            "o": "Toybox",
-        }
+    def __init__(self, board: Board, props: dict[str, str], services: dict[str, bool], su: Su) -> None:
         self._board = board
         self._boot = dict(props), dict(services)
         self._su = su
         self._requests: set[_Request] = set()
         self.props: dict[str, str] = {}
         self._services: dict[str, bool] = {}
-        self.settings: dict[tuple[str, str], str] = {}
+        self._framework = Framework(board.kernel, lambda: self.props)
+        self.mounts = Mounts(board.kernel.controllers)
         self.boot()
 
     def boot(self) -> None:
@@ -89,6 +76,8 @@ class System:
         kept = {name: value for name, value in self.props.items() if name.startswith("persist.")}
         self.props = {**self._boot[0], **kept, "sys.boot_completed": "1"}
         self._services = dict(self._boot[1])
+        self._framework.boot()
+        self.mounts.boot()
 
     def services(self) -> dict[str, bool]:
         """Vendor daemons and whether they run at this moment."""
@@ -110,10 +99,22 @@ class System:
             request.kill()
         return len(held)
 
-    def answer(self, name: str, args: Sequence[str], uid: int) -> Answer:
+    def answer(self, name: str, args: Sequence[str], uid: int, pid: int = 0) -> Answer:
         """What a program says and with which exit code."""
         handler: Callable[[Sequence[str], int], Answer] | None = getattr(self, f"_do_{name}", None)
-        return handler(args, uid) if handler is not None else Answer(127, f"{name}: not found\n")
+        if handler is not None:
+            return handler(args, uid)
+        return self._framework.answer(name, args, pid) or Answer(127, f"{name}: not found\n")
+
+    def chatter(self) -> None:
+        """Something is logged every now and then while somebody reads, as on any phone."""
+        if self._framework.log.followed:
+            self._framework.log.write("D", "PowerManagerService", "nothing to do", 1)
+            self._board.loop.call_later(_CHATTER_S, self.chatter)
+
+    def unfollow(self, push: Push) -> None:
+        """Nobody reads any more what ``push`` is given."""
+        self._framework.log.forget(push)
 
     def su_command(self, args: Sequence[str]) -> list[str]:
         """Path and argv of what ``su ARGS`` runs as root.
@@ -197,68 +198,6 @@ class System:
         self.props["sys.devicelab.selinux"] = wanted
         return Answer(0)
 
-    def _do_uname(self, args: Sequence[str], uid: int) -> Answer:  # noqa: ARG002
-        letters = set("".join(word.lstrip("-") for word in args)) or {"s"}
-        if not letters <= set("asnrvmo"):
-            return Answer(1, f"uname: Unknown option '{' '.join(args)}'\n")
-        words = [text for letter, text in self._uname.items() if letter in letters or "a" in letters]
-        return Answer(0, " ".join(words) + "\n")
-
-    def _do_log(self, args: Sequence[str], uid: int) -> Answer:  # noqa: ARG002
-        return Answer(0)
-
-    def _do_svc(self, args: Sequence[str], uid: int) -> Answer:  # noqa: ARG002
-        known = {"power", "wifi", "data", "nfc", "bluetooth", "usb"}
-        return (
-            Answer(0) if args and args[0] in known else Answer(1, "Available commands: power, wifi, data, nfc, usb\n")
-        )
-
-    def _do_am(self, args: Sequence[str], uid: int) -> Answer:  # noqa: ARG002
-        return Answer(0) if args and args[0] in {"force-stop", "kill", "kill-all"} else Answer(255, "Unknown command\n")
-
-    def _do_pm(self, args: Sequence[str], uid: int) -> Answer:  # noqa: ARG002
-        if list(args[:2]) == ["list", "packages"]:
-            return Answer(0, "package:android\n")
-        return Answer(1)
-
-    def _do_settings(self, args: Sequence[str], uid: int) -> Answer:  # noqa: ARG002
-        match list(args):
-            case ["get", space, name]:
-                return Answer(0, self.settings.get((space, name), "null") + "\n")
-            case ["put", space, name, value]:
-                self.settings[space, name] = value
-                return Answer(0)
-            case ["delete", space, name]:
-                return Answer(0, f"Deleted {0 if self.settings.pop((space, name), None) is None else 1} rows\n")
-            case ["list", space]:
-                lines = (f"{key}={value}\n" for (owner, key), value in sorted(self.settings.items()) if owner == space)
-                return Answer(0, "".join(lines))
-        return Answer(255, "usage: settings get|put|delete|list NAMESPACE [KEY [VALUE]]\n")
-
-    def _do_cmd(self, args: Sequence[str], uid: int) -> Answer:
-        match list(args):
-            case ["thermalservice", "override-status", status] if status.isdecimal() and int(status) <= 6:
-                self.settings["devicelab", "thermal_override"] = status
-                return Answer(0)
-            case ["thermalservice", "reset"]:
-                self.settings.pop(("devicelab", "thermal_override"), None)
-                return Answer(0)
-            case ["power", "set-fixed-performance-mode-enabled", "true" | "false"]:
-                return Answer(0)
-            case ["settings", *rest]:
-                return self._do_settings(rest, uid)
-        return Answer(20, f"cmd: Can't find service: {args[0] if args else ''}\n")
-
-    def _do_dumpsys(self, args: Sequence[str], uid: int) -> Answer:  # noqa: ARG002
-        if list(args) == ["-l"]:
-            return Answer(0, "Currently running services:\n  battery\n  thermalservice\n")
-        kernel = self._board.kernel
-        if args and args[0] == "battery":
-            return Answer(0, battery_text(kernel.battery()))
-        if args and args[0] == "thermalservice":
-            return Answer(0, thermal_text(kernel.thermal(), self.settings.get(("devicelab", "thermal_override"))))
-        return Answer(0, f"Can't find service: {args[0] if args else ''}\n")
-
 
 def _magisk(args: list[str]) -> list[str]:
     """Path and argv for Magisk's ``su [options] [-] [user]``, whose ``-c`` takes all that follows as the command."""
@@ -289,6 +228,7 @@ class _Request:
         self._data = bytearray()
         self._out = b""
         self._asker = -1
+        self._followed = False
         self.child: Child | None = None
         sock.setblocking(False)
         self._pid, self._uid, _ = _PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
@@ -316,7 +256,8 @@ class _Request:
 
     def _serve(self, name: str, args: list[str]) -> None:
         try:
-            answer = self._system.answer(name, args, self._uid) if name != "su" else self._start_su(args)
+            start = {"su": self._start_su, "mount": self._mount, "umount": self._unmount}.get(name)
+            answer = self._system.answer(name, args, self._uid, self._pid) if start is None else start(args)
         except Answer as early:
             answer = early
         if answer is not None:
@@ -341,14 +282,48 @@ class _Request:
         self._board.loop.watch(self._asker, select.EPOLLIN, lambda _: self._asker_ended())
         return None
 
+    def _mount(self, args: list[str]) -> None:
+        mounts = self._system.mounts
+        source, target = mounts.mount(args, self._uid)
+
+        def bound(status: int) -> None:
+            if status:
+                mounts.failed(target)
+            self._reply(
+                Answer(0) if not status else Answer(1, f"mount: '{target}': {os.strerror(exit_byte(status))}\n")
+            )
+
+        self._board.bind(source, target).on_exit(bound)
+
+    def _unmount(self, args: list[str]) -> None:
+        target = self._system.mounts.unmount(args, self._uid)
+        self._board.bind("", target).on_exit(lambda status: self._reply(Answer(1 if status else 0)))
+
     def _asker_ended(self) -> None:
         self._board.loop.forget(self._asker)
         self.kill()
 
     def _reply(self, answer: Answer) -> None:
         self.child = None
-        self._out = f"{answer.code}\n{answer.text}".encode("utf-8", "surrogateescape")
+        text = answer.text if isinstance(answer.text, bytes) else answer.text.encode("utf-8", "surrogateescape")
+        self._out = f"{answer.code}\n".encode() + text
+        self._followed = answer.follow is not None
+        if answer.follow is not None:
+            answer.follow(self.more)
+            self._board.loop.call_later(_CHATTER_S, self._system.chatter)
+            with contextlib.suppress(OSError):
+                self._asker = os.pidfd_open(_parent(self._pid))
+                self._board.loop.watch(self._asker, READ, lambda _: self._close())
         self._write()
+
+    def more(self, text: str) -> None:
+        """Say more, while somebody listens."""
+        waiting = bool(self._out)
+        self._out += text.encode("utf-8", "surrogateescape")
+        if len(self._out) > _REQUEST_MAX:
+            self._close()
+        elif not waiting:
+            self._write()
 
     def _write(self) -> None:
         try:
@@ -358,10 +333,16 @@ class _Request:
             self._board.loop.watch(self._sock.fileno(), WRITE, lambda _: self._write())
             return
         except OSError:
-            pass
-        self._close()
+            self._followed = False
+        if self._followed:
+            self._board.loop.watch(self._sock.fileno(), 0, lambda _: None)
+        else:
+            self._close()
 
     def _close(self) -> None:
+        self._system.unfollow(self.more)
+        if self._sock.fileno() < 0:
+            return
         self._board.loop.forget(self._sock.fileno())
         self._sock.close()
         if self._asker >= 0:

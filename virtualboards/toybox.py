@@ -1,8 +1,8 @@
 """A toybox that leaves to the board what on Android is not toybox's.
 
 ``toybox timeout 10 su -c id`` does not look in PATH: toybox runs its own applet where it has one of that name, and
-Debian's has a ``su`` that asks for a password, a ``uname`` that tells the host's kernel and a ``reboot`` that calls the
-kernel. Android's has no ``su``. So the board gets a copy in which these applets are called something else.
+Debian's has a ``su`` that asks for a password and a ``reboot`` that calls the kernel. Android's has no ``su``. So the
+board gets a copy in which these applets are called something else.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from devicelab.errors import DeviceRefusedError
 
-HIDDEN = ("halt", "poweroff", "reboot", "su", "uname")
+HIDDEN = ("halt", "poweroff", "reboot", "su")
 
 
 def prepare(toybox: Path, directory: Path) -> tuple[Path, tuple[str, ...]]:

@@ -1,7 +1,8 @@
 """CPU clock: one frequency for every policy (``cpu``), or only the governor (``governor``).
 
 A frequency is pinned as floor = ceiling under whatever governor runs: ``userspace`` and ``scaling_setspeed`` are not
-portable (Galaxy S9 and Note10 kernels have no such governor). The order of the writes and what is restored:
+portable (Galaxy S9 and Note10 kernels have no such governor), so they serve only where the limits cannot be written, or
+where ``setspeed:LEVEL`` asks for them (``devicelab.knobs._setspeed``). The order of the writes and what is restored:
 ``devicelab.knobs._limits``. Tables are read from the device and sorted, never taken to be in order (Exynos lists them
 descending). Exynos' ``/sys/power/cpufreq_max_limit`` takes whole clusters offline when it is low, so it is recorded
 with every run and never used to pin.
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from devicelab.errors import ConfigError
-from devicelab.knobs import _clusters, _heat, _levels, _limits, _proof, _tunables
+from devicelab.knobs import _clusters, _heat, _levels, _limits, _proof, _setspeed, _tunables
 from devicelab.knobs._clusters import clusters, show
 from devicelab.knobs._domains import CPU, Domain, domains, uncovered
 from devicelab.knobs.base import Phase, Setting
@@ -38,6 +39,7 @@ _NODES = (
     "scaling_governor",
     "scaling_max_freq",
     "scaling_min_freq",
+    "scaling_setspeed",
     "stats/time_in_state",
 )
 # Limits that other programs may change: read before and after every run, so that interference is noticed.
@@ -59,7 +61,10 @@ GLOBS = (
     *_heat.GLOBS,
 )
 
-_LEVELS = 'max, min, honest-min, a number in kHz, nearest:NUMBER, or a level a policy ("4:1612800 7:min")'
+_LEVELS = (
+    'max, min, honest-min, a number in kHz, nearest:NUMBER, a level a policy ("4:1612800 7:min"), or any of them '
+    "by the governor userspace (setspeed:max)"
+)
 
 # Drivers without a table (intel_pstate, amd-pstate) choose the clock themselves; what they report is measured, as it is
 # for every driver of x86.
@@ -208,7 +213,7 @@ def _per_policy(want: Level, found: tuple[Policy, ...], facts: Facts) -> dict[st
     words = _levels.text(want).replace(",", " ").split()
     if not words:
         raise ConfigError(f"cpu = {want!r} makes no sense", hint=_LEVELS)
-    if len(words) == 1 and (":" not in words[0] or words[0].startswith("nearest:")):
+    if len(words) == 1 and (":" not in words[0] or words[0].startswith(("nearest:", _setspeed.PREFIX))):
         return {policy.name: words[0] for policy in found}
     wants: dict[str, Level] = {}
     for part in words:
@@ -235,15 +240,16 @@ def target_khz(want: Level, policy: Policy) -> int:
     Raises:
         ConfigError: not a level, not in the table, or out of the range of a driver without table.
     """
+    want = _levels.text(want).removeprefix(_setspeed.PREFIX)
     if policy.table:
         # Who names the turbo entry gets it, and is told that it proves nothing.
-        named = _levels.text(want)[:1].isdecimal()
+        named = want[:1].isdecimal()
         table = tuple(khz for khz in policy.table if named or khz != policy.turbo)
         return _levels.pick("cpu", want, table, where=policy.name, unit="kHz", dishonest=policy.dishonest)
     ends = tuple(khz for khz in (policy.lowest, policy.highest) if khz is not None)
     if not ends:
         raise ConfigError(f"{policy.name} tells neither a table nor a range of frequencies")
-    number = _levels.text(want).removeprefix("nearest:")
+    number = want.removeprefix("nearest:")
     if number.isdecimal() and ends[0] <= int(number) <= ends[-1]:
         return int(number)
     return _levels.pick("cpu", want, ends, where=policy.name, unit="kHz")
@@ -294,11 +300,24 @@ def _pin(want: Level, policy: Policy, facts: Facts) -> Setting:
     if not policy.online:
         return Setting(unmet=(_offline(policy),))
     floor, ceiling = policy.path("scaling_min_freq"), policy.path("scaling_max_freq")
+    if _setspeed.wanted(_levels.text(want), policy.dir, facts):
+        return _pin_by_setspeed(policy, target, evidence, facts)
     why_not = _limits.blocked(facts, ceiling, floor)
     if why_not is not None:
         return Setting(sample=evidence.sample, around=evidence.around, unmet=(f"{policy.name}: {why_not}",))
     limits = _limits_of(policy, facts, policy.lowest or target, policy.highest or target)
     return Setting(steps=_limits.pin(limits, target), sample=evidence.sample, around=evidence.around)
+
+
+def _pin_by_setspeed(policy: Policy, target: int, evidence: Setting, facts: Facts) -> Setting:
+    around = (*evidence.around, *(policy.path(node) for node in _setspeed.NODES))
+    why_not = _setspeed.refused(policy.dir, facts) or _setspeed.out_of_reach(policy.dir, target, facts)
+    if why_not is not None:
+        return Setting(sample=evidence.sample, around=around, unmet=(f"{policy.name}: {why_not}",))
+    kept = (*_tunables.of_policy(policy.dir, facts), *_tunables.of_all(policy.dir, facts))
+    steps = _setspeed.steps(policy.name, policy.dir, target, facts)
+    leaves = steps[0].path == policy.path("scaling_governor")
+    return Setting(steps=(*(kept if leaves else ()), *steps), sample=evidence.sample, around=around)
 
 
 def _evidence(policy: Policy, facts: Facts) -> Setting:
@@ -354,7 +373,8 @@ def prove(word: str, want: Level, facts: Facts, record: RunRecord) -> tuple[Flag
     for policy in ran:
         level = wants.get(policy.name)
         if level is not None and _tells(policy):
-            flags += _judge(policy, target_khz(level, policy), facts, record)
+            by_setspeed = _setspeed.wanted(_levels.text(level), policy.dir, facts)
+            flags += _judge(policy, target_khz(level, policy), facts, record, by_setspeed=by_setspeed)
         elif level is not None:
             detail = f"{policy.name}: its frequencies were not known when the run was planned, so it was not pinned"
             flags.append(Flag(code="cpu-frequency-not-proven", detail=detail))
@@ -369,14 +389,17 @@ def _ran(policy: Policy, record: RunRecord) -> bool:
     return policy.online or bool(record.before.get(policy.path("stats/time_in_state")))
 
 
-def _judge(policy: Policy, target: int, facts: Facts, record: RunRecord) -> tuple[Flag, ...]:
+def _judge(policy: Policy, target: int, facts: Facts, record: RunRecord, *, by_setspeed: bool) -> tuple[Flag, ...]:
     floor, ceiling = policy.path("scaling_min_freq"), policy.path("scaling_max_freq")
     cooling = _heat.cooling(facts, "cpu", policy.cpus)
     states = {
         device: state for device in cooling if (state := whole(record.after.get(device.path))) is not None and state > 0
     }
     heat = ", ".join(device.at(state) for device, state in states.items()) or None
-    moved = _proof.limits_moved(policy.name, record, floor, ceiling, target, "kHz", heat)
+    if by_setspeed:
+        moved = _setspeed.moved(policy.name, policy.dir, target, record)
+    else:
+        moved = _proof.limits_moved(policy.name, record, floor, ceiling, target, "kHz", heat)
     samples = _proof.sampled(record, policy.path("scaling_cur_freq"))
     counted = _proof.spent(record, policy.path("stats/time_in_state"), tick_ns=_TICK_NS) if policy.table else {}
     if not policy.table:

@@ -13,7 +13,8 @@ from virtualboards.lifecycle import AdbServer
 
 pytestmark = [pytest.mark.sim, pytest.mark.slow]
 
-COMMANDS = int(os.environ.get("DEVICELAB_TEST_COMMANDS", "300"))
+COMMANDS = int(os.environ.get("DEVICELAB_TEST_COMMANDS", "150"))
+_SLOW_S = 1.0
 
 
 @pytest.fixture(params=["early-close", "never-close"])
@@ -28,14 +29,18 @@ def transport(
 
 
 def test_no_command_is_lost_and_none_is_slow(transport: AdbTransport) -> None:
-    slowest = 0.0
+    """2,000 of each: ``benchmarks/adb_commands.py``."""
     for number in range(COMMANDS):
-        began = time.monotonic()
-        done = transport.run(["sh", "-c", "exec </dev/null; echo a; echo b >&2; exit 4"])
-        slowest = max(slowest, time.monotonic() - began)
-        assert (done.exit_code, done.stdout, done.stderr) == (4, b"a\n", b"b\n"), number
-    # What was waited for before was 60 s: far beyond what a loaded machine takes for a shell.
-    assert slowest < 20
+        fastest = _SLOW_S
+        # A machine with other work may keep any command waiting; what is waited for in vain takes long every time.
+        for _ in range(3):
+            began = time.monotonic()
+            done = transport.run(["sh", "-c", "exec </dev/null; echo a; echo b >&2; exit 4"])
+            fastest = min(fastest, time.monotonic() - began)
+            assert (done.exit_code, done.stdout, done.stderr) == (4, b"a\n", b"b\n"), number
+            if fastest < _SLOW_S:
+                break
+        assert fastest < _SLOW_S, number
 
 
 def test_input_that_a_program_does_not_read_takes_nothing_along(transport: AdbTransport) -> None:

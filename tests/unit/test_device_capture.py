@@ -251,3 +251,34 @@ def test_cpus_that_were_offline_come_up_offline(tmp_path: Path) -> None:
     assert copy.w("cpu2/online", 1) == "ok"
     assert copy.r("online") == "0-2"
     assert copy.r("cpufreq/policy2/affected_cpus") == "2"
+
+
+@pytest.mark.parametrize("name", ["no-table", "old-layout"])
+def test_captures_of_old_phones_are_read_and_made_into_boards(name: str, tmp_path: Path) -> None:
+    """Two clusters, told by time_in_state alone, or by a folder for each CPU as before Linux 4.3."""
+    tables = {(0, 1): (300000, 600000, 900000, 1200000), (2, 3): (400000, 1000000, 1600000, 2000000)}
+    old = name == "old-layout"
+    nodes: list[object] = [{"path": f"{CPU}/{file}", "text": "0-3\n"} for file in ("present", "possible", "online")]
+    for cpus, table in tables.items():
+        for folder in [f"cpu{cpu}/cpufreq" for cpu in cpus] if old else [f"cpufreq/policy{cpus[0]}"]:
+            texts = {
+                "affected_cpus": " ".join(map(str, cpus)),
+                "related_cpus": " ".join(map(str, cpus)),
+                "cpuinfo_min_freq": table[0],
+                "cpuinfo_max_freq": table[-1],
+                "scaling_min_freq": table[0],
+                "scaling_max_freq": table[-1],
+                "scaling_governor": "interactive",
+                "scaling_available_governors": "interactive performance",
+                "stats/time_in_state": "\n".join(f"{khz} 10" for khz in table),
+            } | ({"scaling_available_frequencies": " ".join(map(str, table))} if old else {})
+            nodes += [{"path": f"{CPU}/{folder}/{node}", "text": f"{text}\n"} for node, text in texts.items()]
+    told = {**_FACTS, "address": "adb:x", "os": "android", "boot_id": "b", "dir": "/d"}
+    lines = "".join(json.dumps(node) + "\n" for node in nodes).encode()
+    path = archive(tmp_path / "x.tar.gz", {FACTS: json.dumps(told).encode(), SNAPSHOT: lines})
+    facts = read_capture(path).load()
+    assert [(one.name, one.cpus) for one in knobs.known(facts).clusters] == [("little", (0, 1)), ("big", (2, 3))]
+    assert {one.cpus: one.table for one in cpufreq.policies(facts)} == tables
+    copy = spec_from_capture(path)
+    assert {one.cpus: one.table_khz for one in copy.policies} == tables
+    assert all(set(one.governors) == {"interactive", "performance"} for one in copy.policies)

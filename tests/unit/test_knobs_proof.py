@@ -419,3 +419,25 @@ def test_counters_that_were_reset_in_the_run_prove_nothing(before: dict[int, int
     assert "50.0% of the time at 1200000 kHz" in detail
     ((code, _),) = prove("cpu", target, device, run(*nodes, **window))
     assert code == "cpu-frequency-not-proven"
+
+
+@pytest.mark.parametrize(
+    ("governor", "speed", "codes"),
+    [
+        ("userspace", "1612800", []),
+        ("schedutil", "<unsupported>", ["limits-changed"]),
+        ("userspace", "710400", ["limits-changed"]),
+    ],
+)
+def test_a_clock_set_by_userspace_is_proved_by_that_governor_and_its_clock(
+    governor: str, speed: str, codes: list[str]
+) -> None:
+    change: Texts = {f"{POLICY4}/scaling_available_governors": "userspace\n", f"{POLICY4}/scaling_setspeed": "x\n"}
+    around: Texts = {
+        f"{POLICY4}/scaling_governor": f"{governor}\n",
+        f"{POLICY4}/scaling_setspeed": f"{speed}\n",
+        f"{POLICY4}/scaling_max_freq": "2419200\n",
+    }
+    record = run(around, samples=sampled(f"{POLICY4}/scaling_cur_freq", *["1612800"] * 20))
+    flags = prove("cpu", "4:setspeed:1612800", facts("sm8150", change=change), record)
+    assert [code for code, _ in flags] == codes

@@ -3,6 +3,7 @@
 import fnmatch
 import posixpath
 import random
+from dataclasses import replace
 
 import pytest
 from sim_kernel_board import Bench
@@ -148,6 +149,24 @@ def test_any_settings_are_accepted_and_undone(kind: str, seed: int) -> None:
     undo = perform(kernel, [step for setting in chosen.values() for step in setting.steps])
     put_back(kernel, undo)
     assert writable_texts(kernel) == before, wants
+
+
+def test_limits_that_are_shut_are_gone_round_by_the_governor_userspace() -> None:
+    spec = load_spec("qualcomm")
+    policies = tuple(replace(one, governors=("schedutil", "userspace")) for one in spec.policies)
+    kernel = Kernel(replace(spec, policies=policies), clock=lambda: 0)
+    for node in kernel.tree:
+        if node.path.endswith(("/scaling_min_freq", "/scaling_max_freq")):
+            node.mode = 0o444
+    before, facts = writable_texts(kernel), facts_of(kernel)
+    setting = knobs.settings({"cpu": "nearest:1500000"}, facts)["cpu"]
+    assert setting.unmet == ()
+    undo = perform(kernel, list(setting.steps))
+    assert [policy.cur for policy in kernel.policies] == [
+        min(policy.table, key=lambda khz: abs(khz - 1500000)) for policy in kernel.policies
+    ]
+    put_back(kernel, undo)
+    assert writable_texts(kernel) == before
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -240,3 +240,36 @@ def test_qualcomm_s_short_names_of_the_gpu_have_its_governors() -> None:
     assert "performance" in bench.r("/sys/kernel/gpu/gpu_available_governor").split()
     assert bench.w("/sys/kernel/gpu/gpu_governor", "performance") == "ok"
     assert bench.r("/sys/class/kgsl/kgsl-3d0/devfreq/governor") == "performance"
+
+
+def test_a_group_that_is_made_takes_nobody_until_it_has_cpus() -> None:
+    bench = Bench("qualcomm")
+    bench.tasks.parents = {2001: 0}
+    group = "/dev/cpuset/mine"
+    bench.kernel.make_directory(group)
+    assert bench.r(f"{group}/cpus") == ""
+    assert bench.w(f"{group}/tasks", 1001) == "ENOSPC"
+    assert bench.w(f"{group}/cpus", "4-6") == "ok"
+    assert bench.w(f"{group}/mems", 1) == "EACCES"
+    assert bench.w(f"{group}/tasks", 1001) == "ok"
+    assert bench.r(f"{group}/tasks") == "1001"
+    assert bench.r("/proc/cgroups").splitlines()[1].split() == ["cpuset", "1", "7", "1"]
+    with pytest.raises(OSError, match="busy"):
+        bench.kernel.remove_directory(group)
+    bench.w("/dev/cpuset/tasks", 1001)
+    bench.kernel.remove_directory(group)
+    assert bench.r(f"{group}/cpus") == "ENOENT"
+
+
+@pytest.mark.parametrize(
+    ("path", "uid", "error"),
+    [
+        ("/sys/kernel/mine", 0, "not permitted"),
+        ("/dev/cpuset/mine", 2000, "Permission denied"),
+        ("/dev/cpuset/top-app", 0, "exists"),
+        ("/dev/cpuset/none/mine", 0, "No such file"),
+    ],
+)
+def test_directories_are_made_for_groups_alone_and_by_root(path: str, uid: int, error: str) -> None:
+    with pytest.raises(OSError, match=error):
+        Bench("qualcomm").kernel.make_directory(path, uid)

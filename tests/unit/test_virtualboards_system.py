@@ -24,6 +24,9 @@ class PlainBoard:
     def services(self) -> dict[str, bool]:
         return self.states
 
+    def controllers(self) -> dict[str, str]:
+        return {"cpuset": "/dev/cpuset", "cpu": "/dev/cpuctl"}
+
     def battery(self) -> dict[str, int | bool | str]:
         return {"level": 42, "present": True, "temperature": 311}
 
@@ -42,7 +45,7 @@ class PlainBoard:
 
 def system(board: PlainBoard, su: Su = "magisk", sdk: str = "29") -> System:
     props = {"ro.build.version.sdk": sdk, "ro.product.model": "M"}
-    return System(board, props, {"thermald": True}, su, release="4.14.113", machine="aarch64")
+    return System(board, props, {"thermald": True}, su)
 
 
 @pytest.fixture
@@ -83,12 +86,65 @@ def test_settings_that_are_not_set_read_null(board: PlainBoard) -> None:
     assert system(board).answer("settings", ["delete", "system", "x"], 0).text == "Deleted 0 rows\n"
 
 
-def test_uname_prints_the_boards_kernel_in_its_own_order(board: PlainBoard) -> None:
+@pytest.mark.parametrize(
+    ("args", "lines"),
+    [
+        (["-d", "-v", "brief"], ["I/one     (   42): a word", "E/two     (   43): another word"]),
+        (["-d", "-vbrief", "*:W"], ["E/two     (   43): another word"]),
+        (["-d", "-v", "brief", "-s", "one"], ["I/one     (   42): a word"]),
+        (["-d", "-v", "raw", "-e", "^another"], ["another word"]),
+        (["-t", "1", "-v", "tag"], ["E/two     : another word"]),
+    ],
+)
+def test_the_log_is_shown_as_asked_for(board: PlainBoard, args: list[str], lines: list[str]) -> None:
     it = system(board)
-    assert it.answer("uname", ["-m"], 0).text == "aarch64\n"
-    assert it.answer("uname", ["-rs"], 0).text == "Linux 4.14.113\n"
-    assert it.answer("uname", ["-a"], 0).text == "Linux localhost 4.14.113 #1 SMP PREEMPT aarch64 Toybox\n"
-    assert it.answer("uname", ["-q"], 0).code == 1
+    it.answer("logcat", ["-c"], 0)
+    it.answer("log", ["-t", "one", "a", "word"], SHELL_UID, 42)
+    it.answer("log", ["-p", "e", "-t", "two", "another word"], SHELL_UID, 43)
+    shown = it.answer("logcat", args, SHELL_UID)
+    assert shown.follow is None
+    assert str(shown.text).splitlines()[1:] == lines
+
+
+def test_who_follows_the_log_is_told_what_comes_and_no_more_when_gone(board: PlainBoard) -> None:
+    it = system(board)
+    told: list[str] = []
+    answer = it.answer("logcat", ["-v", "raw"], SHELL_UID)
+    assert answer.follow is not None
+    answer.follow(told.append)
+    it.answer("log", ["first"], 0)
+    it.unfollow(told.append)
+    it.answer("log", ["second"], 0)
+    assert told == ["first\n"]
+
+
+@pytest.mark.parametrize(
+    ("command", "uid", "made"),
+    [
+        ("-t cgroup -o cpuset mine /data/x", 0, ("/dev/cpuset", "/data/x")),
+        ("-o cpu,noprefix -t cgroup mine /data/x", 0, ("/dev/cpuctl", "/data/x")),
+        ("-t cpuset none /data/x", 0, ("/dev/cpuset", "/data/x")),
+        ("-t cgroup -o cpuset mine /data/x", SHELL_UID, "Operation not permitted"),
+        ("-t cgroup -o cpuset,cpu mine /data/x", 0, "Device or resource busy"),
+        ("-t cgroup -o memory mine /data/x", 0, "Invalid argument"),
+        ("-t ext4 /dev/block/x /data/x", 0, "Invalid argument"),
+    ],
+)
+def test_control_groups_may_be_mounted_once_more(
+    board: PlainBoard, command: str, uid: int, made: tuple[str, str] | str
+) -> None:
+    mounts = system(board).mounts
+    if isinstance(made, str):
+        with pytest.raises(Answer) as refused:
+            mounts.mount(command.split(), uid)
+        assert refused.value.code == 1
+        assert made in str(refused.value.text)
+        assert "/data/x" not in mounts.listing()
+        return
+    assert mounts.mount(command.split(), uid) == made
+    assert f" on {made[1]} type cgroup (" in mounts.listing()
+    assert mounts.unmount([made[1]], 0) == made[1]
+    assert "/data/x" not in mounts.listing()
 
 
 def test_dumpsys_prints_what_the_kernel_measures(board: PlainBoard) -> None:

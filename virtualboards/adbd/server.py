@@ -6,6 +6,7 @@ from typing import Protocol
 
 from virtualboards.adbd import shell
 from virtualboards.adbd.connection import Connection, Counters, Service, Stream
+from virtualboards.android import framebuffer
 from virtualboards.loop import READ
 
 BASE_FEATURES = ("cmd", "stat_v2", "ls_v2", "fixed_push_mkdir", "sendrecv_v2")
@@ -70,6 +71,28 @@ class Text:
         if self._then is not None:
             then, self._then = self._then, None
             self._stream.when_flushed(then)
+
+
+class Blob:
+    """A service that sends bytes, a payload at a time, and closes."""
+
+    def __init__(self, stream: Stream, data: bytes) -> None:
+        self._stream, self._left = stream, memoryview(data)
+
+    def on_data(self, data: bytes) -> None:  # noqa: ARG002
+        """Whatever the host says is acknowledged and ignored."""
+        self._stream.consumed()
+
+    def on_writable(self) -> None:
+        """Send the next piece."""
+        piece, self._left = self._left[: self._stream.max_payload], self._left[self._stream.max_payload :]
+        if piece:
+            self._stream.write(bytes(piece))
+        else:
+            self._stream.close()
+
+    def on_close(self) -> None:
+        """The host has seen enough."""
 
 
 class Adbd:
@@ -142,6 +165,8 @@ class Adbd:
             return shell.raw_shell(self._board, stream, rest, arguments)
         if name == "exec":
             return shell.raw_shell(self._board, stream, rest, shell.ShellArguments(v2=False, pty=False, term="dumb"))
+        if name == "framebuffer":
+            return Blob(stream, framebuffer())
         if name == "sync":
             return shell.sync_service(self._board, stream)
         return self._control(stream, name)

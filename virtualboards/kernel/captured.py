@@ -56,6 +56,7 @@ def spec_of(capture: Capture) -> BoardSpec:
             qualcomm_sched=parts.isolates(nodes),
             exynos_qos="/sys/power/cpufreq_max_limit" in nodes and "/sys/power/cpufreq_table" in nodes,
             core_ctl=parts.core_ctl(nodes, policies),
+            power=parts.power(nodes),
             gpu=parts.gpu(nodes),
             devfreq=parts.devfreq(nodes),
             masses=_masses(policies, gpu=parts.gpu(nodes) is not None),

@@ -8,11 +8,14 @@ from devicelab.knobs import cpufreq
 from devicelab.model.device import Board, Facts
 from devicelab.model.tree import Node
 from virtualboards.kernel.cpufreq import CPU_DIR
-from virtualboards.kernel.spec import CoreCtlSpec, DevfreqSpec, GpuSpec, PolicySpec, ZoneSpec
+from virtualboards.kernel.power import HOME
+from virtualboards.kernel.spec import CoreCtlSpec, DevfreqSpec, GpuSpec, PolicySpec, PowerSpec, ZoneSpec
 from virtualboards.kernel.text import parse_ranges
 
 KGSL = "/sys/class/kgsl/kgsl-3d0"
 DEVFREQ = "/sys/class/devfreq"
+_SUSPEND = ("input_suspend", "batt_slate_mode", "charging_enabled", "battery_charging_enabled")
+_MOST_MA = 20_000
 _MAX_CPUS = 256
 _MAX_TABLE = 256
 _AMBIENT_C = 25.0
@@ -258,3 +261,20 @@ def idle_states(nodes: Nodes) -> tuple[str, ...]:
     """Names of the idle states, those of the first CPU."""
     found = nodes.find(rf"{CPU_DIR}/cpu0/cpuidle/state(\d+)/name")
     return tuple(nodes.text(match[0]) or f"state{match[1]}" for match in found)
+
+
+def power(nodes: Nodes) -> PowerSpec:
+    """Unit and sign of the battery's gauge, the nodes that keep the charger away, and whether it was there.
+
+    A gauge that counts in mA shows no more than a phone draws, 20 A; which sign means what is told by ``status``.
+    """
+    battery = f"{HOME}/battery"
+    current = nodes.number(f"{battery}/current_now", 0)
+    discharging = nodes.text(f"{battery}/status") == "Discharging"
+    return PowerSpec(
+        plugged=nodes.text(f"{HOME}/usb/online") == "1" if f"{HOME}/usb/online" in nodes else not discharging,
+        suspend=tuple(name for name in _SUSPEND if f"{battery}/{name}" in nodes),
+        milli=0 < abs(current) < _MOST_MA,
+        positive=current != 0 and (current > 0) == discharging,
+        monitors=bool(nodes.find(r"/sys/bus/iio/devices/iio:device(\d+)/energy_value")),
+    )

@@ -3,9 +3,10 @@
 import errno
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
-from virtualboards.kernel.nodes import Caller, Tree, fail
+from virtualboards.kernel.nodes import Caller, Directory, Tree, fail
 from virtualboards.kernel.processes import Processes
 from virtualboards.kernel.spec import BoardSpec
 from virtualboards.kernel.text import cpu_ranges, parse_ranges, scan_int, strict_int
@@ -24,6 +25,8 @@ class Hierarchy:
 
     def __init__(self, root: str, processes: Callable[[], Processes], moved: Callable[[int], None]) -> None:
         self.root, self.processes, self._moved = root, processes, moved
+        self.may_join: Callable[[str], None] = lambda _group: None
+        """Raises ``OSError`` for a group that takes nobody."""
         self._member: dict[int, str] = {}
 
     def group(self, tid: int) -> str:
@@ -62,7 +65,12 @@ class Hierarchy:
         everyone = processes.pids() if whole else processes.threads()
         return "".join(f"{processes.inside(tid)}\n" for tid in everyone if self.group(tid) == group)
 
+    def busy(self, group: str) -> bool:
+        """Something is in the group."""
+        return any(self.group(tid) == group for tid in self.processes().threads())
+
     def _join(self, group: str, text: str, caller: Caller, *, whole: bool) -> None:
+        self.may_join(group)
         number = scan_int(text)
         if number < 0:
             raise fail(errno.EINVAL)
@@ -93,6 +101,7 @@ class CpuSets:
     def __init__(self, spec: BoardSpec, hierarchy: Hierarchy, online: Callable[[], frozenset[int]]) -> None:
         self._spec, self.hierarchy, self._online = spec, hierarchy, online
         self._possible = frozenset(spec.cpus)
+        self._changed: Callable[[str], None] = lambda _group: None
         self.cpus: dict[str, frozenset[int]] = {CPUSET: self._possible}
         for name, cpus in spec.cpusets.items():
             self.cpus[posixpath.join(CPUSET, name)] = parse_ranges(cpus, max(spec.cpus) + 1)
@@ -108,36 +117,123 @@ class CpuSets:
 
     def install(self, tree: Tree, changed: Callable[[str], None]) -> None:
         """Put the groups into the tree; ``changed`` is told of a group whose CPUs were written."""
+        self._changed = changed
+        self.hierarchy.may_join = self._may_join
+        for group in tuple(self.cpus):
+            self._add(tree, group, "0")
+
+    def make(self, tree: Tree, group: str) -> None:
+        """A new group, without CPUs and memory nodes as yet (kernel/cgroup/cpuset.c: cpuset_css_alloc)."""
+        self.cpus[group] = frozenset()
+        self._add(tree, group, "")
+
+    def remove(self, group: str) -> None:
+        """A group is gone."""
+        self.cpus.pop(group, None)
+
+    def _may_join(self, group: str) -> None:
+        if not self.cpus[group]:
+            raise fail(errno.ENOSPC)
+
+    def _add(self, tree: Tree, group: str, mems: str) -> None:
         last = max(self._possible) + 1
-        for group in self.cpus:
 
-            def write(text: str, _caller: Caller, group: str = group) -> None:
-                wanted = parse_ranges(text, last)
-                if group == CPUSET or not wanted <= self.cpus[posixpath.dirname(group)]:
-                    raise fail(errno.EACCES)
-                members = self.hierarchy.processes().threads()
-                if not wanted and any(self.hierarchy.group(tid) == group for tid in members):
-                    raise fail(errno.ENOSPC)
-                self.cpus[group] = wanted
-                changed(group)
+        def write(text: str, _caller: Caller) -> None:
+            wanted = parse_ranges(text, last)
+            if group == CPUSET or not wanted <= self.cpus[posixpath.dirname(group)]:
+                raise fail(errno.EACCES)
+            if not wanted and self.hierarchy.busy(group):
+                raise fail(errno.ENOSPC)
+            self.cpus[group] = wanted
+            self._changed(group)
 
-            tree.file(
-                f"{group}/cpus",
-                lambda group=group: cpu_ranges(self.cpus[group]) + "\n",  # type: ignore[misc]
-                write,
-                mode=_MODE,
-                owner=_SYSTEM,
-            )
-            tree.file(f"{group}/mems", "0\n", mode=0o644)
-            self.hierarchy.add(tree, group)
+        tree.file(f"{group}/cpus", lambda: cpu_ranges(self.cpus[group]) + "\n", write, mode=_MODE, owner=_SYSTEM)
+        _value(tree, f"{group}/mems", mems, _memory_nodes)
+        self.hierarchy.add(tree, group)
 
 
-def install_groups(tree: Tree, hierarchy: Hierarchy, groups: tuple[str, ...], values: dict[str, str]) -> None:
-    """Put a hierarchy whose groups hold single values into the tree (schedtune, uclamp)."""
-    for group in (hierarchy.root, *(posixpath.join(hierarchy.root, name) for name in groups)):
-        hierarchy.add(tree, group)
-        for name, text in values.items():
+class ValueGroups:
+    """A hierarchy whose groups hold single values (schedtune, uclamp): file name → text at first."""
+
+    def __init__(self, hierarchy: Hierarchy, values: dict[str, str]) -> None:
+        self.hierarchy, self._values = hierarchy, values
+
+    def install(self, tree: Tree, groups: tuple[str, ...]) -> None:
+        """Put the groups into the tree."""
+        for group in (self.hierarchy.root, *(posixpath.join(self.hierarchy.root, name) for name in groups)):
+            self.make(tree, group)
+
+    def make(self, tree: Tree, group: str) -> None:
+        """A new group."""
+        self.hierarchy.add(tree, group)
+        for name, text in self._values.items():
             _value(tree, f"{group}/{name}", text, _percent if "uclamp" in name else _integer)
+
+    def remove(self, group: str) -> None:
+        """A group is gone."""
+
+
+class Groups(Protocol):
+    """The groups of one hierarchy."""
+
+    hierarchy: Hierarchy
+
+    def make(self, tree: Tree, group: str) -> None:
+        """A new group."""
+        ...
+
+    def remove(self, group: str) -> None:
+        """A group is gone."""
+        ...
+
+
+def proc_text(tree: Tree, controllers: Mapping[str, str]) -> str:
+    """/proc/cgroups: every controller is in a hierarchy of its own."""
+    lines = ["#subsys_name\thierarchy\tnum_cgroups\tenabled"]
+    for number, (name, root) in enumerate(controllers.items(), 1):
+        count = sum(isinstance(node, Directory) and f"{node.path}/".startswith(f"{root}/") for node in tree)
+        lines.append(f"{name}\t{number}\t{count}\t1")
+    return "\n".join(lines) + "\n"
+
+
+def make_directory(tree: Tree, every: Mapping[str, Groups], path: str, uid: int) -> None:
+    """``mkdir`` in the tree, which makes a group below one of ``every`` (root → groups), and nothing else.
+
+    Raises:
+        OSError: EPERM elsewhere, EACCES for others than root, EEXIST.
+    """
+    groups = _groups(every, path)
+    if uid:
+        raise fail(errno.EACCES)
+    if path in tree:
+        raise fail(errno.EEXIST)
+    if posixpath.dirname(path) not in tree:
+        raise fail(errno.ENOENT)
+    groups.make(tree, path)
+
+
+def remove_directory(tree: Tree, every: Mapping[str, Groups], path: str, uid: int) -> None:
+    """``rmdir`` of a group.
+
+    Raises:
+        OSError: as for ``make_directory``; EBUSY with members or groups in it.
+    """
+    groups, node = _groups(every, path), tree.get(path)
+    if uid:
+        raise fail(errno.EACCES)
+    if not isinstance(node, Directory):
+        raise fail(errno.ENOENT if node is None else errno.ENOTDIR)
+    if groups.hierarchy.busy(path) or any(isinstance(child, Directory) for child in node.children.values()):
+        raise fail(errno.EBUSY)
+    tree.remove(path)
+    groups.remove(path)
+
+
+def _groups(every: Mapping[str, Groups], path: str) -> Groups:
+    for root, groups in every.items():
+        if path.startswith(f"{root}/"):
+            return groups
+    raise fail(errno.EPERM)
 
 
 def _value(tree: Tree, path: str, text: str, take: Callable[[str], str]) -> None:
@@ -147,6 +243,13 @@ def _value(tree: Tree, path: str, text: str, take: Callable[[str], str]) -> None
         held[0] = take(value.strip())
 
     tree.file(path, lambda: f"{held[0]}\n", write, owner=_SYSTEM)
+
+
+def _memory_nodes(word: str) -> str:
+    # There is one node, 0.
+    if word not in {"", "0"}:
+        raise fail(errno.EACCES)
+    return word
 
 
 def _integer(word: str) -> str:

@@ -20,6 +20,8 @@ from virtualboards.kernel.nodes import READ, WRITE, Caller, Directory, File, Lin
 
 _TOP = ("sys", "proc", "dev")
 _PAGE = 4096
+_PROC_SIZE = 65536
+"""Shown for files of /proc. There it is 0, but sendfile(2), by which busybox's ``cat`` copies, ends there with FUSE."""
 _READY_S = 20.0
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
 
@@ -58,7 +60,7 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]  # untyped package
             "st_mode": attributes.mode,
             "st_uid": attributes.uid,
             "st_gid": attributes.gid,
-            "st_size": attributes.size,
+            "st_size": attributes.size or (_PROC_SIZE if isinstance(node, File) else 0),
             "st_nlink": 2 if isinstance(node, Directory) else 1,
             "st_mtime": self._born_ns,
             "st_ctime": self._born_ns,
@@ -112,9 +114,15 @@ class _Operations(mfusepy.Operations):  # type: ignore[misc]  # untyped package
     mknod = create
 
     def mkdir(self, path: str, mode: int = 0) -> int:  # noqa: ARG002
-        raise fail(errno.EPERM)
+        self._kernel.make_directory(path, _uid())
+        return 0
 
-    rmdir = unlink = mkdir
+    def rmdir(self, path: str) -> int:
+        self._kernel.remove_directory(path, _uid())
+        return 0
+
+    def unlink(self, path: str) -> int:  # noqa: ARG002
+        raise fail(errno.EPERM)
 
     def rename(self, old: str, new: str) -> int:  # noqa: ARG002
         raise fail(errno.EPERM)

@@ -28,13 +28,14 @@ from virtualboards.kernel import (
 )
 from virtualboards.kernel.accounting import CpuTime
 from virtualboards.kernel.affinity import Affinity
-from virtualboards.kernel.cgroups import CPUSET, STUNE, UCLAMP, CpuSets, Hierarchy
+from virtualboards.kernel.cgroups import CPUSET, STUNE, UCLAMP, CpuSets, Groups, Hierarchy
 from virtualboards.kernel.daemons import Daemons
 from virtualboards.kernel.nodes import READ, WRITE, Caller, Directory, File, Link, Node, Tree, fail
 from virtualboards.kernel.processes import HostProcesses, NoProcesses, Processes, Usage
 from virtualboards.kernel.spec import BoardSpec
 from virtualboards.kernel.thermal import Heat
 
+_CONTROLLERS = {CPUSET: "cpuset", STUNE: "schedtune", UCLAMP: "cpu"}
 _STEP_NS = 100_000_000
 _MAX_STEPS = 64
 # Closer looks than this share one account of CPU time: its source counts in ticks of 10 ms. Writes do not wait.
@@ -131,16 +132,20 @@ class Kernel:
         cpufreq.install(self.tree, spec, self.policies)
         corectl.install(self.tree, self.controls, self.cpus, self._apply_core_ctl)
         self.proc.install(self.tree, self.boot_id)
+        self.groups: dict[str, Groups] = {}
         if spec.cpusets:
             self.cpusets.install(self.tree, self._cpuset_written)
+            self.groups[CPUSET] = self.cpusets
         groups = (
             (STUNE, spec.stune, {"schedtune.boost": "0", "schedtune.prefer_idle": "0"}),
             (UCLAMP, spec.uclamp, {"cpu.uclamp.min": "0.00", "cpu.uclamp.max": "max", "cpu.shares": "1024"}),
         )
         for root, names, values in groups:
             if names:
-                members = Hierarchy(root, lambda: self.processes, lambda _tid: None)
-                cgroups.install_groups(self.tree, members, names, values)
+                made = cgroups.ValueGroups(Hierarchy(root, lambda: self.processes, lambda _tid: None), values)
+                made.install(self.tree, names)
+                self.groups[root] = made
+        self.tree.file("/proc/cgroups", lambda: cgroups.proc_text(self.tree, self.controllers()))
         gpus.install(self.tree, self.gpu, lambda: self.heat.mass_c(spec.gpu.heats if spec.gpu else ""))
         self.parts += buses.install(self.tree, spec, lambda: max(self.cpu_time.load.values()))
         if spec.exynos_qos:
@@ -218,6 +223,20 @@ class Kernel:
             if node.close is not None:
                 self.advance()
                 node.close(Caller(0, 0, handle))
+
+    def make_directory(self, path: str, uid: int = 0) -> None:
+        """``mkdir``, which makes a control group and nothing else. Raises ``OSError``."""
+        with self.lock:
+            cgroups.make_directory(self.tree, self.groups, path, uid)
+
+    def remove_directory(self, path: str, uid: int = 0) -> None:
+        """``rmdir`` of a control group. Raises ``OSError``."""
+        with self.lock:
+            cgroups.remove_directory(self.tree, self.groups, path, uid)
+
+    def controllers(self) -> dict[str, str]:
+        """Controllers of control groups and where their hierarchies are mounted."""
+        return {_CONTROLLERS[root]: root for root in self.groups}
 
     def listdir(self, path: str) -> list[str]:
         """Names in a directory.

@@ -1,4 +1,4 @@
-"""The board's CPUs in affinity calls: seccomp user notification on sched_setaffinity, sched_getaffinity and getcpu.
+"""The board's CPUs in affinity calls, and its kernel in uname: seccomp user notification on the four system calls.
 
 A filter installed in the board's init hands these calls of everything inside to a supervisor outside, which answers
 for the board's CPUs although the host has others. The host's real affinity is left alone.
@@ -31,11 +31,15 @@ _RECEIVE, _SEND, _ID_VALID = 0xC0502100, 0xC0182101, 0x40082102
 _NOTICE = struct.Struct("=QIIiIQ6Q")
 _ANSWER = struct.Struct("=QqiI")
 _MASK_BYTES = 8
+_NAME_BYTES = 65
+"""Of each field of ``struct new_utsname``, the final zero counted."""
+_OLDEST = (3, 10)
+"""Programs that were linked for a newer kernel end at once on an older one, so none is shown that is."""
 
 # By machine: audit architecture, number of seccomp(2), numbers of the calls answered.
 _MACHINES = {
-    "x86_64": (0xC000003E, 317, {"set": 203, "get": 204, "cpu": 309}),
-    "aarch64": (0xC00000B7, 277, {"set": 122, "get": 123, "cpu": 168}),
+    "x86_64": (0xC000003E, 317, {"set": 203, "get": 204, "cpu": 309, "uname": 63}),
+    "aarch64": (0xC00000B7, 277, {"set": 122, "get": 123, "cpu": 168, "uname": 160}),
 }
 
 
@@ -92,10 +96,15 @@ def install_filter() -> int:
 
 
 class AffinitySupervisor:
-    """Answers the affinity calls of a board's programs by its kernel's rules, from a thread of its own."""
+    """Answers the affinity calls of a board's programs by its kernel's rules, from a thread of its own.
 
-    def __init__(self, kernel: Kernel, listener_fd: int) -> None:
+    ``machine`` is what ``uname -m`` says.
+    """
+
+    def __init__(self, kernel: Kernel, listener_fd: int, machine: str = "aarch64") -> None:
         self._kernel, self._listener = kernel, listener_fd
+        release = kernel.spec.kernel if kernel.spec.version >= _OLDEST else os.uname().release
+        self._names = ("Linux", "localhost", release, "#1 SMP PREEMPT", machine, "(none)")
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._serve, name="devicelab-affinity", daemon=True)
         self._calls = {
@@ -148,6 +157,11 @@ class AffinitySupervisor:
         first, length, address = arguments[:3]
         if call == "cpu":
             return self._getcpu(call_id, tid, first, length)
+        if call == "uname":
+            with self._memory(call_id, tid) as memory:
+                fields = (name.encode()[: _NAME_BYTES - 1].ljust(_NAME_BYTES, b"\0") for name in self._names)
+                _poke(memory, first, b"".join(fields))
+            return 0
         with self._memory(call_id, tid) as memory:
             target = self._target(tid, ctypes.c_int32(first).value)
             if call == "set":
