@@ -9,8 +9,11 @@ Of several nodes the busiest is taken.
 import re
 import statistics
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
+from devicelab.experiment import joules
 from devicelab.model.device import Facts
+from devicelab.model.experiment import Experiment
 from devicelab.model.journal import RunRecord
 from devicelab.model.measurement import Measurement, Metric
 from devicelab.model.plan import Witness
@@ -36,23 +39,43 @@ def nodes(facts: Facts) -> tuple[str, ...]:
     return tuple(path for pattern in GLOBS for path in facts.tree.glob(pattern) if facts.tree.text(path) is not None)
 
 
-def witnesses(facts: Facts, duration_s: float) -> tuple[Witness, ...]:
-    """Which cards the processes are on, then NVIDIA's gauge, twice a second; it ends before the tenants do."""
+# $1: seconds of the gauge, $2: seconds of the energy counter, $3: Python, $4: its script, then the gauge's words. The
+# counter's lines stand apart from the gauge's, and where there is no such Python or counter it prints none.
+_BOTH = """
+seconds=$1 longer=$2 python=$3 script=$4; shift 4
+timeout "$((longer + 5))" "$python" -c "$script" "$longer" 2>/dev/null &
+timeout "$seconds" "$@"; code=$?
+wait; exit $code
+"""
+
+
+def witnesses(facts: Facts, duration_s: float, python: str = "python3") -> tuple[Witness, ...]:
+    """Which cards the processes are on, then NVIDIA's gauge, twice a second, and its energy counter.
+
+    They end before the tenants do.
+    """
     if facts.board.kind != "nvidia-server":
         return ()
-    seconds = max(1, int(duration_s) - 4)
-    argv = ("timeout", str(seconds), "nvidia-smi", _QUERY, "--format=csv,noheader,nounits", "-lms", "500")
+    seconds, longer = max(1, int(duration_s) - 4), max(1, int(duration_s) - 2)
+    smi = ("nvidia-smi", _QUERY, "--format=csv,noheader,nounits", "-lms", "500")
+    argv = ("sh", "-c", _BOTH, "sh", str(seconds), str(longer), python, joules.SAMPLER, *smi)
     return (
         *(Witness(name=name, argv=("nvidia-smi", query, "--format=csv,noheader")) for name, query in _QUERIES.items()),
-        Witness(name=PROGRAM, argv=argv, timeout_ms=(seconds + 10) * 1000),
+        Witness(name=PROGRAM, argv=argv, timeout_ms=(longer + 10) * 1000),
     )
 
 
-def read(record: RunRecord) -> Measurement | None:
-    """Means over a run's window, ``None`` if nothing told the GPU's use."""
+def read(record: RunRecord, experiment: Experiment | None = None) -> Measurement | None:
+    """Means over a run's window, ``None`` if nothing told the GPU's use; with an experiment also the card's power."""
     for witness in record.witnesses:
         if witness.name == PROGRAM:
-            return parse(witness.stdout, _cards(record))
+            cards = _cards(record)
+            got = parse(witness.stdout, cards)
+            if experiment is not None:
+                power = joules.powers(witness.stdout, cards, record.window_start_ns, experiment)
+                if power:
+                    got = replace(got or Measurement(), metrics={**(got.metrics if got else {}), **power})
+            return got
     gauges = [_texts(texts) for path, texts in record.samples.nodes.items() if _is_gauge(path)]
     means = [statistics.fmean(values) for values in gauges if values]
     return Measurement(metrics={"gpu_use_pct": Metric(max(means), "pct")}) if means else None

@@ -132,7 +132,7 @@ def measured(cell: Cell, experiment: Experiment, place: Place, cgroups: tuple[st
     if not experiment.tenants:
         return Measured(programs, treatment.steps, witnesses)
     # The gauge comes last: it lasts as long as the window, and witnesses run one after the other.
-    gauges = gauge.witnesses(place.facts, experiment.span_s)
+    gauges = gauge.witnesses(place.facts, experiment.span_s, place.python)
     return Measured(programs, treatment.steps, (*witnesses, *gauges), gauge.nodes(place.facts))
 
 
@@ -212,7 +212,7 @@ def read(
         on_gpu = isinstance(workload, OnGpu) and workload.needs_gpu(chosen)
         if on_gpu and measurement.info.get("device") == "cpu" and facts.board.kind in _GPU_SERVERS:
             flags.append(Flag(code="not-on-gpu", detail=f"{result.name} ran on the CPU; does its torch see the GPU?"))
-    if experiment.tenants and (gauged := gauge.read(record)) is not None:
+    if experiment.tenants and (gauged := gauge.read(record, experiment)) is not None:
         measurements[gauge.PROGRAM] = gauged
     return measurements, (*flags, *tenancy.verify(cell, experiment, record))
 

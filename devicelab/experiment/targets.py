@@ -23,6 +23,8 @@ FIGURES = (
     "preemption_p50_ms",
     "preemption_p99_ms",
     "gpu_use_pct",
+    "joules_per_request",
+    "net_joules_per_request",
 )
 """Figures of a tenant in a leg.
 
@@ -30,7 +32,9 @@ FIGURES = (
 standalone. ``dropped``: requests never begun; ``missed``: those and the ones beyond the deadline. ``longest_gap_ms``
 between completions and ``empty_seconds`` (whole seconds without one): starvation. ``preemption_*``: service time less
 its standalone median, a proxy for the time until the neighbour's work makes room. ``gpu_use_pct``: the driver's gauge
-("some kernel was running") over the leg.
+("some kernel was running") over the leg. ``joules_per_request``: energy of the whole card, by the driver's
+counter, over this tenant's completions alone, whoever else worked; ``net_`` less what the card takes while nobody works
+(read in the pauses between windows).
 """
 
 

@@ -42,7 +42,8 @@ done
 """
 _LIST = (
     f"for s in $(echo get_server_list | {_CONTROL}); do echo server $s; "
-    f"echo get_client_list $s | {_CONTROL} | while read -r c; do echo client $c; done; done"
+    f"echo get_client_list $s | {_CONTROL} | while read -r c; do echo client $c; done; done; "
+    f"echo default $(echo get_default_active_thread_percentage | {_CONTROL})"
 )
 
 
@@ -132,6 +133,9 @@ def unconnected(scheduler: str, tenants: Sequence[Tenant], record: RunRecord) ->
     missing = [f"{name} (pid {pid})" for name, pid in pids(record, tenants).items() if pid not in clients]
     if missing:
         return not_seen(scheduler, f"not in the client list: {', '.join(missing)}")
+    limit = re.search(r"^default (\d{1,3}(?:\.\d{1,3})?)$", text, re.MULTILINE)
+    if limit is not None and float(limit[1]) < 100:
+        return not_seen(scheduler, f"the control daemon lets every client have {limit[1]}% of the SMs alone")
     if any(_GONE in (result.output or "") for result in record.restore):
         return not_seen(scheduler, "the control daemon ended before the tenants did")
     return ()

@@ -1,15 +1,17 @@
 """What the priority analysis concludes from campaigns with known truth."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from devicelab.analyses import _stats, priority
 from devicelab.analyses.priority.data import Windows, load
 from devicelab.analyses.priority.figure_of import figure_of
 from devicelab.errors import ConfigError
-from devicelab.experiment import targets
+from devicelab.experiment import gauge, targets
 from devicelab.model.experiment import Verdict
 from devicelab.model.journal import Flag
 from tests.klodata import FrameResults
@@ -298,3 +300,34 @@ def test_windows_of_one_start_are_one_repetition() -> None:
     got = concluded(campaign(of, response, throughput=throughput))
     assert got[NICE].verdict == "insufficient n"
     assert got[NICE].n == 3
+
+
+def test_tenants_that_only_ran_alone_are_a_table_and_each_was_served_or_not() -> None:
+    of = experiment(factors={"scheduler": ("standalone",)}, repetitions=1)
+    good = campaign(of, response)
+    assert priority.ANSWERS["served"](good).verdict == "yes"
+    (table,) = (figure for figure in priority.figures(good) if figure.name == "alone")
+    assert list(table.data["tenant"]) == ["high", "low"]
+    assert list(table.data["requests"]) == [400, 400]
+    bad = campaign(of, response, flags=lambda _s, _r: (Flag(code="output-unusable", detail="no torch"),))
+    found = priority.ANSWERS["served"](bad)
+    assert found.verdict == "no"
+    assert "not served: high, low" in found.reasons
+    assert any("no torch" in reason for reason in found.reasons)
+    assert not [figure for figure in priority.figures(campaign(experiment(), response)) if figure.name == "alone"]
+
+
+def test_joules_a_request_are_the_whole_cards_and_say_so() -> None:
+    results = campaign(experiment(), response, throughput=throughput)
+    rows = [
+        (run, gauge.PROGRAM, name, watts, "W")
+        for run in results.run_rows["run_id"]
+        for name, watts in (("card_w", 400.0), ("card_idle_w", 100.0))
+    ]
+    more = pd.DataFrame(rows, columns=list(results.metric_rows.columns))
+    results = replace(results, metric_rows=pd.concat([results.metric_rows, more], ignore_index=True))
+    found = concluded(results)["nice at pressure copies:2: energy a request of low, whole card"]
+    assert found.verdict == "info"
+    assert (found.estimate, found.unit) == (pytest.approx(10, rel=0.01), "J")  # 400 W at 40 requests a second
+    assert "gross" in found.reasons[0]
+    assert "net of idle (100 W while loaded and at rest): 7.5 J" in found.reasons[1]

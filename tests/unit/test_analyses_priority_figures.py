@@ -141,7 +141,7 @@ def test_the_table_has_every_figure_of_every_tenant_and_leg(results: FrameResult
 def test_the_figures_are_drawn_and_carry_their_data(results: FrameResults) -> None:
     figures = priority.figures(results)
     assert [one.name for one in figures] == [
-        "targets", "latency-high", "latency-low", "requests-strip", "throughput-shares",
+        "targets", "front", "latency-high", "latency-low", "requests-strip", "throughput-shares",
     ]  # fmt: skip
     for one in figures:
         drawn = Figure()
@@ -150,7 +150,7 @@ def test_the_figures_are_drawn_and_carry_their_data(results: FrameResults) -> No
         drawn.savefig(page, format="png", dpi=60)
         assert one.caption
         assert len(one.data)
-    strip = figures[3].data
+    strip = figures[4].data
     assert set(strip["leg"]) == {"standalone", "native", "nice"}
     assert strip.groupby("leg")["run_id"].nunique().eq(1).all()
 

@@ -217,6 +217,14 @@ def test_mps_proves_both_parts_of_a_variant() -> None:
     assert flag.detail == "mps: B does not have CUDA_MPS_CLIENT_PRIORITY=1"
 
 
+@pytest.mark.parametrize("name", ["mps", "green"])
+def test_a_daemon_that_somebody_told_to_give_less_is_found(name: str) -> None:
+    clients = GOOD[name][1]["mps clients"]
+    assert verify(name, GOOD[name][0], good(name, witnesses={"mps clients": clients + "default 100.0\n"})) == ()
+    (flag,) = verify(name, GOOD[name][0], good(name, witnesses={"mps clients": clients + "default 20.0\n"}))
+    assert "20.0% of the SMs" in flag.detail
+
+
 def test_green_contexts_share_the_sms_by_rank() -> None:
     first, rest = {"sm_pct": 40, "sm_part": "first"}, {"sm_pct": 40, "sm_part": "rest"}
     assert {n: one.params for n, one in treat("green", "40").tenants.items()} == {"A": rest, "B": first, "C": first}

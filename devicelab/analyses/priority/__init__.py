@@ -15,6 +15,7 @@ import pandas as pd
 from devicelab.analyses import _frames, _stats
 from devicelab.analyses._findings import known, make
 from devicelab.analyses.base import Figure
+from devicelab.analyses.priority import alone as tenants_alone
 from devicelab.analyses.priority import certificate as certificates
 from devicelab.analyses.priority import figures as priority_figures
 from devicelab.analyses.priority.data import Key, Leg, Service, is_alone, jain, legs, load, shared, standalone_of
@@ -55,6 +56,7 @@ def analyse(results: Results) -> tuple[Finding, ...]:
         if shared(leg):
             found += _fairness(services, tenants, leg)
     found += _overhead(services, tenants)
+    found += _energy(services, tenants, legs(results))
     found += certificates.certificate(results, services)
     simulated = _frames.simulated(results)
     return tuple(finding.model_copy(update={"simulated": simulated}) for finding in found)
@@ -91,7 +93,11 @@ def _certified(results: Results) -> Finding:
     return certificates.answer(results, load(results))
 
 
-ANSWERS = {"targets": answer, "certificate": _certified}
+def _served(results: Results) -> Finding:
+    return tenants_alone.answer(results, load(results))
+
+
+ANSWERS = {"targets": answer, "certificate": _certified, "served": _served}
 
 
 def _of_leg(every: list[Judged]) -> Verdict:
@@ -223,6 +229,27 @@ def _overhead(services: Mapping[Key, Service], tenants: tuple[Tenant, ...]) -> I
             unit=unit_of(figure),
             reasons=(basis(figure, service),),
         )
+
+
+def _energy(services: Mapping[Key, Service], tenants: tuple[Tenant, ...], every: tuple[Leg, ...]) -> Iterator[Finding]:
+    """Joules a request of each tenant in each leg, where the driver's counter was read."""
+    for leg in every:
+        for tenant in tenants:
+            service = services.get((tenant.name, *leg))
+            if service is None:
+                continue
+            gross = figure_of(service, "joules_per_request", services)
+            if not np.isfinite(gross.estimate):
+                continue
+            net = figure_of(service, "net_joules_per_request", services)
+            idle = service.figure("card_idle_w").estimate
+            reasons = ["the whole card's energy over this tenant's requests alone, gross of what it takes idle"]
+            if np.isfinite(net.estimate):
+                reasons.append(f"net of idle ({idle:.0f} W while loaded and at rest): {net.estimate:.3g} J")
+            else:
+                reasons.append("net of idle is not known: no pause between windows was long enough to read it")
+            claim = f"{leg[0]}{_at(leg[1])}: energy a request of {tenant.name}, whole card"
+            yield _made(claim, "info", gross, unit="J", reasons=reasons)
 
 
 def _at(pressure: str) -> str:

@@ -16,6 +16,9 @@ from devicelab.model.results import Results
 NS_PER_MS = 1e6
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 
+OF_CARD = ("gpu_use_pct", "card_w", "card_idle_w")
+"""Figures of a run that are the card's."""
+
 Times = Literal["response", "service"]
 Key = tuple[str, str, str]
 Leg = tuple[str, str]
@@ -53,7 +56,7 @@ class Service:
             look fast. (Where a full queue drops requests, those have no response; they are counted as dropped.)
         service_ns: end minus start of those that were served.
         by_run: one row a repetition, which is its index: ``throughput_per_s dropped missed longest_gap_ms
-            empty_seconds gpu_use_pct`` and ``response q0.5`` ... ``service q0.999`` in ns.
+            empty_seconds gpu_use_pct card_w card_idle_w`` and ``response q0.5`` ... ``service q0.999`` in ns.
     """
 
     tenant: str
@@ -113,7 +116,7 @@ def load(results: Results) -> dict[Key, Service]:
                 wide.reindex([(run_id, program) for program in programs]),
                 windows,
             )
-            one.row["gpu_use_pct"] = _gpu_use(wide, run_id)
+            one.row.update({name: _of_card(wide, run_id, name) for name in OF_CARD})
             one.row["repetition"] = float(run["repetition"])
             found.setdefault((name, *leg_of(run)), []).append(one)
     return {key: _service(key, every) for key, every in found.items()}
@@ -164,10 +167,10 @@ def _one_run(
     return _OneRun(response, service, row)
 
 
-def _gpu_use(wide: pd.DataFrame, run_id: str) -> float:
-    if "gpu_use_pct" not in wide.columns:
+def _of_card(wide: pd.DataFrame, run_id: str, name: str) -> float:
+    if name not in wide.columns:
         return np.nan
-    return float(wide["gpu_use_pct"].to_dict().get((run_id, gauge.PROGRAM), np.nan))
+    return float(wide[name].to_dict().get((run_id, gauge.PROGRAM), np.nan))
 
 
 def _service(key: Key, every: Iterable[_OneRun]) -> Service:

@@ -11,7 +11,13 @@ from devicelab.analyses.priority.data import NS_PER_MS, QUANTILES, Key, Service,
 from devicelab.experiment import targets
 from devicelab.ground.registry import unknown
 
-_UNITS = {"share_pct": "%", "gpu_use_pct": "%", "throughput_per_s": "1/s", "empty_seconds": "s"}
+_UNITS = {
+    "share_pct": "%",
+    "gpu_use_pct": "%",
+    "throughput_per_s": "1/s",
+    "empty_seconds": "s",
+    "joules_per_request": "J",
+}
 
 
 def figure_of(service: Service, figure: str, services: Mapping[Key, Service]) -> _stats.Interval:
@@ -59,6 +65,12 @@ def rows_of(service: Service, figure: str, services: Mapping[Key, Service]) -> "
         own = service.by_run[f"service q{QUANTILES[name.removeprefix('preemption_')]}"]
         base = own * np.nan if alone is None else alone.by_run["service q0.5"]
         return (own - base) / NS_PER_MS
+    if figure.endswith("joules_per_request"):
+        watts = service.by_run["card_w"]
+        if figure.startswith("net_"):
+            watts = watts - service.by_run["card_idle_w"]
+        rate = service.by_run["throughput_per_s"]
+        return watts / rate.where(rate > 0)
     return service.by_run[figure]
 
 
@@ -75,7 +87,7 @@ def unit_of(figure: str) -> str:
     """The unit findings give a figure in."""
     if figure.endswith("_ms"):
         return "ms"
-    return "x" if figure.endswith("_ratio") else _UNITS.get(figure, "1")
+    return "x" if figure.endswith("_ratio") else _UNITS.get(figure.removeprefix("net_"), "1")
 
 
 def basis(figure: str, service: Service) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from devicelab.analyses import _frames, _plot
 from devicelab.analyses.base import Figure
-from devicelab.analyses.priority import front
+from devicelab.analyses.priority import alone, front
 from devicelab.analyses.priority.data import NS_PER_MS, Key, Leg, Service, is_alone, leg_of, legs, shared
 from devicelab.analyses.priority.figure_of import figure_of, unit_of
 from devicelab.analyses.priority.verdicts import important_of, judged
@@ -33,6 +33,7 @@ def figures(results: Results, services: Mapping[Key, Service]) -> Iterator[Figur
         return
     yield from _target_table(results, services)
     yield from front.figure(results, services)
+    yield from alone.figure(results, services)
     for tenant in tenants:
         if any(service.tenant == tenant.name and service.response_ns.size for service in services.values()):
             yield _ecdf(results, services, tenant)

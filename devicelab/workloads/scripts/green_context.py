@@ -15,7 +15,7 @@ THREADS = 1024  # so that an SM holds two blocks at most
 # Every block writes down the SM it runs on, and stays for 20 us so that the others have to go elsewhere.
 LOOK = b"""
 .version 7.0
-.target sm_70
+.target sm_75
 .address_size 64
 .visible .entry look(.param .u64 out)
 {
