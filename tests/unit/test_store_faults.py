@@ -20,8 +20,6 @@ from devicelab.errors import StoreError
 from devicelab.store import Store, schema
 from tests import labdata
 
-pytestmark = pytest.mark.slow
-
 
 def commit(store: Store, campaign: str, identity: str) -> bool:
     return store.commit_run(
@@ -221,6 +219,7 @@ def _commit_until_killed(path: Path, ready: "multiprocessing.synchronize.Event")
                 ready.set()
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_only_whole_runs(tmp_path: Path) -> None:
     path = tmp_path / "lab.sqlite"
     context = multiprocessing.get_context("spawn")

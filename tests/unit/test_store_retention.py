@@ -18,8 +18,6 @@ from devicelab.store import Store
 from devicelab.store.retention import Decision, NightSize, decide, merged, protected, prune
 from tests import labdata
 
-pytestmark = pytest.mark.slow
-
 GB = 10**9
 app = typer.Typer()
 report.register(app)
@@ -230,6 +228,7 @@ def test_samples_that_were_dropped_are_not_an_empty_table(lab: Path) -> None:
         assert results.info["dropped_samples"] == {"inferences": 96, "kernels": 1152}
 
 
+@pytest.mark.slow
 def test_an_analysis_that_needs_dropped_samples_says_so(lab: Path) -> None:
     with Store.open() as opened:
         found = {one.analysis: one for one in conclude(opened.results(thinned(opened)))}
@@ -238,6 +237,7 @@ def test_an_analysis_that_needs_dropped_samples_says_so(lab: Path) -> None:
     assert found["load"].verdict != "insufficient n"
 
 
+@pytest.mark.slow
 def test_a_report_of_a_thinned_campaign_says_so_and_draws_no_empty_figure(lab: Path) -> None:
     with Store.open() as opened:
         campaign = labdata.fill(opened, KLO)
@@ -255,6 +255,7 @@ def test_a_report_of_a_thinned_campaign_says_so_and_draws_no_empty_figure(lab: P
     assert "figure-cpu-use-per-load" in page
 
 
+@pytest.mark.slow
 def test_an_export_of_a_thinned_campaign_says_so(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     with Store.open() as opened:
