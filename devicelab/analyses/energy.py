@@ -52,7 +52,10 @@ def _meter(results: Results) -> Finding:
     joules = _frames.metric(results, "energy.energy_j").reindex(runs["run_id"]).dropna()
     claim = "Energy of the runs was measured"
     if joules.empty:
-        missing = str(told.get("missing") or "") or _flagged(results) or "the device offered nothing that tells it"
+        missing = str(told.get("missing") or "") or _flagged(results)
+        if runs.empty and not missing:
+            return Finding(analysis="energy", claim=claim, verdict="insufficient n", reasons=("no valid run",))
+        missing = missing or "the device offered nothing that tells it"
         return Finding(analysis="energy", claim=claim, verdict="cannot tell here", reasons=(missing,))
     reasons = [
         f"by {told.get('meter')}: {told.get('scope')}, gross",
@@ -153,8 +156,11 @@ def fastest_is_cheapest(results: Results) -> Finding:
             chosen[cell_id] = pair
         judged[cell_id] = _frames.by_cell(part[part["repetition"] % 2 == 1], energies).get(cell_id, {})
     if not chosen:
-        reasons = _meter(results).reasons
-        return Finding(analysis="energy", claim=claim, verdict="cannot tell here", reasons=reasons, quantity=quantity)
+        meter = _meter(results)
+        if meter.verdict != "info":
+            return meter.model_copy(update={"claim": claim, "quantity": quantity})
+        none = ("no setting has a time and an energy in an even repetition",)
+        return Finding(analysis="energy", claim=claim, verdict="insufficient n", reasons=none, quantity=quantity)
     fastest = min(chosen, key=lambda cell: chosen[cell])
     cheapest = min(chosen, key=lambda cell: chosen[cell][::-1])
     said = [f"fastest: {labels[fastest]}; least energy: {labels[cheapest]}", "chosen from half of the repetitions"]

@@ -4,6 +4,7 @@
     python -m tests.mutation --changed [--base main]         # files changed since
     python -m tests.mutation knobs --sample 0                # every mutant
     python -m tests.mutation knobs --seed 7 --survivors      # another sample; what was not noticed, as differences
+    python -m tests.mutation knobs --own                     # by the tests of its room alone: quick, and no less strict
     python -m tests.mutation --table                         # what has been judged so far
 
 Needs the extra ``mutation`` (mutmut). A mutant is one operator, bound, number or condition changed (see
@@ -49,7 +50,7 @@ source_paths = ["devicelab"]
 only_mutate = [{only}]
 also_copy = [{copied}]
 pytest_add_cli_args = ["-m", "not slow and not sim and not sshd", "-n0", "-p", "no:cacheprovider", {ignored}]
-pytest_add_cli_args_test_selection = ["tests/unit", "tests/contracts"]
+pytest_add_cli_args_test_selection = [{tests}]
 timeout_multiplier = 10.0
 timeout_constant = 5.0
 use_setproctitle = false
@@ -65,6 +66,9 @@ def main() -> int:
     parser.add_argument("--base", default="main")
     parser.add_argument("--sample", type=int, default=60, help="mutants of each place; 0: all")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--own", action="store_true", help="only the tests named after the room (tests/unit/test_ROOM_*)"
+    )
     parser.add_argument("--survivors", action="store_true", help="show what was not noticed")
     parser.add_argument("--table", action="store_true", help="only what has been judged so far")
     parser.add_argument("--at-least", type=float, default=0, metavar="PCT")
@@ -77,8 +81,8 @@ def main() -> int:
         if not places:
             parser.error("name a room (knobs), a file (analyses/_stats.py) or --changed")
         print(f"{', '.join(places)}: making and judging mutants", file=sys.stderr, flush=True)
-        _judge(places, chosen.seed, chosen.sample, verbose=chosen.verbose)
-    samples = sorted((_folder(places) if places else BUILD).rglob("*.sample"))
+        _judge(places, chosen)
+    samples = sorted((_folder(places, own=chosen.own) if places else BUILD).rglob("*.sample"))
     scores = [Score.of(sample) for sample in samples]
     print(table(scores))
     if chosen.survivors:
@@ -87,9 +91,9 @@ def main() -> int:
     return 1 if any(score.pct < chosen.at_least for score in scores) else 0
 
 
-def _folder(places: list[str]) -> Path:
+def _folder(places: list[str], *, own: bool) -> Path:
     """The scratch folder of a set of places; a long name ends in its checksum."""
-    name = "+".join(sorted(_name(place) for place in places))
+    name = "+".join(sorted(_name(place) for place in places)) + ("~own" if own else "")
     return BUILD / (name if len(name) < 80 else f"{name[:70]}-{zlib.crc32(name.encode()):08x}")
 
 
@@ -105,13 +109,21 @@ def _changed(base: str) -> list[str]:
     return [name.removeprefix("devicelab/") for name in names if name.endswith(".py")]
 
 
-def _judge(places: list[str], seed: int, sample: int, *, verbose: bool) -> None:
+def _tests(places: list[str], *, own: bool) -> list[str]:
+    """What judges: every fast test, or the files that are called after the rooms."""
+    if not own:
+        return ["tests/unit", "tests/contracts"]
+    rooms = {_name(place).partition(".")[0] for place in places}
+    return sorted(str(path.relative_to(ROOT)) for room in rooms for path in ROOT.glob(f"tests/unit/test_{room}*.py"))
+
+
+def _judge(places: list[str], chosen: argparse.Namespace) -> None:
     """Make the scratch folder of these places as the code is now, and let mutmut work in it.
 
     Raises:
         SystemExit: mutmut could not work (the fast tests fail without any mutant, for instance).
     """
-    folder = _folder(places)
+    folder = _folder(places, own=chosen.own)
     (folder / "mutants").mkdir(parents=True, exist_ok=True)
     for name in _NEEDED:
         shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -120,6 +132,7 @@ def _judge(places: list[str], seed: int, sample: int, *, verbose: bool) -> None:
     only = [f"devicelab/{place}" if place.endswith(".py") else f"devicelab/{place.strip('/')}/*" for place in places]
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8") + _CONFIG.format(
         only=", ".join(f'"{one}"' for one in only),
+        tests=", ".join(f'"{one}"' for one in _tests(places, own=chosen.own)),
         copied=", ".join(f'"{name}"' for name in (*_NEEDED[1:], *_FILES)),
         ignored=", ".join(f'"--ignore={name}"' for name in _NOT_JUDGES),
     )
@@ -130,9 +143,9 @@ def _judge(places: list[str], seed: int, sample: int, *, verbose: bool) -> None:
         old.unlink()
     environment = {**os.environ, "PYTHONPATH": f"{folder / 'mutants'}:{folder}", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.mutation.driver", str(seed), str(sample), *(_name(place) for place in places)],
+        [sys.executable, "-m", "tests.mutation.driver", str(chosen.seed), str(chosen.sample), *map(_name, places)],
         cwd=folder, env=environment, check=False, text=True,
-        stdout=None if verbose else subprocess.PIPE, stderr=None if verbose else subprocess.STDOUT,
+        stdout=None if chosen.verbose else subprocess.PIPE, stderr=None if chosen.verbose else subprocess.STDOUT,
     )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"{(done.stdout or '')[-3000:]}\nmutmut ended with {done.returncode}")

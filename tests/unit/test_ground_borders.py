@@ -267,21 +267,6 @@ def test_no_more_are_asked_at_once_than_allowed_and_each_has_its_turn() -> None:
     assert most == 3
 
 
-def test_who_was_late_is_not_told_twice() -> None:
-    gate = threading.Event()
-
-    def ask(item: int) -> int:
-        if item == 0:
-            gate.wait(30)
-        return item
-
-    answers = side_by_side.asked(ask, [0, 1], deadline_s=0.05)
-    found = [next(answers), next(answers)]
-    gate.set()
-    assert sorted(found, key=lambda one: one[0]) == [(0, None), (1, 1)]
-    assert list(answers) == []
-
-
 # --- texts and places ----------------------------------------------------------------------------------------------
 
 
