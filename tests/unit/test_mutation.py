@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutation import judged, memory
+from tests.mutation import judged, memory, native
 
 MUTATED = """
 def x_wait__mutmut_orig(cooldown_s):
@@ -93,3 +93,16 @@ def test_what_tests_share_is_known_apart_from_the_tests(tmp_path: Path) -> None:
     assert set(first) == {"", "tests/unit/test_a.py"}
     (tmp_path / "tests" / "conftest.py").write_text("2")
     assert memory.known_by(tmp_path)[""] != first[""]
+
+
+def test_a_line_of_the_agent_is_changed_at_one_place_and_never_in_a_text_or_comment() -> None:
+    found = set(native.changes('  if (size < 7 && name == Text("a < 1")) ++left;  // below 3'))
+    assert found == {
+        '  if (size <= 7 && name == Text("a < 1")) ++left;  // below 3',
+        '  if (size < 8 && name == Text("a < 1")) ++left;  // below 3',
+        '  if (size < 7 || name == Text("a < 1")) ++left;  // below 3',
+        '  if (size < 7 && name != Text("a < 1")) ++left;  // below 3',
+        '  if (size < 7 && name == Text("a < 1")) --left;  // below 3',
+    }
+    assert not list(native.changes("// if a < 1"))
+    assert all(native.mutants(part) for part in native.PARTS)
