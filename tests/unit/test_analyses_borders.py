@@ -2,14 +2,20 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference
 
+from devicelab.analyses import _findings, _frames, answer, checks
 from devicelab.analyses import _stats as s
+from devicelab.model.experiment import Experiment, Finding
+from devicelab.model.journal import Flag
+from tests.klodata import FrameResults, run_row
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=12)
 
@@ -146,3 +152,147 @@ def test_a_low_quantile_of_a_run_needs_as_many_samples_as_the_high_one(q: float)
     assert known(least, 1 - q)
     assert least == 1 or not known(least - 1, 1 - q)
     assert least == max(1, math.ceil((2 / 3) / min(q, 1 - q) - 1 / 3 - 1e-9))
+
+
+# --- campaigns -----------------------------------------------------------------------------------------------------
+
+
+def campaign(
+    factor: float = 1.0, *, n: int = 8, unit: str = "ns", lost: frozenset[str] = frozenset(), **fields: Any
+) -> FrameResults:
+    """Runs of 1 ms, times ``factor`` under load, in blocks that drift; two levels of k."""
+    rng = np.random.default_rng(5)
+    rows, metrics = [], []
+    for repetition in range(n):
+        drift = float(np.exp(rng.normal(0, 0.2)))
+        for load, k in itertools.product(("none", "heavy"), (1, 4)):
+            run = f"{load}-{k}-{repetition}"
+            flags = (Flag(code="load-died", detail="x"),) if run in lost else ()
+            rows.append(run_row(run, repetition, len(rows), {"load": load, "k": k}, flags))
+            value = 1e6 * drift * (factor if load == "heavy" else 1.0) * float(np.exp(rng.normal(0, 0.002)))
+            metrics.append({"run_id": run, "program": "measure", "metric": "total_ns", "value": value, "unit": unit})
+    asked = {"name": "e", "question": "?", "factors": {"load": ("none", "heavy"), "k": (1, 4)}, "repetitions": n}
+    experiment = Experiment.model_validate({**asked, **fields})
+    return FrameResults(experiment, pd.DataFrame(rows), pd.DataFrame(metrics))
+
+
+def checked(bound: str, factor: float = 1.0, against: bool = False, **more: Any) -> Finding:
+    one = {"name": "c", "metric": "total_ns", "where": {"load": "heavy"}, "bound": bound}
+    if against:
+        one["against"] = {"load": "none"}
+    (found,) = checks.analyse(campaign(factor, checks=(one,), **more))
+    return found
+
+
+@pytest.mark.parametrize(("unit", "per_ns"), [("ns", 1), ("us", 1e3), ("µs", 1e3), ("ms", 1e6), ("s", 1e9), ("", 1)])
+def test_a_bound_in_any_unit_of_time_is_the_same_bound(unit: str, per_ns: float) -> None:
+    plain = checked("< 2000000")
+    assert plain.verdict == "pass"
+    got = checked(f"< {2e6 / per_ns:.10f} {unit}")
+    assert got.verdict == "pass"
+    assert got.estimate == pytest.approx(plain.estimate / per_ns)  # type: ignore[operator]
+    assert got.high == pytest.approx(plain.high / per_ns)  # type: ignore[operator]
+    assert checked(f"> {2e6 / per_ns:.10f} {unit}").verdict == "fail"
+    assert checked(f"< {1e6 / per_ns:.10f} {unit}").verdict == "inconclusive"
+
+
+def test_a_unit_that_does_not_fit_judges_nothing() -> None:
+    assert checked("< 5 MHz").verdict == "invalid"
+    assert checked("< 5 ms", against=True).verdict == "invalid"
+    assert checked("< 5", unit="J").verdict == "fail"
+    assert checked("< 5 ms", unit="J").verdict == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("bound", "factor", "verdict"),
+    [
+        ("< 5 %", 1.02, "pass"),
+        ("< 5 %", 1.2, "fail"),
+        ("> 5 %", 1.2, "pass"),
+        ("< 1.05 x", 1.02, "pass"),
+        ("< 1.05", 1.2, "fail"),
+        ("> -5 %", 0.9, "fail"),
+    ],
+)
+def test_a_ratio_is_judged_within_blocks_that_drift(bound: str, factor: float, verdict: str) -> None:
+    got = checked(bound, factor, against=True)
+    assert got.verdict == verdict
+    shown = (factor - 1) * 100 if "%" in bound else factor
+    assert got.estimate == pytest.approx(shown, abs=0.5 if "%" in bound else 0.005)
+    assert got.n == 8
+
+
+@pytest.mark.parametrize(("n", "verdict"), [(5, "insufficient n"), (6, "pass")])
+def test_six_repetitions_are_the_least_for_a_verdict(n: int, verdict: str) -> None:
+    assert checked("< 9 s", n=n).verdict == verdict
+    assert checked("< 50 %", 1.2, against=True, n=n).verdict == verdict
+
+
+def test_a_repetition_that_lacks_a_cell_is_left_out_and_said() -> None:
+    got = checked("< 9 s", lost=frozenset({"heavy-4-0"}))
+    assert got.n == 7
+    assert any("1 of 8 repetitions lack a cell" in reason for reason in got.reasons)
+    assert not any("lack a cell" in reason for reason in checked("< 9 s").reasons)
+
+
+def answered(factor: float, against: str = "none", **more: Any) -> Finding:
+    asked = {"quantity": "total_ns", "by": "load", "against": {"load": against}, "within_pct": 5}
+    (found,) = answer.analyse(campaign(factor, answer=asked, **more))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(1.0, "no"), (1.045, "no"), (1.055, "yes"), (0.955, "no"), (0.945, "yes")]
+)
+def test_a_change_beyond_what_matters_is_an_answer_either_way(factor: float, verdict: str) -> None:
+    got = answered(factor)
+    assert got.verdict == verdict
+    assert got.estimate == pytest.approx(factor, abs=0.003)
+    turned = answered(factor, against="heavy")
+    assert turned.estimate == pytest.approx(1 / factor, abs=0.003)
+    assert got.low is not None
+    assert turned.high == pytest.approx(1 / got.low)
+
+
+def test_an_answer_rests_on_repetitions_and_not_on_runs() -> None:
+    assert answered(1.2).n == 8
+    assert answered(1.2, n=5).verdict == "insufficient n"
+    one_lost = answered(1.2, lost=frozenset({"heavy-1-3"}))
+    assert one_lost.n == 7, "half of its pairs is missing, so the repetition is left out"
+
+
+def test_levels_are_ordered_as_people_count() -> None:
+    levels = [16, "none", 4.0, "b", "a", 1, None, 0.5]
+    runs = pd.DataFrame({"run_id": range(8), "x": levels})
+    found = _frames.grouped(runs, ["x"])
+    assert [key for (key,) in found] == ["-", "none", "0.5", "1", "4", "16", "a", "b"]
+    assert [len(part) for part in found.values()] == [1] * 8
+    assert _frames.varying(runs.assign(y=4.0, z=[4, "4"] * 4)) == {"x"}
+
+
+@pytest.mark.parametrize(
+    ("levels", "words"),
+    [
+        ({"load": "none", "placement": "-", "cpu": "max"}, "idle, CPU clock max"),
+        ({"load": "1000 5 2", "placement": "free"}, "load 1000 5 2 free"),
+        ({"placement": "free", "k": "4"}, "placement free, k 4"),
+        ({"k": "-"}, "all runs"),
+    ],
+)
+def test_a_cell_is_called_as_people_say_it(levels: dict[str, str], words: str) -> None:
+    assert _frames.label(levels) == words
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "one"),
+    [
+        (["no", "no"], "no"),
+        (["no", "yes", "invalid"], "yes"),
+        (["no", "inconclusive"], "inconclusive"),
+        (["inconclusive", "insufficient n"], "insufficient n"),
+        (["insufficient n", "invalid"], "invalid"),
+        (["no", "cannot tell here"], "cannot tell here"),
+    ],
+)
+def test_several_verdicts_are_as_open_as_the_openest(verdicts: list[Any], one: str) -> None:
+    assert _findings.together(verdicts, "yes") == one

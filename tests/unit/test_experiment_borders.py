@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devicelab import knobs
-from devicelab.errors import ConfigError
+from devicelab.errors import ConfigError, DeviceRefusedError
 from devicelab.experiment import claims, gauge, hopeless, loads, plan, racing, sequences, stopping
 from devicelab.experiment.blocks import Block, End, Spent, rest_of
 from devicelab.experiment.bounds import COMPARE, parse_bound
@@ -19,6 +19,7 @@ from devicelab.experiment.claims import Claim
 from devicelab.experiment.sequences import Anytime
 from devicelab.model.experiment import Answer, Check, Experiment, Level
 from devicelab.model.journal import Flag
+from devicelab.model.plan import Run
 from devicelab.model.stop import Stop
 from devicelab.workloads.base import CommandLine
 
@@ -68,6 +69,48 @@ def test_plans_hold_at_most_a_block_and_all_runs_together() -> None:
             size for size in (min(n, plan.BLOCK), n - plan.BLOCK) if size > 0
         ]
         assert made.runs == n
+
+
+def test_a_board_lies_idle_before_its_energy_is_read_for_as_long_as_the_file_says() -> None:
+    def run(**more: Any) -> Run:
+        return plan.make(experiment(**more), plan.Place(facts("sm8150")), campaign="c", holder="h").plans[0].runs[0]
+
+    assert run().sampling.idle_ms == 0
+    with_energy = run(energy={"idle_s": 2.5, "required": False})
+    assert with_energy.sampling.idle_ms == 2_500
+    assert plan.programmed_ms(with_energy) - plan.programmed_ms(run()) == 2_500
+
+
+THERMAL = {"max_c": 45}
+
+
+@pytest.mark.parametrize(
+    ("asked", "refused"),
+    [
+        ({"set": {"cpu": "max"}}, ""),
+        ({"set": {"cpu": "max"}, "require": ["cpu"]}, "cpu = 'max' cannot be set"),
+        ({"set": {"cpu": "max", "gpu": "max"}, "require": ["gpu"]}, "gpu = 'max' cannot be set"),
+        ({"set": {"cpu": "max"}, "require": ["gpu"]}, ""),
+        ({"thermal": THERMAL}, ""),
+        ({"thermal": THERMAL, "require": ["thermal"]}, "thermal gate cannot be set"),
+        ({"thermal": THERMAL, "require": ["cpu"]}, ""),
+    ],
+)
+def test_what_a_board_cannot_do_is_an_error_if_it_is_required_and_else_said(
+    asked: dict[str, Any], refused: str
+) -> None:
+    # Nothing may be written, and no zone tells a temperature.
+    bare = facts("sm8150", root="none", remove=["/sys/class/thermal/thermal_zone*/temp"])
+
+    def make() -> plan.Planned:
+        return plan.make(experiment(**asked), plan.Place(bare), campaign="c", holder="h")
+
+    if refused:
+        with pytest.raises(DeviceRefusedError, match=refused):
+            make()
+        return
+    words = {f"{word} = {level}" for word, level in asked.get("set", {}).items()}
+    assert set(make().unmet) == words | ({"thermal gate"} if "thermal" in asked else set())
 
 
 # --- loads ---------------------------------------------------------------------------------------------------------
