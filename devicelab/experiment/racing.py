@@ -90,7 +90,7 @@ class Standing:
             return 0.0
         if self.freedom < 1:
             return math.inf
-        error = np.maximum(self.error[1:], 1e-300)
+        error = np.maximum(self.error[1:], 1e-100)  # what is divided by it has a square
         z = self.behind[1:] / error
         return float(np.max(error * (norm.pdf(z) - z * norm.sf(z))))
 
