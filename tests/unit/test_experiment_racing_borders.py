@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
@@ -35,6 +35,7 @@ def test_without_scatter_nobody_leaves_and_everything_may_be_gained() -> None:
     assert known(0.5, 0.0, 1).to_gain() == pytest.approx(0, abs=1e-12)
 
 
+@settings(max_examples=20)
 @given(st.floats(0, 0.3), st.floats(0.01, 0.2))
 def test_what_is_to_gain_is_the_mean_of_what_the_other_may_be_better_by(behind: float, error: float) -> None:
     mean, _ = integrate.quad(
