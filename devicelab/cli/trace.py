@@ -25,10 +25,14 @@ def register(app: typer.Typer) -> None:
             Path | None,
             typer.Option(help="Where the trace goes; devicelab-report/CAMPAIGN.pftrace if left out.", dir_okay=False),
         ] = None,
+        system: Annotated[
+            bool, typer.Option("--system", help="What the system's tracer recorded of the run, as it came ([trace]).")
+        ] = False,
         store: StoreOption = None,
         json_: JsonOption = False,
     ) -> None:
         """Write what happened in the runs as a trace for ui.perfetto.dev: phases, programs, kernels, clocks, heat."""
+        from devicelab.report.system_trace import write_system_trace
         from devicelab.report.trace import choose_runs, write_trace
         from devicelab.store import Store
         from devicelab.store.export import file_stem
@@ -36,6 +40,13 @@ def register(app: typer.Typer) -> None:
         with Store.open(store, create=False) as opened:
             results = opened.results(opened.campaign(campaign).campaign)
             chosen = choose_runs(results, run)
+            if system:
+                chosen, path = write_system_trace(results, chosen, to)
+                if json_:
+                    print_json({"campaign": results.campaign, "runs": list(chosen), "trace": str(path)})
+                else:
+                    echo(f"system trace of run {chosen[0]}: {path}")
+                return
             stem = file_stem(results.campaign if run is None else f"{results.campaign}-{chosen[0]}")
             path = write_trace(results, chosen, to or Path("devicelab-report") / f"{stem}.pftrace").absolute()
         if json_:

@@ -58,6 +58,10 @@ class AgentLostError(LabError):
     transient = True
 
 
+# A trace of some megabytes over a slow cable.
+_FETCH_S = 300.0
+
+
 def plan_dir(device: Device, plan_id: str) -> str:
     """The plan's directory on the device."""
     return f"{device.facts.dir}/plans/{plan_id}"
@@ -249,6 +253,13 @@ def drain(
         if not chunk:
             break
     return None
+
+
+def fetch(device: Device, path: str, most_bytes: int) -> bytes:
+    """A file that a plan left on the device, up to so many bytes; empty if there is none."""
+    argv = as_root(device.facts.root, ["head", "-c", str(most_bytes), path])
+    done = device.transport.run(argv, timeout_s=_FETCH_S)
+    return done.stdout if done.exit_code == 0 else b""
 
 
 def clean(device: Device, plan: Plan) -> None:

@@ -4,6 +4,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from devicelab.model.experiment import Experiment
+from devicelab.model.results import Results
+
 Stored = Collection[tuple[str, int]]
 """(cell id, repetition) of every run that is stored, the invalid ones too."""
 
@@ -62,3 +65,17 @@ def rest_of(cells: Sequence[str], repetitions: range, stored: Stored, fits: Fits
         blocks = max(blocks, int(missing < len(cells)))
         return left[:blocks] if blocks else Spent(n)
     return None
+
+
+def fits(experiment: Experiment, results: Results, cells: int, elapsed_s: float) -> Fits:
+    """Whether so many runs fit the budget, by how long runs took so far; before the first, one of each cell does."""
+    budget_s = experiment.rule.budget_s if experiment.rule is not None else None
+    runs = results.runs()
+    if budget_s is None:
+        return lambda _: True
+    if runs.empty:
+        return lambda more: more <= cells
+    lasted_s = float(runs["duration_ns"].sum()) / 1e9 + len(runs) * experiment.cooldown_s
+    spent_s = max(lasted_s, elapsed_s)  # of a campaign that was interrupted, what its runs took before
+    each_s = spent_s / len(runs)
+    return lambda more: spent_s + more * each_s <= budget_s

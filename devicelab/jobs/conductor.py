@@ -13,14 +13,16 @@ from devicelab.analyses import searching, sequential
 from devicelab.device import agent, files, runner
 from devicelab.device.facts import Device, read_again
 from devicelab.errors import ConfigError, DeviceBusyError, DeviceRefusedError, DistrustError, LabError, RestoreError
-from devicelab.experiment import hopeless, programs
+from devicelab.experiment import blocks as asking
+from devicelab.experiment import hopeless, programs, tracing
 from devicelab.experiment import plan as planning
-from devicelab.experiment.blocks import Block, End, Fits
+from devicelab.experiment.blocks import Block, End
 from devicelab.experiment.judge import judge
 from devicelab.experiment.programs import Needs
 from devicelab.ground import user
 from devicelab.ground.interruption import Interruptible, interruptible
 from devicelab.ground.safe_text import masked
+from devicelab.jobs import traced
 from devicelab.model import campaign as campaigns
 from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.journal import Event, Flag, PlanEnd, PlanStart, RunRecord, RunStart
@@ -202,6 +204,7 @@ class _Conductor:
                 if self.resumed:
                     self._fetch(signals)
                 self._execute(signals)
+                self._trace(signals)
             except (KeyboardInterrupt, runner.StopRequestedError):
                 signals.ending = True
                 if (reason := self._hopeless.error(self.device.facts.name)) is not None:
@@ -257,6 +260,15 @@ class _Conductor:
             _check_end(end, self.device.facts.name)
             runner.clean(self.device, plan)
 
+    def _trace(self, signals: Interruptible) -> None:
+        """Runs with the system's tracer, once everything that counts is stored."""
+        for run, plan, file in traced.todo(self.store, self.campaign, self.planned, self.device, self.experiment):
+            self.runs[run.run_id] = run
+            self.store.plan_runs(self.campaign, self.known)
+            _check_end(self._attend(plan, signals, self.planned.needs), self.device.facts.name)
+            traced.keep(self.store, self.campaign, run, self.device, file, self.experiment)
+            runner.clean(self.device, plan)
+
     def _attend(self, plan: Plan, signals: Interruptible, needs: Needs | None) -> PlanEnd:
         return runner.run_to_end(
             self.device, plan, self._see, signals, needs=needs, patience_s=self.patience_s, stop=self._stops
@@ -300,7 +312,10 @@ class _Conductor:
         results = self.store.results(self.campaign)
         asked = searching.ask if self.experiment.search is not None else sequential.ask
         self._step = asked(
-            results, levels, given_up, _fits(self.experiment, results, len(levels), time.monotonic() - self._clock)
+            results,
+            levels,
+            given_up,
+            asking.fits(self.experiment, results, len(levels), time.monotonic() - self._clock),
         )
         return self._step
 
@@ -353,11 +368,15 @@ class _Conductor:
             return  # not of this campaign, or cut off by us: to be done again
         cell = self.planned.cells[run.cell_id]
         measurements, flags = judge(record, cell, self.experiment, self.device.facts)
+        is_traced = record.run_id == tracing.run_id(self.campaign, run.cell_id)
+        if is_traced:
+            flags = (*flags, *tracing.flags(self.experiment, record))
         if self.store.commit_run(
             self.campaign, cell, record, repetition=run.repetition, measurements=measurements, flags=flags
         ):
             self.invalid += not all(flag.remark for flag in flags)
-            self._hopeless.see(run.cell_id, flags)
+            if not is_traced:
+                self._hopeless.see(run.cell_id, flags)
         self.done.add(record.run_id)
         if self._started and self._started[0] == record.run_id:
             self.spans_s.append(time.monotonic() - self._started[1])
@@ -379,20 +398,6 @@ class _Conductor:
             return self.known, ()
         more = 0 if step.more is None else max(0, step.more - len(step.repetitions))
         return self.known + more * len(step.cells), step.undecided
-
-
-def _fits(experiment: Experiment, results: Results, cells: int, elapsed_s: float) -> Fits:
-    """Whether so many runs fit the budget, by how long runs took so far; before the first, one of each cell does."""
-    budget_s = experiment.rule.budget_s if experiment.rule is not None else None
-    runs = results.runs()
-    if budget_s is None:
-        return lambda _: True
-    if runs.empty:
-        return lambda more: more <= cells
-    lasted_s = float(runs["duration_ns"].sum()) / 1e9 + len(runs) * experiment.cooldown_s
-    spent_s = max(lasted_s, elapsed_s)  # of a campaign that was interrupted, what its runs took before
-    each_s = spent_s / len(runs)
-    return lambda more: spent_s + more * each_s <= budget_s
 
 
 def _check_end(end: PlanEnd, device: str) -> None:

@@ -111,6 +111,24 @@ class Energy(Noun):
     required: bool = True
 
 
+class Tracing(Noun):
+    """Runs performed once more while the system's own tracer records; they enter no verdict.
+
+    Attributes:
+        when: ``flagged`` traces each cell in which a run was flagged, once more at the end of the sweep; ``always``
+            each cell. Eight cells at most.
+        tool: ``auto`` (perfetto from Android 10 on, else atrace, ftrace or simpleperf; on Linux ftrace as root, else
+            perf), or one of these.
+        most_mb: a trace is no larger.
+        counts: traced runs count like others.
+    """
+
+    when: Literal["flagged", "always"]
+    tool: Literal["auto", "perfetto", "atrace", "ftrace", "simpleperf", "perf"] = "auto"
+    most_mb: Annotated[int, Field(ge=1, le=256)] = 16
+    counts: bool = False
+
+
 class Check(Noun):
     """A claim that must hold, for CI and nights: ``metric`` over the runs of the cells that match ``where``.
 
@@ -191,6 +209,7 @@ class Experiment(Noun):
         foreign_core_pct: the same for what they use of any one CPU during the run.
         thermal: wait before every run; see below.
         energy: joules are the question; see below.
+        trace: the system's tracer records runs more; see below.
         require: knob words that must be possible on the device; without them the sweep stops with exit code 4.
         push: files that are put on the device first, beside the TOML file or by their whole path: programs, models. In
             ``argv`` they are ``{dir}/NAME``; their checksums are kept with the campaign.
@@ -224,6 +243,7 @@ class Experiment(Noun):
     foreign_core_pct: Percent = 50.0
     thermal: Thermal | None = None
     energy: Energy | None = None
+    trace: Tracing | None = None
     require: tuple[str, ...] = ()
     push: tuple[Path, ...] = ()
     analyses: tuple[str, ...] = ("load",)

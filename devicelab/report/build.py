@@ -71,6 +71,10 @@ def conclude(results: Results) -> tuple[Finding, ...]:
 
 
 def _analyses(experiment: Experiment) -> tuple[str, ...]:
+    return (*_asked(experiment), *(("tracing",) if experiment.trace is not None else ()))
+
+
+def _asked(experiment: Experiment) -> tuple[str, ...]:
     if experiment.search is not None:
         return tuple(dict.fromkeys(("searching", *experiment.analyses)))
     if experiment.stop is not None:

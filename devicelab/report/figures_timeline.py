@@ -52,6 +52,8 @@ def timelines(results: Results) -> tuple[Figure, ...]:
 
 
 def _typical(runs: pd.DataFrame) -> Mapping[Any, Any]:
+    only_traced = runs["flags"].map(lambda flags: {flag.code for flag in flags} == {"traced"}).astype(bool)
+    runs = runs[~only_traced] if not only_traced.all() else runs
     invalid = runs[~runs["valid"]]
     if len(invalid):
         return dict(invalid.iloc[0])

@@ -188,6 +188,11 @@ def _banners(results: Results) -> list[dict[str, str]]:
 def _timelines_note(results: Results) -> str:
     cells = int(results.runs()["cell_id"].nunique())
     drawn = f"The first {MOST} of {cells} cells. " if cells > MOST else ""
+    is_traced = results.runs()["flags"].map(lambda flags: any(flag.code == "traced" for flag in flags)).astype(bool)
+    by_system = [str(run) for run in results.runs().loc[is_traced, "run_id"]]
+    if by_system:
+        drawn += f"`devicelab trace {results.campaign} RUN --system` writes what the system's tracer recorded of "
+        drawn += f"{', '.join(by_system)}. "
     return f"{drawn}`devicelab trace {results.campaign}` writes every run, with its kernels, for ui.perfetto.dev."
 
 

@@ -7,13 +7,17 @@ Format: perfetto/protos/perfetto/trace/trace.proto, a repetition of field 1.
 import gzip
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from devicelab.errors import ConfigError
 from devicelab.ground import extras
+from devicelab.report.page import written
+from devicelab.store.deleting import SYSTEM_TRACE
+from devicelab.store.export import file_stem
+from devicelab.store.frames import StoredResults
 
 if TYPE_CHECKING:
     from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket
@@ -65,6 +69,26 @@ def read(path: Path) -> SystemTrace:
             if stamp > 0:
                 first, last = min(first or stamp, stamp), max(last, stamp)
     return SystemTrace(dict(kinds), events, first, last, tuple(sorted(clocks)))
+
+
+def write_system_trace(results: StoredResults, runs: Sequence[str], to: Path | None) -> tuple[tuple[str, ...], Path]:
+    """Write what the system's tracer recorded of the first of these runs that it recorded; that run, and the file.
+
+    Perfetto's and atrace's open in ui.perfetto.dev, ftrace's is text, perf's and simpleperf's are read by their tools.
+
+    Raises:
+        ConfigError: of none of them, or the file cannot be written.
+    """
+    for run in runs:
+        if data := results.output(run, SYSTEM_TRACE):
+            path = to or Path("devicelab-report") / f"{file_stem(f'{results.campaign}-{run}')}.system-trace"
+            with written(path) as temporary:
+                temporary.write_bytes(data)
+            return (run,), path.absolute()
+    raise ConfigError(
+        f"the system's tracer recorded {'that run' if len(runs) == 1 else 'no run'} of campaign {results.campaign}",
+        hint='[trace] when = "flagged" or "always" in the experiment records',
+    )
 
 
 def _packets(path: Path) -> Iterator["TracePacket"]:

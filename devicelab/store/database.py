@@ -29,7 +29,7 @@ from devicelab.store.migrate import migrate
 from devicelab.store.nights_writer import NightWriter
 from devicelab.store.patience import PATIENCE_S, memo, patient, patiently
 from devicelab.store.reading import StoreReader
-from devicelab.store.records import MetricKey, Row, RunRows, clean, run_rows
+from devicelab.store.records import MetricKey, Row, RunRows, clean, output_row, run_rows
 
 
 @patiently
@@ -191,6 +191,25 @@ class Store(StoreReader, NightWriter, Deleter, Closing):
                     counters["runs_invalid"] = s.campaigns.c.runs_invalid + 1
                 connection.execute(update(s.campaigns).where(s.campaigns.c.id == number).values(counters))
         return True
+
+    def keep_output(self, campaign: str, run_id: str, program: str, data: bytes) -> None:
+        """Store something more that came of a run, such as a system's trace, beside what its programs printed.
+
+        One of that name is replaced.
+
+        Raises:
+            StoreError: there is no such run.
+        """
+        row = output_row(program, data)
+        with places.guarded(self._place):
+            number = self._require(campaign)
+            with self._writer.begin() as connection:
+                query = select(s.runs.c.id).where(s.runs.c.campaign == number, s.runs.c.run_id == run_id)
+                if (run := connection.execute(query).scalar()) is None:
+                    raise StoreError(f"campaign {campaign} has no run {run_id!r}")
+                same = (s.outputs.c.run == run) & (s.outputs.c.program == row["program"])
+                connection.execute(delete(s.outputs).where(same))
+                connection.execute(insert(s.outputs).values({**row, "run": run}))
 
     def plan_runs(self, campaign: str, planned: int) -> None:
         """Record how many runs a campaign has by now that asks for its runs block by block."""

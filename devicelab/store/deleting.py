@@ -10,6 +10,9 @@ from devicelab.store import engine as places
 from devicelab.store import schema as s
 from devicelab.store.sizes import BYTES_PER_RUN, NightSize
 
+SYSTEM_TRACE = "system trace"
+"""The output that is no program's: what the system's tracer recorded; megabytes."""
+
 _BLOBS = (s.samples, s.evidence, s.outputs)
 
 
@@ -33,7 +36,7 @@ class Deleter:
             self._delete_campaigns(connection, list(connection.execute(query).scalars()))
 
     def thin_samples(self, campaign: str) -> int:
-        """Drop the campaign's raw samples; figures, flags, evidence and outputs stay, and so does a note of each table.
+        """Drop the campaign's raw samples and system traces; figures, flags, evidence and outputs stay, and a note.
 
         Returns:
             Rows of samples dropped; 0 if there were none.
@@ -50,6 +53,8 @@ class Deleter:
             names = [kept.run, kept.program, kept.name, kept.rows, kept.sha256]
             connection.execute(insert(s.thinned_samples).from_select(names, noted))
             connection.execute(delete(s.samples).where(own))
+            traces = s.outputs.c.run.in_(select(s.runs.c.id).where(s.runs.c.campaign == number))
+            connection.execute(delete(s.outputs).where(traces & (s.outputs.c.program == SYSTEM_TRACE)))
             total = {"thinned_rows": s.campaigns.c.thinned_rows + rows}
             connection.execute(update(s.campaigns).where(s.campaigns.c.id == number).values(total))
         return rows

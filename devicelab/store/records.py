@@ -107,6 +107,12 @@ def _evidence(record: RunRecord) -> Row:
     return {"sha256": digest(blob), "data": blob}
 
 
+def output_row(program: str, data: bytes) -> Row:
+    """What a program printed, as a row."""
+    blob = pack(data)
+    return {"program": clean(program), "bytes": len(data), "sha256": digest(blob), "data": blob}
+
+
 def _outputs(programs: Iterable[ProgramResult]) -> tuple[tuple[Row, ...], tuple[Flag, ...]]:
     rows: dict[str, Row] = {}
     flags = []
@@ -117,7 +123,6 @@ def _outputs(programs: Iterable[ProgramResult]) -> tuple[tuple[Row, ...], tuple[
             flags.append(Flag(code="output-damaged", detail=clean(str(error))))
             data = (program.stdout_b64 or program.stdout or "").encode("utf-8", "replace")
         if data:
-            blob = pack(data)
-            name = clean(program.name)
-            rows[name] = {"program": name, "bytes": len(data), "sha256": digest(blob), "data": blob}
+            row = output_row(program.name, data)
+            rows[row["program"]] = row
     return tuple(rows.values()), tuple(flags)

@@ -1,14 +1,17 @@
 """Traces of runs that really happened on this computer: KLO beside a load, tenants, and a run that was flagged."""
 
 import itertools
+import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from devicelab.experiment import tracing
 from devicelab.jobs import sweep as sweeping
-from devicelab.model.experiment import Experiment, Measure
+from devicelab.model.experiment import Experiment, Measure, Tracing
 from devicelab.model.results import Results
+from devicelab.report.system_trace import write_system_trace
 from devicelab.report.trace import choose_runs, write_trace
 from devicelab.store import Store
 from tests import tenantdata, tenantlab
@@ -95,3 +98,46 @@ def test_a_flagged_run_says_in_its_trace_why(tmp_path: Path) -> None:
         parsed = Parsed(write_trace(results, choose_runs(results, None), tmp_path / "late.pftrace"))
     _phases_are_nested_and_in_order(parsed, 1)
     assert "timeout: " in parsed.notes["agent"]
+
+
+def test_a_traced_run_is_kept_with_its_trace_and_enters_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way with a stand-in for perf: started by the agent, ended by the undo, fetched, stored, written."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "perf").write_text(
+        '#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\nfile=$2\ntrap \'echo trace >"$file"; exit 0\' TERM\n'
+        "while :; do sleep 0.05; done\n"
+    )
+    (tools / "perf").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    of = Experiment(
+        name="traced",
+        question="What happened?",
+        factors={"k": (1, 4)},
+        measure=Measure(workload="klo", params={"backend": "emulated", "warmup": 1, "inferences": 2, "plain": 2}),
+        trace=Tracing(when="always", tool="perf"),
+        analyses=("klo",),
+        **{**_QUIET, "repetitions": 2},  # type: ignore[arg-type]
+    )
+    with Store.open(tmp_path / "lab.sqlite") as store:
+        done = sweeping.sweep(of, tenantlab.entry(tmp_path), store, report_to=tmp_path / "report.html")
+        runs = done.results.runs() if done.results is not None else None
+        assert runs is not None
+        traced = runs[runs["flags"].map(lambda flags: [flag.code for flag in flags] == ["traced"])]
+        assert len(runs) == 6
+        assert len(traced) == 2
+        assert not traced["valid"].any()
+        assert all("(perf)" in flags[0].detail for flags in traced["flags"])
+        results = store.results(done.campaign)
+        for run in traced["run_id"]:
+            assert results.output(run, tracing.OUTPUT) == b"trace\n"
+            chosen, path = write_system_trace(results, (run,), tmp_path / "t")
+            assert (chosen, path.read_text()) == ((run,), "trace\n")
+        (cost,) = [one for one in done.findings if one.analysis == "tracing"]
+        assert cost.n == 2
+        assert "--system" in (tmp_path / "report.html").read_text()
+        store.thin_samples(done.campaign)
+        assert store.results(done.campaign).output(str(traced["run_id"].iloc[0]), tracing.OUTPUT) == b""
+        assert store.check().ok
