@@ -91,3 +91,14 @@ def test_every_experiment_that_comes_with_devicelab_is_valid(name: str) -> None:
     experiment = files.load(name)
     assert experiment.name == name
     assert experiment.question
+
+
+@pytest.mark.parametrize("name", files.own())
+def test_a_scenario_promises_its_important_tenant_a_median_and_a_tail(name: str) -> None:
+    of = files.load(name)
+    together = [level for level in of.factors.get("scheduler", ()) if not str(level).startswith("standalone")]
+    if not of.tenants or not together:
+        return
+    promised = set(max(of.tenants, key=lambda tenant: tenant.priority).targets)
+    assert promised & {"p50_ms", "p50_ratio"}
+    assert promised & {"p99_ms", "p99_ratio"}
