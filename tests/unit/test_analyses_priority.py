@@ -209,7 +209,9 @@ def test_the_least_pressure_that_hurts_is_found_in_the_experiments_order() -> No
         table.loc[rows, "end_ns"] = table.loc[rows, "scheduled_ns"] + (took * factor).astype(int)
     got = concluded(results)
     least = got["least pressure at which native sharing visibly hurts: at batch:32"]
-    assert [reason.split(":")[1] for reason in least.reasons] == ["8", "32", "128"]
+    *told, last = least.reasons
+    assert [reason.split(":")[1] for reason in told] == ["8", "32", "128"]
+    assert last.startswith("chosen from these runs")
 
 
 def test_pressures_that_are_numbers_keep_their_text_and_their_order() -> None:
@@ -279,7 +281,9 @@ def test_a_share_of_more_than_all_there_is_has_a_remark() -> None:
     share = got["nice at pressure copies:2: low share_pct > 30"]
     assert share.estimate == pytest.approx(112, abs=0.1)
     assert any(reason.startswith("above 100%: alone it got less") for reason in share.reasons)
-    fairness = got["nice at pressure copies:2: fairness (Jain's index over shares of standalone throughput)"]
+    fairness = got[
+        "nice at pressure copies:2: fairness (Jain's index over each copy's share of its standalone throughput)"
+    ]
     assert any("low: 112% of its standalone throughput; above 100%" in reason for reason in fairness.reasons)
     assert not any("above 100%" in r for r in got["native at pressure copies:2: low share_pct > 30"].reasons)
 
@@ -311,7 +315,7 @@ def test_tenants_that_only_ran_alone_are_a_table_and_each_was_served_or_not() ->
     assert list(table.data["requests"]) == [400, 400]
     bad = campaign(of, response, flags=lambda _s, _r: (Flag(code="output-unusable", detail="no torch"),))
     found = priority.ANSWERS["served"](bad)
-    assert found.verdict == "no"
+    assert found.verdict == "invalid"
     assert "not served: high, low" in found.reasons
     assert any("no torch" in reason for reason in found.reasons)
     assert not [figure for figure in priority.figures(campaign(experiment(), response)) if figure.name == "alone"]
@@ -331,3 +335,30 @@ def test_joules_a_request_are_the_whole_cards_and_say_so() -> None:
     assert (found.estimate, found.unit) == (pytest.approx(10, rel=0.01), "J")  # 400 W at 40 requests a second
     assert "gross" in found.reasons[0]
     assert "net of idle (100 W while loaded and at rest): 7.5 J" in found.reasons[1]
+
+
+def several(repetitions: int, slow: dict[str, float]) -> FrameResults:
+    """Schedulers of which each is truly so much slower than alone."""
+    of = experiment(factors={"scheduler": ("standalone", "native", "nice:5", "nice:10")}, repetitions=repetitions)
+
+    def times(scheduler: str, tenant: str, rng: np.random.Generator, n: int) -> np.ndarray:
+        return (slow.get(scheduler, 1.0) if tenant == "high" else 1.0) * rng.normal(5, 0.1, n)
+
+    return campaign(of, times, requests=100)
+
+
+def test_a_scheduler_chosen_among_several_is_judged_by_repetitions_that_did_not_choose() -> None:
+    slow = {"native": 8.0, "nice:5": 3.0, "nice:10": 1.2}
+    few = priority.answer(several(6, slow))
+    assert few.verdict == "insufficient n"
+    assert any("12 repetitions are the least" in reason for reason in few.reasons)
+    enough = priority.answer(several(12, slow))
+    assert enough.verdict == "yes"
+    assert enough.comparison == "scheduler nice:10 / standalone"
+    assert enough.n == 6
+    assert any("nice:10 was chosen by the earlier half" in reason for reason in enough.reasons)
+
+
+def test_one_scheduler_was_not_chosen_and_none_that_keeps_needs_no_second_look() -> None:
+    assert priority.answer(campaign(experiment(), response, throughput=throughput)).verdict == "yes"
+    assert priority.answer(several(6, {"native": 8.0, "nice:5": 3.0, "nice:10": 3.0})).verdict == "no"

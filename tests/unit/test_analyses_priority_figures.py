@@ -38,7 +38,7 @@ def test_starvation_is_seconds_without_a_completion_beyond_those_alone() -> None
 
 def test_fairness_is_jains_index_over_shares_of_standalone(results: FrameResults) -> None:
     got = concluded(results)[
-        "native at pressure copies:2: fairness (Jain's index over shares of standalone throughput)"
+        "native at pressure copies:2: fairness (Jain's index over each copy's share of its standalone throughput)"
     ]
     assert got.estimate == pytest.approx(1.5**2 / (2 * 1.25), rel=1e-3)
     assert "low: 50% of its standalone throughput" in got.reasons

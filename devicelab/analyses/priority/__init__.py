@@ -18,6 +18,7 @@ from devicelab.analyses.base import Figure
 from devicelab.analyses.priority import alone as tenants_alone
 from devicelab.analyses.priority import certificate as certificates
 from devicelab.analyses.priority import figures as priority_figures
+from devicelab.analyses.priority import held_out
 from devicelab.analyses.priority.data import Key, Leg, Service, is_alone, jain, legs, load, shared, standalone_of
 from devicelab.analyses.priority.figure_of import basis, figure_of, unit_of
 from devicelab.analyses.priority.verdicts import (
@@ -66,7 +67,8 @@ def answer(results: Results) -> Finding:
     """Whether a scheduler keeps every target of every tenant; where none but native sharing ran, whether that does.
 
     Yes if one scheduler keeps all of them, no if each that can be judged breaks one; where native sharing hurts
-    nobody, "cannot tell here".
+    nobody, "cannot tell here". Of several the one that keeps them was chosen by these data: then the earlier half of
+    the repetitions chooses, and the later half judges what it chose.
     """
     tenants = results.experiment.tenants
     by_leg: dict[Leg, list[Judged]] = {}
@@ -79,12 +81,18 @@ def answer(results: Results) -> Finding:
         nothing = ("no leg in which tenants with targets ran together",)
         return Finding(analysis="priority", claim=claim, verdict="insufficient n", reasons=nothing, quantity="targets")
     verdicts = {leg: _of_leg(every) for leg, every in schedulers.items()}
+    said = [f"{scheduler}{_at(pressure)}: {one}" for (scheduler, pressure), one in verdicts.items()]
+    if len(schedulers) > 1 and "yes" in verdicts.values() and (afresh := held_out.judged_afresh(results, schedulers)):
+        leg, every = afresh
+        schedulers, verdicts = {leg: every}, {leg: _of_leg(every)}
+        said.append(f"{leg[0]}{_at(leg[1])} was chosen by the earlier half of the repetitions; the later half judges")
+        if verdicts[leg] == "insufficient n":
+            said.append(f"{2 * _stats.MIN_REPETITIONS} repetitions are the least for that, or a sweep of it alone")
     order: tuple[Verdict, ...] = ("yes", "inconclusive", "insufficient n", "cannot tell here", "no", "invalid")
     verdict = next(one for one in order if one in verdicts.values())
     leg = next(leg for leg, one in verdicts.items() if one == verdict)
     chief = _chief(schedulers[leg], important_of(tenants).name)
-    reasons = [f"{scheduler}{_at(pressure)}: {one}" for (scheduler, pressure), one in verdicts.items()]
-    reasons += [f"the figure is {leg[0]}{_at(leg[1])}: {chief.tenant} {chief.target}", *chief.reasons]
+    reasons = [*said, f"the figure is {leg[0]}{_at(leg[1])}: {chief.tenant} {chief.target}", *chief.reasons]
     found = _made(claim, verdict, chief.got, unit=unit_of(chief.target.figure), reasons=reasons)
     return found.model_copy(update={"quantity": "targets", "comparison": f"scheduler {leg[0]} / {STANDALONE}"})
 
@@ -158,7 +166,10 @@ def _least_pressure(hurt: Mapping[str, _stats.Interval]) -> list[Finding]:
             claim=f"least pressure at which native sharing visibly hurts: {said}",
             verdict="info",
             n=len(hurt),
-            reasons=tuple(f"{pressure}: {_words(got)}" for pressure, got in hurt.items()),
+            reasons=(
+                *(f"{pressure}: {_words(got)}" for pressure, got in hurt.items()),
+                "chosen from these runs: whether a scheduler helps there is for a sweep at that pressure alone",
+            ),
         )
     ]
 
@@ -182,19 +193,24 @@ def _fairness(services: Mapping[Key, Service], tenants: tuple[Tenant, ...], leg:
         return
     where = f"{leg[0]}{_at(leg[1])}"
     repetitions = min(share.n for share in shares.values())
+    copies = {name: int(service.by_run["copies"].max()) for name, service in own.items()}
     yield Finding(
         analysis="priority",
-        claim=f"{where}: fairness (Jain's index over shares of standalone throughput)",
+        claim=f"{where}: fairness (Jain's index over each copy's share of its standalone throughput)",
         verdict="info",
-        estimate=known(jain(np.array([share.estimate for share in shares.values()]))),
+        estimate=known(jain(np.array([shares[name].estimate for name in shares for _ in range(copies[name])]))),
         n=repetitions,
         reasons=tuple(
-            "; ".join((f"{name}: {share.estimate:.0f}% of its standalone throughput", *above_alone(share)))
-            for name, share in shares.items()
+            "; ".join((_share_of(name, share, copies[name]), *above_alone(share))) for name, share in shares.items()
         ),
     )
     lowest = min(tenants, key=lambda tenant: tenant.priority)
     yield _starvation(services, own[lowest.name], where)
+
+
+def _share_of(name: str, share: _stats.Interval, copies: int) -> str:
+    each = f", {copies} copies as against as many alone" if copies > 1 else ""
+    return f"{name}: {share.estimate:.0f}% of its standalone throughput{each}"
 
 
 def _starvation(services: Mapping[Key, Service], service: Service, where: str) -> Finding:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def answer(results: Results, services: Mapping[Key, Service]) -> Finding:
-    """Yes if every tenant completed requests alone in a valid run, no if one did not."""
+    """Yes if every tenant completed requests alone in a valid run, no if one did not; invalid if none did."""
     served: list[str] = []
     missed: list[str] = []
     for tenant in results.experiment.tenants:
@@ -29,7 +29,7 @@ def answer(results: Results, services: Mapping[Key, Service]) -> Finding:
     return Finding(
         analysis="priority",
         claim="Is every tenant served alone?",
-        verdict="no" if missed else "yes",
+        verdict="invalid" if not served else "no" if missed else "yes",
         n=min((service.repetitions for service in services.values()), default=0),
         reasons=(f"{len(served)} of {len(served) + len(missed)} tenants completed requests", *why),
         quantity="served",

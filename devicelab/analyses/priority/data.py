@@ -56,7 +56,7 @@ class Service:
             look fast. (Where a full queue drops requests, those have no response; they are counted as dropped.)
         service_ns: end minus start of those that were served.
         by_run: one row a repetition, which is its index: ``throughput_per_s dropped missed longest_gap_ms
-            empty_seconds gpu_use_pct card_w card_idle_w`` and ``response q0.5`` ... ``service q0.999`` in ns.
+            empty_seconds copies gpu_use_pct card_w card_idle_w`` and ``response q0.5`` ... ``service q0.999`` in ns.
     """
 
     tenant: str
@@ -117,6 +117,7 @@ def load(results: Results) -> dict[Key, Service]:
                 windows,
             )
             one.row.update({name: _of_card(wide, run_id, name) for name in OF_CARD})
+            one.row["copies"] = float(len(programs))
             one.row["repetition"] = float(run["repetition"])
             found.setdefault((name, *leg_of(run)), []).append(one)
     return {key: _service(key, every) for key, every in found.items()}

@@ -93,6 +93,9 @@ def judged(results: Results, services: Mapping[Key, Service]) -> Iterator[Judged
                 yield Judged(tenant.name, leg, target, got, verdict, (*reasons, *why))
 
 
+# Percent; a share closer to 100 is nothing to remark.
+_ALL_THERE_IS = 101
+
 # Figures that a scheduler can only take away from: nothing keeps the device busier than native sharing does.
 _NATIVE_IS_THE_MOST = frozenset(("gpu_use_pct",))
 
@@ -112,11 +115,11 @@ def _missed_by_native(
 
 def above_alone(share: _stats.Interval) -> tuple[str, ...]:
     """What a share of more than all there is means."""
-    if not share.estimate > 100:
+    if not share.estimate > _ALL_THERE_IS:
         return ()
     if share.low is None:
         return ("above 100%: with so few repetitions that may be chance",)
-    if share.low > 100:
+    if share.low > _ALL_THERE_IS:
         return ("above 100%: alone it got less, as where its pauses let clocks fall; read it as nothing lost",)
     return ("above 100% by no more than chance: nothing is lost",)
 
