@@ -21,7 +21,9 @@ PHASE = Phase.CPUS
 
 _CORE_CTL = ("min_cpus", "max_cpus", "enable", "active_cpus", "need_cpus", "global_state")
 # They change affinities behind the caller's back (boards with Qualcomm's sched_lib), or show who is isolated.
-_WATCHED = ("/proc/sys/kernel/sched_lib_name", "/proc/sys/kernel/sched_lib_mask_force")
+_WATCHED = tuple(
+    f"/proc/sys/{where}/sched_lib_{what}" for where in ("kernel", "walt") for what in ("name", "mask_force")
+)
 GLOBS = (
     f"{CPU}/cpu*/online",
     f"{CPU}/cpu*/isolate",

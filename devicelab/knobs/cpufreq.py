@@ -52,6 +52,8 @@ _OTHERS = (
     "/sys/kernel/msm_performance/parameters/cpu_min_freq",
     "/sys/module/cpu_boost/parameters/input_boost_freq",
     "/proc/sys/kernel/sched_boost",
+    "/proc/sys/walt/sched_boost",
+    "/proc/sys/walt/input_boost/input_boost_freq",
 )
 GLOBS = (
     *(f"{CPU}/cpufreq/policy*/{node}" for node in _NODES),

@@ -3,7 +3,8 @@
 ``cpuset = "top-app"`` lets the programs run where that group may; the kernel ANDs every affinity with the group's CPUs.
 ``uclamp = 100`` asks for that share of the fastest CPU's capacity (percent) whatever the programs' own use is:
 ``schedtune.boost`` on 4.x kernels, ``cpu.uclamp.min`` from 5.x on. Both belong to the group, so the group joined is the
-one whose value is set.
+one whose value is set. Where the kernel has these controllers in its one hierarchy of version 2 (``/sys/fs/cgroup``,
+``cpuset.cpus``), the groups are those; one that has groups below it takes no programs there.
 """
 
 from devicelab.errors import ConfigError
@@ -21,12 +22,16 @@ _CPUSET = "/dev/cpuset"
 _BOOSTED = "top-app"
 _STUNE = f"/dev/stune/{_BOOSTED}"
 _CPUCTL = f"/dev/cpuctl/{_BOOSTED}"
+_V2 = "/sys/fs/cgroup"
+_V2_CPUS = ("cpuset.cpus.effective", "cpuset.cpus")
 GLOBS = (
     *(f"{_CPUSET}/{node}" for node in ("cpus", "cgroup.procs", "*/cpus", "*/cgroup.procs")),
     f"{_STUNE}/schedtune.boost",
     f"{_STUNE}/cgroup.procs",
     f"{_CPUCTL}/cpu.uclamp.min",
     f"{_CPUCTL}/cgroup.procs",
+    *(f"{_V2}/*/{node}" for node in (*_V2_CPUS, "cgroup.procs")),
+    f"{_V2}/{_BOOSTED}/cpu.uclamp.min",
 )
 
 
@@ -37,11 +42,19 @@ def applies(facts: Facts) -> bool:  # noqa: ARG001 - asked of every family
 
 def groups(facts: Facts) -> dict[str, str]:
     """Cpuset name → CPUs as the kernel lists them; the group of all is ``root``."""
-    cpus = {}
+    return {name: facts.tree.text(node) or "" for name, node in _nodes(facts).items()}
+
+
+def _nodes(facts: Facts) -> dict[str, str]:
+    """Cpuset name → the node that lists its CPUs."""
+    found = {}
     for path in (*facts.tree.glob(f"{_CPUSET}/cpus"), *facts.tree.glob(f"{_CPUSET}/*/cpus")):
         name = path.removeprefix(_CPUSET).removesuffix("cpus").strip("/")
-        cpus[name or "root"] = facts.tree.text(path) or ""
-    return cpus
+        found[name or "root"] = path
+    for node in () if found else _V2_CPUS:
+        for path in facts.tree.glob(f"{_V2}/*/{node}"):
+            found.setdefault(path.rsplit("/", 2)[-2], path)
+    return found
 
 
 def plan(word: str, want: Level, facts: Facts) -> Setting:
@@ -53,21 +66,18 @@ def plan(word: str, want: Level, facts: Facts) -> Setting:
     return _join(want, facts) if word == "cpuset" else _boost(want, facts)
 
 
-def _folder(name: str) -> str:
-    return _CPUSET if name == "root" else f"{_CPUSET}/{name}"
-
-
 def _join(want: Level, facts: Facts) -> Setting:
     known = groups(facts)
     if not known:
-        return Setting(unmet=(f"this device has no cpusets ({_CPUSET} is not there)",))
+        return Setting(unmet=(f"this device has no cpusets (neither {_CPUSET} nor {_V2}/*/cpuset.cpus is there)",))
     name = _levels.text(want)
     if name not in known:
         listed = ", ".join(f"{group} (CPUs {cpus})" for group, cpus in known.items())
         raise ConfigError(f"cpuset = {want!r}: no such group", hint=f"groups: {listed}")
-    procs = f"{_folder(name)}/cgroup.procs"
+    node = _nodes(facts)[name]
+    procs = f"{node.rpartition('/')[0]}/cgroup.procs"
     why_not = _limits.blocked(facts, procs)
-    watched = (f"{_folder(name)}/cpus",)
+    watched = (node,)
     return Setting(around=watched, unmet=(why_not,)) if why_not else Setting(cgroups=(procs,), around=watched)
 
 
@@ -80,7 +90,8 @@ def _percent(want: Level) -> int:
 
 def _boost_node(facts: Facts) -> tuple[str, str] | None:
     """The node that boosts and the ``cgroup.procs`` beside it."""
-    for folder, node in ((_CPUCTL, "cpu.uclamp.min"), (_STUNE, "schedtune.boost")):
+    places = ((_CPUCTL, "cpu.uclamp.min"), (f"{_V2}/{_BOOSTED}", "cpu.uclamp.min"), (_STUNE, "schedtune.boost"))
+    for folder, node in places:
         if f"{folder}/{node}" in facts.tree:
             return f"{folder}/{node}", f"{folder}/cgroup.procs"
     return None
@@ -110,7 +121,7 @@ def _expected(node: str, percent: int) -> str:
 def prove(word: str, want: Level, facts: Facts, record: RunRecord) -> tuple[Flag, ...]:
     """Codes: ``cpuset-changed`` (the group's CPUs), ``uclamp-changed``: read around the run."""
     if word == "cpuset":
-        node = f"{_folder(_levels.text(want))}/cpus"
+        node = _nodes(facts).get(_levels.text(want), "")
         expected = facts.tree.text(node)
     else:
         boost = _boost_node(facts)

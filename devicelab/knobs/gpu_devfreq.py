@@ -36,7 +36,7 @@ GLOBS = (
 
 # What a device is shows in its driver, its device tree and the governor it runs under; its name is the last resort.
 _GPU_DRIVER = re.compile(
-    r"^DRIVER=(?:mali|panfrost|panthor|lima|msm_gpu|adreno|kgsl-3d|gk20a|nvgpu|etnaviv-gpu|pvrsrvkm|v3d|bifrost)\b"
+    r"^DRIVER=(?:mali|panfrost|panthor|lima|msm_gpu|adreno|kgsl-3d|gk20a|nvgpu|etnaviv-gpu|pvrsrvkm|v3d|bifrost|sgpu)\b"
     r"|^OF_NAME=gpu|^OF_COMPATIBLE_\d+=(?:[^\n]*(?:-gpu|,gpu|mali|adreno|kgsl-3d)|nvidia,(?:tegra\w+-)?g[a-z]{1,2}\d{2}b?$)",
     re.MULTILINE,
 )

@@ -1,10 +1,11 @@
 """GPU clock of a MediaTek (word ``gpu``; table in kHz), through the driver's own files under ``/proc``.
 
 Since the Dimensity 9000 ``/proc/gpufreqv2/fix_target_opp_index`` takes the index of a table entry, and -1 for free;
-where the shaders have a clock of their own (``stack_working_opp_table``) the index is one of that table. Before,
-``/proc/gpufreq/gpufreq_opp_freq`` takes a clock in kHz, and 0 for free. Both read as sentences ("fix OPP index: 3",
-"fixed OPP is disabled", a table's line behind them), so they are judged by what is read around the run, and by the
-clock that the driver tells in ``/sys/kernel/ged/hal/current_freqency`` (so spelt): index and kHz.
+where the shaders have a clock of their own (``stack_working_opp_table``, on some kernels ``gstack_…``) the index is one
+of that table. Several entries may have one clock (and other voltages): the first is written, each is that clock.
+Before, ``/proc/gpufreq/gpufreq_opp_freq`` takes a clock in kHz, and 0 for free. Both read as sentences
+("fix OPP index: 3", "fixed OPP is disabled", a table's line behind them), so they are judged by what is read around the
+run, and by the clock that the driver tells in ``/sys/kernel/ged/hal/current_freqency`` (so spelt): index and kHz.
 
 Sources: MediaTek's kernels 4.14 to 6.1, ``mtk_gpufreq_core.c`` and ``gpufreq/v2/gpufreq_debug.c``, ``ged_hal.c``.
 """
@@ -27,43 +28,55 @@ _V1 = "/proc/gpufreq"
 _FIX_INDEX = f"{_V2}/fix_target_opp_index"
 _FIX_KHZ = f"{_V1}/gpufreq_opp_freq"
 _NOW = "/sys/kernel/ged/hal/current_freqency"
-_TABLES = (f"{_V2}/stack_working_opp_table", f"{_V2}/gpu_working_opp_table", f"{_V1}/gpufreq_opp_dump")
+_TABLES = (
+    *(f"{_V2}/{name}_working_opp_table" for name in ("stack", "gstack", "gpu")),
+    f"{_V1}/gpufreq_opp_dump",
+)
 GLOBS = (*_TABLES, _FIX_INDEX, _FIX_KHZ, _NOW, *_heat.GLOBS)
 
 _ENTRY = re.compile(r"\[\s*(\d{1,3})\*?\] freq\s*[:=]\s*(\d{1,9})")
 _INDEX = re.compile(r"OPP index: (\d{1,3})(?:/(\d{1,3}))?")
+_FIRST = re.compile(r"\[\s*(\d{1,3})\] freq")
 _KHZ = re.compile(r"freq\s*[:=]\s*(\d{1,9})")
 
 
 @dataclass(frozen=True)
 class _Driver:
-    """One of the two interfaces: its table (kHz → what to write), the node that fixes, what frees it."""
+    """One of the two interfaces: clock (kHz) by what is written for it, the node that fixes, what frees it."""
 
-    table: dict[int, str]
+    clocks: dict[str, int]
     node: str
     free: str
+
+    def written(self, khz: int) -> str:
+        """What fixes a clock."""
+        return next(word for word, clock in self.clocks.items() if clock == khz)
 
 
 def _driver(facts: Facts) -> _Driver | None:
     for path in _TABLES:
-        entries = {int(khz): index for index, khz in _ENTRY.findall(facts.tree.text(path) or "") if int(khz)}
+        entries = {int(index): int(khz) for index, khz in _ENTRY.findall(facts.tree.text(path) or "") if int(khz)}
         if entries and path.startswith(f"{_V2}/") and _FIX_INDEX in facts.tree:
-            return _Driver({khz: str(int(index)) for khz, index in entries.items()}, _FIX_INDEX, "-1")
+            return _Driver({str(index): khz for index, khz in entries.items()}, _FIX_INDEX, "-1")
         if entries and path.startswith(f"{_V1}/") and _FIX_KHZ in facts.tree:
-            return _Driver({khz: str(khz) for khz in entries}, _FIX_KHZ, "0")
+            return _Driver({str(khz): khz for khz in entries.values()}, _FIX_KHZ, "0")
     return None
 
 
 def _fixed(text: str | None, driver: _Driver) -> int | None:
     """The clock (kHz) that a node says is fixed; ``None``: it is free, or says nothing."""
+    return driver.clocks.get(_fixed_by(text, driver) or "")
+
+
+def _fixed_by(text: str | None, driver: _Driver) -> str | None:
+    """What was written for the clock that a node says is fixed."""
     if text is None or "disabled" in text:
         return None
-    index = _INDEX.search(text)
+    index = _INDEX.search(text) or (_FIRST.search(text) if driver.node == _FIX_INDEX else None)
     if index is not None:
-        wanted = str(int(index[2] or index[1]))
-        return next((khz for khz, written in driver.table.items() if written == wanted), None)
+        return str(int((index[2] if index.re is _INDEX else None) or index[1]))
     khz = _KHZ.search(text)
-    return int(khz[1]) if khz else None
+    return str(int(khz[1])) if khz else None
 
 
 def applies(facts: Facts) -> bool:
@@ -72,7 +85,7 @@ def applies(facts: Facts) -> bool:
 
 
 def _target(word: str, want: Level, driver: _Driver) -> int:
-    return _levels.pick(word, want, tuple(driver.table), where="the GPU", unit="kHz")
+    return _levels.pick(word, want, tuple(driver.clocks.values()), where="the GPU", unit="kHz")
 
 
 def plan(word: str, want: Level, facts: Facts) -> Setting:
@@ -90,10 +103,11 @@ def plan(word: str, want: Level, facts: Facts) -> Setting:
     why_not = _limits.blocked(facts, driver.node)
     if why_not is not None:
         return Setting(sample=sample, around=around, unmet=(why_not,))
-    now = _fixed(facts.tree.text(driver.node), driver)
-    restore = driver.table.get(now, driver.free) if now is not None else driver.free
+    text = facts.tree.text(driver.node)
+    now = _fixed(text, driver)
+    restore = _fixed_by(text, driver) or driver.free if now is not None else driver.free
     why = f"GPU: clock fixed at {target} kHz ({f'fixed at {now} kHz' if now is not None else 'free'} now)"
-    step = Write(path=driver.node, value=driver.table[target], why=why, verify="none", restore=restore)
+    step = Write(path=driver.node, value=driver.written(target), why=why, verify="none", restore=restore)
     return Setting(steps=(step,), sample=sample, around=around)
 
 

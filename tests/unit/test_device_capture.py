@@ -19,7 +19,8 @@ from virtualboards.kernel import spec_from_capture
 
 CPU = "/sys/devices/system/cpu"
 PATTERNS = (*knobs.globs(), *pin.capture_patterns())
-KINDS = ("note10", "note10-sd855", "qualcomm", "qualcomm-865", "pixel", "oddball")
+OLDER = ("note10", "note10-sd855", "qualcomm", "qualcomm-865", "pixel", "oddball")
+KINDS = (*OLDER, "snapdragon-8-gen-3", "tensor-g3", "exynos-2400", "dimensity-9300")
 _FACTS = {"name": "x", "board": {"kind": "x", "title": "x"}, "kernel": "4.14.0", "abi": "arm64-v8a", "root": "none"}
 
 

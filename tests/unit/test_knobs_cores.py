@@ -143,7 +143,7 @@ def test_a_level_that_is_none_names_those_that_are(want: str | bool) -> None:
 
 
 def test_words_come_in_the_order_of_their_steps() -> None:
-    first = "daemons lock perf_manager performance_mode screen airplane"
+    first = "charging daemons lock perf_manager performance_mode screen airplane"
     order = f"{first} cores isolation idle_states governor cpu membus gpu cpuset uclamp thermal"
     assert list(knobs.words()) == order.split()
 

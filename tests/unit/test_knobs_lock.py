@@ -24,7 +24,9 @@ def phone(*, root: RootMethod = "su-c", sdk: int = 33, changes: dict[str, str] |
 
 def test_lock_stands_for_everything_that_helps_in_the_order_in_which_it_is_done() -> None:
     found = settings_for({"lock": "on"}, phone())
-    assert [word for word in found if word != "lock"] == [*("daemons", "cores", "isolation", "cpu", "membus", "gpu")]
+    assert [word for word in found if word != "lock"] == [
+        *("daemons", "perf_manager", "cores", "isolation", "cpu", "membus", "gpu")
+    ]
     assert [step.do for step in found["daemons"].steps if step.kind == "command"] == [("stop", "thermal-engine")]
     assert found["cpu"].steps
     assert found["gpu"].steps

@@ -16,6 +16,7 @@ KGSL = "/sys/class/kgsl/kgsl-3d0"
 DEVFREQ = "/sys/class/devfreq"
 _SUSPEND = ("input_suspend", "batt_slate_mode", "charging_enabled", "battery_charging_enabled")
 _MOST_MA = 20_000
+_DEVFREQ_GPU = rf"{DEVFREQ}/([^/]*gpu)/available_frequencies"
 _MAX_CPUS = 256
 _MAX_TABLE = 256
 _AMBIENT_C = 25.0
@@ -167,7 +168,29 @@ def gpu(nodes: Nodes) -> GpuSpec | None:
             governor=nodes.text(f"{KGSL}/devfreq/governor") or governors[0],
             governors=governors,
         )
-    return _mali(nodes)
+    return _mali(nodes) or _mediatek(nodes) or _devfreq_gpu(nodes)
+
+
+def _mediatek(nodes: Nodes) -> GpuSpec | None:
+    for name in ("gpu", "stack", "gstack"):
+        entries = re.findall(r"\] freq: ([0-9]{1,9})", nodes.text(f"/proc/gpufreqv2/{name}_working_opp_table"))
+        if entries and "/proc/gpufreqv2/fix_target_opp_index" in nodes:
+            table = tuple(1000 * int(khz) for khz in entries[:_MAX_TABLE])
+            return GpuSpec("mediatek", "Mali", table, "/proc/gpufreqv2")
+    return None
+
+
+def _devfreq_gpu(nodes: Nodes) -> GpuSpec | None:
+    for match in nodes.find(_DEVFREQ_GPU):
+        name, base = match[1], match[0].rpartition("/")[0]
+        table = tuple(hz for hz in nodes.numbers(match[0])[:_MAX_TABLE] if hz > 0)
+        if table:
+            governor = nodes.text(f"{base}/governor") or "simple_ondemand"
+            governors = tuple(nodes.text(f"{base}/available_governors").split()) or (governor,)
+            home = f"/sys/devices/platform/{name}"
+            ascending = table[0] <= table[-1]
+            return GpuSpec("devfreq", "GPU", table, home, name, ascending, governor, governors)
+    return None
 
 
 def _mali(nodes: Nodes) -> GpuSpec | None:
@@ -204,7 +227,7 @@ def devfreq(nodes: Nodes) -> tuple[DevfreqSpec, ...]:
     for match in nodes.find(rf"{DEVFREQ}/([^/]+)/available_frequencies"):
         name, base = match[1], match[0].rpartition("/")[0]
         table = tuple(one for one in nodes.numbers(match[0]) if one > 0)
-        if 0 < len(table) <= _MAX_TABLE and not name.endswith(("kgsl-3d0", ".mali")):
+        if 0 < len(table) <= _MAX_TABLE and not name.endswith(("kgsl-3d0", ".mali", "gpu")):
             governor = nodes.text(f"{base}/governor") or "userspace"
             governors = tuple(nodes.text(f"{base}/available_governors").split()) or (governor,)
             found.append(DevfreqSpec(name, table, governor, governors))

@@ -89,10 +89,11 @@ class CoreCtlSpec:
 class GpuSpec:
     """The GPU: which driver's nodes it has, its clocks in Hz (device order) and their place.
 
-    ``family``: ``kgsl`` (Adreno), ``mali-exynos`` or ``mali-tensor`` (scaling_* nodes and devfreq).
+    ``family``: ``kgsl`` (Adreno), ``mali-exynos``, ``mali-tensor`` (scaling_* nodes and devfreq), ``mediatek``
+    (/proc/gpufreqv2) or ``devfreq`` (that alone).
     """
 
-    family: Literal["kgsl", "mali-exynos", "mali-tensor"]
+    family: Literal["kgsl", "mali-exynos", "mali-tensor", "mediatek", "devfreq"]
     model: str
     table_hz: tuple[int, ...]
     path: str
