@@ -174,8 +174,8 @@ def fastest_is_cheapest(results: Results) -> Finding:
         said[0] = f"fastest and least energy: {labels[fastest]}; compared with the next: {labels[cheapest]}"
     both = sorted(judged[fastest].keys() & judged[cheapest].keys())
     got = _stats.paired_ratio([judged[cheapest][n] for n in both], [judged[fastest][n] for n in both])
-    found = _findings.make("energy", claim, _verdict(got), got, unit="x the least energy", reasons=said)
-    return found.model_copy(update={"quantity": quantity, "comparison": f"{labels[fastest]} / {labels[cheapest]}"})
+    found = _findings.make("energy", claim, _verdict(got), got, unit="times the least energy", reasons=said)
+    return found.model_copy(update={"quantity": quantity})
 
 
 def _verdict(got: _stats.Interval) -> Verdict:

@@ -26,6 +26,7 @@ class DeviceEntry(Noun):
         abi: of a machine that only gets bundles (others are asked).
         python: interpreter for tenants that are Python scripts.
         prefixes: installed software a scheduler needs, by name (``xsched = "/opt/xsched"``).
+        meter: a command on this host that prints ``seconds, watts`` of the device, a reading a line.
         reboot: a farm's night may reboot it to get it back; if left out, devices over adb may be, machines over ssh
             may not (others may work there), and this computer never is.
     """
@@ -39,6 +40,7 @@ class DeviceEntry(Noun):
     python: str = "python3"
     abi: str = "x86_64"
     prefixes: dict[str, str] = Field(default_factory=dict)
+    meter: tuple[str, ...] = ()
     reboot: bool | None = None
 
     @property

@@ -1,6 +1,6 @@
 """When to give up: the same reason not to believe a run, again and again, whatever is varied."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from devicelab.errors import DeviceRefusedError, LabError, MeasurementError
 from devicelab.model.experiment import Level
@@ -59,3 +59,13 @@ class Streak:
             device=device,
             hint="mend that, then `devicelab sweep --resume` goes on; --set give_up_after=0 runs all the same",
         )
+
+
+def reasons(flags: Iterable[tuple[Flag, ...]]) -> tuple[tuple[str, int, str], ...]:
+    """Why runs are invalid, most frequent first: a flag's code, how many runs have it, the words of one."""
+    by_code: dict[str, list[str]] = {}
+    for of_run in flags:
+        for code, detail in {flag.code: flag.detail for flag in of_run}.items():
+            by_code.setdefault(code, []).append(detail)
+    ranked = sorted(by_code.items(), key=lambda item: -len(item[1]))
+    return tuple((code, len(details), details[0]) for code, details in ranked)

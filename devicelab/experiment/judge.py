@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from devicelab import knobs
 from devicelab.experiment import energy, foreign, programs
+from devicelab.experiment.energy.external import Rows
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment
 from devicelab.model.journal import Flag, RunRecord
@@ -11,13 +12,13 @@ from devicelab.model.measurement import Measurement
 
 
 def judge(
-    record: RunRecord, cell: Cell, experiment: Experiment, facts: Facts
+    record: RunRecord, cell: Cell, experiment: Experiment, facts: Facts, meter: Rows | None = None
 ) -> tuple[dict[str, Measurement], tuple[Flag, ...]]:
     """A run's measurements by program, with its energy, and its flags: the agent's, programs', scheduler's, knobs'."""
     measurements, found = programs.read(record, cell, experiment, facts)
     flags = [*record.flags, *found, *foreign.flags(record.others, experiment)]
     required = experiment.energy is not None and experiment.energy.required
-    used, told = energy.measure(record, measurements, required=required)
+    used, told = energy.measure(record, measurements, required=required, meter=meter)
     flags += told
     if used is not None:
         measurements = {**measurements, energy.PROGRAM: replace(used, simulated=facts.simulated)}

@@ -186,17 +186,26 @@ def plan_id(campaign: str, runs: Iterable[Run]) -> str:
     return f"{campaign}-{content_id(*(run.run_id for run in runs), length=8)}"
 
 
-def make(experiment: Experiment, place: Place, *, campaign: str, holder: str, only: Collection[str] = ()) -> Planned:
+def make(
+    experiment: Experiment,
+    place: Place,
+    *,
+    campaign: str,
+    holder: str,
+    only: Collection[str] = (),
+    metered: bool = False,
+) -> Planned:
     """All runs of an experiment on one device, as plans of at most ``BLOCK`` runs; with a stop rule the first of them.
 
-    ``only`` are ids of the cells that are wanted; empty: all.
+    ``only`` are ids of the cells that are wanted; empty: all. ``metered``: an external meter reads the device.
 
     Raises:
         ConfigError, DeviceRefusedError: see the functions above; raised before anything is changed.
     """
     facts = place.facts
     tenancy.check(experiment)
-    _check_energy(experiment, facts)
+    if not metered:
+        _check_energy(experiment, facts)
     chosen = tuple(cell for cell in cells(experiment) if not only or cell.cell_id in only)
     if not chosen:
         raise ConfigError(f"{experiment.name} has none of the cells that are wanted any more")

@@ -5,7 +5,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from devicelab.experiment.programs import Needs
 from devicelab.ground import user
 from devicelab.ground.interruption import Interruptible, interruptible
 from devicelab.ground.safe_text import masked
-from devicelab.jobs import traced
+from devicelab.jobs import meter, traced
 from devicelab.model import campaign as campaigns
 from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.journal import Event, Flag, PlanEnd, PlanStart, RunRecord, RunStart
@@ -123,7 +123,9 @@ def perform(
     else:
         conductor = _begun(experiment, device, store, campaign or campaigns.new_id(), only, night)
     conductor.on_progress, conductor.stop, conductor.patience_s = on_progress, stop, patience_s
-    return _result(conductor, interrupted=conductor.run_to_end())
+    with meter.running(device.entry.meter, device.facts.name) as conductor.meter:
+        interrupted = conductor.run_to_end()
+    return _result(conductor, interrupted=interrupted)
 
 
 def _resumed(device: Device, store: Store, campaign: str) -> "_Conductor":
@@ -140,13 +142,18 @@ def _resumed(device: Device, store: Store, campaign: str) -> "_Conductor":
     return _Conductor(device, store, experiment, campaign, planned, resumed=True)
 
 
+def _make(experiment: Experiment, device: Device, campaign: str, only: Collection[str] = ()) -> planning.Planned:
+    own = {"campaign": campaign, "holder": user.holder()}
+    return planning.make(experiment, device.place, only=only, metered=bool(device.entry.meter), **own)
+
+
 def _begun(
     experiment: Experiment, device: Device, store: Store, campaign: str, only: Collection[str], night: str | None
 ) -> "_Conductor":
     undone = agent.make_ready(device, user.holder())
     if undone:
         device = read_again(device)
-    planned = planning.make(experiment, device.place, campaign=campaign, holder=user.holder(), only=only)
+    planned = _make(experiment, device, campaign, only)
     built = runner.compiled(device, planned.needs.native)
     store.begin_campaign(
         campaign=campaign,
@@ -185,6 +192,7 @@ class _Conductor:
         self.undone = undone
         self.on_progress: Callable[[Progress], None] | None = None
         self.stop: Callable[[], bool] | None = None
+        self.meter = meter.Meter()
         self.patience_s = runner.PATIENCE_S
         # With a rule runs are asked for block by block.
         asked = () if experiment.rule is not None else planned.plans
@@ -345,9 +353,7 @@ class _Conductor:
         self.device = read_again(self.device)
         if agent.make_ready(self.device, user.holder()):
             self.device = read_again(self.device)
-        self.plans = planning.make(
-            self.experiment, self.device.place, campaign=self.campaign, holder=user.holder()
-        ).plans
+        self.plans = _make(self.experiment, self.device, self.campaign).plans
         if self.experiment.rule is not None:
             return  # its blocks are planned when they are asked for
         self.runs |= {run.run_id: run for plan in self.plans for run in plan.runs if run.run_id in self.runs}
@@ -367,9 +373,8 @@ class _Conductor:
         if run is None or any(flag.code == "interrupted" for flag in record.flags):
             return  # not of this campaign, or cut off by us: to be done again
         cell = self.planned.cells[run.cell_id]
-        measurements, flags = judge(record, cell, self.experiment, self.device.facts)
-        is_traced = record.run_id == tracing.run_id(self.campaign, run.cell_id)
-        if is_traced:
+        measurements, flags = judge(record, cell, self.experiment, self.device.facts, self.meter.around(record))
+        if is_traced := record.run_id == tracing.run_id(self.campaign, run.cell_id):
             flags = (*flags, *tracing.flags(self.experiment, record))
         if self.store.commit_run(
             self.campaign, cell, record, repetition=run.repetition, measurements=measurements, flags=flags
@@ -440,15 +445,6 @@ def _result(conductor: _Conductor, *, interrupted: bool) -> SweepResult:
         interrupted=interrupted,
         ended=conductor.ended,
         undecided=conductor.undecided,
-        reasons=_reasons(invalid),
+        reasons=hopeless.reasons(invalid),
         results=results,
     )
-
-
-def _reasons(flags: Iterable[tuple[Flag, ...]]) -> tuple[tuple[str, int, str], ...]:
-    by_code: dict[str, list[str]] = {}
-    for of_run in flags:
-        for code, detail in {flag.code: flag.detail for flag in of_run}.items():
-            by_code.setdefault(code, []).append(detail)
-    ranked = sorted(by_code.items(), key=lambda item: -len(item[1]))
-    return tuple((code, len(details), details[0]) for code, details in ranked)

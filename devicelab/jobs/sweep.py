@@ -29,7 +29,9 @@ def dry_run(experiment: Experiment, entry: DeviceEntry) -> tuple[planning.Planne
     vouch(experiment)
     device = open_device(entry)
     try:
-        return planning.make(experiment, device.place, campaign="dry-run", holder=user.holder()), device.facts
+        return planning.make(
+            experiment, device.place, campaign="dry-run", holder=user.holder(), metered=bool(entry.meter)
+        ), device.facts
     finally:
         device.transport.close()
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from devicelab.experiment.energy import meters
+from devicelab.experiment.energy import external, meters
+from devicelab.experiment.energy.external import Rows
 from devicelab.experiment.energy.meters import Reading, Span
 from devicelab.experiment.energy.totals import FaultError, Total
 from devicelab.model.journal import Flag, RunRecord, Samples
@@ -30,7 +31,7 @@ class Work:
 
 
 def measure(
-    record: RunRecord, measurements: Mapping[str, Measurement], *, required: bool = False
+    record: RunRecord, measurements: Mapping[str, Measurement], *, required: bool = False, meter: Rows | None = None
 ) -> tuple[Measurement | None, tuple[Flag, ...]]:
     """The energy of a run's window; ``None`` where the device tells none, and what is to be said of it.
 
@@ -40,13 +41,15 @@ def measure(
     ``energy_delay_js``, joules times seconds of one. ``rail_NAME_j`` of every rail. All are of what the meter covers,
     which ``info`` says.
 
+    ``meter`` are readings of an external meter, which comes before everything the device tells.
+
     Flags: see ``FaultError``; ``energy-uncertain`` as a remark. They make the run invalid only if energy is
     ``required``; a figure that a flag speaks against is not there.
     """
     if record.status == "failed" or record.window_end_ns <= record.window_start_ns:
         return None, ()
     try:
-        whole = _read(record, record.samples, (record.window_start_ns, record.window_end_ns))
+        whole = _read(record, record.samples, (record.window_start_ns, record.window_end_ns), meter)
     except FaultError as error:
         # A phone at its cable is the usual case: worth a word only to whoever asked, or if it was not so throughout.
         silent = error.code == "energy-charging" and not required
@@ -63,12 +66,12 @@ def measure(
         "energy_error_j": Metric(whole.total.error_j, "J"),
         "power_mean_w": Metric(whole.total.watts, "W"),
     }
-    idle_w = _idle_w(record, whole, flags, required=required)
+    idle_w = _idle_w(record, whole, flags, meter, required=required)
     if idle_w is not None:
         metrics["power_idle_w"] = Metric(idle_w, "W")
         metrics["energy_net_j"] = Metric(_net(whole.total, idle_w), "J")
     uncertain = [whole.total]
-    if (work := _work(record, measurements)) is not None and (part := _part(record, work)) is not None:
+    if (work := _work(record, measurements)) is not None and (part := _part(record, work, meter)) is not None:
         metrics |= _of_one(part, work, idle_w)
         uncertain.append(part)
     metrics |= {name: Metric(total.joules, "J") for name, total in _named(whole.rails)}
@@ -80,7 +83,9 @@ def measure(
     return Measurement(metrics=metrics, info=_info(whole)), tuple(flags)
 
 
-def _read(record: RunRecord, samples: Samples, span: Span) -> Reading | None:
+def _read(record: RunRecord, samples: Samples, span: Span, meter: Rows | None) -> Reading | None:
+    if meter is not None:
+        return Reading("external meter", "what the meter supplies", external.read(record, meter, span))
     # What suspends a charger must have done so throughout: it is believed if it did before and after.
     names = {
         path: text for path, text in record.before.items() if path not in record.after or text == record.after[path]
@@ -88,21 +93,23 @@ def _read(record: RunRecord, samples: Samples, span: Span) -> Reading | None:
     return meters.read(samples.t_ns, samples.nodes, names, span)
 
 
-def _idle_w(record: RunRecord, whole: Reading, flags: list[Flag], *, required: bool) -> float | None:
+def _idle_w(
+    record: RunRecord, whole: Reading, flags: list[Flag], meter: Rows | None, *, required: bool
+) -> float | None:
     times = record.idle.t_ns
     if len(times) < 2:
         return None
     try:
-        idle = _read(record, record.idle, (times[0], times[-1]))
+        idle = _read(record, record.idle, (times[0], times[-1]), meter)
     except FaultError as error:
         flags.append(Flag(code=error.code, detail=f"while idle: {error}", remark=not required))
         return None
     return idle.total.watts if idle is not None and idle.total is not None and idle.scope == whole.scope else None
 
 
-def _part(record: RunRecord, work: Work) -> Total | None:
+def _part(record: RunRecord, work: Work, meter: Rows | None) -> Total | None:
     try:
-        found = _read(record, record.samples, work.span)
+        found = _read(record, record.samples, work.span, meter)
     except FaultError:
         return None  # so short that no reading lies in it: the window's own total stands
     return found.total if found is not None else None

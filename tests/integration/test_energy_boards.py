@@ -1,0 +1,92 @@
+"""Energy through the whole of it: a virtual board whose power is known, the real agent, adb, the store."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from devicelab.store import Store
+from tests.benches import Bench, finished, left_behind, wait_for
+from tests.sim_fixtures import StartBoard
+from virtualboards import lifecycle
+from virtualboards.faults import Fault
+
+pytestmark = [pytest.mark.sim, pytest.mark.slow]
+
+_EXPERIMENT = """question = "How much?"
+repetitions = {repetitions}
+settle_s = 0.05
+hold_s = {hold_s}
+foreign_pct = 100
+foreign_core_pct = 100
+analyses = ["energy"]
+
+[energy]
+idle_s = 1.0
+
+[set]
+charging = "{charging}"
+"""
+_NODE = "/sys/class/power_supply/battery/batt_slate_mode"
+
+
+def _sweep(place: Path, charging: str, *, repetitions: int = 1, hold_s: float = 5.0) -> tuple[str, ...]:
+    experiment = place / f"e-{charging.replace(':', '-')}.toml"
+    text = _EXPERIMENT.format(charging=charging, repetitions=repetitions, hold_s=hold_s)
+    experiment.write_text(text, encoding="utf-8")
+    return (
+        "sweep",
+        str(experiment),
+        "--store",
+        str(place / f"{experiment.stem}.sqlite"),
+        "--report",
+        str(place / "r.html"),
+    )
+
+
+def _figures(place: Path, charging: str) -> tuple[dict[str, float], list[str]]:
+    with Store.open(place / f"e-{charging.replace(':', '-')}.sqlite") as store:
+        results = store.results(store.campaign(None).campaign)
+        metrics = results.metrics()
+        flags = [flag.code for flags in results.runs()["flags"] for flag in flags]
+        return dict(zip(metrics["metric"], metrics["value"], strict=True)), flags
+
+
+def test_a_planted_power_is_measured_with_the_charger_kept_away_and_given_back(
+    virtual_board: StartBoard, tmp_path: Path
+) -> None:
+    bench = Bench(virtual_board("note10", name="note10", abi="x86_64"), tmp_path)
+    lifecycle.arm(bench.board.name, [Fault("power", args={"watts": 2.0})])
+    assert bench.run(*_sweep(tmp_path, "off")) == 0, bench.said()
+    metrics, flags = _figures(tmp_path, "off")
+    assert flags == []
+    assert metrics["power_mean_w"] == pytest.approx(2.0, rel=0.01)
+    assert metrics["energy_j"] == pytest.approx(10.0, rel=0.02)  # the window is a little longer than what was asked for
+    assert metrics["energy_net_j"] == pytest.approx(0.0, abs=0.2)
+    assert left_behind(bench, bench.fresh) == []
+    # With the charger there, or below the floor of charge, there is a reason and no number.
+    for charging, fault in (("on", None), ("off:60", Fault("charge", args={"pct": 50.0}))):
+        if fault is not None:
+            lifecycle.arm(bench.board.name, [fault])
+        assert bench.run(*_sweep(tmp_path, charging, hold_s=1.0)) == 6, bench.said()
+        metrics, flags = _figures(tmp_path, charging)
+        assert flags == ["energy-charging"]
+        assert "energy_j" not in metrics
+        assert left_behind(bench, bench.fresh) == []
+
+
+def test_the_charger_comes_back_after_host_and_agent_were_killed(virtual_board: StartBoard, tmp_path: Path) -> None:
+    bench = Bench(virtual_board("note10", name="note10", abi="x86_64"), tmp_path)
+    words = _sweep(tmp_path, "off", repetitions=2, hold_s=4.0)
+    host = bench.start(*words)
+    assert wait_for(lambda: bench.tree()[_NODE][1] == "1\n", 60.0), bench.said()
+    host.kill()
+    for pid in bench.agents():
+        os.kill(pid, signal.SIGKILL)
+    finished(host)
+    assert bench.tree()[_NODE][1] == "1\n"
+    assert bench.run("restore") == 0, bench.said()
+    assert bench.tree()[_NODE][1] == "0\n"
+    assert bench.run(*words, "--resume") == 0, bench.said()
+    assert left_behind(bench, bench.fresh) == []
