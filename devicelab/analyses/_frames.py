@@ -61,6 +61,11 @@ def grouped(runs: pd.DataFrame, by: Iterable[str]) -> dict[tuple[str, ...], pd.D
     return {key: runs.iloc[rows[key]] for key in sorted(rows, key=lambda key: [_order(text) for text in key])}
 
 
+def rank(level: object) -> tuple[int, float, str]:
+    """A level for sorting: none first, then numbers by size, then words."""
+    return _order(level_text(level))
+
+
 def _order(text: str) -> tuple[int, float, str]:
     if text in {"-", "none"}:
         return (0, 0.0, text)
@@ -82,8 +87,14 @@ def label(levels: Mapping[str, str], *, only: Iterable[str] | None = None) -> st
         )
     elif placement != "-":
         parts.append(f"placement {placement}")
-    parts += [f"{WORDS.get(name, name)} {text}" for name, text in shown.items() if text != "-"]
+    parts += [_level(name, text) for name, text in shown.items() if text != "-"]
     return ", ".join(parts) or "all runs"
+
+
+def _level(name: str, text: str) -> str:
+    if name == "k":
+        return "one flush" if text == "0" else f"K = {text}"
+    return f"{WORDS.get(name, name)} {text}"
 
 
 def metric(results: Results, name: str) -> "pd.Series[float]":

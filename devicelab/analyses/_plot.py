@@ -1,5 +1,6 @@
 """How figures look: one palette that colour-blind readers and black-and-white printers can tell apart, little ink."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 # M. Okabe and K. Ito, "Color Universal Design"; ordered so that neighbours differ in lightness too.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#8a8a8a"
+INK = "#1a1a1e"  # follows the theme of a page, as SHADE does
+SHADE = "#e8e8e8"
 STYLES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 
 
@@ -44,6 +47,11 @@ def panels(
     return list(grid[:count])
 
 
+def title(axes: "Axes", text: str, width: int = 36) -> None:
+    """A panel's title, broken into lines that do not run into the next panel's."""
+    axes.set_title(textwrap.fill(text, width), fontsize=8, loc="left")
+
+
 def legend(figure: "Figure") -> None:
     """One legend for all axes, above them, so that it covers no data; every name once."""
     named: dict[str, Artist] = {}
@@ -66,7 +74,7 @@ def dots(axes: "Axes", frame: pd.DataFrame, *, value: str = "estimate", labels: 
     clean(axes, grid="x")
 
 
-def tall(figure: "Figure", rows: int, *, width: float = 6.5) -> "Axes":
+def tall(figure: "Figure", rows: int, *, width: float = 7.0) -> "Axes":
     """One axes, high enough for ``rows`` labelled rows."""
     figure.set_size_inches(width, 1.2 + 0.28 * max(rows, 2))
     figure.set_layout_engine("constrained")

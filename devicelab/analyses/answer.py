@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from devicelab.analyses import _findings, _frames, _stats
+from devicelab.analyses import _findings, _frames, _sides, _stats
+from devicelab.analyses.base import Figure
 from devicelab.ground import registry
+from devicelab.model import glossary
 from devicelab.model.experiment import Answer, Experiment, Finding, Level, Verdict
 from devicelab.model.results import Results
 
@@ -27,6 +29,53 @@ _WORDS = {
     "cpu_use_pct": "the CPU use of the whole device",
 }
 _LISTED = 8
+
+
+def figures(results: Results) -> tuple[Figure, ...]:
+    """What the answer compares, side by side: a row for each combination of the other levels, a dot for each level."""
+    asked = results.experiment.answer
+    if asked is None or not asked.by:
+        return ()
+    return _sides.figures(sides(asked, results), asked.quantity, words_of(asked.quantity), unit(asked, results))
+
+
+def sides(asked: Answer, results: Results) -> pd.DataFrame:
+    """The answer's figure of both sides, from valid runs: ``cell level estimate low high n``.
+
+    A row a level and combination of what both sides have in common, medians over repetitions with their intervals.
+    """
+    runs = _frames.valid_runs(results)
+    runs = runs[_matching(runs, asked.where)].reset_index(drop=True)
+    if runs.empty or asked.by not in runs.columns:
+        return pd.DataFrame()
+    points, common = _compare_by(asked, runs)
+    varying = _frames.varying(runs)
+    named = [name for name in common if name in varying]
+    runs = _observed(asked, results, runs)
+    ranks = [[_frames.rank(level) for level in row] for row in runs[named].itertuples(index=False)]
+    runs = runs.iloc[sorted(range(len(ranks)), key=ranks.__getitem__)]
+    here = runs[asked.by].map(_frames.level_text)
+    base = _frames.level_text(asked.against[asked.by])
+    given = [_frames.level_text(level) for level in results.experiment.factors.get(asked.by, ())]
+    rows: list[dict[str, object]] = []
+    for level in dict.fromkeys((base, *given, *here)):
+        part = runs[_matching(runs, asked.against)] if level == base else runs[here == level]
+        for cell, values in _by(part, named).groupby(level="cell", sort=False) if len(part) else ():
+            got = _stats.median_interval(values if points else np.exp(values))
+            name = _frames.label({asked.by: level})
+            told = {"estimate": got.estimate, "low": got.low, "high": got.high, "n": got.n}
+            rows.append({"cell": cell, "level": name, **told})
+    return pd.DataFrame(rows, columns=["cell", "level", "estimate", "low", "high", "n"])
+
+
+def words_of(quantity: str) -> str:
+    """A figure of the runs for people."""
+    return _WORDS.get(quantity, quantity)
+
+
+def unit(asked: Answer, results: Results) -> str:
+    """Of the figure itself."""
+    return "pct" if asked.quantity == "cpu_use_pct" else _frames.unit_of(results, asked.quantity)
 
 
 @dataclass(frozen=True)
@@ -138,14 +187,10 @@ def _compared(asked: Answer, results: Results) -> tuple[Compared, ...]:
     runs = every[every["valid"].astype(bool)].reset_index(drop=True)
     if runs.empty or asked.by not in runs.columns:
         return ()
-    values = _values(asked.quantity, results, runs)
-    points = asked.quantity.endswith("_pct")
     base = {word: _frames.level_text(level) for word, level in asked.against.items()}
-    apart = {*base, "placement"} if asked.by == "load" else {*base}
-    common = [name for name in _frames.factors(runs) if name not in apart]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        observed = runs["run_id"].map(values).astype("float64")
-        runs = runs.assign(observed=observed if points else np.log(observed.where(observed > 0)))
+    varying = _frames.varying(every)
+    common = [name for name in _compare_by(asked, runs)[1] if name in varying]
+    runs = _observed(asked, results, runs)
     before = _by(runs[_matching(runs, asked.against)], common)
     here, every_here = (frame[asked.by].map(_frames.level_text) for frame in (runs, every))
     order = [_frames.level_text(level) for level in results.experiment.factors.get(asked.by, ())]
@@ -155,6 +200,20 @@ def _compared(asked: Answer, results: Results) -> tuple[Compared, ...]:
     ran = {*every_here} if base[asked.by] in {*every_here} else set()
     planned = {level: pairs for level, pairs in paired.items() if len(pairs) or level in ran}
     return tuple(_claim(asked, level, pairs, len(planned)) for level, pairs in planned.items())
+
+
+def _compare_by(asked: Answer, runs: pd.DataFrame) -> tuple[bool, list[str]]:
+    """Whether differences in points are compared, not ratios; factors that both sides have in common."""
+    apart = {*asked.against, "placement"} if asked.by == "load" else {*asked.against}
+    return asked.quantity.endswith("_pct"), [name for name in _frames.factors(runs) if name not in apart]
+
+
+def _observed(asked: Answer, results: Results, runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with the column ``observed``: the figure, its logarithm where ratios are compared."""
+    observed = runs["run_id"].map(_values(asked.quantity, results, runs)).astype("float64")
+    if not asked.quantity.endswith("_pct"):
+        return runs.assign(observed=np.log(observed.where(observed > 0)))
+    return runs.assign(observed=observed)
 
 
 def _matching(runs: pd.DataFrame, where: Mapping[str, Level]) -> "pd.Series[bool]":
@@ -188,7 +247,7 @@ def _claim(asked: Answer, level: str, pairs: pd.DataFrame, family: int) -> Compa
 def unit_of(asked: Answer) -> str:
     """Of the answer's effect: ``points`` of a percentage, or times what it is compared with."""
     base = _frames.level_text(asked.against[asked.by])
-    return "points" if asked.quantity.endswith("_pct") else f"x {'idle' if base == 'none' else base}"
+    return "points" if asked.quantity.endswith("_pct") else glossary.times(_frames.label({asked.by: base}))
 
 
 def comparison_of(asked: Answer, level: str) -> str:

@@ -14,6 +14,36 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Line:
+    """A series of a chart: y over ascending x, with its band where there are intervals (``None``: not known)."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float | None, ...]
+    low: tuple[float | None, ...] = ()
+    high: tuple[float | None, ...] = ()
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What a page draws again where a reader wants to zoom, hover and hide series; numbers as in the figure.
+
+    Attributes:
+        x, y: labels of the axes, with their units.
+        panels: title and series of each; all in one order.
+        log_base: of the x axis; 0 for a linear one.
+        dots: points without a line between them.
+    """
+
+    x: str
+    y: str
+    panels: tuple[tuple[str, tuple[Line, ...]], ...]
+    log_base: int = 0
+    dots: bool = False
+
+
+@dataclass(frozen=True)
 class Figure:
     """A figure of a report.
 
@@ -23,6 +53,8 @@ class Figure:
         caption: units, n and conditions.
         data: what is drawn, offered as CSV.
         draw: draws it on a fresh matplotlib figure.
+        answers: quantities of ``Answer`` that this figure shows: the first screen has the one that fits.
+        chart: the same for a reader who wants to zoom and hover, where that helps.
     """
 
     name: str
@@ -30,6 +62,8 @@ class Figure:
     caption: str
     data: pd.DataFrame
     draw: Callable[["MplFigure"], None]
+    answers: tuple[str, ...] = ()
+    chart: Chart | None = None
 
 
 class Analysis(Protocol):

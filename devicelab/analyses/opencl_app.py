@@ -63,6 +63,7 @@ def answer(results: Results) -> Finding:
 
 
 ANSWERS = {"k_matters": answer}
+_SLOWEST = "times the slowest K's time"
 
 
 def _figures(condition: Condition, results: Results) -> dict[str, "pd.Series[float]"]:
@@ -91,7 +92,9 @@ def _of_k(condition: Condition, figures: dict[str, "pd.Series[float]"]) -> Itera
     if not condition.follows_k:
         reasons.append("the driver submits kernels by itself: a flush is host time alone")
     verdict = _stats.differs(spread, MEANINGFUL)
-    yield _findings.make("opencl_app", f"Does K matter here? ({label})", verdict, spread, unit="x", reasons=reasons)
+    yield _findings.make(
+        "opencl_app", f"Does K matter here? ({label})", verdict, spread, unit=_SLOWEST, reasons=reasons
+    )
     yield Finding(
         analysis="opencl_app",
         claim=f"Best K ({label})",
@@ -112,7 +115,7 @@ def _of_k(condition: Condition, figures: dict[str, "pd.Series[float]"]) -> Itera
         f"Would another K be faster than the program's own? ({label})",
         _stats.falls(saved, MEANINGFUL),
         saved,
-        unit="x",
+        unit="times the time with its own period",
         reasons=reasons,
     )
 

@@ -1,14 +1,16 @@
 """Does a background load disturb the measurement, and does it depend on where the load runs?"""
 
 import math
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from devicelab.analyses import _findings, _frames, _plot, _stats
 from devicelab.analyses.base import Figure
+from devicelab.model import glossary
 from devicelab.model.experiment import Finding, Verdict
 from devicelab.model.results import Results
 
@@ -34,15 +36,20 @@ def analyse(results: Results) -> tuple[Finding, ...]:
             f"Does {row['label']} change the {row['figure']}?",
             row["verdict"],
             _findings.interval(row),
-            unit="x idle",
+            unit=glossary.times("idle"),
             reasons=(
-                f"median {row['loaded']:,.0f} with the load, {row['idle']:,.0f} without ({row['unit']})",
+                _medians(row),
                 *lost.get((row["load"], row["placement"]), ()),
             ),
             simulated=simulated,
         )
         for row in effects.to_dict("records")
     )
+
+
+def _medians(row: Mapping[Any, Any]) -> str:
+    divisor, unit = (1e6, "ms") if row["unit"] == "ns" else (1.0, row["unit"])
+    return f"median {row['loaded'] / divisor:.4g} {unit} with the load, {row['idle'] / divisor:.4g} {unit} without"
 
 
 def table(results: Results) -> pd.DataFrame:
@@ -107,31 +114,32 @@ def figures(results: Results) -> tuple[Figure, ...]:
     """The ratios to idle, one figure a measured quantity."""
     effects = table(results)
     drawn = []
-    for words, part in effects.groupby("figure", sort=False):
-        rows = part.reset_index(drop=True)
+    for name, part in effects.groupby("figure", sort=False):
+        words, rows = str(name), part.reset_index(drop=True)
         caption = (
-            f"{words} with the load over {words} without it, run by run within a block; Hodges-Lehmann estimate with "
-            f"95% interval, {_plot.counted([int(n) for n in rows['n']])} repetitions. The band is +-2%."
+            f"{words[0].upper()}{words[1:]} with the load over the same without it, run by run within a block; "
+            f"Hodges-Lehmann estimate with 95% interval, {_plot.counted([int(n) for n in rows['n']])} repetitions. "
+            "The band is ± 2%."
         )
         title = f"What each load and placement does to the {words}"
         drawn.append(
             Figure(
-                _plot.name_of("disturbance", str(words)),
+                _plot.name_of("disturbance", words),
                 title,
                 caption,
                 rows,
-                partial(_draw, rows=rows, words=str(words)),
+                partial(_draw, rows=rows),
             )
         )
     return tuple(drawn)
 
 
-def _draw(figure: "MplFigure", rows: pd.DataFrame, words: str) -> None:
+def _draw(figure: "MplFigure", rows: pd.DataFrame) -> None:
     axes = _plot.tall(figure, len(rows))
-    axes.axvspan(1 - TOLERANCE, 1 + TOLERANCE, color="#eeeeee", linewidth=0)
+    axes.axvspan(1 - TOLERANCE, 1 + TOLERANCE, color=_plot.SHADE, linewidth=0)
     axes.axvline(1, color=_plot.GREY, linewidth=0.8)
     _plot.dots(axes, rows)
-    axes.set_xlabel(f"{words}, times that without load", fontsize=9)
+    axes.set_xlabel("times that without the load", fontsize=9)
 
 
 def _lost(results: Results) -> dict[tuple[str, str], tuple[str, ...]]:

@@ -39,8 +39,19 @@ def write_page(results: Results, findings: Sequence[Finding], to: Path | None = 
     Raises:
         ConfigError: the file cannot be written.
     """
-    figures = [figure for name in _analyses(results.experiment) for figure in _figures(name, results)]
-    return render(results, findings, figures, to or Path("devicelab-report") / f"{file_stem(results.campaign)}.html")
+    return render(results, findings, drawn(results), to or page_path(results.campaign))
+
+
+def page_path(campaign: str) -> Path:
+    """Where a campaign's page goes unless told otherwise."""
+    return Path("devicelab-report") / f"{file_stem(campaign)}.html"
+
+
+def drawn(results: Results) -> list[Figure]:
+    """The figures of the answer and of the experiment's analyses."""
+    answer = ("answer",) if results.experiment.answer is not None else ()
+    names = dict.fromkeys((*answer, *_analyses(results.experiment)))
+    return [figure for name in names for figure in _figures(name, results)]
 
 
 def conclude(results: Results) -> tuple[Finding, ...]:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from devicelab.analyses import _frames
+from devicelab.analyses import _frames, _plot
 from devicelab.analyses.base import Figure
 from devicelab.experiment.conditions import RunConditions, cpu_order
 from devicelab.model.results import Results
 from devicelab.report import frames
 from devicelab.report.frames import Distribution
+from devicelab.report.labels import apart
 from devicelab.report.units import metric_title, number, scale
 
 if TYPE_CHECKING:
@@ -147,14 +148,16 @@ def _strips(results: Results, valid: pd.DataFrame, shown: Distribution, where: s
     order = [group for group in _order(results, valid, pd.Series(labels)) if group in present]
     medians = shown.samples.groupby("run_id", sort=False)["value"].median()
     per_run = {group: medians[[run for run in medians.index if labels[run] == group]].to_numpy() for group in order}
+    # As in the table of figures: every run counts once, whatever its number of samples.
+    table["median"] = [float(np.median(per_run[group])) for group in table.index]
     table.insert(0, "runs", [len(per_run[group]) for group in table.index])
     cut = f" The first {_MAX_ROWS} of {len(order)} cells are drawn; the data has all." if len(order) > _MAX_ROWS else ""
     data = table.loc[order].rename_axis("cell").reset_index().assign(unit=shown.unit)
     return Figure(
         f"{shown.name}-by-cell",
         f"{shown.title}, by cell",
-        "Thin line: 1st to 99th percentile of all samples; thick: the middle half; white dot: median; ticks below: the "
-        f"median of each run. n is runs × samples a run. {shown.note} {where}{cut}",
+        "Thin line: 1st to 99th percentile of all samples; thick: the middle half; white dot and number: the median of "
+        f"the runs' medians; ticks below: the median of each run. n is runs × samples a run. {shown.note} {where}{cut}",
         data,
         partial(_draw_strips, table=table, order=order[:_MAX_ROWS], per_run=per_run, shown=shown),
     )
@@ -185,7 +188,10 @@ def _draw_strips(
     below = np.repeat(rows + 0.33, [len(values) for values in ticks])
     axes.plot(np.concatenate(ticks), below, "|", color=_COLOURS[1], markersize=5, markeredgewidth=1)
     runs, samples = drawn["runs"].to_numpy(), drawn["n"].to_numpy()
-    counts = [f"{r} × {number(s / r)}" for r, s in zip(runs, samples, strict=True)]
+    counts = [
+        f"{r} × {number(s / r)} · {number(m)} {unit}".rstrip()
+        for r, s, m in zip(runs, samples, q["median"], strict=True)
+    ]
     _rows(axes, order, f"{shown.title} in {unit}{' (log scale)' if log else ''}")
     _counts(axes, counts)
 
@@ -260,6 +266,7 @@ def _draw_curves(
     low, high = data["value"].min(), data["value"].max()
     log = bool(low > 0 and high / low > _LOG_BEYOND)
     handles: dict[str, Any] = {}
+    titles = apart(order)
     for axes, panel in zip(grid.flat, order, strict=False):
         part = data[data["panel"] == panel]
         for i, curve in enumerate(curves):
@@ -269,7 +276,7 @@ def _draw_curves(
                     line["value"] / divisor, line["share"], color=_COLOURS[i % 8], linestyle=_DASHES[i % 8]
                 )
         if panel:
-            axes.set_title(_short([panel])[0])
+            _plot.title(axes, titles[panel], 30)
         if log:
             axes.set_xscale("log")
         axes.set_ylim(0, 1)

@@ -3,6 +3,7 @@
 The same sentence heads the page and the Markdown, ends a sweep in the terminal and is ``answer`` in ``--json``.
 """
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ _WORDS = {
     "invalid": "No answer",
     "info": "",
 }
+
+
+_LEAST = 6  # of a 95 % interval
+_MOST = 500  # beyond, an estimate is no help
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ def headline(results: Results, findings: Sequence[Finding]) -> Headline:
 def sentence(answer: Finding) -> str:
     """The finding as one says it: ``Yes: T_prod with load 9 9 9 is 1.812 times that when idle [1.62, 2.071]``."""
     word = _WORDS[answer.verdict]
-    if answer.verdict in {"insufficient n", "invalid"}:
+    if answer.verdict in {"insufficient n", "invalid", "cannot tell here"}:
         why = answer.reasons[-1] if answer.reasons else "too few repetitions"
         return f"{word}: {answer.claim} {_sentence(why)}"
     counted = f" ({_repetitions(answer.n)})" if answer.n else ""
@@ -120,12 +125,42 @@ def _caveats(results: Results, findings: Sequence[Finding]) -> list[str]:
     return found
 
 
+def repetitions_in_all(answer: Finding, within_pct: float) -> int | None:
+    """How many repetitions would likely decide the answer: an interval narrows with the root of their number.
+
+    ``None`` where nothing tells: no interval, or an estimate that lies on the edge of what matters.
+    """
+    if answer.estimate is None or answer.low is None or answer.high is None or answer.n < 1:
+        return None
+    if answer.unit == "points":
+        width, edges, middle = answer.high - answer.low, (-within_pct, within_pct), answer.estimate
+    elif answer.low > 0 and answer.estimate > 0:
+        width, middle = math.log(answer.high / answer.low), math.log(answer.estimate)
+        edges = (math.log(1 - within_pct / 100), math.log(1 + within_pct / 100))
+    else:
+        return None
+    room = min(abs(middle - edge) for edge in edges)
+    needed = math.ceil(answer.n * (width / 2 / room) ** 2) if room > 0 else 0
+    return needed if answer.n < needed <= _MOST else None
+
+
+def _more(answer: Finding, results: Results) -> str:
+    """How many repetitions are missing, as far as it can be told."""
+    if answer.verdict == "insufficient n" and answer.n < _LEAST:
+        return f"At least {_LEAST} repetitions are needed, there are {answer.n}; until it is decided:"
+    asked = results.experiment.answer
+    needed = repetitions_in_all(answer, asked.within_pct) if asked is not None and answer.comparison else None
+    if needed is None:
+        return "More repetitions, as many as it takes:"
+    return f"By this scatter it takes about {needed} repetitions, there are {answer.n}; until it is decided:"
+
+
 def _next(answer: Finding, results: Results) -> tuple[str, str]:
     """What would decide it, and the command for that."""
     if answer.verdict in {"insufficient n", "inconclusive"}:
         board = str(results.info.get("device") or "local")
         words = ["devicelab", "sweep", results.experiment.name, "--board", board, "--until", "decided"]
-        return "More repetitions, as many as it takes:", shlex.join(words)
+        return _more(answer, results), shlex.join(words)
     if answer.verdict == "invalid":
         return "The reasons are under the flagged runs.", ""
     return "", ""

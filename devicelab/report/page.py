@@ -1,14 +1,11 @@
 """From results, findings and figures to one self-contained HTML page."""
 
-import base64
 import contextlib
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -21,32 +18,17 @@ from devicelab.ground.files import replacing
 from devicelab.ground.registry import data_dir
 from devicelab.model.campaign import ENDED, unreliable
 from devicelab.model.experiment import Finding
+from devicelab.model.glossary import TERMS, VERDICTS
 from devicelab.model.results import Results
-from devicelab.report import svg, tables
+from devicelab.report import tables
 from devicelab.report.clean import printable
+from devicelab.report.figure_view import MAX_CSV_BYTES, answering, figure_view
 from devicelab.report.figures import built_in
 from devicelab.report.figures_timeline import MOST, timelines
 from devicelab.report.headline import headline
-from devicelab.store.export import file_stem, spreadsheet_safe
-
-# A page with more than this in one table could not be opened on a phone; `devicelab export` has no limit.
-_MAX_CSV_BYTES = 3_000_000
-
-
-@dataclass(frozen=True)
-class FigureView:
-    """A figure as the template wants it; either ``svg`` or ``error`` is there."""
-
-    name: str
-    title: str
-    caption: str
-    svg: Markup | None
-    error: str
-    file: str
-    svg_uri: str
-    csv_uri: str
-    csv_note: str
-    rows: int
+from devicelab.report.links import Script, data_uri, script
+from devicelab.report.method import method
+from devicelab.store.export import spreadsheet_safe
 
 
 def render(results: Results, findings: Sequence[Finding], figures: Sequence[Figure], to: Path) -> Path:
@@ -61,7 +43,9 @@ def render(results: Results, findings: Sequence[Finding], figures: Sequence[Figu
     conditions = {run_id: run_conditions(results.evidence(run_id)) for run_id in results.runs()["run_id"]}
     given = {figure.name for figure in figures}
     every = [*figures, *(figure for figure in built_in(results, conditions) if figure.name not in given)]
-    context = {"page": _page(results, findings, every, conditions), "version": __version__}
+    page = _page(results, findings, every, conditions)
+    drawn = [page["shown"], *page["figures"]] if page["shown"] is not None else page["figures"]
+    context = {"page": page, "version": __version__, "scripts": scripts_for(charts=any(one.chart for one in drawn))}
     text = environment().get_template("report.html.j2").render(context)
     with written(to) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -106,9 +90,10 @@ def written(to: Path) -> Iterator[Path]:
         raise ConfigError(f"cannot write {to}: {error.strerror or error}", hint="choose another place") from error
 
 
-def data_uri(kind: str, data: bytes) -> Markup:
-    """The data as a link that needs no server; nothing in it is to be escaped."""
-    return Markup(f"data:{kind};base64,{base64.b64encode(data).decode()}")  # noqa: S704
+def scripts_for(*, charts: bool = False) -> list[Script]:
+    """What a page runs: copying and sorting, and the chart library where a figure has something to zoom into."""
+    library = ("uplot/uPlot.iife.min.js", "charts.js") if charts else ()
+    return [script(name) for name in ("page.js", *library)]
 
 
 def _page(
@@ -119,6 +104,9 @@ def _page(
 ) -> dict[str, Any]:
     info = results.info
     runs_csv = spreadsheet_safe(tables.csv_of_runs(results)).to_csv(index=False, lineterminator="\n").encode()
+    asked = results.experiment.answer
+    shown = answering(figures, asked.quantity) if asked is not None else None
+    views = [figure_view(figure, results.campaign) for figure in figures if figure is not shown]
     return {
         "campaign": results.campaign,
         "title": results.experiment.name or "Campaign",
@@ -129,16 +117,20 @@ def _page(
         "banners": _banners(results),
         "tiles": [{"value": value, "label": label} for value, label in tables.tiles(results)],
         "headline": headline(results, findings),
+        "shown": figure_view(shown, results.campaign) if shown is not None else None,
         "findings": tables.finding_views([one for one in findings if _stands_first(one)]),
-        "further": tables.finding_views([one for one in findings if not _stands_first(one)]),
+        "further": tables.finding_groups([one for one in findings if not _stands_first(one)]),
+        "terms": TERMS,
+        "verdicts": VERDICTS,
+        "method": method(results),
         "facts": tables.facts(results),
         "factors": tables.factors(results),
         "binaries": tables.binaries(results),
         "conditions": tables.condition_views(results, conditions),
         "conditions_note": _conditions_note(conditions),
         "metrics": tables.metric_table(results),
-        "figures": [_figure(figure, results.campaign) for figure in figures],
-        "timelines": [_figure(figure, results.campaign) for figure in timelines(results)],
+        "figures": views,
+        "timelines": [figure_view(figure, results.campaign) for figure in timelines(results)],
         "timelines_note": _timelines_note(results),
         "reasons": tables.reason_table(results),
         "invalid": tables.invalid_table(results),
@@ -146,7 +138,7 @@ def _page(
         "downloads": [
             {"file": f"{results.campaign}-runs.csv", "uri": data_uri("text/csv", runs_csv), "label": "CSV of all runs"}
         ]
-        if len(runs_csv) <= _MAX_CSV_BYTES
+        if len(runs_csv) <= MAX_CSV_BYTES
         else [],
         "version": info.get("version", __version__),
         "made": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -203,35 +195,3 @@ def _conditions_note(conditions: Mapping[str, RunConditions]) -> str:
     if conditions:
         notes.append("No process was left behind." if not left else f"{left} processes were left behind.")
     return " ".join(notes)
-
-
-def _figure(figure: Figure, campaign: str) -> FigureView:
-    name, error, uri, markup = file_stem(figure.name), "", "", None
-    try:
-        document = svg.draw(figure)
-    except Exception as problem:  # noqa: BLE001 - one figure's failure must not cost the page; it is shown there
-        error = f"{type(problem).__name__}: {problem}"
-    else:
-        # Drawn here and serialised by an XML writer: every text in it is escaped.
-        markup = Markup(svg.inline(document, f"figure-{name}", figure.title, figure.caption))  # noqa: S704
-        uri = data_uri("image/svg+xml", document.encode())
-    csv_uri, note = _csv(figure.data)
-    return FigureView(
-        name=name,
-        title=figure.title,
-        caption=figure.caption,
-        svg=markup,
-        error=error,
-        file=f"{campaign}-{name}",
-        svg_uri=uri,
-        csv_uri=csv_uri,
-        csv_note=note,
-        rows=len(figure.data),
-    )
-
-
-def _csv(data: pd.DataFrame) -> tuple[str, str]:
-    text = spreadsheet_safe(data).to_csv(index=False, lineterminator="\n").encode()
-    if len(text) > _MAX_CSV_BYTES:
-        return "", f"Its data ({len(data)} rows) is too large for a page: `devicelab export` writes it."
-    return data_uri("text/csv", text), ""

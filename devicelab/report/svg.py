@@ -23,7 +23,14 @@ _SHORT = 200  # a logarithmic axis whose ends are at most so many times apart
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 # Colours of reports/devicelab.mplstyle that follow the page's theme.
-_THEME = {"#1a1a1e": "var(--ink)", "#5c5c66": "var(--muted)", "#d9d9e0": "var(--rule)"}
+_THEME = {
+    "#1a1a1e": "var(--ink)",
+    "#5c5c66": "var(--muted)",
+    "#d9d9e0": "var(--rule)",
+    "#e3e3e3": "var(--rule)",
+    "#e8e8e8": "var(--shade)",
+    "#0072b2": "var(--blue)",
+}
 
 # rcParams are global to the process; pages of several devices may be made by several threads.
 _drawing = threading.Lock()
@@ -82,6 +89,11 @@ def inline(document: str, name: str, title: str, description: str) -> str:
         part.text = printable(text)
         root.insert(place, part)
     return ET.tostring(root, encoding="unicode")
+
+
+def box(document: str) -> str:
+    """The view box of a document: left, top, width and height in points."""
+    return ET.fromstring(document).get("viewBox") or "0 0 504 360"  # noqa: S314 - drawn by ourselves just now
 
 
 def _own(key: str, value: str, name: str) -> str:

@@ -12,21 +12,11 @@ import pandas as pd
 from devicelab.experiment.conditions import RunConditions, cpu_order, span
 from devicelab.ground.times import duration
 from devicelab.model.experiment import Finding
+from devicelab.model.glossary import ANALYSES, VERDICTS
 from devicelab.model.results import Results
 from devicelab.report import frames
 from devicelab.report.units import between, clock, interval, metric_title, quantity
 
-_TONES = {
-    "pass": "good",
-    "yes": "calm",
-    "no": "calm",
-    "info": "calm",
-    "fail": "bad",
-    "invalid": "bad",
-    "insufficient n": "warn",
-    "inconclusive": "warn",
-    "cannot tell here": "warn",
-}
 _MAX_BARS = 16
 _MAX_ROWS = 5_000
 _MAX_FIGURES = 8
@@ -56,6 +46,7 @@ class FindingView:
     analysis: str
     simulated: bool
     answer: bool = False
+    sign: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +71,8 @@ def finding_views(findings: Sequence[Finding]) -> list[FindingView]:
     return [
         FindingView(
             verdict=one.verdict,
-            tone=_TONES[one.verdict],
+            tone=VERDICTS[one.verdict].tone,
+            sign=VERDICTS[one.verdict].sign,
             claim=one.claim,
             reasons=one.reasons,
             estimate=quantity(one.estimate, one.unit) if one.estimate is not None else "",
@@ -92,6 +84,14 @@ def finding_views(findings: Sequence[Finding]) -> list[FindingView]:
         )
         for one in findings
     ]
+
+
+def finding_groups(findings: Sequence[Finding]) -> list[tuple[str, str, list[FindingView]]]:
+    """The findings by the analysis that made them: its name for an id, a title for people, and the findings."""
+    groups: dict[str, list[Finding]] = {}
+    for one in findings:
+        groups.setdefault(one.analysis, []).append(one)
+    return [(name, ANALYSES.get(name, name), finding_views(group)) for name, group in groups.items()]
 
 
 def facts(results: Results) -> list[tuple[str, str]]:

@@ -4,12 +4,13 @@ import datetime as dt
 import math
 from collections.abc import Iterable
 
+from devicelab.model.glossary import unit_words
+
 _STEPS = {
     "ns": ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")),
     "khz": ((1e6, "GHz"), (1e3, "MHz"), (1.0, "kHz")),
     "b": ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")),
 }
-_WORDS = {"pct": "%", "1": "", "1/s": "1/s"}
 
 
 def scale(unit: str, values: Iterable[float]) -> tuple[float, str]:
@@ -19,7 +20,7 @@ def scale(unit: str, values: Iterable[float]) -> tuple[float, str]:
     """
     steps = _STEPS.get(unit.lower())
     if steps is None:
-        return 1.0, _WORDS.get(unit, unit)
+        return 1.0, unit_words(unit)
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     return next(((divisor, name) for divisor, name in steps if largest >= divisor), steps[-1])
 
@@ -50,11 +51,16 @@ def quantity(value: float | None, unit: str, digits: int = 4) -> str:
 
 
 def interval(low: float | None, high: float | None, unit: str, digits: int = 4) -> str:
-    """A range in one unit: "[2.9, 3.3] ms"; empty if an end is missing."""
+    """A range in one unit: "[2.9, 3.3] ms"; empty if an end is missing.
+
+    A unit of several words stands at the estimate beside it and is not said again.
+    """
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return ""
     divisor, name = scale(unit, [low, high])
     ends = f"[{number(low / divisor, digits)}, {number(high / divisor, digits)}]"
+    if " " in name:
+        return ends
     return f"{ends}\N{NO-BREAK SPACE}{name}".strip()
 
 

@@ -43,7 +43,7 @@ def test_a_k_outside_of_those_measured_is_never_claimed() -> None:
     found = claims(results)
     assert found[DIFFERS].verdict == "no"  # K = 4 is the best of both in both
     for name in ("idle", f"load {LOADED}"):
-        k = found[f"Constant K ({name})"]
+        k = found[f"Best constant K ({name})"]
         assert k.estimate == 4
         assert k.high is not None
         assert k.high <= 4
@@ -61,7 +61,7 @@ def test_a_k_within_noise_of_the_best_in_both_vetoes_that_k_differs() -> None:
 
 
 def test_a_level_of_k_beyond_the_kernels_is_said_to_be_one_flush() -> None:
-    k = claims(campaign(TRUTH, {"k": (1, 4, 32)}, repetitions=6, inferences=3))["Constant K (all runs)"]
+    k = claims(campaign(TRUTH, {"k": (1, 4, 32)}, repetitions=6, inferences=3))["Best constant K (all runs)"]
     assert "K = 32 is one flush of all 24 kernels: shown as K = 24" in k.reasons
 
 
@@ -148,7 +148,7 @@ def test_nothing_is_concluded_from_a_fit_that_does_not_describe_what_was_measure
     found = claims(worthless)
     assert not any("model's K" in claim for claim in found)
     for name in ("idle", f"load {LOADED}"):
-        assert any("the fit does not describe" in reason for reason in found[f"Constant K ({name})"].reasons)
+        assert any("the fit does not describe" in reason for reason in found[f"Best constant K ({name})"].reasons)
     assert not any("from the fitted model" in reason for reason in found[DIFFERS].reasons)
     costs = lut.analyse(worthless)
     assert {one.verdict for one in costs} <= {"inconclusive"}
@@ -211,13 +211,13 @@ def equal(seed: int, repetitions: int = 8, **more: object) -> FrameResults:
 def test_the_best_of_equal_k_is_not_faster_and_nothing_is_better_than_the_best() -> None:
     for seed in range(12):
         found = claims(equal(seed))
-        speed = found.get("Is the manual K faster than K = 1? (all runs)")
+        speed = found.get("Is the measured best K faster than K = 1? (all runs)")
         if speed is not None and speed.low is not None:
             assert speed.verdict != "yes"
             assert speed.estimate is not None
             assert 1 <= speed.low <= speed.estimate
         for claim, one in found.items():
-            if "within 5% of the manual K" in claim and one.low is not None:
+            if "within 5% of the measured best K" in claim and one.low is not None:
                 assert one.estimate is not None
                 assert 0 <= one.low <= one.estimate
 
@@ -226,10 +226,10 @@ def test_the_manual_k_is_not_compared_with_itself() -> None:
     truth = Truth(np.full(24, 2_000.0), np.full(24, 14_000.0), LaunchCosts(1_000.0, 30_000.0, 15_000.0))
     results = campaign(truth, {"k": (1, 4, 10)}, repetitions=7, inferences=3)
     found = claims(results)
-    one = found["Is the manual K faster than the framework default K = 10 (MNN, TNN, Paddle-Lite)? (all runs)"]
+    one = found["Is the measured best K faster than the framework default K = 10 (MNN, TNN, Paddle-Lite)? (all runs)"]
     assert one.verdict == "cannot tell here"
     assert one.estimate is None
-    assert "the manual K is K = 10 itself" in one.reasons[0]
+    assert "the measured best K is K = 10 itself" in one.reasons[0]
 
 
 @pytest.mark.parametrize("ks", [(1, 4, 16), (1, 2, 4)])

@@ -10,9 +10,14 @@ import pytest
 
 from devicelab.model.experiment import Finding, Verdict
 from devicelab.model.journal import Flag
-from devicelab.report.headline import headline, sentence
+from devicelab.report.headline import headline, repetitions_in_all, sentence
 
-LOAD = {"quantity": "t_prod_median_ns", "comparison": "load 1000 5000 20 / idle", "unit": "x idle", "n": 6}
+LOAD = {
+    "quantity": "t_prod_median_ns",
+    "comparison": "load 1000 5000 20 / idle",
+    "unit": "times that when idle",
+    "n": 6,
+}
 
 
 def finding(verdict: Verdict, **more: Any) -> Finding:
@@ -63,7 +68,7 @@ def test_an_answer_is_said_as_a_person_would(answer: Finding, said: str) -> None
 def results(valid: Sequence[bool] = (True,) * 4, **info: Any) -> Any:
     flags = [() if good else (Flag(code="affinity-refused", detail="CPU 7"),) for good in valid]
     runs = pd.DataFrame({"valid": list(valid), "flags": flags})
-    experiment = SimpleNamespace(name="my load; rm -rf", repetitions=2)
+    experiment = SimpleNamespace(name="my load; rm -rf", repetitions=2, answer=SimpleNamespace(within_pct=5.0))
     return SimpleNamespace(info={"device": "note10", **info}, experiment=experiment, runs=lambda: runs)
 
 
@@ -73,6 +78,15 @@ def test_what_is_not_answered_comes_with_the_command_that_would_decide_it() -> N
     assert head.command.endswith("--until decided")
     assert headline(results(), [finding("inconclusive", estimate=1.0, n=6)]).command == head.command
     assert headline(results(), [finding("yes", estimate=2.0, n=6)]).command == ""
+
+
+def test_what_is_missing_is_counted_where_the_scatter_tells_it() -> None:
+    few = headline(results(), [finding("insufficient n", n=2)])
+    assert few.todo.startswith("At least 6 repetitions are needed, there are 2")
+    wide = finding("inconclusive", estimate=1.0, low=0.9, high=1.12, **LOAD)
+    assert headline(results(), [wide]).todo.startswith("By this scatter it takes about 31 repetitions, there are 6")
+    assert repetitions_in_all(wide.model_copy(update={"estimate": 1.05}), 5.0) is None, "on the edge nothing tells"
+    assert headline(results(), [finding("inconclusive", estimate=1.0, n=6)]).todo.startswith("More repetitions")
 
 
 def test_flagged_runs_a_simulated_device_and_failed_checks_stand_beside_the_answer() -> None:

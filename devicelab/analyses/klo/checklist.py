@@ -10,6 +10,7 @@ from devicelab.analyses import _findings, _stats
 from devicelab.analyses.klo.common import NEAR_ENOUGH, listed, shown_good, used
 from devicelab.analyses.klo.condition import Condition, compared
 from devicelab.analyses.klo.data import KloData
+from devicelab.model import glossary
 from devicelab.model.experiment import Finding, Verdict
 
 # Speed-ups closer than this are "about the same". A single K's time varies by about 1% from run to run, a ratio of
@@ -81,12 +82,20 @@ def _together(question: _Question, answers: Sequence[_Answer], simulated: bool) 
     verdict = _findings.together(verdicts, question.notable)
     deciding = [answer for answer in answers if answer.verdict == verdict]
     chief = max(deciding, key=lambda answer: abs(np.log(answer.effect.estimate)) if answer.effect.estimate > 0 else 0.0)
-    tally = f"{verdicts.count('yes')} yes, {verdicts.count('no')} no, "
-    tally += f"{sum(one in _UNDECIDED for one in verdicts)} not decided of {len(answers)} loads; "
-    about = f"the figure is that of {chief.condition.label}"
+    about = () if len(answers) == 1 else (_tally(verdicts, chief),)
     return _finding(question, chief, simulated).model_copy(
-        update={"claim": claim, "verdict": verdict, "reasons": (tally + about, *chief.reasons)}
+        update={"claim": claim, "verdict": verdict, "reasons": (*about, *chief.reasons)}
     )
+
+
+def _tally(verdicts: Sequence[Verdict], chief: _Answer) -> str:
+    """How the loads answered, those words alone that occur: ``of 3 loads 1 says yes, 2 are not decided``."""
+    counts = ((word, verdicts.count(word)) for word in ("yes", "no"))
+    said = [f"{count} {'says' if count == 1 else 'say'} {word}" for word, count in counts if count]
+    undecided = sum(one in _UNDECIDED for one in verdicts)
+    if undecided:
+        said.append(f"{undecided} {'is' if undecided == 1 else 'are'} not decided")
+    return f"of {len(verdicts)} loads {', '.join(said)}; the figure is that of {chief.condition.label}"
 
 
 def _finding(question: _Question, answer: _Answer, simulated: bool) -> Finding:
@@ -190,9 +199,16 @@ def _speedups(
     return effect, (gains, f"about the same means within {SPEEDUP_TOLERANCE:.0%}")
 
 
+_OF_SPEED_UP = glossary.times("idle", "the speed-up")
 _QUESTIONS = (
-    _Question(1, "Does the constant K under load differ from the constant K when idle?", "x idle K", _k_differs, "yes"),
-    _Question(2, "Does the speed-up drop when the idle K is used under load?", "x idle", _speedup_drops, "yes"),
-    _Question(3, "Does the K found under load keep the speed-up under load?", "x idle", _speedup_kept, "no"),
-    _Question(4, "Is the speed-up of dynamic K about the same idle and under load?", "x idle", _dynamic_same, "no"),
+    _Question(
+        1,
+        "Does the constant K under load differ from the constant K when idle?",
+        glossary.times("idle", "the K"),
+        _k_differs,
+        "yes",
+    ),
+    _Question(2, "Does the speed-up drop when the idle K is used under load?", _OF_SPEED_UP, _speedup_drops, "yes"),
+    _Question(3, "Does the K found under load keep the speed-up under load?", _OF_SPEED_UP, _speedup_kept, "no"),
+    _Question(4, "Is the speed-up of dynamic K about the same idle and under load?", _OF_SPEED_UP, _dynamic_same, "no"),
 )

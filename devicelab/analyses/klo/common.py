@@ -5,11 +5,11 @@ from devicelab.analyses.klo.condition import Condition, compared
 from devicelab.model.experiment import Finding, Verdict
 
 MEANINGFUL = 0.02  # a ratio of times closer to 1 does not matter
-NEAR_ENOUGH = 0.05  # a policy that costs so much more than the manual K is still good
+NEAR_ENOUGH = 0.05  # a policy that costs so much more than the measured best K is still good
 
 
 def within(claim: str, effect: _stats.Interval, remark: str) -> Finding:
-    """Whether a ratio of times to the manual K's is at most 1.05; the finding gives the excess in percent."""
+    """Whether a ratio of times to the measured best K's is at most 1.05; the finding gives the excess in percent."""
     verdict: Verdict = "inconclusive"
     if effect.low is None or effect.high is None:
         verdict = "insufficient n"
@@ -18,7 +18,7 @@ def within(claim: str, effect: _stats.Interval, remark: str) -> Finding:
     elif effect.low > 1 + NEAR_ENOUGH:
         verdict = "no"
     excess = effect.map(lambda ratio: (ratio - 1) * 100)
-    return _findings.make("klo", claim, verdict, excess, unit="%", reasons=(remark,) if remark else ())
+    return _findings.make("klo", claim, verdict, excess, unit="% more time", reasons=(remark,) if remark else ())
 
 
 def listed(ks: tuple[int, ...]) -> str:

@@ -180,7 +180,7 @@ class Condition:
 
     @cached_property
     def manual(self) -> "pd.Series[float]":
-        """Totals by repetition at the manual K, chosen each time from the *other* repetitions.
+        """Totals by repetition at the measured best K, chosen each time from the *other* repetitions.
 
         A minimum taken from the same data it is judged by would look better than it is.
         """

@@ -10,6 +10,7 @@ from devicelab.analyses import _findings, _frames, _stats
 from devicelab.analyses.klo.common import MEANINGFUL, NEAR_ENOUGH, listed, shown_good, used, within
 from devicelab.analyses.klo.condition import Condition, compared, over_best
 from devicelab.analyses.klo.data import KloData
+from devicelab.model import glossary
 from devicelab.model.experiment import Finding, Verdict
 from devicelab.model.results import Results
 
@@ -83,11 +84,13 @@ def _frequency(
             apart = effect.high < low * 0.9 or effect.low > high * 1.1
             reasons.append("1/f fits" if fits else "1/f does not fit" if apart else "1/f cannot be told")
     claim = f"Does {name} {level} instead of {top} change {words}?{where}"
-    return _findings.make("klo", claim, _stats.differs(effect, MEANINGFUL), effect, unit=f"x {top}", reasons=reasons)
+    return _findings.make(
+        "klo", claim, _stats.differs(effect, MEANINGFUL), effect, unit=glossary.times(f"{name} {top}"), reasons=reasons
+    )
 
 
 def cross_table(data: KloData) -> pd.DataFrame:
-    """K found in one condition, used in another that differs in one factor: its time over the manual K's there.
+    """K found in one condition, used in another that differs in one factor: its time over the measured best K's there.
 
     Columns ``factor where found_at used_at k ratio low high n``; K is what would be chosen in the first
     condition.
@@ -122,7 +125,7 @@ def cross_table(data: KloData) -> pd.DataFrame:
 
 def carried(data: KloData) -> Finding:
     """Whether the K found at each clock is good at every other: yes if each is, no if one is not."""
-    claim = "Is the K found at one clock, used at another, within 5% of the manual K there?"
+    claim = f"Is the K found at one clock, used at another, within 5% of the {glossary.MEASURED_BEST_K} there?"
     found = [*_carried(data)]
     if not found:
         nothing = ("no two clocks with several K each",)
@@ -139,9 +142,8 @@ def _carried(data: KloData) -> Iterator[Finding]:
     for row in table[(table["factor"] != "load") & (table["found_at"] != table["used_at"])].to_dict("records"):
         where = f" ({row['where']})" if row["where"] else ""
         effect = _findings.interval(row, "ratio")
-        claim = (
-            f"Is the K found at {row['found_at']}, used at {row['used_at']}, within 5% of the manual K there?{where}"
-        )
+        used_at = f"Is the K found at {row['found_at']}, used at {row['used_at']}, within 5%"
+        claim = f"{used_at} of the {glossary.MEASURED_BEST_K} there?{where}"
         yield within(claim, effect, f"K = {row['k']}")
 
 
@@ -176,7 +178,7 @@ def _same_k(group: tuple[Condition, ...], word: str, where: str) -> Iterator[Fin
         reasons.append(f"shown to cost at most {NEAR_ENOUGH:.0%} more than the best at each: {listed(good)}")
     yield Finding(
         analysis="klo",
-        claim=f"Is one manual K good at every {_frames.WORDS[word]}?{where}",
+        claim=f"Is one constant K good at every {_frames.WORDS[word]}?{where}",
         verdict=verdict,
         n=min(near.n for near in known.values()),
         reasons=tuple(reasons),

@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 
 from devicelab.analyses import _frames, _plot, _stats
-from devicelab.analyses.base import Figure
+from devicelab.analyses.base import Chart, Figure, Line
+from devicelab.analyses.klo import heat
 from devicelab.analyses.klo.condition import Condition
 from devicelab.analyses.klo.cross import cross_table
 from devicelab.analyses.klo.data import KloData
 from devicelab.analyses.klo.findings import decomposition
 from devicelab.analyses.klo.production import samples_by_cell
+from devicelab.model import glossary
 from devicelab.model.results import Results
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ _QUANTILES = np.linspace(0, 1, 501)
 def figures(results: Results, data: KloData) -> Iterator[Figure]:
     """All figures that the campaign has data for."""
     yield from _curves(data)
+    yield from heat.figures(data)
     yield from _production(data)
     yield from _crossed(data)
     yield from _parts(results, data)
@@ -48,7 +51,9 @@ def _curves(data: KloData) -> Iterator[Figure]:
         )
         part = f"-{number}" if len(drawn) > _PANELS else ""
         title = "Time of an inference over K"
-        yield Figure(f"k-curves{part}", title, caption, table, partial(_draw_curves, conditions=chosen))
+        draw = partial(_draw_curves, conditions=chosen)
+        chart = Chart("flush period K, kernels", "time of an inference, ms", tuple(map(_panel, chosen)), log_base=2)
+        yield Figure(f"k-curves{part}", title, caption, table, draw, ("constant_k", "k_matters"), chart)
 
 
 def _curve_rows(condition: Condition) -> pd.DataFrame:
@@ -68,6 +73,26 @@ def _curve_rows(condition: Condition) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).assign(condition=condition.label)
 
 
+def _panel(condition: Condition) -> tuple[str, tuple[Line, ...]]:
+    """The condition as a panel of a chart: what is measured, the model, and other policies over the same K."""
+    rows = _curve_rows(condition)
+    measured = rows[rows["series"] == "measured"]
+    ks = tuple(float(k) for k in measured["k"])
+    values = {name: _numbers(measured[f"{name}_ms"]) for name in ("estimate", "low", "high")}
+    lines = [Line("measured", ks, values["estimate"], values["low"], values["high"])]
+    model = rows[rows["series"] == "model"]
+    if len(model):
+        lines.append(Line("model", tuple(float(k) for k in model["k"]), _numbers(model["estimate_ms"]), dashed=True))
+    for policy in condition.policies:
+        level = float(rows.loc[rows["series"] == policy, "estimate_ms"].iloc[0])
+        lines.append(Line(policy, (ks[0], ks[-1]), (level, level), dashed=True))
+    return condition.label, tuple(lines)
+
+
+def _numbers(column: "pd.Series[float]") -> tuple[float | None, ...]:
+    return tuple(float(value) if np.isfinite(value) else None for value in column.astype(float))
+
+
 def _model(condition: Condition) -> tuple[np.ndarray, np.ndarray]:
     profile = condition.model
     if profile is None:
@@ -83,17 +108,17 @@ def _draw_curves(figure: "MplFigure", conditions: Sequence[Condition]) -> None:
         k, middle = line["k"].to_numpy(dtype=float), line["estimate_ms"].to_numpy(dtype=float)
         _shade(axes, k, line["near_optimal"].to_numpy(dtype=bool))
         low, high = line["low_ms"].to_numpy(dtype=float), line["high_ms"].to_numpy(dtype=float)
-        axes.fill_between(k, low, high, color=_plot.PALETTE[0], alpha=0.3, linewidth=0)
+        axes.fill_between(k, low, high, color=_plot.PALETTE[0], alpha=0.35, linewidth=0)
         axes.plot(k, middle, color=_plot.PALETTE[0], linewidth=1.3, marker="o", markersize=2.5, label="measured")
         best = int(np.argmin(middle))
-        axes.plot(k[best], middle[best], "o", markersize=6, color=_plot.PALETTE[1], label="manual K")
-        axes.plot(*_model(condition), color=_plot.PALETTE[6], linewidth=0.8, linestyle="--", label="model")
+        axes.plot(k[best], middle[best], "o", markersize=6, color=_plot.PALETTE[1], label=glossary.MEASURED_BEST_K)
+        axes.plot(*_model(condition), color=_plot.INK, linewidth=1.1, linestyle="--", label="model")
         for number, policy in enumerate(condition.policies, 2):
             level = float(rows.loc[rows["series"] == policy, "estimate_ms"].iloc[0])
             axes.axhline(level, color=_plot.colour(number), linewidth=1, linestyle=_plot.STYLES[number], label=policy)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_title(condition.label, fontsize=8, loc="left")
+        _plot.title(axes, condition.label)
         _plot.clean(axes)
     _plot.legend(figure)
     figure.supxlabel("flush period K, kernels", fontsize=9)
@@ -104,7 +129,7 @@ def _shade(axes: "Axes", k: np.ndarray, inside: np.ndarray) -> None:
     """Grey columns around the K that are inside, each half way (in the logarithm) to its neighbours."""
     borders = np.concatenate(([k[0] / 1.2], np.sqrt(k[1:] * k[:-1]), [k[-1] * 1.2]))
     for number in np.flatnonzero(inside):
-        axes.axvspan(borders[number], borders[number + 1], color="#e8e8e8", linewidth=0)
+        axes.axvspan(borders[number], borders[number + 1], color=_plot.SHADE, linewidth=0)
 
 
 def _production(data: KloData) -> Iterator[Figure]:
@@ -139,7 +164,7 @@ def _production(data: KloData) -> Iterator[Figure]:
 def _draw_ecdf(figure: "MplFigure", table: pd.DataFrame) -> None:
     parts = dict(iter(table.groupby("panel", sort=False)))
     names = list(dict.fromkeys(table["series"]))
-    axes_list = _plot.panels(figure, min(len(parts), _PANELS), across=2, width=3.6, height=2.8)
+    axes_list = _plot.panels(figure, min(len(parts), _PANELS), across=3, width=2.6, height=2.1)
     for axes, (panel, part) in zip(axes_list, parts.items(), strict=False):
         for series, rows in part.groupby("series", sort=False):
             number = names.index(str(series))
@@ -152,7 +177,7 @@ def _draw_ecdf(figure: "MplFigure", table: pd.DataFrame) -> None:
                 linewidth=1.2,
                 label=series,
             )
-        axes.set_title(str(panel), fontsize=8, loc="left")
+        _plot.title(axes, str(panel), 40)
         _plot.clean(axes, grid="both")
         shown = part["t_prod_us"][part["t_prod_us"] > 0]
         if len(shown) and shown.max() > 20 * shown.min():
@@ -173,7 +198,8 @@ def _crossed(data: KloData) -> Iterator[Figure]:
             "below; each K is judged on repetitions it was not chosen from. 95% intervals in the data."
         )
         title = f"K found in one condition, used in another: {_frames.WORDS[str(factor)]}"
-        yield Figure(_plot.name_of("cross-table", str(factor)), title, caption, rows, partial(_draw_cross, table=rows))
+        name, draw = _plot.name_of("cross-table", str(factor)), partial(_draw_cross, table=rows)
+        yield Figure(name, title, caption, rows, draw, ("k_carried",) if factor != "load" else ())
 
 
 def _draw_cross(figure: "MplFigure", table: pd.DataFrame) -> None:
@@ -199,7 +225,8 @@ def _draw_cross(figure: "MplFigure", table: pd.DataFrame) -> None:
         axes.set_yticks(range(len(names)), short, fontsize=7)
         axes.tick_params(length=0, labelbottom=True, labelleft=True)
         axes.spines[:].set_visible(False)
-        axes.set_title(where, fontsize=8, loc="left")
+        _plot.title(axes, where, 15 + 8 * size)
+        axes.grid(visible=False)
     figure.supxlabel(f"used at {words}", fontsize=9)
     figure.supylabel(f"K found at {words}", fontsize=9)
 
@@ -229,7 +256,7 @@ def _draw_parts(figure: "MplFigure", table: pd.DataFrame) -> None:
             axes.bar(place, heights, bottom=base, color=ink, width=0.75, label=name, linewidth=0)
             base = base + heights
         axes.set_xticks(place, [f"{k:g}" for k in rows["k"]], fontsize=7)
-        axes.set_title(str(label), fontsize=8, loc="left")
+        _plot.title(axes, str(label))
         _plot.clean(axes)
     _plot.legend(figure)
     figure.supxlabel("flush period K, kernels", fontsize=9)
@@ -237,7 +264,7 @@ def _draw_parts(figure: "MplFigure", table: pd.DataFrame) -> None:
 
 
 def _timeline(data: KloData) -> Iterator[Figure]:
-    """One inference at K = 1 and one at the manual K, of the first condition that has both, on one time scale."""
+    """An inference at K = 1 and one at the measured best K, of the first condition with both, on one time scale."""
     for condition in data.conditions:
         lanes = {1: "K = 1"}
         if condition.manual_k is not None:
@@ -252,7 +279,9 @@ def _timeline(data: KloData) -> Iterator[Figure]:
             "(kernels, neighbouring batches in two colours, white where the GPU is idle). Time from QUEUED of the "
             "first kernel."
         )
-        yield Figure("timeline", "One inference", caption, table, partial(_draw_timeline, table=table))
+        yield Figure(
+            "timeline", "One inference, kernel by kernel", caption, table, partial(_draw_timeline, table=table)
+        )
         return
 
 

@@ -11,6 +11,7 @@ from devicelab.analyses.klo.condition import Condition, best_over, over_best
 from devicelab.analyses.klo.data import KloData
 from devicelab.analyses.klo.driver import FOLLOWS_BELOW
 from devicelab.analyses.klo.model.fit import NAMES
+from devicelab.model import glossary
 from devicelab.model.experiment import Finding, Verdict
 from devicelab.model.results import Results
 
@@ -19,7 +20,7 @@ from devicelab.model.results import Results
 _DEFAULTS = (("mali", 24, "TFLite on Mali"), ("adreno", 16, "TFLite on Adreno"), ("powervr", 16, "TFLite on PowerVR"))
 _OTHER_DEFAULT = (10, "MNN, TNN, Paddle-Lite")
 
-_POLICIES = {"static": "the static schedule", "dynamic": "dynamic K"}
+_POLICIES = {"static": f"the {glossary.STATIC}", "dynamic": glossary.DYNAMIC_K}
 
 _SHARES = {
     "kernels_ns": "kernels",
@@ -80,7 +81,7 @@ def _of_k(condition: Condition) -> Iterator[Finding]:
     ks = condition.k_set
     yield Finding(
         analysis="klo",
-        claim=f"Constant K ({condition.label})",
+        claim=f"Best constant K ({condition.label})",
         verdict="info",
         estimate=float(k),
         low=float(min(ks)) if ks else None,
@@ -155,8 +156,8 @@ def _cost(name: str, condition: Condition) -> str:
 def _speedups(condition: Condition, results: Results) -> Iterator[Finding]:
     if condition.curve.shape[1] < 2 or condition.manual_k is None:
         return
-    claim = "Is the manual K faster than {}? (" + condition.label + ")"
-    manual = f"manual K = {condition.manual_k}, judged on repetitions it was not chosen from"
+    claim = f"Is the {glossary.MEASURED_BEST_K} faster than {{}}? ({condition.label})"
+    manual = f"{glossary.MEASURED_BEST_K} = {condition.manual_k}, judged on repetitions it was not chosen from"
     if 1 in condition.ks:
         yield _faster(claim.format("K = 1"), condition, 1, manual)
     k, whose = default_k(results)
@@ -174,13 +175,13 @@ def _speedups(condition: Condition, results: Results) -> Iterator[Finding]:
 
 def _faster(claim: str, condition: Condition, base: int, manual: str) -> Finding:
     if condition.manual_k == base:
-        reason = f"the manual K is K = {base} itself: there is nothing to compare"
+        reason = f"the {glossary.MEASURED_BEST_K} is K = {base} itself: there is nothing to compare"
         return Finding(
             analysis="klo", claim=claim, verdict="cannot tell here", n=len(condition.curve), reasons=(reason,)
         )
     effect = best_over(condition, base)
     return _findings.make(
-        "klo", claim, _stats.differs(effect, MEANINGFUL), effect, unit="x speed-up", reasons=(manual,)
+        "klo", claim, _stats.differs(effect, MEANINGFUL), effect, unit="times as fast", reasons=(manual,)
     )
 
 
@@ -188,7 +189,7 @@ def policies(condition: Condition, idle: Condition | None) -> dict[str, tuple["p
     """Every policy of a condition: name → totals by repetition and a remark."""
     found: dict[str, tuple[pd.Series[float], str]] = {}
     if condition.model is not None:
-        found["the model's K"] = (condition.total_of(condition), f"K = {used(condition, condition)}")
+        found[glossary.MODEL_K] = (condition.total_of(condition), f"K = {used(condition, condition)}")
     if idle is not None and idle is not condition and idle.chosen_k is not None:
         found["the K found idle"] = (condition.total_of(idle), f"K = {used(condition, idle)}")
     for policy, words in _POLICIES.items():
@@ -202,7 +203,7 @@ def _regrets(condition: Condition, idle: Condition | None) -> Iterator[Finding]:
         return
     for name, (totals, remark) in policies(condition, idle).items():
         effect = over_best(condition, totals, constant=name not in _POLICIES.values())
-        yield within(f"Is {name} within 5% of the manual K? ({condition.label})", effect, remark)
+        yield within(f"Is {name} within 5% of the {glossary.MEASURED_BEST_K}? ({condition.label})", effect, remark)
 
 
 def decomposition(results: Results, conditions: Iterable[Condition]) -> pd.DataFrame:

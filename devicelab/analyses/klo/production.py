@@ -10,6 +10,7 @@ from devicelab.analyses.klo.common import MEANINGFUL
 from devicelab.analyses.klo.condition import Condition, compared
 from devicelab.analyses.klo.data import KloData
 from devicelab.analyses.klo.model.core import Floats
+from devicelab.model import glossary
 from devicelab.model.experiment import Finding
 
 
@@ -101,6 +102,6 @@ def _ratios(data: KloData) -> Iterator[Finding]:
             f"Does the load change T_prod? ({loaded.label})",
             _stats.differs(effect, MEANINGFUL),
             effect,
-            unit="x idle",
+            unit=glossary.times("idle"),
             reasons=("each K compared with itself, repetition by repetition",),
         )

@@ -19,6 +19,7 @@ from devicelab.analyses.klo.data import KloData
 from devicelab.analyses.klo.model.fit import NAMES
 from devicelab.analyses.lut import table as lut_table
 from devicelab.analyses.lut.table import Entry, LaunchTable, load, require_fits, save
+from devicelab.model import glossary
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
 
@@ -114,7 +115,7 @@ def _draw(figure: "MplFigure", rows: pd.DataFrame) -> None:
     for axes, (cost, part) in zip(figure.subplots(1, len(parts), sharey=True), parts.items(), strict=True):
         _plot.dots(axes, part.reset_index(drop=True))
         axes.set_xlim(left=0)
-        axes.set_title(str(cost), fontsize=8, loc="left")
+        _plot.title(axes, str(cost), 18)
     figure.supxlabel("µs", fontsize=9)
 
 
@@ -165,6 +166,6 @@ def _moved(base: Condition, other: Condition, words: tuple[str, ...], where: str
             f"Does the {_WORDS[name]} differ at {here} from {there}?{where}",
             "inconclusive" if poor else _stats.differs(effect, TOLERANCE),
             effect,
-            unit=f"x {there}",
+            unit=glossary.times(there),
             reasons=(f"{second / 1e3:.1f} µs instead of {first / 1e3:.1f} µs", *poor),
         )

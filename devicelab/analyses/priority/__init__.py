@@ -149,7 +149,7 @@ def _discrimination(what: str, hurt: _stats.Interval, important: Tenant, pressur
         f"does native sharing hurt {important.name} ({what} over standalone){_at(pressure)}?",
         verdict,
         hurt,
-        unit="x",
+        unit=unit_of("p99_ratio"),
         reasons=() if verdict == "yes" else (reason,),
     )
 
@@ -177,7 +177,7 @@ def _least_pressure(hurt: Mapping[str, _stats.Interval]) -> list[Finding]:
 def _words(hurt: _stats.Interval) -> str:
     if hurt.low is None or hurt.high is None:
         return "insufficient n"
-    return f"P99 {hurt.estimate:.2f}x [{hurt.low:.2f}, {hurt.high:.2f}]"
+    return f"P99 {hurt.estimate:.2f} times that alone [{hurt.low:.2f}, {hurt.high:.2f}]"
 
 
 def _target(one: Judged) -> Finding:

@@ -87,7 +87,7 @@ def unit_of(figure: str) -> str:
     """The unit findings give a figure in."""
     if figure.endswith("_ms"):
         return "ms"
-    return "x" if figure.endswith("_ratio") else _UNITS.get(figure.removeprefix("net_"), "1")
+    return "times that alone" if figure.endswith("_ratio") else _UNITS.get(figure.removeprefix("net_"), "1")
 
 
 def basis(figure: str, service: Service) -> str:
