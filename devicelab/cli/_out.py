@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -165,6 +165,25 @@ def table_as_it_comes(
     return show
 
 
+@contextmanager
+def says_when_ending(what: str) -> Iterator[None]:
+    """A signal that ends work on a device is answered at once: giving the device back takes seconds.
+
+    Args:
+        what: what is being done then, and how to go on; a line on stderr.
+    """
+    from devicelab.ground.interruption import announcing
+
+    line = f"\r{terminal(what)}\n".encode(errors="replace")
+
+    def say_it() -> None:
+        with suppress(OSError):  # a terminal that is gone; from a signal handler nothing else is safe
+            os.write(2, line)
+
+    with announcing(say_it):
+        yield
+
+
 def time_left(eta_s: float | None) -> str:
     """An estimate for people: "about 12 min left"; nothing without one."""
     return "" if eta_s is None else f"about {duration(eta_s, roughly=True)} left"
@@ -179,7 +198,20 @@ def sweep_progress(*, quiet: bool) -> Iterator["Callable[[Progress], None] | Non
         with _bar() as update:
             yield update
     else:
-        yield _line
+        yield _lines()
+
+
+def _lines() -> Callable[["Progress"], None]:
+    """A line whenever another run is done: that one begins changes no number."""
+    told: list[tuple[int, int]] = []
+
+    def tell(progress: "Progress") -> None:
+        now = (progress.done, progress.invalid)
+        if told[-1:] != [now]:
+            told.append(now)
+            _line(progress)
+
+    return tell
 
 
 def _line(progress: "Progress") -> None:

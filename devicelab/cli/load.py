@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devicelab.cli._out import BoardOption, JsonOption, echo, print_json, print_table, say
+from devicelab.cli._out import BoardOption, JsonOption, echo, print_json, print_table, say, says_when_ending
 
 if TYPE_CHECKING:
     from devicelab.jobs.load import Live, LoadResult
@@ -50,7 +50,8 @@ def register(app: typer.Typer) -> None:
         elif any(number is not None for number in numbers):
             raise ConfigError("give either the three numbers of the load or --util, not both")
         entry = choose.choose(board)
-        with loading(entry) as loader:
+        ending = "ending: the load is being ended and the device given back"
+        with says_when_ending(ending), loading(entry) as loader:
             if params is None:
                 assert util is not None  # noqa: S101 - narrows the type
                 params, _ = loader.search(
@@ -82,7 +83,8 @@ def _show(result: "LoadResult") -> None:
     args = " ".join(map(str, result.args))
     simulated = " (simulated)" if result.simulated else ""
     where = f"pinned to CPUs {','.join(map(str, result.cores))}" if result.cores else "not pinned"
-    echo(f"overhead {args} on {result.device}{simulated}: {result.copies} process(es), {where}")
+    device = "this computer" if result.device == "local" else result.device
+    echo(f"overhead {args} on {device}{simulated}: {result.copies} process(es), {where}")
     rows = [(f"cpu{cpu}", f"{pct:.1f}", "#" * round(pct / 4)) for cpu, pct in result.cpu_pct_by_core.items()]
     print_table(("core", "use %", ""), rows)
     echo(f"all cores together: {result.cpu_pct:.1f} % over {result.duration_s:.1f} s")

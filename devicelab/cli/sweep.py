@@ -1,5 +1,7 @@
 """``devicelab sweep``: run an experiment on a device."""
 
+import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +20,7 @@ from devicelab.cli._out import (
     print_table,
     say,
     say_headline,
+    says_when_ending,
     sweep_progress,
 )
 
@@ -25,9 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from devicelab.device.lab import DeviceEntry
-    from devicelab.experiment.plan import Planned
     from devicelab.jobs.conductor import SweepResult
-    from devicelab.model.device import Facts
     from devicelab.model.experiment import Experiment, Finding
 
 
@@ -43,6 +44,9 @@ def register(app: typer.Typer) -> None:
         experiment: ExperimentArgument = "klo_under_load",
         board: BoardOption = None,
         dry_run: DryRunOption = False,
+        verbose: Annotated[
+            bool, typer.Option("--verbose", "-v", help="With --dry-run: every cell with all its writes and commands.")
+        ] = False,
         set_: SetOption = None,
         resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished campaign.")] = False,
         bundle: Annotated[
@@ -61,6 +65,7 @@ def register(app: typer.Typer) -> None:
         json_: JsonOption = False,
     ) -> None:
         """Run an experiment on a device: every cell, in random order, with evidence, to a report."""
+        from devicelab.cli._dry_run import show_plan
         from devicelab.device import choose
         from devicelab.errors import ConfigError, StoreError
         from devicelab.experiment import files
@@ -84,13 +89,18 @@ def register(app: typer.Typer) -> None:
                         likely = sweeping.likely_repetitions(chosen, facts.name, opened)
                 except StoreError:  # no campaign was ever stored there
                     likely = sweeping.likely_repetitions(chosen, facts.name, None)
+            known_s = None
+            with suppress(StoreError), Store.open(store, create=False) as opened:
+                known_s = sweeping.known_run_s(chosen, facts.name, opened)
             if json_:
                 plans = [plan.model_dump(mode="json") for plan in planned.plans]
                 print_json({"plans": plans, "unmet": planned.unmet, "undecided": likely})
             else:
-                _show_plan(chosen, planned, facts, likely)
+                show_plan(chosen, planned, facts, likely, known_s=known_s, verbose=verbose)
             return
-        with Store.open(store) as opened, sweep_progress(quiet=json_) as on_progress:
+        words = ["devicelab", "sweep", experiment, *(["--board", board] if board else []), "--resume"]
+        ending = f"ending: the device is being given back; `{shlex.join(words)}` goes on"
+        with Store.open(store) as opened, sweep_progress(quiet=json_) as on_progress, says_when_ending(ending):
             result = sweeping.sweep(chosen, entry, opened, resume=resume, report_to=report, on_progress=on_progress)
         conclude(result, json_=json_)
 
@@ -145,57 +155,6 @@ def _write_bundle(experiment: "Experiment", entry: "DeviceEntry", to: Path, *, j
     say(f"campaign {manifest.campaign}, {runs} runs; there: tar -xf {to.name} && sh run.sh")
     say("here, with what it leaves: devicelab import result.tar")
     echo(str(to))
-
-
-def _show_plan(experiment: "Experiment", planned: "Planned", facts: "Facts", likely: "dict[str, int | None]") -> None:
-    from devicelab.experiment.plan import programmed_ms
-    from devicelab.ground.times import duration
-
-    echo(f"{facts.name}: {facts.board.title}{' (simulated)' if facts.simulated else ''}")
-    runs = [run for plan in planned.plans for run in plan.runs]
-    least = sum(programmed_ms(run) for run in runs) / 1000
-    echo(f"{len(runs)} runs of {len(planned.cells)} cells, at least {duration(least)} and the measurements")
-    _show_stop_rule(experiment, likely)
-    for word, reasons in planned.unmet.items():
-        echo(f"not possible here: {word}: {'; '.join(reasons)}")
-    shown: set[str] = set()
-    for run in runs:
-        if run.cell_id in shown:
-            continue
-        shown.add(run.cell_id)
-        echo(f"\ncell {run.cell_id}: {planned.cells[run.cell_id].label() or 'no factors'}")
-        for step in run.steps:
-            what = f"{step.path} <- {step.value}" if step.kind == "write" else " ".join(step.do)
-            old = facts.tree.text(step.path) if step.kind == "write" else None
-            echo(f"  {what}{f' (was {old})' if old is not None else ''}: {step.why}")
-        for probe in run.probes:
-            echo(f"  affinity call on CPUs {probe.cpus}: {probe.why}")
-        for gate in run.gates:
-            echo(f"  wait for {gate.path}: {gate.why}")
-        for program in run.programs:
-            where = f" on CPUs {','.join(map(str, program.cpus))}" if program.cpus is not None else ""
-            echo(f"  {program.role}: {' '.join(program.argv)}{where}")
-    echo("\nevery write is undone after its run; the order of runs is shuffled within each repetition")
-
-
-def _show_stop_rule(experiment: "Experiment", likely: "dict[str, int | None]") -> None:
-    stop, search = experiment.rule, experiment.search
-    if stop is None:
-        return
-    if search is not None:
-        aim = " and ".join(search.minimise)
-        echo(f"a search for the least {aim}: {search.trials} settings at most are tried, the best is measured afresh")
-        return
-    budget = f", {stop.budget} of runs" if stop.budget else ""
-    echo(
-        f"these are the first {stop.min_repetitions} repetitions; then until {stop.until}, "
-        f"{stop.max_repetitions} repetitions at most{budget}"
-    )
-    for name, repetitions in likely.items():
-        expected = "the first runs' scatter will tell how many it takes"
-        if repetitions is not None:
-            expected = f"likely {repetitions} repetitions, by the scatter of the latest campaign here"
-        echo(f"undecided: {name}; {expected}")
 
 
 def _show_result(result: "SweepResult") -> None:

@@ -7,7 +7,7 @@ managers send another signal. All of it is bounded, so nothing is lost by going 
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -16,6 +16,22 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A closing terminal sends SIGHUP, its shell another, a service manager SIGTERM with it: one wish. Shorter than the time
 # after which the command line repeats an interruption that Python dropped.
 _BURST_S = 0.1
+
+
+_announcers: list[Callable[[], None]] = []
+
+
+@contextmanager
+def announcing(say: Callable[[], None]) -> Iterator[None]:
+    """While this lasts, ``say`` is called the moment an interruption is heard that ends work on a device.
+
+    It is called from a signal handler: one write, nothing that waits.
+    """
+    _announcers.append(say)
+    try:
+        yield
+    finally:
+        _announcers.remove(say)
 
 
 class Interruptible:
@@ -40,7 +56,11 @@ class Interruptible:
         now, handler = time.monotonic(), self._handlers[signal.Signals(number)]
         if self.ending or now - self._heard < _BURST_S or not callable(handler):
             return
+        first = self._heard < 0
         self._heard = now
+        if first:
+            for say in _announcers:
+                say()
         handler(number, frame)
 
     def give_back(self) -> None:

@@ -207,7 +207,7 @@ class Loader:
             raise ConfigError(f"--util {util_pct:g}: give a CPU use from 1 to 99 (percent)")
         low, high = _SEARCH_SHORT_PCT
         sleep_us = _SEARCH_SHORT_SLEEP_US if low <= util_pct <= high else _SEARCH_SLEEP_US
-        inner = 20_000
+        inner = tried = 20_000
         factors: list[float] = []
         got: list[float] = []
         for _ in range(_SEARCH_MAX_RUNS):
@@ -218,6 +218,9 @@ class Loader:
             if result.interrupted:
                 raise KeyboardInterrupt
             require_ran(result)
+            if got and inner >= 4 * tried and result.cores_pct < min(util_pct - 1, got[-1] + 1):
+                raise _saturated(result, util_pct)
+            tried = inner
             got.append(result.cores_pct)
             if len(factors) >= _SEARCH_NEAR and abs(result.cores_pct - util_pct) <= 1:
                 return params, result
@@ -281,6 +284,18 @@ class Loader:
             interrupted=interrupted,
             ran=record.status == "done" and not any(flag.code in _IDLE for flag in record.flags),
         )
+
+
+def _saturated(result: LoadResult, util_pct: float) -> MeasurementError:
+    """Several times the work gave no more use: the processes have all the time that they get."""
+    count = len(result.cpu_pct_by_core) or 1
+    who = "one process reaches" if result.copies == 1 else f"{result.copies} processes reach"
+    return MeasurementError(
+        f"{util_pct:g} % cannot be reached: {who} at most {result.cores_pct:.1f} % of the cores they run on, which is "
+        f"{result.cpu_pct:.1f} % of {count} cores",
+        device=result.device,
+        hint="more processes: --cores all, --per-core 2; something else on the device may take the rest",
+    )
 
 
 class _LiveUse:

@@ -72,7 +72,11 @@ def pin(
         steps = tuple(step for setting in chosen.values() for step in setting.steps)
         if not steps:
             reasons = "; ".join(reason for setting in chosen.values() for reason in setting.unmet)
-            raise DeviceRefusedError(f"nothing to set: {reasons or 'all is as wanted'}", device=device.facts.name)
+            raise DeviceRefusedError(
+                f"nothing to set: {reasons or 'all is as wanted'}",
+                device=device.facts.name,
+                hint=_WITHOUT_ROOT if reasons and device.facts.root == "none" else None,
+            )
         undone = agent.make_ready(device, user.holder())
         if undone:
             device = read_again(device)
@@ -139,6 +143,12 @@ def _check(start: Sequence[PlanStart], end: PlanEnd, device: str) -> None:
         raise DeviceRefusedError(
             f"nothing is pinned, the agent undid it: {why or reasons.get(end.reason, end.reason)}", device=device
         )
+
+
+_WITHOUT_ROOT = (
+    "these settings need root; without it Android 11 and later can hold a performance mode: "
+    "--knob performance_mode=fixed"
+)
 
 
 def give_back(entry: DeviceEntry, *, force: bool = False) -> dict[str, Any]:

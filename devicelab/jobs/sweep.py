@@ -22,6 +22,7 @@ from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.results import Results
 from devicelab.report.headline import headline
 from devicelab.store import Store
+from devicelab.store.reading import StoreReader
 
 
 def dry_run(experiment: Experiment, entry: DeviceEntry) -> tuple[planning.Planned, Facts]:
@@ -57,6 +58,18 @@ def likely_repetitions(experiment: Experiment, device: str, store: Store | None)
     return {
         claim.name: stopping.likely(claim, sequential.figures_of(results, claim), experiment.stop) for claim in decided
     }
+
+
+def known_run_s(experiment: Experiment, device: str, store: StoreReader) -> float | None:
+    """How long a run of this experiment took on the device in its latest campaign, with the cool-down after it.
+
+    ``None`` where there is none.
+    """
+    earlier = store.campaigns(limit=1, device=device, experiment=experiment.name)
+    runs = store.results(earlier[0].campaign).runs() if earlier else None
+    if runs is None or runs.empty:
+        return None
+    return float(runs["duration_ns"].mean()) / 1e9 + experiment.cooldown_s
 
 
 def sweep(

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from devicelab.ground import interruption
-from devicelab.ground.interruption import interruptible
+from devicelab.ground.interruption import announcing, interruptible
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -36,6 +36,19 @@ def test_the_first_signal_interrupts_and_no_later_one_while_it_ends(heard: list[
             signal.raise_signal(again)
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(number)
+
+
+def test_what_is_being_done_is_said_the_moment_the_first_signal_comes_and_once(heard: list[float]) -> None:
+    said: list[float] = []
+    with announcing(lambda: said.append(heard[0])), interruptible():
+        for seconds in (0.0, 1.0):
+            heard[0] += seconds
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    assert said == [100.0]
+    with interruptible(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert said == [100.0], "nothing is said when nobody announces any more"
 
 
 def test_signals_that_come_together_are_one_wish(heard: list[float]) -> None:
