@@ -12,6 +12,7 @@ from devicelab.report.night_view import (
     VERDICTS,
     FailedCheck,
     NightView,
+    counted,
     figure_name,
     interval_text,
     read_night,
@@ -202,7 +203,8 @@ def _count(element: ET.Element, cases: Sequence[ET.Element]) -> None:
 
 def _counts(view: NightView) -> str:
     tasks = f"{view.task_counts['complete']} of {len(view.tasks)} tasks complete"
-    judged = ", ".join(f"{view.verdict_counts[name]} {name}" for name in VERDICTS if view.verdict_counts[name])
+    many = view.verdict_counts
+    judged = ", ".join(f"{many[name]} {counted(name, many[name])}" for name in VERDICTS if many[name])
     code = "still running" if view.info.exit_code is None else f"exit code {view.info.exit_code}"
     long = f" after {duration(view.duration_s)}" if view.duration_s is not None else ""
     devices = len(view.devices)

@@ -11,8 +11,8 @@ from devicelab.model.night import CellVerdict, NightInfo, NightVerdict, Quaranti
 from devicelab.report.units import metric_title, number
 from devicelab.store.reading import StoreReader
 
-VERDICTS: tuple[NightVerdict, ...] = ("regression", "not comparable", "too noisy", "improvement", "unchanged")
-"""In the order in which somebody has to do something about them."""
+VERDICTS: tuple[NightVerdict, ...] = ("regression", "improvement", "too noisy", "not comparable", "unchanged")
+"""In the order in which one reads them: what changed first, then what could not be judged."""
 
 STATUSES = ("failed", "skipped", "running", "waiting", "complete")
 """Of tasks, likewise."""
@@ -96,6 +96,11 @@ class NightView:
         """Whether the figures judged come from a simulation."""
         of = (info for info in self.campaigns.values() if info.device == verdict.device)
         return any(info.campaign in self.simulated for info in of if info.experiment == verdict.experiment)
+
+
+def counted(verdict: str, count: int) -> str:
+    """The verdict after a number: one regression, two regressions; "not comparable" is the same for any."""
+    return f"{verdict}s" if verdict in {"regression", "improvement"} and count != 1 else verdict
 
 
 def read_night(reader: StoreReader, night: str | None = None) -> NightView:

@@ -9,10 +9,12 @@ from devicelab.ground.times import duration
 from devicelab.model.campaign import CampaignInfo, lasted_s
 from devicelab.model.night import CellVerdict, Health, NightInfo, Quarantine, Task
 from devicelab.report.clean import page_name
+from devicelab.report.night_strip import hours, strips, todo
 from devicelab.report.night_view import (
     STATUSES,
     VERDICTS,
     NightView,
+    counted,
     figure_name,
     interval_text,
     release_command,
@@ -128,6 +130,10 @@ def night_page(
             for one in view.failed
         ],
         "quarantines": [quarantine_row(one, places) for one in view.quarantines],
+        "strips": strips(view),
+        "strips_from_to": hours(view),
+        "reports": {name: places.report(name) for name in view.campaigns},
+        "todo": todo(view),
         "experiments": [_experiment(view, name, places) for name in _experiments(view)],
         "tasks": [_task(view, task, places) for task in view.tasks],
         "health": _health(looks, places),
@@ -277,7 +283,9 @@ def _tiles(view: NightView) -> list[dict[str, str]]:
     said = "not ended" if code is None else f"exit code: {EXIT_CODES.get(code, 'unknown')}"
     tiles = [("–" if code is None else str(code), said), (done, "tasks complete")]
     tiles += [
-        (str(view.verdict_counts[name]), name) for name in VERDICTS if view.verdict_counts[name] or name == "regression"
+        (str(view.verdict_counts[name]), counted(name, view.verdict_counts[name]))
+        for name in VERDICTS
+        if view.verdict_counts[name] or name == "regression"
     ]
     tiles.append((str(len(view.devices)), "devices" if len(view.devices) != 1 else "device"))
     if view.duration_s is not None:
@@ -311,8 +319,9 @@ def _experiment(view: NightView, name: str, places: Places) -> dict[str, Any]:
         "name": name,
         "href": page,
         "id": f"e-{page_name(name)}",
-        "counts": [{"verdict": v, "tone": TONES[v], "n": counts[v]} for v in VERDICTS if counts[v]],
-        "rows": [row for row in rows if row["verdict"] != "unchanged"],
+        "counts": [{"verdict": counted(v, counts[v]), "tone": TONES[v], "n": counts[v]} for v in VERDICTS if counts[v]],
+        "rows": [row for row in rows if row["verdict"] not in {"unchanged", "not comparable"}],
+        "apart": [row for row in rows if row["verdict"] == "not comparable"],
         "unchanged": unchanged[:_MAX_UNCHANGED],
         "more": max(0, len(unchanged) - _MAX_UNCHANGED),
     }

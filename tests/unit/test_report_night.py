@@ -155,7 +155,7 @@ def test_the_summary_is_short_with_the_worst_first(store: Store) -> None:
     assert words == sorted(words, key=["regression", "failed", "improvement"].index)
     assert "k=57" in next(line for line in lines if "**regression**" in line)
     assert "- … and 7 more regressions" in lines
-    assert "15 regression, 15 too noisy, 15 improvement, 15 unchanged" in text
+    assert "15 regressions, 15 improvements, 15 too noisy, 15 unchanged" in text
 
 
 def test_a_night_in_which_nothing_happened_says_so(store: Store) -> None:
