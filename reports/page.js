@@ -55,6 +55,19 @@
     });
   }
 
+  // Served by `devicelab report --serve`, each run leads to its samples and its trace.
+  if ("served" in document.body.dataset) {
+    for (const head of document.querySelectorAll("#all-runs tbody th, #invalid-runs tbody th")) {
+      const run = head.textContent.trim();
+      for (const [kind, text] of [["csv", "samples"], ["pftrace", "trace"]]) {
+        const link = document.createElement("a");
+        link.href = `run/${encodeURIComponent(run)}.${kind}`;
+        link.textContent = text;
+        head.append(" ", link);
+      }
+    }
+  }
+
   const key = (row, column) => {
     const text = row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
     const number = Number(text);

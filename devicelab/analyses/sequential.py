@@ -67,7 +67,7 @@ def analyse(results: Results) -> tuple[Finding, ...]:
     """The answer, then a finding a check; nothing for an experiment without a stop rule."""
     if results.experiment.stop is None or results.experiment.search is not None:
         return ()
-    found, step = decisions(results, _cells(results))
+    found, step = decisions(results, cells_of(results))
     ended = step.reason if isinstance(step, End) else str(results.info.get("reason") or "it was ended before that")
     findings = [_check(one, ended) for one in found if one.claim.of != claims.ANSWER]
     answering = [one for one in found if one.claim.of == claims.ANSWER]
@@ -91,7 +91,7 @@ def without_verdict(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     )
 
 
-def _cells(results: Results) -> Cells:
+def cells_of(results: Results) -> Cells:
     """The cells that ran, with their levels as they are stored."""
     runs = results.runs().drop_duplicates("cell_id")
     names = _frames.factors(runs)

@@ -16,6 +16,7 @@ from devicelab.ground.times import duration
 if TYPE_CHECKING:
     from devicelab.jobs.conductor import Progress
     from devicelab.report.headline import Headline
+    from devicelab.report.serve import Pages
 
 
 def _complete_board(incomplete: str) -> list[str]:
@@ -81,6 +82,24 @@ SetOption = Annotated[
 ReportOption = Annotated[
     Path | None, typer.Option("--report", help="Where the page goes; devicelab-report/CAMPAIGN.html if left out.")
 ]
+
+
+ServeOption = Annotated[
+    bool, typer.Option("--serve", help="Serve it to this computer's browser (loopback) until Ctrl-C.")
+]
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port for --serve; 0 takes a free one.")]
+
+
+def serve_pages(pages: "Pages", port: int, *, launch: bool) -> None:
+    """Serve on loopback until Ctrl-C; the address is said, and opened if wanted."""
+    from devicelab.report.serve import serve
+
+    def ready(address: str) -> None:
+        say(f"{address} (Ctrl-C ends it)")
+        if launch:
+            typer.launch(address)
+
+    serve(pages, port=port, ready=ready)
 
 
 def echo(text: object = "", *, err: bool = False) -> None:

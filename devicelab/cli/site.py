@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from devicelab.cli._out import JsonOption, StoreOption, echo, print_json, say
+from devicelab.cli._out import JsonOption, PortOption, ServeOption, StoreOption, echo, print_json, say, serve_pages
 
 
 def register(app: typer.Typer) -> None:
@@ -19,6 +19,8 @@ def register(app: typer.Typer) -> None:
             int, typer.Option(min=0, help="Newest nights whose campaigns get a report page, if they have none yet.")
         ] = 1,
         open_: Annotated[bool, typer.Option("--open", help="Show the list of nights in the browser.")] = False,
+        serve: ServeOption = False,
+        port: PortOption = 0,
         store: StoreOption = None,
         json_: JsonOption = False,
     ) -> None:
@@ -40,5 +42,9 @@ def register(app: typer.Typer) -> None:
             print_json({"index": str(index), **counts, "problems": done.problems})
         else:
             echo(f"site: {index} ({len(done.written)} pages written, {len(done.kept)} unchanged)")
-        if open_:
+        if serve:
+            from devicelab.report.serve import files_of
+
+            serve_pages(files_of(directory), port, launch=open_)
+        elif open_:
             typer.launch(index.as_uri())

@@ -41,8 +41,7 @@ def render(results: Results, findings: Sequence[Finding], figures: Sequence[Figu
         ConfigError: the file cannot be written.
     """
     conditions = {run_id: run_conditions(results.evidence(run_id)) for run_id in results.runs()["run_id"]}
-    given = {figure.name for figure in figures}
-    every = [*figures, *(figure for figure in built_in(results, conditions) if figure.name not in given)]
+    every = every_figure(results, figures, conditions)
     page = _page(results, findings, every, conditions)
     drawn = [page["shown"], *page["figures"]] if page["shown"] is not None else page["figures"]
     context = {"page": page, "version": __version__, "scripts": scripts_for(charts=any(one.chart for one in drawn))}
@@ -50,6 +49,16 @@ def render(results: Results, findings: Sequence[Finding], figures: Sequence[Figu
     with written(to) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return to
+
+
+def every_figure(
+    results: Results, figures: Sequence[Figure], conditions: Mapping[str, RunConditions] | None = None
+) -> list[Figure]:
+    """The given figures and those that every page has; a given one replaces a built-in one of its name."""
+    if conditions is None:
+        conditions = {run_id: run_conditions(results.evidence(run_id)) for run_id in results.runs()["run_id"]}
+    given = {figure.name for figure in figures}
+    return [*figures, *(figure for figure in built_in(results, conditions) if figure.name not in given)]
 
 
 # Longer texts are no help to anybody who reads a page; the database and its exports have them whole.

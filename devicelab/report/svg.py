@@ -5,7 +5,8 @@ import re
 import threading
 import warnings
 from functools import partial
-from io import StringIO
+from io import BytesIO
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
@@ -44,6 +45,16 @@ def draw(figure: Figure) -> str:
 
     Labels are texts, not formulas: a ``$`` in a device's name stays one.
     """
+    metadata = {"Date": None, "Creator": None, "Type": None, "Format": None}
+    return printable(_saved(figure, format="svg", metadata=metadata).decode())
+
+
+def png(figure: Figure, dpi: int = 300) -> bytes:
+    """The figure as a picture on white, for a paper."""
+    return _saved(figure, format="png", dpi=dpi, facecolor="white", transparent=False)
+
+
+def _saved(figure: Figure, **options: Any) -> bytes:
     with _drawing, mpl.rc_context(fname=str(data_dir("reports") / "devicelab.mplstyle")), warnings.catch_warnings():
         # A letter that the font lacks is drawn as a box and measured; the reader's own font has it.
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
@@ -52,9 +63,9 @@ def draw(figure: Figure) -> str:
         canvas = MplFigure()
         figure.draw(canvas)
         _name_plain_numbers(canvas)
-        out = StringIO()
-        canvas.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
-    return printable(out.getvalue())
+        out = BytesIO()
+        canvas.savefig(out, **options)
+    return out.getvalue()
 
 
 def _name_plain_numbers(canvas: MplFigure) -> None:

@@ -16,7 +16,7 @@ def test_failed_checks_and_regressions_come_with_commands_and_strips_stay_within
         store.add_findings(first.campaign, [Finding(analysis="checks", claim="costs < 20 %", verdict="fail")])
         view = read_night(store, None)
     asked = todo(view)
-    assert [one.command.split()[:2] for one in asked][0] == ["devicelab", "report"]
+    assert asked[0].command.split()[:2] == ["devicelab", "report"]
     assert "costs < 20 %" in asked[0].text
     assert any("regressed" in one.text for one in asked)
     assert all(one.command for one in asked)
