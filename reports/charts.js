@@ -24,7 +24,7 @@
       const ink = INKS[i % INKS.length];
       const style = {
         label: line.name, stroke: ink, spanGaps: true, width: data.dots ? 0 : 1.5, dash: line.dashed ? [6, 4] : [],
-        points: { show: data.dots || line.x.length < 40, size: 6, fill: ink }, value: (_, v) => shown(v),
+        points: { show: data.dots || line.x.length < 20 && !line.dashed, size: 6, fill: ink }, value: (_, v) => shown(v),
       };
       if (data.dots) style.paths = () => null;
       series.push(style);

@@ -55,7 +55,7 @@ def figures(table: pd.DataFrame, quantity: str, words: str, unit: str) -> tuple[
 
 def _draw(figure: "MplFigure", table: pd.DataFrame, axis: str) -> None:
     cells, levels = list(dict.fromkeys(table["cell"])), list(dict.fromkeys(table["level"]))
-    axes = _plot.tall(figure, round((len(cells) + 1) * (1.35 + 0.25 * (len(levels) > 2))))
+    axes = _plot.tall(figure, round((len(cells) + 1) * (1.8 + 0.3 * (len(levels) > 2))))
     place = {cell: row for row, cell in enumerate(reversed(cells))}
     apart = np.linspace(0.16, -0.16, len(levels))  # intervals of one row may overlap: each level has its own height
     heights = table["cell"].map(place) + table["level"].map(dict(zip(levels, apart, strict=True)))

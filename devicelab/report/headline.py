@@ -25,6 +25,8 @@ _WORDS = {
 }
 
 
+_MOVES = "1. Does the constant K under load differ from the constant K when idle?"
+_OPEN = "; whether a load moves it is not decided"
 _LEAST = 6  # of a 95 % interval
 _MOST = 500  # beyond, an estimate is no help
 
@@ -55,7 +57,8 @@ def headline(results: Results, findings: Sequence[Finding]) -> Headline:
     if answer is None:
         return Headline("", _without_answer(results, findings), caveats)
     todo, command = _next(answer, results)
-    return Headline(answer.verdict, sentence(answer), caveats, todo, command)
+    told = " ".join(filter(None, (sentence(answer), best_k(findings))))
+    return Headline(answer.verdict, told, caveats, todo, command)
 
 
 def sentence(answer: Finding) -> str:
@@ -73,6 +76,43 @@ def sentence(answer: Finding) -> str:
     span = interval(answer.low, answer.high, answer.unit)
     told = " ".join(part for part in (figure, span) if part)
     return f"{answer.claim} {': '.join(part for part in (word, told) if part)}{counted}."
+
+
+def best_k(findings: Sequence[Finding]) -> str:
+    """Which K, and whether a load moves it; empty where no findings of launch overhead tell."""
+    found = {
+        one.claim.partition(" (")[2].removesuffix(")"): one
+        for one in findings
+        if one.analysis == "klo" and one.claim.startswith(("Best constant K (", "Constant K (")) and one.estimate
+    }
+    if not found:
+        return ""
+    moved = next((one.verdict for one in findings if one.claim == _MOVES), "")
+    ks = [round(one.estimate or 0) for one in found.values()]
+    open_ = "" if moved in {"", "yes", "no"} else _OPEN
+    if len(found) == 1:
+        return f"The best K is {ks[0]}{_noise(*found.values())}{open_}."
+    if len(set(ks)) == 1:
+        stays = "stays" if moved == "no" else "is"
+        return f"The best K {stays} {ks[0]}{_noise(*found.values())} in all {len(ks)} conditions{open_}."
+    doubt = {"yes": ": a load moves it", "no": ", and one K is good idle and under load"}.get(moved, open_)
+    if len(found) > 2:
+        return f"The best K is {min(ks)} to {max(ks)} in {len(ks)} conditions{doubt}."
+    each = zip(ks, found.items(), strict=True)
+    return f"The best K is {' and '.join(f'{k}{_noise(one)} {_when(label)}' for k, (label, one) in each)}{doubt}."
+
+
+def _noise(*every: Finding) -> str:
+    """The K that are within noise of the best in each."""
+    lows, highs = [one.low for one in every], [one.high for one in every]
+    if None in lows or None in highs:
+        return ""
+    low, high = max(low for low in lows if low is not None), min(high for high in highs if high is not None)
+    return f" ({round(low)} to {round(high)} within noise)" if low < high else ""
+
+
+def _when(label: str) -> str:
+    return "when idle" if label == "idle" else f"with {label}"
 
 
 def _compared(answer: Finding, estimate: float) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from devicelab.model.experiment import Finding, Verdict
 from devicelab.model.journal import Flag
-from devicelab.report.headline import headline, repetitions_in_all, sentence
+from devicelab.report.headline import best_k, headline, repetitions_in_all, sentence
 
 LOAD = {
     "quantity": "t_prod_median_ns",
@@ -78,6 +78,50 @@ def test_what_is_not_answered_comes_with_the_command_that_would_decide_it() -> N
     assert head.command.endswith("--until decided")
     assert headline(results(), [finding("inconclusive", estimate=1.0, n=6)]).command == head.command
     assert headline(results(), [finding("yes", estimate=2.0, n=6)]).command == ""
+
+
+def k_of(label: str, k: int, low: int | None = None, high: int | None = None) -> Finding:
+    bounds = {"low": low, "high": high}
+    return Finding(
+        analysis="klo", claim=f"Best constant K ({label})", verdict="info", estimate=k, unit="kernels", **bounds
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdict", "ks", "said"),
+    [
+        (
+            "no",
+            (k_of("idle", 4, 2, 6), k_of("load 1 1 1", 4, 3, 8)),
+            "The best K stays 4 (3 to 6 within noise) in all 2 conditions.",
+        ),
+        (
+            "yes",
+            (k_of("idle", 4, 4, 4), k_of("load 1 1 1", 2, 1, 2)),
+            "The best K is 4 when idle and 2 (1 to 2 within noise) with load 1 1 1: a load moves it.",
+        ),
+        (
+            "inconclusive",
+            (k_of("idle", 4), k_of("load 1 1 1", 2)),
+            "The best K is 4 when idle and 2 with load 1 1 1; whether a load moves it is not decided.",
+        ),
+        (
+            "insufficient n",
+            (k_of("a", 4), k_of("b", 4), k_of("c", 4)),
+            "The best K is 4 in all 3 conditions; whether a load moves it is not decided.",
+        ),
+        ("no", (k_of("a", 4), k_of("b", 8), k_of("c", 4)),
+         "The best K is 4 to 8 in 3 conditions, and one K is good idle and under load."),
+        ("", (k_of("all runs", 8),), "The best K is 8."),
+        ("yes", (), ""),
+    ],
+)  # fmt: skip
+def test_which_k_is_said_behind_the_answer(verdict: Any, ks: tuple[Finding, ...], said: str) -> None:
+    claim = "1. Does the constant K under load differ from the constant K when idle?"
+    moves = [Finding(analysis="klo", claim=claim, verdict=verdict)] if verdict else []
+    assert best_k([*moves, *ks]) == said
+    yes = finding("yes", estimate=2.0, low=1.5, high=2.5, **LOAD)
+    assert headline(results(), [yes, *moves, *ks]).sentence == f"{sentence(yes)} {said}".strip()
 
 
 def test_what_is_missing_is_counted_where_the_scatter_tells_it() -> None:
