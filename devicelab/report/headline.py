@@ -27,6 +27,7 @@ _WORDS = {
 
 _MOVES = "1. Does the constant K under load differ from the constant K when idle?"
 _OPEN = "; whether a load moves it is not decided"
+_ABOUT = "the figure is "
 _LEAST = 6  # of a 95 % interval
 _MOST = 500  # beyond, an estimate is no help
 
@@ -68,6 +69,8 @@ def sentence(answer: Finding) -> str:
         why = answer.reasons[-1] if answer.reasons else "too few repetitions"
         return f"{word}: {answer.claim} {_sentence(why)}"
     counted = f" ({_repetitions(answer.n)})" if answer.n else ""
+    if answer.quantity == "targets":
+        return f"{word}: {_targets(answer)}{counted}."
     if answer.comparison and answer.estimate is not None:
         said = _compared(answer, answer.estimate)
         said += ", no change that matters" if answer.verdict == "no" else ""
@@ -76,6 +79,15 @@ def sentence(answer: Finding) -> str:
     span = interval(answer.low, answer.high, answer.unit)
     told = " ".join(part for part in (figure, span) if part)
     return f"{answer.claim} {': '.join(part for part in (word, told) if part)}{counted}."
+
+
+def _targets(answer: Finding) -> str:
+    """What a scheduler does to the targets, and the one that decided with its figure."""
+    scheduler = answer.comparison.partition(" / ")[0].removeprefix("scheduler ") or "a scheduler"
+    said = {"yes": "keeps every target", "no": "breaks a target"}.get(answer.verdict, "may keep every target")
+    about = next((one for one in answer.reasons if one.startswith(_ABOUT)), "")
+    told = f"{quantity(answer.estimate, answer.unit)} {interval(answer.low, answer.high, answer.unit)}".strip()
+    return f"{scheduler} {said}" + (f"; {about.removeprefix(_ABOUT)} is at {told}" if about else "")
 
 
 def best_k(findings: Sequence[Finding]) -> str:
@@ -95,7 +107,7 @@ def best_k(findings: Sequence[Finding]) -> str:
     if len(set(ks)) == 1:
         stays = "stays" if moved == "no" else "is"
         return f"The best K {stays} {ks[0]}{_noise(*found.values())} in all {len(ks)} conditions{open_}."
-    doubt = {"yes": ": a load moves it", "no": ", and one K is good idle and under load"}.get(moved, open_)
+    doubt = {"yes": "; a load moves it", "no": "; no load moves it beyond noise"}.get(moved, open_)
     if len(found) > 2:
         return f"The best K is {min(ks)} to {max(ks)} in {len(ks)} conditions{doubt}."
     each = zip(ks, found.items(), strict=True)
@@ -186,7 +198,7 @@ def repetitions_in_all(answer: Finding, within_pct: float) -> int | None:
 
 def _more(answer: Finding, results: Results) -> str:
     """How many repetitions are missing, as far as it can be told."""
-    if answer.verdict == "insufficient n" and answer.n < _LEAST:
+    if answer.verdict == "insufficient n" and 0 < answer.n < _LEAST:
         return f"At least {_LEAST} repetitions are needed, there are {answer.n}; until it is decided:"
     asked = results.experiment.answer
     needed = repetitions_in_all(answer, asked.within_pct) if asked is not None and answer.comparison else None

@@ -47,6 +47,7 @@ def quantity(value: float | None, unit: str, digits: int = 4) -> str:
     if value is None or math.isnan(value):
         return "–"
     divisor, name = scale(unit, [value])
+    name = "kernel" if name == "kernels" and value == 1 else name
     return f"{number(value / divisor, digits)}\N{NO-BREAK SPACE}{name}".strip()
 
 

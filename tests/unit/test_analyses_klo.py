@@ -147,7 +147,7 @@ def test_costs_k_speed_up_and_regret_of_each_condition(moved: FrameResults) -> N
     assert stale.verdict == "no"
     assert stale.low is not None
     assert stale.low > 5
-    assert stale.unit == "% more time"
+    assert stale.unit == "% extra time"
 
 
 def test_the_decomposition_adds_up_to_the_profiled_time(moved: FrameResults) -> None:

@@ -80,6 +80,22 @@ def test_what_is_not_answered_comes_with_the_command_that_would_decide_it() -> N
     assert headline(results(), [finding("yes", estimate=2.0, n=6)]).command == ""
 
 
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        ("no", "No: mps breaks a target; mps at pressure batch:8: high p99_ms < 30 is at 41 ms [38, 45]"),
+        ("yes", "Yes: mps keeps every target; mps at pressure batch:8: high p99_ms < 30 is at 41 ms [38, 45]"),
+    ],
+)  # fmt: skip
+def test_a_target_is_told_by_its_own_figure_not_as_a_ratio(verdict: Verdict, said: str) -> None:
+    answer = Finding(
+        analysis="answer", claim="Does a scheduler keep every target?", verdict=verdict, estimate=41.0, low=38.0, n=6,
+        high=45.0, unit="ms", quantity="targets", comparison="scheduler mps / standalone", answer=True,
+        reasons=("mps at pressure batch:8: no", "the figure is mps at pressure batch:8: high p99_ms < 30"),
+    )  # fmt: skip
+    assert sentence(answer).replace("\N{NO-BREAK SPACE}", " ").startswith(said)
+
+
 def k_of(label: str, k: int, low: int | None = None, high: int | None = None) -> Finding:
     bounds = {"low": low, "high": high}
     return Finding(
@@ -98,7 +114,7 @@ def k_of(label: str, k: int, low: int | None = None, high: int | None = None) ->
         (
             "yes",
             (k_of("idle", 4, 4, 4), k_of("load 1 1 1", 2, 1, 2)),
-            "The best K is 4 when idle and 2 (1 to 2 within noise) with load 1 1 1: a load moves it.",
+            "The best K is 4 when idle and 2 (1 to 2 within noise) with load 1 1 1; a load moves it.",
         ),
         (
             "inconclusive",
@@ -111,7 +127,7 @@ def k_of(label: str, k: int, low: int | None = None, high: int | None = None) ->
             "The best K is 4 in all 3 conditions; whether a load moves it is not decided.",
         ),
         ("no", (k_of("a", 4), k_of("b", 8), k_of("c", 4)),
-         "The best K is 4 to 8 in 3 conditions, and one K is good idle and under load."),
+         "The best K is 4 to 8 in 3 conditions; no load moves it beyond noise."),
         ("", (k_of("all runs", 8),), "The best K is 8."),
         ("yes", (), ""),
     ],
@@ -125,6 +141,7 @@ def test_which_k_is_said_behind_the_answer(verdict: Any, ks: tuple[Finding, ...]
 
 
 def test_what_is_missing_is_counted_where_the_scatter_tells_it() -> None:
+    assert headline(results(), [finding("insufficient n", n=0)]).todo.startswith("More repetitions")
     few = headline(results(), [finding("insufficient n", n=2)])
     assert few.todo.startswith("At least 6 repetitions are needed, there are 2")
     wide = finding("inconclusive", estimate=1.0, low=0.9, high=1.12, **LOAD)

@@ -18,7 +18,7 @@ def within(claim: str, effect: _stats.Interval, remark: str) -> Finding:
     elif effect.low > 1 + NEAR_ENOUGH:
         verdict = "no"
     excess = effect.map(lambda ratio: (ratio - 1) * 100)
-    return _findings.make("klo", claim, verdict, excess, unit="% more time", reasons=(remark,) if remark else ())
+    return _findings.make("klo", claim, verdict, excess, unit="% extra time", reasons=(remark,) if remark else ())
 
 
 def listed(ks: tuple[int, ...]) -> str:

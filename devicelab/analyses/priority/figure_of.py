@@ -95,6 +95,10 @@ def basis(figure: str, service: Service) -> str:
     many = f"{service.repetitions} repetition{'s' if service.repetitions != 1 else ''}"
     least = _stats.MIN_REPETITIONS
     few = "" if service.repetitions >= least else f": {least} are the least for bounds"
-    if figure.rpartition("_")[0] in QUANTILES or figure.startswith("preemption_"):
+    name = figure.rpartition("_")[0]
+    if name in QUANTILES and service.by_run[f"response q{QUANTILES[name]}"].isna().all():
+        per_run = "too few in each for a quantile of its own, which bounds need"
+        return f"{service.response_ns.size} requests in {many}: {per_run}"
+    if name in QUANTILES or figure.startswith("preemption_"):
         return f"{service.response_ns.size} requests in {many}, each repetition's own quantile counts once{few}"
     return f"{many}{few}"
