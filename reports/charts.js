@@ -19,7 +19,8 @@
 
   const chart = (data, [title, lines], box) => {
     const [xs, spread] = aligned(lines);
-    const series = [{ label: data.x, value: (_, v) => shown(v) }], columns = [xs], bands = [];
+    const day = (v) => v == null ? "–" : new Date(v * 1000).toISOString().slice(0, 10);
+    const series = [{ label: data.x, value: (_, v) => data.time ? day(v) : shown(v) }], columns = [xs], bands = [];
     lines.forEach((line, i) => {
       const ink = INKS[i % INKS.length];
       const style = {
@@ -40,8 +41,8 @@
     const log = data.log_base ? { distr: 3, log: data.log_base } : {};
     return new uPlot({
       title, width: Math.max(260, box.clientWidth), height: 300, series, bands,
-      scales: { x: { time: false, ...log } }, cursor: { drag: { x: true, y: true, uni: 30 } },
-      axes: [{ ...axis, label: data.x, values: (_, ticks) => ticks.map((v) => v == null ? "" : shown(v)) },
+      scales: { x: { time: data.time, ...log } }, cursor: { drag: { x: true, y: true, uni: 30 } },
+      axes: [{ ...axis, label: data.x, ...(data.time ? {} : { values: (_, ticks) => ticks.map((v) => v == null ? "" : shown(v)) }) },
              { ...axis, label: data.y, size: 64 }],
     }, columns, box);
   };

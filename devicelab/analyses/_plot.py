@@ -1,11 +1,14 @@
 """How figures look: one palette that colour-blind readers and black-and-white printers can tell apart, little ink."""
 
+import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+from devicelab.analyses.base import Chart, Line
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -79,6 +82,13 @@ def tall(figure: "Figure", rows: int, *, width: float = 7.0) -> "Axes":
     figure.set_size_inches(width, 1.2 + 0.28 * max(rows, 2))
     figure.set_layout_engine("constrained")
     return figure.subplots()
+
+
+def points_chart(x: str, y: str, points: Mapping[str, tuple[float, float]]) -> Chart:
+    """Named points in a plane, each a series of its own, so that a name can be hidden."""
+    known = {name: at for name, at in points.items() if all(map(math.isfinite, at))}
+    lines = tuple(Line(name, (first,), (second,)) for name, (first, second) in known.items())
+    return Chart(x, y, (("", lines),), dots=True)
 
 
 def name_of(*parts: str) -> str:

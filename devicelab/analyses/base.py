@@ -34,6 +34,7 @@ class Chart:
         panels: title and series of each; all in one order.
         log_base: of the x axis; 0 for a linear one.
         dots: points without a line between them.
+        time: x is a time, in seconds since 1970.
     """
 
     x: str
@@ -41,6 +42,7 @@ class Chart:
     panels: tuple[tuple[str, tuple[Line, ...]], ...]
     log_base: int = 0
     dots: bool = False
+    time: bool = False
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,9 @@ def figures(results: Results) -> tuple[Figure, ...]:
         f"Median over repetitions ({counted}) with 95% intervals where there are six or more. Energy: {scope}. The "
         "line joins the settings that no other beats in both."
     )
-    return (Figure("energy-against-time", "Energy and time of one inference", caption, settings, draw),)
+    at = zip(settings["label"], settings["time_ms"], settings["energy_j"], strict=True)
+    chart = _plot.points_chart("time of an inference, ms", "energy, J", {name: (x, y) for name, x, y in at})
+    return (Figure("energy-against-time", "Energy and time of one inference", caption, settings, draw, chart=chart),)
 
 
 def _draw(figure: "MplFigure", settings: pd.DataFrame) -> None:

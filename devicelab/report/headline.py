@@ -199,20 +199,25 @@ def repetitions_in_all(answer: Finding, within_pct: float) -> int | None:
 def _more(answer: Finding, results: Results) -> str:
     """How many repetitions are missing, as far as it can be told."""
     if answer.verdict == "insufficient n" and 0 < answer.n < _LEAST:
-        return f"At least {_LEAST} repetitions are needed, there are {answer.n}; until it is decided:"
+        return f"At least {_LEAST} repetitions are needed, there are {answer.n};"
     asked = results.experiment.answer
     needed = repetitions_in_all(answer, asked.within_pct) if asked is not None and answer.comparison else None
     if needed is None:
-        return "More repetitions, as many as it takes:"
-    return f"By this scatter it takes about {needed} repetitions, there are {answer.n}; until it is decided:"
+        return "More repetitions, as many as it takes,"
+    return f"By this scatter it takes about {needed} repetitions, there are {answer.n};"
 
 
 def _next(answer: Finding, results: Results) -> tuple[str, str]:
     """What would decide it, and the command for that."""
     if answer.verdict in {"insufficient n", "inconclusive"}:
         board = str(results.info.get("device") or "local")
-        words = ["devicelab", "sweep", results.experiment.name, "--board", board, "--until", "decided"]
-        return _more(answer, results), shlex.join(words)
+        words = ["devicelab", "sweep", results.experiment.name, "--board", board]
+        experiment = results.experiment
+        if (experiment.answer is not None and experiment.answer.by) or experiment.stop is not None:
+            return f"{_more(answer, results)} until it is decided:", shlex.join([*words, "--until", "decided"])
+        # What is concluded from all runs together has no stop rule: a fixed number, twice as many as there are.
+        many = max(2 * max(experiment.repetitions, answer.n), _LEAST)
+        return "Twice as many repetitions:", shlex.join([*words, "--set", f"repetitions={many}"])
     if answer.verdict == "invalid":
         return "The reasons are under the flagged runs.", ""
     return "", ""

@@ -20,7 +20,7 @@ from devicelab.model.night import Health, NightInfo, Quarantine
 from devicelab.report import site_history, site_pages
 from devicelab.report.build import build_report
 from devicelab.report.night_view import read_night
-from devicelab.report.page import environment
+from devicelab.report.page import environment, scripts_for
 from devicelab.report.site_files import SiteBuild, SiteFiles, digest, in_turn, made_from
 from devicelab.store.nights_overview import NightCounts
 from devicelab.store.reading import StoreReader
@@ -276,5 +276,7 @@ class _Renderer:
             self.made.keep(place, whole)
             return
         context = {"page": page(), "root": "../" * place.count("/"), "version": __version__}
+        if template == "experiment":
+            context["scripts"] = scripts_for(charts=True)
         text = self._templates.get_template(f"site/{template}.html.j2").render(context)
         self.made.write(place, whole, text)

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from devicelab.analyses.base import Chart, Line
 from devicelab.model.campaign import CampaignInfo
 from devicelab.model.night import CellVerdict, Health, Quarantine
 from devicelab.report import trend
 from devicelab.report.clean import page_name
+from devicelab.report.figure_view import chart_data
 from devicelab.report.night_view import figure_name, interval_text, series_name, shift_text
 from devicelab.report.site_pages import PHASES, TONES, Places, chart_id, look_row, quarantine_row
-from devicelab.report.units import clock, interval, quantity
+from devicelab.report.units import clock, interval, quantity, scale
 
 MAX_CHARTS = 48
 """Charts on one page; an experiment with more has a page a device."""
@@ -217,6 +219,16 @@ def _chart(one: Series, places: Places) -> dict[str, Any]:
     ]
     times, medians, low, high = (nights[name].tolist() for name in ("t_unix_ns", "median", "low", "high"))
     line = trend.Line(times, medians, low, high)
+    divisor, shown_unit = scale(one.unit, [value for value in medians if np.isfinite(value)])
+    known = [None if not np.isfinite(value) else value / divisor for value in (*medians, *low, *high)]
+    many = len(times)
+    told = Line(
+        "median",
+        tuple(time / 1e9 for time in times),
+        tuple(known[:many]),
+        tuple(known[many : 2 * many]),
+        tuple(known[2 * many :]),
+    )
     newest = _newest(one)
     title = f"{one.cell or cell_id} on {device}"
     figure = series_name(program, metric, one.unit)
@@ -229,6 +241,7 @@ def _chart(one: Series, places: Places) -> dict[str, Any]:
         "figure": figure,
         "title": f"{figure}: {title}",
         "description": f"{said} {len(events)} of them are marked.",
+        "zoom": chart_data(Chart("night", shown_unit or "value", (("", (told,)),), time=True)) if many > 1 else None,
         "chart": trend.chart([line], one.unit, events=events, breaks=_breaks(one, at)),
         "value": value,
         "bounds": interval(last["low"], last["high"], one.unit),

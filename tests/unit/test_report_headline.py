@@ -68,7 +68,9 @@ def test_an_answer_is_said_as_a_person_would(answer: Finding, said: str) -> None
 def results(valid: Sequence[bool] = (True,) * 4, **info: Any) -> Any:
     flags = [() if good else (Flag(code="affinity-refused", detail="CPU 7"),) for good in valid]
     runs = pd.DataFrame({"valid": list(valid), "flags": flags})
-    experiment = SimpleNamespace(name="my load; rm -rf", repetitions=2, answer=SimpleNamespace(within_pct=5.0))
+    experiment = SimpleNamespace(
+        name="my load; rm -rf", repetitions=2, answer=SimpleNamespace(within_pct=5.0, by="load"), stop=None
+    )
     return SimpleNamespace(info={"device": "note10", **info}, experiment=experiment, runs=lambda: runs)
 
 
@@ -138,6 +140,14 @@ def test_which_k_is_said_behind_the_answer(verdict: Any, ks: tuple[Finding, ...]
     assert best_k([*moves, *ks]) == said
     yes = finding("yes", estimate=2.0, low=1.5, high=2.5, **LOAD)
     assert headline(results(), [yes, *moves, *ks]).sentence == f"{sentence(yes)} {said}".strip()
+
+
+def test_what_no_stop_rule_can_decide_is_repeated_a_fixed_number_of_times() -> None:
+    whole = results()
+    whole.experiment.answer.by = ""
+    head = headline(whole, [finding("inconclusive", estimate=1.0, n=8)])
+    assert head.todo == "Twice as many repetitions:"
+    assert head.command.endswith("--set repetitions=16")
 
 
 def test_what_is_missing_is_counted_where_the_scatter_tells_it() -> None:

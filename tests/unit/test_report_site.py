@@ -1,5 +1,7 @@
 """The site: what its pages say, that only what changed is written, and that hostile texts stay texts."""
 
+import base64
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -281,7 +283,12 @@ def test_hostile_texts_stay_texts_and_names(store: Store, tmp_path: Path) -> Non
     site = build_site(store, tmp_path / "site", reports=0).parent
     check_links(site)
     found = pages(site)
-    assert not {"script", "img", "iframe", "object"} & {tag for page in found.values() for tag in page.tags}
+    assert not {"img", "iframe", "object"} & {tag for page in found.values() for tag in page.tags}
+    for path in site.rglob("*.html"):
+        whole = path.read_text(encoding="utf-8")
+        run = [body for kind, body in re.findall(r"<script([^>]*)>(.*?)</script>", whole, re.DOTALL) if not kind]
+        hashes = {base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in run}
+        assert hashes == set(re.findall(r"'sha256-([^']+)'", whole[: whole.index("<style>")])), "ours alone"
     for path in site.rglob("*"):
         assert re.fullmatch(r"[A-Za-z0-9._-]+", path.name)
         assert path.resolve().is_relative_to(site.resolve())

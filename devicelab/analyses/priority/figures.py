@@ -68,6 +68,7 @@ def _target_table(results: Results, services: Mapping[Key, Service]) -> Iterator
         "or no; a scheduler passes or fails, or cannot be told from none where native sharing hurts nobody.",
         data=data,
         draw=partial(_draw_targets, data=data),
+        answers=("targets",),
     )
 
 

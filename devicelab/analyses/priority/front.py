@@ -69,6 +69,8 @@ def figure(results: Results, services: Mapping[Key, Service]) -> Iterator[Figure
         return
     tenants = results.experiment.tenants
     high, low = important_of(tenants).name, least_of(tenants).name
+    legs_at = zip(data["leg"], data["pressure"], data["p99_ratio"], data["share_pct"], strict=True)
+    at = {f"{leg} {pressure}".strip(): (x, y) for leg, pressure, x, y in legs_at}
     yield Figure(
         name="front",
         title=f"What the latency of {high} costs {low}",
@@ -76,6 +78,7 @@ def figure(results: Results, services: Mapping[Key, Service]) -> Iterator[Figure
         "up; filled: on the Pareto front, no other leg of that pressure is better in one and as good in the other.",
         data=data,
         draw=partial(_draw, data=data, high=high, low=low),
+        chart=_plot.points_chart(f"P99 of {high}, times standalone", f"throughput of {low}, % of standalone", at),
     )
 
 
