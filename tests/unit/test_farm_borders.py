@@ -291,6 +291,21 @@ def test_a_task_that_takes_exactly_what_is_left_is_done() -> None:
         assert found.end_s == (10.0 if done else 0.0)
 
 
+def test_a_device_with_nothing_to_do_keeps_the_others_from_nothing() -> None:
+    waiting = [task(n, "b") for n in range(3)]
+    found = schedule.foretell(waiting, "ab", lambda one, device: one.device == device, lambda *_: 10.0)
+    assert [(slot.device, slot.start_s) for slot in found.slots] == [("b", 0.0), ("b", 10.0), ("b", 20.0)]
+    assert found.end_s == 30
+
+
+def test_what_finds_no_time_is_told_with_the_quickest_device_it_could_have() -> None:
+    takes = {"a": 300.0, "b": 60.0, "c": 5.0}
+    found = schedule.foretell(
+        [task(1)], "abc", lambda _, device: device != "c", lambda _, device: takes[device], limit_s=30
+    )
+    assert [why for _, why in found.dropped] == ["takes about 1 min 00 s, and that much is not left"]
+
+
 @pytest.mark.parametrize("count", [1, 1000, 1001, 0])
 def test_any_n_of_asks_for_one_to_a_thousand(count: int) -> None:
     pool = {f"d{n}": selectors.Known(DeviceEntry(name=f"d{n}", address=f"adb:{n}", tags=("x",))) for n in range(1000)}
