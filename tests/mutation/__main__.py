@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument("--base", default="main")
     parser.add_argument("--sample", type=int, default=60, help="mutants of each place; 0: all")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--own", action="store_true", help="only the tests that are called after the place")
+    parser.add_argument("--own", action="store_true", help="only the tests that are called after the room")
     parser.add_argument("--survivors", action="store_true", help="show what was not noticed")
     parser.add_argument("--table", action="store_true", help="only what has been judged so far")
     parser.add_argument("--at-least", type=float, default=0, metavar="PCT")
@@ -108,16 +108,11 @@ def _changed(base: str) -> list[str]:
 
 
 def _tests(places: list[str], *, own: bool) -> list[str]:
-    """What judges: every fast test, or the files that are called after a place, of a module with those on bounds."""
+    """What judges: every fast test, or the files that are called after the rooms."""
     if not own:
         return ["tests/unit", "tests/contracts"]
-    found: set[Path] = set()
-    for place in places:
-        room, _, module = _name(place).partition(".")
-        files = {*ROOT.glob(f"tests/unit/test_{room}_{module.strip('_')}*.py")} if module else set()
-        files = files and {*files, *ROOT.glob(f"tests/unit/test_{room}_borders*.py")}
-        found |= files or {*ROOT.glob(f"tests/unit/test_{room}*.py")}
-    return sorted(str(path.relative_to(ROOT)) for path in found)
+    rooms = {_name(place).partition(".")[0] for place in places}
+    return sorted(str(path.relative_to(ROOT)) for room in rooms for path in ROOT.glob(f"tests/unit/test_{room}*.py"))
 
 
 def _judge(places: list[str], chosen: argparse.Namespace) -> None:
