@@ -8,6 +8,7 @@ known to be killed. mutmut keeps its verdicts beside the mutants, so that a run 
 
 import os
 import random
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -54,12 +55,17 @@ def _quicker() -> None:
 
 
 def _names(mutmut: object) -> list[str]:
-    """Every mutant of the places, in a fixed order."""
+    """Every mutant of the places, in a fixed order. What a run that was cut off here left is made anew."""
+    whole = Path("whole")
+    if not whole.exists():
+        shutil.rmtree("mutants/devicelab", ignore_errors=True)
+    whole.unlink(missing_ok=True)
     mutmut.set_mutant_under_test("mutant_generation")
     mutmut.copy_src_dir()
     mutmut.copy_also_copy_files()
     mutmut.setup_source_paths()
     mutmut.create_mutants(os.cpu_count() or 1)
+    whole.touch()
     data, _ = mutmut.collect_source_file_mutation_data(mutant_names=[])
     return sorted(name for _file, name, _verdict in data)
 

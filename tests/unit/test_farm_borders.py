@@ -121,6 +121,42 @@ def test_several_tables_that_changed_are_counted_and_one_that_is_gone_is_said() 
     assert many == "clock tables changed: a was x, is gone, and 2 more"
 
 
+CPU = "/sys/devices/system/cpu"
+
+
+def test_what_ought_not_to_change_between_nights_is_named_once() -> None:
+    """Tables of policies, and of single CPUs only where there are no policies; one that is long is told by its ends."""
+    policy = {f"{CPU}/cpufreq/policy0/scaling_available_frequencies": "300 200 100 200\n"}
+    own = {f"{CPU}/cpu0/cpufreq/cpuinfo_max_freq": "300\n", f"{CPU}/cpu0/cpufreq/scaling_cur_freq": "200\n"}
+
+    def tables(nodes: dict[str, str], **props: str) -> dict[str, str]:
+        found = health.steady_facts(facts("empty", change=dict(nodes), props=props))
+        return {name.removeprefix("clocks "): text for name, text in found.items() if name.startswith("clocks ")}
+
+    both = tables({**policy, **own})
+    assert list(both) == list(policy)
+    assert both[next(iter(policy))].startswith("3 steps 100 to 300 (")
+    assert tables(own) == {f"{CPU}/cpu0/cpufreq/cpuinfo_max_freq": "300"}
+    assert tables({next(iter(policy)): "100 200 300\n"}) == tables(policy), "the order of a list is nobody's change"
+    assert tables({next(iter(policy)): "100 250 300\n"}) != tables(policy)
+
+
+@pytest.mark.parametrize(
+    ("props", "serial", "build"),
+    [
+        ({"ro.serialno": "s", "os.id": "i", "ro.build.fingerprint": "f", "os.pretty_name": "p"}, "s", "f"),
+        ({"os.id": "i", "os.pretty_name": "p"}, "i", "p"),
+        ({}, None, None),
+    ],
+)
+def test_a_device_is_known_by_what_it_says_of_itself(
+    props: dict[str, str], serial: str | None, build: str | None
+) -> None:
+    found = health.steady_facts(facts("empty", props=props))
+    assert (found.get("serial"), found.get("os_build")) == (serial, build)
+    assert found["kernel"] == "4.14.117"
+
+
 # --- time ----------------------------------------------------------------------------------------------------------
 
 EVENING = dt.datetime(2026, 11, 30, 22, 0, 0, 500)  # noqa: DTZ001 - what a clock shows

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from devicelab import knobs
 from devicelab.knobs import _clusters, known, resolve_cores
-from devicelab.model.device import Facts
+from devicelab.model.device import Cluster, Facts
 
 Nodes = dict[str, str | None]
 
@@ -113,3 +113,41 @@ def test_cpus_that_nothing_is_known_of_are_a_cluster_between_their_neighbours(si
     assert found.doubts == (
         f"CPUs {knobs.show(rest)} are offline and tell neither capacity nor clock; how fast they are is a guess",
     )
+
+
+@pytest.mark.parametrize("told", [(), (0,), (1,), (0, 1)])
+def test_cores_that_do_not_say_what_they_are_are_no_other_ones(told: tuple[int, ...]) -> None:
+    midr = {
+        f"cpu{cpu}/regs/identification/midr_el1": "0x00000000410fd030" for at in told for cpu in (2 * at, 2 * at + 1)
+    }
+    assert len(known(device([2, 2], [1_000_000, 1_000_000], **midr)).clusters) == 1
+
+
+@pytest.mark.parametrize(
+    ("named", "fits"),
+    [
+        ([(0, 1), (2, 3)], True),  # each policy is a whole cluster
+        ([(0, 1, 2, 3)], True),
+        ([(0,), (1, 2, 3)], False),  # a policy across two of them
+        ([(0, 1)], False),  # not all CPUs
+        ([(0, 1), (2, 3), (4,)], False),  # a CPU that is not there
+    ],
+)
+def test_a_board_file_counts_if_it_speaks_of_these_cpus(named: list[tuple[int, ...]], fits: bool) -> None:
+    board = device([2, 2], [1_000_000, 2_000_000])
+    clusters = tuple(Cluster(name=f"c{n}", cpus=cpus) for n, cpus in enumerate(named))
+    known_as = known(board.model_copy(update={"board": board.board.model_copy(update={"clusters": clusters})}))
+    assert (known_as.clusters == clusters) is fits
+
+
+def test_an_offline_core_of_a_package_is_like_the_cores_beside_it() -> None:
+    """Kernels before 5.x tell a cluster as a package; each of these CPUs has a clock of its own."""
+    board = device([1, 1, 1, 1], [1_000_000, 1_000_000, 2_000_000, 2_000_000])
+    nodes = {path: node.text for path, node in board.tree.items()}
+    nodes |= {
+        f"{CPU}/cpu{cpu}/topology/core_siblings_list": text
+        for cpu, text in enumerate(("0-1,4", "0-1,4", "2-3,5", "2-3,5"))
+    }
+    away = {f"{CPU}/present": "0-5\n", f"{CPU}/online": "0-3\n", f"{CPU}/offline": "4-5\n"}
+    found = known(facts("empty", change={**nodes, **away}))
+    assert [(one.name, one.cpus) for one in found.clusters] == [("little", (0, 1, 4)), ("big", (2, 3, 5))]
