@@ -123,8 +123,14 @@ def _judge(places: list[str], chosen: argparse.Namespace) -> None:
     """
     folder = _folder(places, own=chosen.own)
     (folder / "mutants").mkdir(parents=True, exist_ok=True)
+    for old in (*(folder / name for name in _NEEDED), *(folder / "mutants" / name for name in _NEEDED[1:])):
+        shutil.rmtree(old, ignore_errors=True)
     for name in _NEEDED:
         shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for old in (folder / "mutants" / "devicelab").rglob("*"):
+        source = folder / old.relative_to(folder / "mutants")
+        if old.is_file() and not (source if old.suffix != ".meta" else source.with_suffix("")).exists():
+            old.unlink()  # a module that is no more would be found by its name
     for name in _FILES:
         shutil.copy2(ROOT / name, folder / name)
     only = [f"devicelab/{place}" if place.endswith(".py") else f"devicelab/{place.strip('/')}/*" for place in places]
