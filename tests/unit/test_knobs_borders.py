@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from devicelab import knobs
 from devicelab.errors import ConfigError
-from devicelab.knobs import _levels, _proof, charging, cpufreq, gpu_devfreq, gpu_kgsl, performance_mode, thermal
+from devicelab.knobs import (
+    _domains,
+    _levels,
+    _proof,
+    charging,
+    cpufreq,
+    gpu_devfreq,
+    gpu_kgsl,
+    performance_mode,
+    thermal,
+)
 from devicelab.knobs._clusters import show
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level, Thermal
@@ -359,3 +369,86 @@ def test_a_clock_lasts_if_its_second_half_is_within_three_percent(
     assert [
         flag.code for flag in performance_mode.prove("performance_mode", "fixed", device, run(samples=samples))
     ] == found
+
+
+@pytest.mark.parametrize(
+    ("level", "before", "after", "status", "flagged"),
+    [
+        ("off", "1", "1", "done", False),
+        ("off", "0", "1", "done", True),
+        ("off", "1", "0", "done", True),
+        ("off", "", "1", "done", False),
+        ("off", "0", "0", "failed", False),
+        ("on", "0", "0", "done", False),
+    ],
+)
+def test_a_charger_that_came_back_is_told(level: str, before: str, after: str, status: str, flagged: bool) -> None:
+    node = f"{SUPPLY}/battery/input_suspend"
+    device = facts("sm8150", change={node: "0\n", f"{SUPPLY}/battery/capacity": "80\n"})
+    record = run({node: before}, {node: after}, status=status)
+    assert codes("charging", level, device, record) == (["charger-returned"] if flagged else [])
+    assert codes("charging", level, facts("sm8150"), record) == []
+
+
+@pytest.mark.parametrize(("level", "flagged"), [("off", True), ("on", False)])
+def test_only_who_wants_idle_states_off_needs_to_know_all_of_them(level: str, flagged: bool) -> None:
+    states: Texts = {f"{CPU}/cpu{cpu}/cpuidle/state1/disable": "0\n" for cpu in range(3)}
+    device = facts("server", change=states)
+    text = "1" if level == "off" else "0"
+    record = run(dict.fromkeys(states, text), samples=Samples(busy={str(cpu): (1, 2) for cpu in range(4)}))
+    assert bool(codes("idle_states", level, device, record)) is flagged
+    assert bool(knobs.setting("idle_states", level, device).unmet) is flagged
+
+
+@pytest.mark.parametrize("level", ["a;b", "", "thermal engine;", "a b$"])
+def test_a_service_has_a_name_like_one(level: str) -> None:
+    device = facts("sm8150", props={"init.svc.a": "running", "init.svc.b": "stopped"})
+    with pytest.raises(ConfigError, match="makes no sense"):
+        knobs.setting("daemons", level, device)
+    stops = [step.do for step in knobs.setting("daemons", "a,b", device).steps if step.kind == "command"]
+    assert stops == [("stop", "a")], "what does not run is not started at the end"
+
+
+def test_a_governors_own_settings_are_kept_under_their_names() -> None:
+    own = f"{POLICY0}/schedutil"
+    nodes: Texts = {f"{own}/up_rate_limit_us": "500\n", f"{own}/odd": "1\n2\n", f"{CPU}/cpufreq/schedutil/all": "7\n"}
+    steps = knobs.setting("governor", "performance", facts("sm8150", change=nodes)).steps
+    kept = [step for step in steps if step.kind == "write" and "schedutil" in step.path]
+    assert [(step.path, step.value, step.required) for step in kept] == [
+        (f"{own}/up_rate_limit_us", "500", False),
+        (f"{CPU}/cpufreq/schedutil/all", "7", False),
+    ]
+    assert [step.why for step in kept] == [
+        "policy0: up_rate_limit_us of schedutil as it is, to come back with it",
+        "every policy: all of schedutil as it is, to come back with it",
+    ]
+    assert steps.index(kept[-1]) < min(n for n, step in enumerate(steps) if step not in kept)
+
+
+@pytest.mark.parametrize(("clock", "code"), [("1", []), ("0", ["gpu-frequency-not-proven"])])
+def test_a_clock_of_nought_is_a_sleeping_gpu(clock: str, code: list[str]) -> None:
+    folder = f"{DEVFREQ}/a.gpu"
+    nodes: Texts = {f"{folder}/{name}": "1\n" for name in ("max_freq", "min_freq", "available_frequencies", "cur_freq")}
+    device = facts("empty", change=nodes)
+    record = run(samples=Samples(nodes={f"{folder}/cur_freq": (clock, clock)}))
+    assert codes("gpu", "max", device, record) == code
+
+
+def test_a_clock_that_sank_names_its_policy_and_both_halves() -> None:
+    device = facts("sm8150", props={"ro.build.version.sdk": "30"})
+    for path, name in ((f"{POLICY0}/scaling_cur_freq", "policy0"), (f"{CPU}/cpu3/cpufreq/scaling_cur_freq", "cpu3")):
+        samples = Samples(nodes={path: ("1000",) * 4 + ("900",) * 4})
+        (flag,) = performance_mode.prove("performance_mode", "fixed", device, run(samples=samples))
+        assert flag.detail == f"{name}: up to 1000 kHz in the first half of the run, 900 kHz in the second"
+
+
+def test_folders_of_one_policy_are_one_domain_led_by_the_first() -> None:
+    nodes: Texts = {f"{CPU}/present": "0-3\n", f"{CPU}/online": "0-3\n"}
+    nodes |= {f"{CPU}/cpufreq/policy0/related_cpus": "0 1\n", f"{CPU}/cpufreq/policy1/related_cpus": "0 1 2 3\n"}
+    (domain,) = _domains.domains(facts("empty", change=nodes))
+    assert (domain.name, domain.cpus) == ("policy0", (0, 1, 2, 3))
+    # Of folders of single CPUs that of an online one that tells most.
+    old: Texts = {f"{CPU}/present": "0-3\n", f"{CPU}/online": "1-3\n"}
+    old |= {f"{CPU}/cpu{cpu}/cpufreq/related_cpus": cpus for cpu, cpus in enumerate(("0 1 2 3", "1", "0 1 2 3", "2 3"))}
+    (domain,) = _domains.domains(facts("empty", change=old))
+    assert (domain.name, domain.cpus) == ("cpu2", (0, 1, 2, 3))
