@@ -21,7 +21,7 @@ def main(serial: str, program: str, runs: int, seconds: float) -> None:
     began = time.monotonic()
     target = AndroidTarget(
         connection_settings={"device": serial},
-        modules=["hotplug", "cpufreq", "cpuidle", "hwmon"],  # its defaults less cgroups, which it cannot mount there
+        modules=["hotplug", "cpufreq", "cpuidle", "hwmon"],  # its defaults less cgroups, which the job does not need
         connect=False,
         working_directory="/data/local/tmp/devlib-target",
         load_default_modules=False,

@@ -9,7 +9,7 @@ from devicelab.ground import registry
 from devicelab.knobs import _clusters, _domains, cores, lock
 from devicelab.knobs import thermal as heat
 from devicelab.knobs._clusters import clusters, known, resolve_cores, show
-from devicelab.knobs.base import GivesWay, Knob, Setting
+from devicelab.knobs.base import GivesWay, Knob, LevelFirst, Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level, Thermal
 from devicelab.model.journal import Flag, RunRecord
@@ -99,7 +99,12 @@ def setting(word: str, want: Level, facts: Facts) -> Setting:
     """
     fitting = families(word, facts)
     if not fitting:
-        looked = ", ".join(_by_word().get(word, ("none that works",)))
+        names = _by_word().get(word, ())
+        # A level that no device knows is a mistake here too.
+        for family in map(registry.knob, names):
+            if isinstance(family, LevelFirst) and family.LEVEL_FIRST:
+                family.plan(word, want, facts)
+        looked = ", ".join(names or ("none that works",))
         return Setting(unmet=(f"this device has nothing to set {word} with (looked for: {looked})",))
     try:
         return registry.knob(fitting[0]).plan(word, want, facts)

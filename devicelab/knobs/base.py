@@ -91,6 +91,13 @@ class GivesWay(Protocol):
     GENERIC: bool
 
 
+@runtime_checkable
+class LevelFirst(Protocol):
+    """A family whose ``plan`` judges the level first: it is asked for that where it does not apply, too."""
+
+    LEVEL_FIRST: bool
+
+
 def oddities(knob: Knob) -> tuple[str, ...]:
     """What of a family's constants the types do not tell, a sentence each that says what to change."""
     words = [f"the word {word!r} is none: letters, digits and _" for word in knob.WORDS if not _WORD.fullmatch(word)]

@@ -20,6 +20,7 @@ from devicelab.model.plan import Floor, Write
 
 WORDS = ("charging",)
 PHASE = Phase.INTERFERENCE
+LEVEL_FIRST = True
 
 _SUPPLY = "/sys/class/power_supply/*"
 SUSPENDERS = (

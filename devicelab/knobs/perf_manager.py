@@ -19,6 +19,7 @@ from devicelab.model.plan import Command, Verify, Write
 
 WORDS = ("perf_manager",)
 PHASE = Phase.INTERFERENCE
+LEVEL_FIRST = True
 
 _HAL = "vendor.powerhal.init"
 

@@ -18,6 +18,7 @@ from devicelab.model.tree import whole
 
 WORDS = ("performance_mode",)
 PHASE = Phase.INTERFERENCE
+LEVEL_FIRST = True
 GLOBS: tuple[str, ...] = ()
 
 _SDK = 30

@@ -54,7 +54,7 @@ def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartAs
         server.stop()
 
 
-@pytest.mark.parametrize("shell", ["tcsh", "bsd-csh", "fish", "zsh", "mksh", "dash"])
+@pytest.mark.parametrize("shell", ["tcsh", "bsd-csh", "fish", "zsh", "mksh", "dash", "rc", "yash", "elvish"])
 def test_commands_arrive_as_written_through_any_login_shell(account: StartAs, tmp_path: Path, shell: str) -> None:
     path = shutil.which(shell)
     if path is None:

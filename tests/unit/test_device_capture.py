@@ -283,3 +283,19 @@ def test_captures_of_old_phones_are_read_and_made_into_boards(name: str, tmp_pat
     copy = spec_from_capture(path)
     assert {one.cpus: one.table_khz for one in copy.policies} == tables
     assert all(set(one.governors) == {"interactive", "performance"} for one in copy.policies)
+
+
+def test_cpus_of_a_policy_that_only_the_topology_tells_stay_together(tmp_path: Path) -> None:
+    nodes = [
+        {"path": f"{CPU}/{path}", "text": f"{text}\n"}
+        for path, text in {
+            "present": "0-3", "possible": "0-3", "online": "0-2",
+            "cpu0/cpufreq/related_cpus": "0 1", "cpu0/cpufreq/cpuinfo_max_freq": "1000000",
+            "cpu0/cpufreq/cpuinfo_min_freq": "300000",
+            "cpu2/cpufreq/cpuinfo_max_freq": "2000000", "cpu2/cpufreq/cpuinfo_min_freq": "400000",
+            "cpu2/topology/core_siblings_list": "2-3",
+        }.items()
+    ]  # fmt: skip
+    copy = spec_from_capture(with_nodes(tmp_path / "x.tar.gz", *nodes))
+    assert [one.cpus for one in copy.policies] == [(0, 1), (2, 3)]
+    assert copy.offline == (3,)

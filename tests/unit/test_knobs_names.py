@@ -98,3 +98,12 @@ def test_devfreq_devices_are_known_by_what_they_are(name: str, texts: dict[str, 
     for word in ("gpu", "membus"):
         found = setting(word, "max", board)
         assert bool(found.steps) is (word == role), (word, found.unmet)
+
+
+@pytest.mark.parametrize("word", ["performance_mode", "perf_manager", "charging"])
+def test_a_made_up_level_is_a_mistake_also_where_the_device_has_nothing_to_set(word: str) -> None:
+    bare = facts({"/sys/devices/system/cpu/present": "0-3\n"}, os="linux")
+    with pytest.raises(ConfigError, match=f"{word} = 'stopped'"):
+        setting(word, "stopped", bare)
+    good = {"performance_mode": "fixed", "perf_manager": "off", "charging": "off"}[word]
+    assert setting(word, good, bare).unmet

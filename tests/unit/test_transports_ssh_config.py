@@ -40,6 +40,23 @@ def resolved(home: Path, text: str, address: str) -> config.Target:
     return config.resolve(address, f"ssh:{address}")
 
 
+@needs_ssh
+@pytest.mark.parametrize(
+    ("include", "file"),
+    [
+        ('"conf d/a b.conf" other', "conf d/a b.conf"),
+        ('"~/.ssh/with space"', "with space"),
+        ("=conf.d/*", "conf.d/x"),
+        ("one two # three", "two"),
+    ],
+)
+def test_files_are_included_by_any_name(home: Path, include: str, file: str) -> None:
+    place = home / ".ssh" / file
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("Host board\n  Port 77\n")
+    assert resolved(home, f"Include {include}\n", "x@board").port == 77
+
+
 USER_AND_PORT = """
 Match user lab
   Port 2222

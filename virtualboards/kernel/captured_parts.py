@@ -111,7 +111,7 @@ def policies(nodes: Nodes) -> tuple[PolicySpec, ...]:
         capacity = max((nodes.number(f"{CPU_DIR}/cpu{cpu}/cpu_capacity", 0) for cpu in one.cpus), default=0)
         found.append(
             PolicySpec(
-                cpus=one.cpus,
+                cpus=_with_siblings(one, read, nodes),
                 table_khz=table,
                 governors=governors or (governor or "schedutil",),
                 governor=governor if governor in governors else "",
@@ -125,6 +125,15 @@ def policies(nodes: Nodes) -> tuple[PolicySpec, ...]:
     told = {cpu for one in found for cpu in one.cpus}
     left = tuple(cpu for cpu in nodes.cpus(f"{CPU_DIR}/present") if cpu not in told)
     return (*found, *((PolicySpec(left, (1_000_000,), nodes=False),) if found and left else ()))
+
+
+def _with_siblings(one: cpufreq.Policy, read: tuple[cpufreq.Policy, ...], nodes: Nodes) -> tuple[int, ...]:
+    """A policy's CPUs; where no node lists them, those of its package that no other policy has belong to it too."""
+    if any(nodes.text(f"{folder}/related_cpus") for folder in one.dirs):
+        return one.cpus
+    siblings = {cpu for at in one.cpus for cpu in nodes.cpus(f"{CPU_DIR}/cpu{at}/topology/core_siblings_list")}
+    others = {cpu for other in read if other is not one for cpu in other.cpus}
+    return tuple(sorted({*one.cpus, *(siblings - others)}))
 
 
 def isolates(nodes: Nodes) -> bool:

@@ -38,6 +38,8 @@ _USUAL_KEYS = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk
 _INSTALL = "install OpenSSH's client (Debian: openssh-client), which reads it as it is meant"
 _MAX_KEY_BYTES = 64 << 10
 
+_WORD = re.compile(r'"[^"]*"|[^\s"]+')
+
 _LOG = logging.getLogger(__name__)
 
 Options = Mapping[str, tuple[str, ...]]
@@ -275,7 +277,9 @@ def _moved(config: Path, home: Path, device: str) -> str:
     included = re.compile(r"^(\s*include[ \t=]+)(.*)$", re.IGNORECASE | re.MULTILINE)
 
     def absolute(match: re.Match[str]) -> str:
-        return match[1] + re.sub(r'(?<![^\s"])(?=[^/~\s"$%#])', lambda _: f"{config.parent}/", match[2])
+        names = [word.strip('"') for word in _WORD.findall(match[2].partition(" #")[0])]
+        places = [name if name.startswith(("/", "~", "$", "%")) else f"{config.parent}/{name}" for name in names]
+        return match[1] + " ".join(f'"{place}"' for place in places)
 
     known = f"{config.parent}/known_hosts"
     return (

@@ -1,8 +1,8 @@
 r"""Commands for login shells that are no POSIX shell: sshd gives every command to the account's own.
 
 csh ends a quoted word at a newline, expands ``!`` within quotes and takes words up to 1 KiB; fish has backslashes in
-single quotes. A command of digits, letters and ``\0NNN`` in short words survives them all, and ``sh`` there puts it
-together.
+single quotes, rc doubles them. A command of digits, letters and ``\0NNN`` in short words survives them all, and ``sh``
+there puts it together.
 """
 
 import re
@@ -25,6 +25,9 @@ def encoded(command: bytes) -> bytes:
 
 
 def question(token: str) -> bytes:
-    """A command that prints the token if its words arrive as they were written."""
+    """A command that prints the token if its words arrive as they were written.
+
+    The last word is for shells that, in a locale of ASCII, take a command with another letter for an empty one (yash).
+    """
     word = _TRICKY.replace("'", "'\"'\"'")
-    return f"""exec sh -c '[ "${{#1}}" = {len(_TRICKY)} ] && echo "$2"' sh '{word}' '{token}'""".encode()
+    return f"""exec sh -c '[ "${{#1}}" = {len(_TRICKY)} ] && echo "$2"' sh '{word}' '{token}' 'é'""".encode()
