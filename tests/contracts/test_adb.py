@@ -328,7 +328,10 @@ def test_a_port_in_the_environment_that_is_none_is_refused(monkeypatch: pytest.M
         (
             "R58M1  no permissions (user x is not in the plugdev group); see [http://developer.android.com/] usb:1-2",
             "no permissions",
-            {"error": "no permissions (user x is not in the plugdev group); see [http://developer.android.com/]"},
+            {
+                "usb": "1-2",
+                "error": "no permissions (user x is not in the plugdev group); see [http://developer.android.com/]",
+            },
         ),
     ],
 )

@@ -43,6 +43,14 @@ def test_no_command_is_lost_and_none_is_slow(transport: AdbTransport) -> None:
         assert fastest < _SLOW_S, number
 
 
+def test_a_board_may_be_asked_for_by_the_server_s_number(transport: AdbTransport) -> None:
+    number = next(one.details["transport_id"] for one in transport.server.devices() if one.serial == transport.serial)
+    same = AdbTransport(f"adb:transport_id:{number}@{transport.server.host}:{transport.server.port}")
+    assert same.state()[0] in {"device", "host"}
+    same.reconnect(timeout_s=10)
+    assert same.run(["echo", "x"]).stdout == b"x\n"
+
+
 def test_input_that_a_program_does_not_read_takes_nothing_along(transport: AdbTransport) -> None:
     for program, said in ((["sh", "-c", "echo a; exit 4"], b"a\n"), (["sh", "-c", "cat; exit 4"], None)):
         for size in (0, 1, 100_000):

@@ -67,6 +67,35 @@ def test_boards_with_one_serial_are_told_apart_by_their_ports(server: Serve) -> 
     }
 
 
+def test_boards_whose_ports_are_not_told_go_by_the_server_s_own_numbers(server: Serve) -> None:
+    asked = server(
+        {
+            "host:devices-l": f"OKAY {TWINS.replace('usb:1-3.1 ', '').replace('usb:1-3.2 ', '')}",
+            "host-transport-id:5:get-state": "OKAY device",
+            "host-transport-id:5:features": "OKAY shell_v2,cmd",
+        }
+    )
+    assert [one.address for one in adb.discover()] == ["adb:transport_id:4", "adb:transport_id:5", "adb:R58M1"]
+    board = adb.AdbTransport("adb:transport_id:5")
+    assert board.state() == ("device", "")
+    assert "shell_v2" in board.features
+    assert not board.by_network
+    with pytest.raises(DeviceUnreachableError):
+        board.run(["true"])
+    assert asked[-1] == "host:transport-id:5"
+
+
+def test_boards_that_may_not_be_opened_are_told_apart_too(server: Serve) -> None:
+    line = (
+        "????????????           no permissions (missing udev rules? user is in the plugdev group); see [x] usb:1-{n}\n"
+    )
+    server({"host:devices-l": f"OKAY {line.format(n=2)}{line.format(n=3)}"})
+    assert [(one.address, one.state) for one in adb.discover()] == [
+        ("adb:usb:1-2", "no permissions"),
+        ("adb:usb:1-3", "no permissions"),
+    ]
+
+
 @pytest.mark.parametrize("address", ["adb:0123456789ABCDEF", "0123456789ABCDEF"])
 def test_a_serial_that_several_have_is_a_mistake_that_names_the_ports(server: Serve, address: str) -> None:
     twins(server)

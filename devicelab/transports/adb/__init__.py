@@ -108,14 +108,26 @@ class AdbTransport(PosixTransport):
         self._legacy: tuple[str, bytes] | None = None
 
     @property
+    def _id(self) -> str:
+        """The number by which the server is asked for a board whose serial others share; empty: it has its serial."""
+        match = re.fullmatch(r"transport_id:([0-9]{1,18})", self.serial)
+        return match[1] if match else ""
+
+    def _request(self, what: str) -> str:
+        """A request to the server about this board (AOSP adb/SERVICES.TXT)."""
+        return f"host-transport-id:{self._id}:{what}" if self._id else f"host-serial:{self.serial}:{what}"
+
+    @property
     def by_network(self) -> bool:
         """The server connects to it on request: HOST:PORT, or a name that wireless debugging announces (mDNS)."""
-        return self.serial.rstrip(".").endswith("._tcp") or bool(re.fullmatch(r"(?!usb:).*:[0-9]+", self.serial))
+        return self.serial.rstrip(".").endswith("._tcp") or bool(
+            re.fullmatch(r"(?!usb:|transport_id:).*:[0-9]+", self.serial)
+        )
 
     def state(self) -> tuple[str, str]:
         """The state the server gives the board ("device", "offline", ...; empty: unknown to it), and its words."""
         try:
-            return self.server.ask(f"host-serial:{self.serial}:get-state", self.address), ""
+            return self.server.ask(self._request("get-state"), self.address), ""
         except LabError as error:
             if not isinstance(error.__cause__, RefusalError):
                 raise
@@ -137,7 +149,7 @@ class AdbTransport(PosixTransport):
         try:
             with reachable(self.address):
                 link.within(_OPEN_TIMEOUT_S)
-                link.send_command(f"host:transport:{self.serial}")
+                link.send_command(f"host:transport-id:{self._id}" if self._id else f"host:transport:{self.serial}")
                 link.check_okay()
                 link.send_command(name)
                 link.check_okay()
@@ -150,7 +162,7 @@ class AdbTransport(PosixTransport):
     def features(self) -> frozenset[str]:
         """What the board's adbd and the server can both do; asked once."""
         if self._features is None:
-            text = self.server.ask(f"host-serial:{self.serial}:features", self.address)
+            text = self.server.ask(self._request("features"), self.address)
             self._features = frozenset(text.split(","))
         return self._features
 
@@ -242,7 +254,7 @@ class AdbTransport(PosixTransport):
             return
         with suppress(DeviceUnreachableError):
             if state == "offline":
-                self.server.ask(f"host-serial:{self.serial}:reconnect", self.address, timeout_s=timeout_s)
+                self.server.ask(self._request("reconnect"), self.address, timeout_s=timeout_s)
             elif not state and self.by_network:
                 self.server.ask(f"host:connect:{self.serial}", self.address, timeout_s=timeout_s)
         try:
@@ -251,7 +263,7 @@ class AdbTransport(PosixTransport):
             raise (unreachable(words, self.address) if words else error) from error
 
     def _wait_for(self, state: str, timeout_s: float) -> None:
-        request = f"host-serial:{self.serial}:wait-for-any-{state}"
+        request = self._request(f"wait-for-any-{state}")
         self.server.ask(request, self.address, timeout_s=timeout_s, answers=2)
 
     def become_root(self, *, timeout_s: float = 30.0) -> None:

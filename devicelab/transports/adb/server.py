@@ -223,15 +223,19 @@ class Server:
 def told_apart(devices: Sequence[Device]) -> tuple[Device, ...]:
     """The devices, those with one serial under ``usb:PATH``, which adb takes as a serial; the serial is a detail then.
 
-    Boards of one make may all have the maker's default serial.
+    Boards of one make may all have the maker's default serial. Where the server tells no path (on Windows, of some
+    hubs), it is ``transport_id:N``, which holds until a board is plugged in anew.
     """
     often = Counter(device.serial for device in devices)
-    return tuple(
-        replace(device, serial=f"usb:{device.details['usb']}", details={**device.details, "serial": device.serial})
-        if often[device.serial] > 1 and device.details.get("usb")
-        else device
-        for device in devices
-    )
+
+    def apart(device: Device) -> Device:
+        word = next((word for word in ("usb", "transport_id") if device.details.get(word)), None)
+        if often[device.serial] < 2 or word is None:
+            return device
+        details = {**device.details, "serial": device.serial}
+        return replace(device, serial=f"{word}:{device.details[word]}", details=details)
+
+    return tuple(map(apart, devices))
 
 
 # Serial (Android's own service names hold blanks), state, and words with a colon (AOSP adb/transport.cpp).
@@ -251,8 +255,12 @@ def _device(line: str) -> Device | None:
     if not state:
         return None
     if state.startswith("no permissions"):
-        return Device(serial, "no permissions", {"error": state})
-    return Device(serial, state, dict(word.split(":", 1) for word in words.split() if ":" in word))
+        return Device(serial, "no permissions", {**_details(words), "error": state})
+    return Device(serial, state, _details(words))
+
+
+def _details(words: str) -> dict[str, str]:
+    return dict(word.split(":", 1) for word in words.split() if ":" in word)
 
 
 def program(device: str) -> str:
