@@ -1,5 +1,6 @@
 """Which keys are shown to a server, in which order, and what is said where none lets us in."""
 
+import base64
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -56,11 +57,21 @@ def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519Pri
     return key.private_bytes(form.Encoding.DER if kind == "der" else form.Encoding.PEM, shape, form.NoEncryption())
 
 
+def odd_point() -> bytes:
+    """An ECDSA key in OpenSSH's format whose public point is of a form that nobody reads."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    text = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
+    first, *middle, last = text.splitlines()
+    data = base64.b64decode(b"".join(middle)).replace(b"\x00\x00\x00\x41\x04", b"\x00\x00\x00\x41\x94", 1)
+    return b"\n".join([first, base64.b64encode(data), last, b""])
+
+
 RSA = rsa.generate_private_key(65537, 2048)
 UNREADABLE = {
     "id_rsa: DER": pem(RSA, "der"),
     "id_rsa: UTF-16": pem(RSA).decode().encode("utf-16"),
     "id_rsa: 1 byte": b"x",
+    "id_ecdsa: odd point": odd_point(),
     "id_rsa: empty": b"",
     "id_rsa: cut": pem(RSA)[:300],
     "id_ecdsa: secp256k1": pem(ec.generate_private_key(ec.SECP256K1())),

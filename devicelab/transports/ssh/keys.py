@@ -8,7 +8,7 @@ from io import StringIO
 from pathlib import Path
 
 import paramiko
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from paramiko.agent import AgentSSH
@@ -58,7 +58,7 @@ def read(file: Path) -> Key | Unusable:
         security = b"-----BEGIN OPENSSH" in data
         more = ", or needs a security key (ssh-add it)" if security else ""
         return Unusable(name, f"is of a kind that is not known here{more}")
-    except (ValueError, paramiko.SSHException):
+    except (ArithmeticError, InternalError, LookupError, NotImplementedError, ValueError, paramiko.SSHException):
         return Unusable(name, "is no private key that OpenSSH reads (invalid format)")
 
 
