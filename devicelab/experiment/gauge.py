@@ -1,9 +1,9 @@
 """GPU use while tenants run, by the driver's own gauge: "some kernel was running", not occupancy.
 
-NVIDIA tells it through ``nvidia-smi`` (a witness of the run); amdgpu, Adreno and Exynos Mali through a node that the
-agent samples. Of several NVIDIA cards the one on which the driver lists a process of the run is taken: the busiest may
-be another user's. Where it lists none (in a container it has other pids) and several cards work, no figure is given.
-Of several nodes the busiest is taken.
+NVIDIA tells it through ``nvidia-smi`` (a witness of the run), AMD without a node through its own tools; amdgpu, Adreno
+and Exynos Mali through a node that the agent samples. Of several NVIDIA cards the one on which the driver lists a
+process of the run is taken: the busiest may be another user's. Where it lists none (in a container it has other pids)
+and several cards work, no figure is given. Of several nodes the busiest is taken.
 """
 
 import re
@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from devicelab.experiment import joules
+from devicelab.experiment import amd_smi, joules
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Experiment
 from devicelab.model.journal import RunRecord
@@ -29,6 +29,7 @@ GLOBS = (
 )
 _QUERY = "--query-gpu=index,utilization.gpu,clocks.sm,temperature.gpu,power.draw"
 # Which card a process is on: cards by index, processes by card.
+AMD = "amd gpu use"
 CARDS, HOLDERS = "gpu cards", "gpu programs"
 _QUERIES = {CARDS: "--query-gpu=index,uuid", HOLDERS: "--query-compute-apps=pid,gpu_uuid"}
 _COLUMNS = {"gpu_use_pct": "pct", "gpu_sm_mhz": "MHz", "gpu_temperature_c": "C", "gpu_power_w": "W"}
@@ -54,6 +55,10 @@ def witnesses(facts: Facts, duration_s: float, python: str = "python3") -> tuple
 
     They end before the tenants do.
     """
+    if facts.board.kind == "amd-server" and not nodes(facts):
+        seconds = max(1, int(duration_s) - 4)
+        look = ("sh", "-c", amd_smi.LOOK, "sh", str(seconds))
+        return (Witness(name=AMD, argv=look, timeout_ms=(seconds + 10) * 1000),)
     if facts.board.kind != "nvidia-server":
         return ()
     seconds, longer = max(1, int(duration_s) - 4), max(1, int(duration_s) - 2)
@@ -68,6 +73,9 @@ def witnesses(facts: Facts, duration_s: float, python: str = "python3") -> tuple
 def read(record: RunRecord, experiment: Experiment | None = None) -> Measurement | None:
     """Means over a run's window, ``None`` if nothing told the GPU's use; with an experiment also the card's power."""
     for witness in record.witnesses:
+        if witness.name == AMD:
+            use = amd_smi.use_pct(witness.stdout)
+            return None if use is None else Measurement(metrics={"gpu_use_pct": Metric(use, "pct")})
         if witness.name == PROGRAM:
             cards = _cards(record)
             got = parse(witness.stdout, cards)

@@ -3,7 +3,9 @@
 ``green:40``: the less important tenants share 40% of the SMs, the most important one has the others; ``green:40+all``:
 it has all of them. A green context partitions one process's work, and processes take turns on the card unless MPS joins
 them, so the leg starts MPS. The driver rounds to its granularity (8 SMs on Hopper): every tenant says what it asked
-for, what it was granted (read back from the context), and on which SMs its blocks really ran.
+for, what it was granted (read back from the context), and on how many SMs its blocks really ran. Under MPS each client
+numbers its SMs from 0 (seen on an H200, driver 580), so that two partitions are disjoint cannot be read from the
+numbers; it rests on the driver, which splits the same card in the same way in every process.
 Source: CUDA driver API, green contexts (12.4); NVIDIA Multi-Process Service documentation (no thread percentage).
 """
 
@@ -73,29 +75,28 @@ def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[
         return flags
     pct, whole = _chosen(variant)
     rank = ranks(tenants)
-    seen: dict[str, set[int]] = {}
+    granted: dict[str, int] = {}
+    total = 0
     known = pids(record, tenants)
     for result in record.programs:
         if result.name not in known:
             continue
-        place = rank[tenant_of(result.name)]
-        if not _share(place, pct, whole=whole):
-            continue
-        told = header(result)
-        why = _not_granted(told)
-        if why:
-            return not_seen("green", f"{result.name} {why}")
-        seen.setdefault("rest" if place == 0 else "first", set()).update(_ids(told))
-    both = seen.get("first", set()) & seen.get("rest", set())
-    if both:
-        return not_seen("green", f"{len(both)} SMs served the most important tenant and another one as well")
+        share = _share(rank[tenant_of(result.name)], pct, whole=whole)
+        if share:
+            told = header(result)
+            if why := _not_granted(told):
+                return not_seen("green", f"{result.name} {why}")
+            granted[str(share["sm_part"])], total = told["sm_granted"], told["sm_total"]
+    if sum(granted.values()) > total:
+        both = " and ".join(map(str, granted.values()))
+        return not_seen("green", f"{both} SMs were granted of {total}, so that some serve both sides")
     return ()
 
 
 def _not_granted(told: Mapping[str, Any]) -> str:
     """What is wrong with what a tenant says of its SMs; empty if nothing is."""
-    asked, granted = told.get("sm_asked"), told.get("sm_granted")
-    if type(asked) is not int or type(granted) is not int:
+    asked, granted = told.get("sm_asked", 0), told.get("sm_granted", 0)
+    if any(type(one) is not int for one in (asked, granted, told.get("sm_total"))):
         return "does not say how many SMs it was granted"
     if abs(granted - asked) > max(_GRANULE, _ROUNDED * asked):
         return f"was granted {granted} SMs, not the {asked} that were asked for"

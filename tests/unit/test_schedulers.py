@@ -22,7 +22,7 @@ THREE = (
     Tenant(name="C", priority=1, workload="torch_model", params={"model": "resnet50"}, copies=2),
 )
 PIDS = {"A": 11, "B": 12, "C": 13, "C#2": 14}
-GPU = place("nvidia-server", {"xsched": "/opt/xsched"})
+GPU = place("nvidia-server", {"xsched": "/opt/xsched", "hami": "/opt/hami"})
 MIG = [f"MIG-{n}0000000-0000-0000-0000-000000000000" for n in (1, 2, 3)]
 
 CUS = (("A", "0-9"), ("B", "10-19"), ("C", "20-79"), ("C#2", "20-79"))
@@ -37,6 +37,19 @@ GOOD: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "mps": ("", {"mps clients": "server 5\n" + "".join(f"client {pid}\n" for pid in PIDS.values())}),
     "green": ("40", {"mps clients": "server 5\n" + "".join(f"client {pid}\n" for pid in PIDS.values())}),
+    "mps_static": (
+        "4",
+        {
+            "mps clients": "server 5\n" + "".join(f"client {pid}\n" for pid in PIDS.values()),
+            "mps partitions": "first GPU-7/Dx\nrest GPU-7/Ex\n",
+        }
+        | {f"environ {n}": f"CUDA_MPS_SM_PARTITION=GPU-7/{'E' if n == 'A' else 'D'}x\n" for n in PIDS},
+    ),
+    "hami": (
+        "50",
+        {f"maps {n}": "looked\n" if n == "A" else "/opt/hami/libvgpu.so\nlooked\n" for n in PIDS}
+        | {f"environ {n}": "CUDA_DEVICE_SM_LIMIT=50\n" for n in PIDS if n != "A"},
+    ),
     "stream_priority": ("", {}),
     "xsched": (
         "HPF",
@@ -57,10 +70,10 @@ GOOD: dict[str, tuple[str, dict[str, str]]] = {
         {f"environ {n}": f"HSA_CU_MASK=0:{part}\n" for n, part in CUS},
     ),
 }  # fmt: skip
-SMS = {name: (80, "52-131") if name == "A" else (52, "0-51") for name in PIDS}
+SMS = {name: (80, "0-79") if name == "A" else (52, "0-51") for name in PIDS}
 STREAMS = {
     name: f'{{"tool":"torch_tenant","stream_priority":{-1 if name == "A" else 0},'
-    f'"sm_asked":{count},"sm_granted":{count},"sm_ids":"{ids}","threads":1}}\n'
+    f'"sm_total":132,"sm_asked":{count},"sm_granted":{count},"sm_ids":"{ids}","threads":1}}\n'
     for name, (count, ids) in SMS.items()
 }
 
@@ -137,6 +150,8 @@ def test_a_tenant_alone_is_judged_by_itself(name: str) -> None:
         ("nice", "0"), ("nice", "20"), ("nice", "-5"), ("nice", "low"), ("nice", "²"),
         ("mps", "0"), ("mps", "101"), ("mps", "half"), ("mps", "$(reboot)"), ("mps", "40+50"), ("mps", "40+"),
         ("mps", "priority+priority"),
+        ("mps_static", ""), ("mps_static", "0"), ("mps_static", "x"),
+        ("hami", ""), ("hami", "0"), ("hami", "100"), ("hami", "half"),
         ("green", ""), ("green", "0"), ("green", "100"), ("green", "40+most"), ("green", "40+all+all"), ("green", "²"),
         ("stream_priority", "-5"),
         ("xsched", "GBL"), ("xsched", "hpf"), ("xsched", "HPF; reboot"),
@@ -225,6 +240,38 @@ def test_a_daemon_that_somebody_told_to_give_less_is_found(name: str) -> None:
     assert "20.0% of the SMs" in flag.detail
 
 
+def test_hami_limits_the_less_important_alone_and_needs_its_library(tmp_path: Path) -> None:
+    given = treat("hami", "50").tenants
+    assert [one.env.get("CUDA_DEVICE_SM_LIMIT") for one in given.values()] == [None, "50", "50"]
+    assert given["A"].front == ()
+    with pytest.raises(ConfigError, match="where is HAMi-core"):
+        treat("hami", "50", where=place("nvidia-server"))
+    (flag,) = verify("hami", "50", good("hami", witnesses={"maps C": "looked\n"}))
+    assert flag.detail == "hami: C does not have libvgpu.so loaded"
+    (flag,) = verify("hami", "50", good("hami", witnesses={"maps A": "/opt/hami/libvgpu.so\nlooked\n"}))
+    assert flag.detail == "hami: A has libvgpu.so loaded"
+    where = place("nvidia-server", {"hami": str(tmp_path)})
+    front = treat("hami", "50", where=where).tenants["B"].front
+    done = subprocess.run([*front, "echo", "worked"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "prefixes.hami" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "code"), [("13010", 0), ("13020", 0), ("13000", 1), ("MPS version 12090", 1), ("what?", 1)]
+)
+def test_static_partitions_are_gated_on_the_daemons_own_version(tmp_path: Path, said: str, code: int) -> None:
+    control = tmp_path / "nvidia-cuda-mps-control"
+    control.write_text(f"#!/bin/sh\n[ \"$1\" = -v ] && echo '{said}'\n")
+    control.chmod(0o755)
+    gate, *_ = treat("mps_static", "4").steps
+    assert gate.kind == "command"
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(gate.do, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == code
+    assert code == 0 or "need nvidia-cuda-mps-control 13010 or newer" in done.stderr
+
+
 def test_green_contexts_share_the_sms_by_rank() -> None:
     first, rest = {"sm_pct": 40, "sm_part": "first"}, {"sm_pct": 40, "sm_part": "rest"}
     assert {n: one.params for n, one in treat("green", "40").tenants.items()} == {"A": rest, "B": first, "C": first}
@@ -242,7 +289,7 @@ def test_green_contexts_share_the_sms_by_rank() -> None:
         ("C#2", '"0-51"', '""', "C#2 does not say on which SMs"),
         ("C#2", '"0-51"', '"all of them"', "C#2 does not say on which SMs"),
         ("C", '"0-51"', '"0-60"', "C ran on 61 SMs, more than the 52"),
-        ("C", '"0-51"', '"50-101"', "50 SMs served the most important tenant and another one as well"),
+        ("A", '"sm_granted":80', '"sm_granted":84', "52 SMs were granted of 132, so that some serve both sides"),
     ],
 )
 def test_a_green_context_without_its_sms_is_not_seen(name: str, old: str, new: str, why: str) -> None:
@@ -255,7 +302,7 @@ def test_a_green_context_without_its_sms_is_not_seen(name: str, old: str, new: s
 def test_the_drivers_rounding_is_no_fault_of_a_green_context() -> None:
     streams = {
         **STREAMS,
-        "A": STREAMS["A"].replace('"sm_granted":80,"sm_ids":"52-131"', '"sm_granted":76,"sm_ids":"56-131"'),
+        "A": STREAMS["A"].replace('"sm_granted":80,"sm_ids":"0-79"', '"sm_granted":76,"sm_ids":"0-75"'),
     }
     assert streams != STREAMS
     assert verify("green", "40", record(PIDS, GOOD["green"][1], stdout=streams)) == ()
@@ -424,7 +471,7 @@ def test_a_priority_xsched_does_not_know_is_refused() -> None:
         treat("xsched", "HPF", (THREE[0], THREE[1].model_copy(update={"priority": 300})))
 
 
-@pytest.mark.parametrize("name", [name for name in GOOD if name not in {"mps", "green", "cu_mask"}])
+@pytest.mark.parametrize("name", [name for name in GOOD if name not in {"mps", "mps_static", "green", "cu_mask"}])
 def test_no_leg_but_mps_connects_to_a_daemon_of_somebody_elses(name: str) -> None:
     """CUDA looks in /tmp/nvidia-mps where the variable is not set."""
     for given in treat(name, GOOD[name][0]).tenants.values():
