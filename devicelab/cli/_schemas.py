@@ -163,7 +163,7 @@ def experiments() -> str:
         yield "## Those that come with devicelab\n\n| name | question |\n|---|---|\n" + "\n".join(
             f"| `{name}` | {load(name).question} |" for name in own()
         )
-        yield "## Top level\n\n" + key_table(Experiment, leave_out=("name",))
+        yield "## Top level\n\n" + key_table(Experiment, leave_out=("name", "tuning"))
         yield "## `[answer]`\n\n" + f"{_first_line(Answer)}\n\n" + key_table(Answer)
         yield (
             f"## `[stop]`\n\n{_first_line(Stop)} [method/sequential](../method/sequential.md) says how it is "

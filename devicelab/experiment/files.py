@@ -38,6 +38,10 @@ def load(name: str, overrides: Sequence[str] = ()) -> Experiment:
     if path.suffix != ".toml" and not path.is_file():
         path = registry.toml_file("experiments", name, registry.data_dir("experiments"))
     data = toml.read(path)
+    if "tuning" in data:
+        raise ConfigError(
+            f"{path}: [tuning] is no part of a file", hint="`devicelab tune` makes the rounds of a search"
+        )
     for text in overrides:
         override(data, text)
     if isinstance(data.get("push"), list):

@@ -102,3 +102,10 @@ def test_a_scenario_promises_its_important_tenant_a_median_and_a_tail(name: str)
     promised = set(max(of.tenants, key=lambda tenant: tenant.priority).targets)
     assert promised & {"p50_ms", "p50_ratio"}
     assert promised & {"p99_ms", "p99_ratio"}
+
+
+def test_a_round_of_a_search_is_not_made_by_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "round.toml"
+    path.write_text('question = "?"\n[tuning]\naim = "low.share_pct"\nchosen = "mps"\n')
+    with pytest.raises(ConfigError, match="devicelab tune"):
+        files.load(str(path))
