@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import _opencl_drivers as drivers
+from tests import postgres
 
 DEVLIB = "DEVICELAB_DEVLIB"
 """Environment variable: the Python of an environment with devlib, which is no dependency."""
@@ -138,6 +139,21 @@ def _makespan(text: str) -> list[Figure]:
     if not (boards and found):
         return []
     return [Figure(f"a night on {boards[1]} boards", f"{found[2]} s", f"{found[1]} s", found[3])]
+
+
+def _scale(text: str) -> list[Figure]:
+    boards = re.search(r"^(\d+) boards, (\d+) tasks", text, re.MULTILINE)
+    found = re.search(r"^makespan ([\d.]+) s simulated, ideal ([\d.]+) s: ([\d.]+)", text, re.MULTILINE)
+    cpu = re.search(r"^conductor ([\d.]+) s of processor time.* ([\d.]+) ms a task; (\d+) MiB", text, re.MULTILINE)
+    rows = re.search(r"committed (\d+) runs/s, (\d+) rows/s", text)
+    if not (boards and found and cpu and rows):
+        return []
+    return [
+        Figure(f"a night on {boards[1]} simulated boards", f"{found[1]} s", f"{found[2]} s", found[3]),
+        Figure(f"the conductor's processor time for {boards[2]} tasks", f"{cpu[1]} s"),
+        Figure("the conductor's memory", f"{cpu[3]} MiB"),
+        Figure("rows a second into PostgreSQL from all hosts", rows[2]),
+    ]
 
 
 def _nights(text: str) -> list[Figure]:
@@ -354,6 +370,16 @@ BENCHMARKS = (
         "settle and hold times of the busiest board",
         "1.10 is the goal with 50 boards",
         quiet=True,
+    ),
+    Benchmark(
+        "farm_scale",
+        "A thousand boards",
+        ("--boards", "40", "--hosts", "4", "--runs", "1"),
+        (),
+        _scale,
+        "the longest of all work by all boards and one board's own",
+        "simulated boards and clock, the product's conductor and database; 1.05 is the goal",
+        lambda: "" if postgres.TOOLS is not None else "no PostgreSQL server is installed",
     ),
     Benchmark(
         "nights_accuracy",

@@ -19,6 +19,10 @@ OnProgress = Callable[[Task, Progress], None]
 """Told after every run, from the thread that measures."""
 
 
+MOST_DEVICES = 4096
+"""At work at a time: each has a thread of the conductor."""
+
+
 class Engine(Protocol):
     """Executes tasks, one at a time on a device; the conductor decides which."""
 
@@ -81,7 +85,7 @@ class LocalThreads:
         self._store, self._farm, self._night, self._on_progress = store, farm, night, on_progress
         self._stop = threading.Event()
         # A thread is started for a task when none is free; idle ones are used again.
-        self._threads = ThreadPoolExecutor(max_workers=1024, thread_name_prefix="device")
+        self._threads = ThreadPoolExecutor(max_workers=MOST_DEVICES, thread_name_prefix="device")
 
     def submit(self, task: Task, entry: DeviceEntry, experiment: Experiment, left_s: float | None) -> Future[Task]:
         """See ``Engine.submit``."""

@@ -11,6 +11,7 @@ network of their own.
 
 import contextlib
 import secrets
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +28,7 @@ from devicelab.errors import ConfigError, DeviceUnreachableError
 from devicelab.farm import hosting, schedule
 from devicelab.farm.care import Left
 from devicelab.farm.dask_link import LOST, Tls, address_of, reaching, usable
-from devicelab.farm.engine import OnProgress
+from devicelab.farm.engine import MOST_DEVICES, OnProgress
 from devicelab.farm.hosting import Offer, Order, resource
 from devicelab.farm.selectors import Known
 from devicelab.jobs.conductor import Progress
@@ -214,20 +215,32 @@ class Workers:
     def __init__(self, client: Client, silent_s: float = _SILENT_S) -> None:
         self._client, self._silent_s = client, silent_s
         self._heard: dict[str, tuple[object, float]] = {}
+        self._lock = threading.Lock()
+        self._known: tuple[float, Mapping[str, Mapping[str, Any]]] = (-_LOOK_S, {})
 
     def offering(self, device: str) -> tuple[str, ...]:
         """Addresses of those that offer the device now."""
-        workers: Mapping[str, Mapping[str, Any]] = self._client.scheduler_info(n_workers=-1)["workers"]
-        now = time.monotonic()
-        for address, worker in workers.items():
-            seen = worker.get("last_seen")
-            if self._heard.get(address, (None, 0.0))[0] != seen:
-                self._heard[address] = (seen, now)
+        workers, now = self._asked(), time.monotonic()
         return tuple(
             address
             for address, worker in workers.items()
             if worker["resources"].get(resource(device)) and now - self._heard[address][1] < self._silent_s
         )
+
+    def _asked(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the scheduler knows of the workers; it is asked once in a while, not by each of a thousand tasks."""
+        with self._lock:
+            at, workers = self._known
+            if time.monotonic() - at < _LOOK_S / 2:
+                return workers
+            workers = self._client.scheduler_info(n_workers=-1)["workers"]
+            now = time.monotonic()
+            for address, worker in workers.items():
+                seen = worker.get("last_seen")
+                if self._heard.get(address, (None, 0.0))[0] != seen:
+                    self._heard[address] = (seen, now)
+            self._known = now, workers
+            return workers
 
 
 class DaskEngine:
@@ -258,7 +271,7 @@ class DaskEngine:
         self._tasks: dict[str, Task] = {}
         self._stopped = False
         self._workers = workers
-        self._threads = ThreadPoolExecutor(max_workers=1024, thread_name_prefix="device")
+        self._threads = ThreadPoolExecutor(max_workers=MOST_DEVICES, thread_name_prefix="device")
         each(client, hosting.go_on, night)  # one that died just now has no task yet
         client.subscribe_topic(hosting.topic(night), self._heard)
 
@@ -305,9 +318,12 @@ class DaskEngine:
         """The task when it has ended; ``None``: for too long nobody has offered its device, or ended in time."""
         missing_since: float | None = None
         late = float("inf") if ends is None else ends + max(self._farm.patience_s, _SILENT_S)
+        # Waiting in `result` would have Dask's one loop wake up for each of a thousand tasks, every second.
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
         while True:
-            with contextlib.suppress(TimeoutError):
-                return future.result(timeout=_LOOK_S)
+            if done.wait(_LOOK_S) or future.done():
+                return future.result(timeout=_CONNECT_S)
             if self._client.status != "running":
                 raise _gone(self._place)
             now = time.monotonic()

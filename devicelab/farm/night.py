@@ -8,8 +8,8 @@ import contextlib
 import fcntl
 import os
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from typing import Protocol
@@ -141,6 +141,11 @@ def alone_in(store: Store, farm: str) -> Iterator[None]:
         yield
 
 
+def _alike(task: Task) -> Hashable:
+    """Tasks of one ``any N of`` take equally long wherever they go."""
+    return task.job, task.priority, task.cells, task.confirms
+
+
 class Conductor:
     """One night.
 
@@ -194,12 +199,22 @@ class Conductor:
 
     def fits(self, task: Task, device: str) -> bool:
         """The device may do the task: it is meant, and did no other of the same ``any N of`` tonight."""
+        return self._fits(task, device, self._takers())
+
+    def _takers(self) -> dict[int, dict[str, set[str]]]:
+        """Job → device → ids of its tasks that are, or were, that device's; confirmations apart."""
+        found: dict[int, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for task in self.tasks.values():
+            if task.device is not None and task.confirms is None:
+                found[task.job][task.device].add(task.task_id)
+        return found
+
+    def _fits(self, task: Task, device: str, takers: Mapping[int, Mapping[str, set[str]]]) -> bool:
         if task.device is not None:
             return task.device == device
         known = self.pool.get(device)
-        others = (other for other in self.tasks.values() if other.job == task.job and other.task_id != task.task_id)
-        taken = {other.device for other in others if other.confirms is None}
-        fresh = device not in taken and device not in self._tried.get(task.task_id, ())
+        taken = takers.get(task.job, {}).get(device, set()) - {task.task_id}
+        fresh = not taken and device not in self._tried.get(task.task_id, ())
         return known is not None and fresh and self.job.selectors[task.job].fits(known)
 
     def left_s(self) -> float | None:
@@ -211,7 +226,8 @@ class Conductor:
         waiting = [task for task in (tasks or self.tasks.values()) if task.status == "waiting"]
         left_s = self.left_s()
         working = [name for name in self.pool if name not in self.out]
-        return schedule.foretell(waiting, working, self.fits, self.seconds, left_s)
+        fits = partial(self._fits, takers=self._takers())
+        return schedule.foretell(waiting, working, fits, self.seconds, left_s, _alike)
 
     def prepare(self, night: str | None = None) -> tuple[Task, ...]:
         """The tasks of a new night, and who is out from the beginning; nothing is stored.
@@ -318,11 +334,13 @@ class Conductor:
         if self.interrupted:
             return
         busy = {device for device, _ in running.values()}
-        waiting = [task for task in self.tasks.values() if task.status == "waiting"]
+        tasks = (task for task in self.tasks.values() if task.status == "waiting")
+        waiting, takers = schedule.Waiting(tasks, self.seconds, _alike), self._takers()
+        fits = partial(self._fits, takers=takers)
         idle = [name for name in self.pool if name not in busy and name not in self.out]
-        for device in schedule.eager(idle, waiting, self.seconds):
+        for device in waiting.eager(idle):
             left_s = self.left_s()
-            task = schedule.pick(waiting, device, self.fits, self.seconds, left_s)
+            task = schedule.pick(waiting.candidates(device, fits), device, fits, self.seconds, left_s)
             if task is None:
                 continue
             if self._taken_out(device):
@@ -331,6 +349,8 @@ class Conductor:
             waiting.remove(task)
             begun = task.model_copy(update={"device": device, "status": "running"})
             self.tasks[task.task_id] = begun
+            if task.confirms is None:
+                takers[task.job][device].add(task.task_id)
             self.watcher.started(begun)
             experiment = self.job.experiments[task.job]
             future = engine.submit(task, self.pool[device].entry, experiment, self.left_s())
@@ -366,6 +386,7 @@ class Conductor:
     def _skip_tasks_without_a_device(self) -> None:
         """Tasks whose device is out, or that no device of those left fits, are skipped at once, with the reason."""
         working = [name for name in self.pool if name not in self.out]
+        fits = partial(self._fits, takers=self._takers())
         changed: list[Task] = []
         excused: Counter[int] = Counter()
         for task in self.tasks.values():
@@ -374,7 +395,8 @@ class Conductor:
             free = task
             if task.device is not None and task.device in self.out and schedule.movable(task):
                 free = task.model_copy(update={"device": None})
-            if any(self.fits(free, device) for device in working):
+            may = working if free.device is None else [free.device] * (free.device in self.pool)
+            if any(device not in self.out and fits(free, device) for device in may):
                 changed += [free] if free is not task else []
                 continue
             why = f"no device that fits {free.selector!r} is left"

@@ -6,7 +6,9 @@ do as well; among those the longest. That is list scheduling by longest processi
 the shortest possible makespan for equal devices.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from devicelab.farm.job import Job
@@ -15,7 +17,12 @@ from devicelab.ground.times import duration
 from devicelab.model.night import Task
 
 Fits = Callable[[Task, str], bool]
+Alike = Callable[[Task], Hashable]
 Seconds = Callable[[Task, str], float]
+
+
+def _each_its_own(task: Task) -> Hashable:
+    return task.task_id
 
 
 @dataclass(frozen=True)
@@ -88,17 +95,65 @@ def pick(
     )
 
 
-def eager(devices: Iterable[str], waiting: Sequence[Task], seconds: Seconds) -> list[str]:
-    """Free devices in the order in which they choose: those with the least work of their own first."""
+class Waiting:
+    """Tasks that wait, by who may take them: a thousand boards choose without looking at each other's tasks.
 
-    def own(device: str) -> float:
-        return sum(seconds(task, device) for task in waiting if task.device == device)
+    Args:
+        tasks: those that wait.
+        seconds: how long a task takes on a device.
+        alike: what is the same for tasks that any device may take and that differ in nothing but their ids; of those,
+            a device looks at the first that fits it.
+    """
 
-    return sorted(devices, key=lambda device: (own(device), device))
+    def __init__(self, tasks: Iterable[Task], seconds: Seconds, alike: Alike) -> None:
+        self._own: dict[str, dict[str, Task]] = defaultdict(dict)
+        self._free: dict[Hashable, dict[str, Task]] = defaultdict(dict)
+        self._own_s: dict[str, float] = defaultdict(float)
+        self._seconds, self._alike = seconds, alike
+        for task in sorted(tasks, key=lambda task: task.task_id):
+            if task.device is not None:
+                self._own[task.device][task.task_id] = task
+                self._own_s[task.device] += seconds(task, task.device)
+            else:
+                self._free[alike(task)][task.task_id] = task
+
+    def own_s(self, device: str) -> float:
+        """The work that nobody but this device does, seconds."""
+        return self._own_s.get(device, 0.0)
+
+    def eager(self, devices: Iterable[str]) -> list[str]:
+        """Free devices in the order in which they choose: those with the least work of their own first."""
+        return sorted(devices, key=lambda device: (self.own_s(device), device))
+
+    def candidates(self, device: str, fits: Fits) -> list[Task]:
+        """What the device may choose from: its own, and of the others the first of each sort that fits it."""
+        firsts = (next((task for task in sort.values() if fits(task, device)), None) for sort in self._free.values())
+        return [*self._own.get(device, {}).values(), *(task for task in firsts if task is not None)]
+
+    def remove(self, task: Task) -> None:
+        """It waits no longer."""
+        if task.device is not None:
+            del self._own[task.device][task.task_id]
+            self._own_s[task.device] -= self._seconds(task, task.device)
+        else:
+            sort = self._free[self._alike(task)]
+            del sort[task.task_id]
+            if not sort:
+                del self._free[self._alike(task)]
+
+    def left(self) -> list[Task]:
+        """All that still wait, by id."""
+        found = [task for sort in (*self._own.values(), *self._free.values()) for task in sort.values()]
+        return sorted(found, key=lambda task: task.task_id)
 
 
 def foretell(
-    tasks: Iterable[Task], devices: Iterable[str], fits: Fits, seconds: Seconds, limit_s: float | None = None
+    tasks: Iterable[Task],
+    devices: Iterable[str],
+    fits: Fits,
+    seconds: Seconds,
+    limit_s: float | None = None,
+    alike: Alike = _each_its_own,
 ) -> Schedule:
     """How a night will go if everything takes as long as it is estimated to.
 
@@ -108,30 +163,37 @@ def foretell(
         fits: whether a device may do a task.
         seconds: how long a task takes on a device.
         limit_s: budget or deadline, seconds from now; what would end after it is dropped.
+        alike: see ``Waiting``.
     """
-    waiting = list(tasks)
-    free_at = dict.fromkeys(devices, 0.0)
-    all_devices = tuple(free_at)
-    done_by: dict[int, set[str]] = {}
+    waiting = Waiting(tasks, seconds, alike)
+    all_devices = tuple(dict.fromkeys(devices))
+    # Whoever is free first chooses; of several, the one with the least work of its own, which nobody else takes away.
+    free = [(0.0, waiting.own_s(device), device) for device in all_devices]
+    heapq.heapify(free)
+    done_by: dict[int, set[str]] = defaultdict(set)
     slots = []
 
     def may(task: Task, device: str) -> bool:
-        taken = task.device is None and device in done_by.get(task.job, ())
+        taken = task.device is None and device in done_by[task.job]
         return not taken and fits(task, device)
 
-    while free_at and waiting:
-        now_s = min(free_at.values())
-        device = eager((name for name, at in free_at.items() if at == now_s), waiting, seconds)[0]
-        task = pick(waiting, device, may, seconds, None if limit_s is None else limit_s - now_s)
+    while free:
+        now_s, _, device = heapq.heappop(free)
+        task = pick(waiting.candidates(device, may), device, may, seconds, None if limit_s is None else limit_s - now_s)
         if task is None:
-            del free_at[device]
             continue
         waiting.remove(task)
-        done_by.setdefault(task.job, set()).add(device)
-        free_at[device] = now_s + seconds(task, device)
-        slots.append(Slot(task, device, now_s, free_at[device]))
-    dropped = tuple((task, _why(task, all_devices, fits, seconds, limit_s)) for task in waiting)
-    return Schedule(tuple(slots), dropped)
+        done_by[task.job].add(device)
+        slots.append(Slot(task, device, now_s, now_s + seconds(task, device)))
+        heapq.heappush(free, (slots[-1].end_s, waiting.own_s(device), device))
+    reasons: dict[Hashable, str] = {}
+    dropped = []
+    for task in waiting.left():
+        key = (alike(task), task.device)
+        if key not in reasons:
+            reasons[key] = _why(task, all_devices, fits, seconds, limit_s)
+        dropped.append((task, reasons[key]))
+    return Schedule(tuple(slots), tuple(dropped))
 
 
 def _why(task: Task, devices: Iterable[str], fits: Fits, seconds: Seconds, limit_s: float | None) -> str:
