@@ -83,6 +83,10 @@ class SimulatedHosts:
         """See ``Hosts``."""
         return None
 
+    def looks(self, store: Store, night: str) -> tuple[Health, ...]:  # noqa: ARG002
+        """See ``Hosts``."""
+        return ()
+
     def submit(self, task: Task, entry: DeviceEntry, experiment: Experiment, left_s: float | None) -> Future[Task]:  # noqa: ARG002
         """See ``Engine``."""
         future: Future[Task] = Future()

@@ -29,6 +29,7 @@ class DeviceEntry(Noun):
         meter: a command on this host that prints ``seconds, watts`` of the device, a reading a line.
         reboot: a farm's night may reboot it to get it back; if left out, devices over adb may be, machines over ssh
             may not (others may work there), and this computer never is.
+        replug: a farm's night may switch the power of its USB port off and on by uhubctl when it is gone from there.
     """
 
     name: str
@@ -42,6 +43,7 @@ class DeviceEntry(Noun):
     prefixes: dict[str, str] = Field(default_factory=dict)
     meter: tuple[str, ...] = ()
     reboot: bool | None = None
+    replug: bool = False
 
     @property
     def may_reboot(self) -> bool:

@@ -12,6 +12,7 @@ from devicelab.device.facts import Device
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import DeviceBusyError, DeviceUnreachableError, LabError, RestoreError, StoreError
 from devicelab.farm import health, recover
+from devicelab.farm.hubs import OF_THIS_HOST, serial_of
 from devicelab.ground import user
 from devicelab.model.night import Farm, Health
 from devicelab.store import Store
@@ -123,12 +124,17 @@ class Care:
     def open(self) -> Device:
         """The device in hand; reconnected or rebooted if it does not answer."""
         try:
-            return facts.open_device(self.entry)
+            opened = facts.open_device(self.entry)
         except DeviceUnreachableError as error:
             first = error
+        else:
+            OF_THIS_HOST.saw()
+            return opened
+        self._look_at_usb()
         try:
             recover.reconnect(self.entry, min(RECONNECT_S, self.farm.patience_s), self.limits.wait)
-            return facts.open_device(self.entry)
+            with OF_THIS_HOST.turn(serial_of(self.entry.address)):
+                return facts.open_device(self.entry)
         except DeviceUnreachableError:
             last = self._seen()
             if last is None or not self._may_reboot():
@@ -146,8 +152,10 @@ class Care:
         except DeviceUnreachableError:
             if self.limits.over() or not patience_s:
                 raise
+        self._look_at_usb()
         recover.reconnect(self.entry, patience_s, self.limits.wait, device.transport)
-        facts.regain_root(device)
+        with OF_THIS_HOST.turn(serial_of(self.entry.address)):
+            facts.regain_root(device)
         return step()
 
     def wait_until_free(self, device: Device, campaign: str | None, *, asked_before: bool = False) -> bool:
@@ -258,10 +266,25 @@ class Care:
         """The newest look at the device in which it answered."""
         return next((seen for seen in self.store.health(device=self.entry.name, limit=20) if seen.facts), None)
 
-    def _may_reboot(self) -> bool:
+    def _look_at_usb(self) -> None:
+        """Where the board is gone from its hub: say so, and who went with it; switch its port where that is allowed."""
+        serial = serial_of(self.entry.address)
+        gone = OF_THIS_HOST.words(serial) if serial else ""
+        if not gone:
+            return
+        if not self.entry.replug or self._done_tonight("replugs") >= self.farm.max_reboots:
+            self.note(gone)
+            return
+        # Stored first, so that a crash of ours does not make it two.
+        self.note(f"{gone}; its port is switched off and on", replugs=1)
+        self.note(f"{gone}; {OF_THIS_HOST.replug(serial)}")
+
+    def _done_tonight(self, what: str) -> float:
         tonight = self.store.health(device=self.entry.name, night=self.night)
-        done = sum(seen.figures.get("reboots", 0) for seen in tonight)
-        return self.entry.may_reboot and done < self.farm.max_reboots
+        return sum(seen.figures.get(what, 0) for seen in tonight)
+
+    def _may_reboot(self) -> bool:
+        return self.entry.may_reboot and self._done_tonight("reboots") < self.farm.max_reboots
 
     def _reboot(self, why: str, last: Health) -> None:
         """Reboot the device; that it was done is stored first, so that a crash of ours does not make it two."""

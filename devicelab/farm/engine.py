@@ -6,13 +6,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from devicelab.device.lab import DeviceEntry
+from devicelab.farm import host
 from devicelab.farm.care import Left, Limits, last_visit
 from devicelab.farm.pool import known_devices
 from devicelab.farm.selectors import Known
 from devicelab.farm.task import run_task
 from devicelab.jobs.conductor import Progress
 from devicelab.model.experiment import Experiment
-from devicelab.model.night import Farm, Task
+from devicelab.model.night import Farm, Health, Task
 from devicelab.store import Store
 
 OnProgress = Callable[[Task, Progress], None]
@@ -54,6 +55,10 @@ class Hosts(Protocol):
         """See ``care.last_visit``."""
         ...
 
+    def looks(self, store: Store, night: str) -> tuple[Health, ...]:
+        """How each host is (``farm.host.look``)."""
+        ...
+
 
 class ThisHost:
     """The farm is what this computer reaches."""
@@ -69,6 +74,10 @@ class ThisHost:
     def give_back(self, entry: DeviceEntry, campaigns: Collection[str]) -> Left | None:
         """See ``Hosts.give_back``."""
         return last_visit(entry, campaigns)
+
+    def looks(self, store: Store, night: str) -> tuple[Health, ...]:
+        """See ``Hosts.looks``."""
+        return (host.look_again(store, night),)
 
 
 class LocalThreads:

@@ -109,6 +109,12 @@ class DaskHosts:
             return Left("its host did not answer in time", DeviceUnreachableError.exit_code)
         return left
 
+    def looks(self, store: Store, night: str) -> tuple[Health, ...]:  # noqa: ARG002 - each worker looks into its own
+        """See ``Hosts.looks``; a host with several workers is looked at once."""
+        with self._asked():
+            found = each(self._client, hosting.look, night)
+        return tuple({look.device: look for look in found.values() if isinstance(look, Health)}.values())
+
     @contextlib.contextmanager
     def _asked(self) -> Iterator[None]:
         try:
@@ -233,7 +239,7 @@ class Workers:
             at, workers = self._known
             if time.monotonic() - at < _LOOK_S / 2:
                 return workers
-            workers = self._client.scheduler_info(n_workers=-1)["workers"]
+            workers = dict(self._client.scheduler_info(n_workers=-1)["workers"])
             now = time.monotonic()
             for address, worker in workers.items():
                 seen = worker.get("last_seen")

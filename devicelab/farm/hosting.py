@@ -16,13 +16,14 @@ from distributed import Worker, get_worker
 from devicelab import __version__
 from devicelab.device.lab import LOCAL, DeviceEntry, load_lab
 from devicelab.errors import ConfigError, StoreError
+from devicelab.farm import host as looking
 from devicelab.farm.care import Left, Limits, last_visit
 from devicelab.farm.pool import known_devices
 from devicelab.farm.selectors import Known
 from devicelab.farm.task import run_task
 from devicelab.jobs.conductor import Progress
 from devicelab.model.experiment import Experiment
-from devicelab.model.night import Farm, Task
+from devicelab.model.night import Farm, Health, Task
 from devicelab.store import Store
 
 # Transports whose address means something else on every host; an adb serial names a board wherever it is plugged in.
@@ -234,6 +235,12 @@ def execute(order: Order) -> Task:
         worker.log_event(topic(order.night), said)
 
     return host.execute(order, report)
+
+
+async def look(night: str) -> Health | None:
+    """How this host is; ``None`` if it is no worker of devicelab."""
+    host = _host()
+    return None if host is None else await asyncio.to_thread(looking.look_again, host.store, night)
 
 
 def visit(entry: DeviceEntry, campaigns: Collection[str]) -> Left | None:

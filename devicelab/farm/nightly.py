@@ -120,6 +120,7 @@ def nightly(
     with conducting.alone(job.farm.name), conducting.alone_in(store, job.farm.name):
         conductor = _conductor(job, pool, store, watcher, hosts, resume=resume)
         watcher.begun(conductor.night, conductor.foretell(), conductor.ends_unix_s)
+        _look_at_hosts(hosts, conductor, watcher)
         try:
             conductor.conduct()
             failed_checks, codes = ((), ()) if conductor.interrupted else _conclude(conductor, watcher)
@@ -163,6 +164,17 @@ def _conductor(
     conductor = Conductor(understood(info.job, job.path), pool, store, watcher, hosts)
     conductor.go_on(info)
     return conductor
+
+
+def _look_at_hosts(hosts: Hosts, conductor: Conductor, watcher: Watcher) -> None:
+    """What of the hosts needs a person is said and stored; it keeps no night from beginning."""
+    try:
+        for look in hosts.looks(conductor.store, conductor.night):
+            conductor.store.add_health(look)
+            for reason in look.reasons:
+                watcher.said(f"{look.device}: {reason}")
+    except (LabError, OSError) as error:
+        watcher.said(f"the hosts were not looked at: {closing.trouble(error)}")
 
 
 def _conclude(conductor: Conductor, watcher: Watcher) -> tuple[tuple[str, ...], tuple[int, ...]]:

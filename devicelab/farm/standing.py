@@ -5,11 +5,12 @@ import re
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from devicelab.errors import ConfigError
+from devicelab.farm.host import PREFIX as HOST
 from devicelab.store import Store
 from devicelab.store.engine import locate
 
@@ -73,7 +74,17 @@ def standing(store: Store, farm: str, place: str | None, now_unix_s: float) -> t
             "mend, then `devicelab quarantine release`" if out else "",
         ),
         _database(store, place),
+        *_hosts(store, info.night),
     )
+
+
+def _hosts(store: Store, night: str) -> Iterator[Standing]:
+    """A line more for each thing of a host that needs a person, as it was when the night began."""
+    for look in store.health(night=night):
+        if look.device.startswith(HOST) and look.phase == "before":
+            for reason in look.reasons:
+                found, _, todo = reason.partition(" → ")
+                yield Standing(look.device, found, todo)
 
 
 def _counted(names: Iterable[str]) -> str:

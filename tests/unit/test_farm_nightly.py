@@ -62,6 +62,9 @@ class Pretending:
         future.set_result(done)
         return future
 
+    def looks(self, *_: object) -> tuple[()]:
+        return ()
+
     def give_back(self, entry: DeviceEntry, *_: object) -> Left | None:
         self.visited.append(entry.name)
         return self.left.get(entry.name)
