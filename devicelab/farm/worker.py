@@ -5,12 +5,11 @@ import contextlib
 import logging
 import signal
 import tempfile
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from distributed import Worker
-from tornado.ioloop import IOLoop
+from tornado.ioloop import PeriodicCallback
 
 from devicelab.errors import DeviceUnreachableError
 from devicelab.farm import hosting
@@ -78,11 +77,18 @@ def serve(
 
 
 def unmoved() -> None:
-    """What happens every so often in this loop goes by the time that passes.
+    """What happens every so often in this process goes on happening when the clock is set back.
 
-    Tornado goes by the wall clock: one that is set back by a day would stop the worker's heartbeats for a day.
+    Tornado goes by the wall clock: one that is set back by a day would stop the worker's heartbeats for a day. The
+    loop's own clock has to stay what it is; Dask gives it points of wall time to wait for.
     """
-    IOLoop.current().time = time.monotonic  # type: ignore[method-assign]
+    usual = PeriodicCallback._update_next  # noqa: SLF001 - there is no other way in
+
+    def update(self: PeriodicCallback, now: float) -> None:
+        usual(self, now)
+        self._next_timeout = min(self._next_timeout, now + 2 * self.callback_time / 1000)
+
+    PeriodicCallback._update_next = update  # type: ignore[method-assign,assignment]  # noqa: SLF001
 
 
 async def _serve(address: str, make: dict[str, Any], host: Host, said: Callable[[str], None]) -> None:
