@@ -1,8 +1,11 @@
 """A device that somebody keeps for himself: seen by everybody, with who and why, and over by itself."""
 
+import contextlib
 import json
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,3 +104,39 @@ class TestOnThisMachine:
                 care.wait_until_free(again, None)
             reservation.release(device, force=True)
             assert care.wait_until_free(again, None) is False
+
+    def test_a_night_leaves_a_device_alone_that_its_own_user_reserved(self, device: Device, tmp_path: Path) -> None:
+        reservation.reserve(device, 3600, "my demo")
+        farm = Farm(name="f", jobs=(JobEntry(experiment="e", devices="box"),), wait_busy_s=60)
+        again = facts.open_device(device.entry)
+        with Store.open(tmp_path / "s.sqlite") as store:
+            care = Care(store, farm, store.begin_night(farm), "1.1", device.entry, Limits())
+            with pytest.raises(DeviceBusyError, match="my demo"):
+                care.wait_until_free(again, "campaign")
+        again.transport.close()
+
+    def test_of_two_who_reserve_at_once_one_gets_it(self, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+        mine, together = threading.local(), threading.Barrier(2)
+        monkeypatch.setattr(reservation, "me", lambda: mine.name)
+        got = []
+
+        def reserve(name: str) -> None:
+            mine.name = name
+            opened = facts.open_device(device.entry)
+            together.wait()
+            with contextlib.suppress(DeviceBusyError):
+                got.append(reservation.reserve(opened, 3600, "").who)
+            opened.transport.close()
+
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(reserve, ("ann@a", "bob@b")))
+        found = reservation.of(device)
+        assert found is not None
+        assert got == [found.who]
+
+    def test_words_of_others_move_nobodys_terminal(self, device: Device) -> None:
+        made = reservation.reserve(device, 3600, "\x1b[31mred\n\x00 and more " + "\N{GRINNING FACE}" * 300)
+        found = reservation.of(device)
+        assert found is not None
+        assert found.words().isprintable()
+        assert abs(found.until_unix_s - made.until_unix_s) < 1
