@@ -47,7 +47,7 @@ def steps(where: str, folder: str, khz: int, facts: Facts) -> tuple[Write, ...]:
     # What is shown under another governor ("<unsupported>") is no value that could be written back.
     before = facts.tree.number(clock) if now == GOVERNOR else None
     chosen = () if now == GOVERNOR else (Write(path=governor, value=GOVERNOR, why=f"{where}: governor {GOVERNOR}"),)
-    why = f"{where}: clock to {khz} kHz by the governor {GOVERNOR}, since the limits do not hold it ({now} now)"
+    why = f"{where}: clock to {khz} kHz by the governor {GOVERNOR} ({now} now)"
     restore = str(khz if before is None else before)
     return (*chosen, Write(path=clock, value=str(khz), why=why, verify="first-int", restore=restore))
 
