@@ -299,3 +299,24 @@ def test_cpus_of_a_policy_that_only_the_topology_tells_stay_together(tmp_path: P
     copy = spec_from_capture(with_nodes(tmp_path / "x.tar.gz", *nodes))
     assert [one.cpus for one in copy.policies] == [(0, 1), (2, 3)]
     assert copy.offline == (3,)
+
+
+@pytest.mark.parametrize(
+    ("table", "clocks"),
+    [
+        ("[00] freq: 0, volt: 0\n", None),
+        ("nonsense\n", None),
+        ("[00] freq: 900000, volt: 1\n[01] freq: 0, volt: 1\n", (900000000,)),
+    ],
+)
+def test_a_gpu_of_mediatek_is_made_of_clocks_that_are_some(
+    table: str, clocks: tuple[int, ...] | None, tmp_path: Path
+) -> None:
+    nodes = [
+        {"path": f"{CPU}/present", "text": "0-1\n"},
+        {"path": "/proc/gpufreqv2/gpu_working_opp_table", "text": table},
+        {"path": "/proc/gpufreqv2/fix_target_opp_index", "text": "fixed OPP index is disabled\n"},
+    ]
+    copy = Bench(spec_from_capture(with_nodes(tmp_path / "x.tar.gz", *nodes)))
+    assert (copy.spec.gpu.table_hz if copy.spec.gpu else None) == clocks
+    copy.wait(1)

@@ -183,8 +183,8 @@ def gpu(nodes: Nodes) -> GpuSpec | None:
 def _mediatek(nodes: Nodes) -> GpuSpec | None:
     for name in ("gpu", "stack", "gstack"):
         entries = re.findall(r"\] freq: ([0-9]{1,9})", nodes.text(f"/proc/gpufreqv2/{name}_working_opp_table"))
-        if entries and "/proc/gpufreqv2/fix_target_opp_index" in nodes:
-            table = tuple(1000 * int(khz) for khz in entries[:_MAX_TABLE])
+        table = tuple(1000 * int(khz) for khz in entries[:_MAX_TABLE] if int(khz))
+        if table and "/proc/gpufreqv2/fix_target_opp_index" in nodes:
             return GpuSpec("mediatek", "Mali", table, "/proc/gpufreqv2")
     return None
 
