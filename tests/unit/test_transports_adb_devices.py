@@ -117,6 +117,23 @@ def test_a_device_of_the_lab_may_be_named_by_its_port(server: Serve) -> None:
     assert seen == {"usb:1-3.1": "device", "a": "device", "b": "device", "c": "absent", "local": "device"}
 
 
+@pytest.mark.parametrize("block", [b"00ffR58M1 device\n", b"-001", b"0 12", b"00", b"+0x8R58M1 x\n"])
+def test_an_answer_that_was_cut_is_no_shorter_list(block: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                peer.recv(100)
+                peer.sendall(b"OKAY" + block)
+
+        threading.Thread(target=serve, daemon=True).start()
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(listener.getsockname()[1]))
+        monkeypatch.delenv("ADB_SERVER_SOCKET", raising=False)
+        with pytest.raises(DeviceUnreachableError):
+            adb.discover()
+
+
 def test_wireless_debugging_is_connected_to_again(server: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adb, "_RECOVER_TIMEOUT_S", 0.1)
     lost = f"FAIL device '{WIRELESS}' not found"

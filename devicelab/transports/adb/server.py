@@ -94,6 +94,17 @@ class Link(AdbConnection):  # type: ignore[misc]
                 raise AdbError("the device says more than it may")
         return bytes(data)
 
+    def read_string_block(self) -> str:
+        """A text with its length in front. The original takes what there is of one that was cut for the whole.
+
+        Raises:
+            AdbError, EOFError: less came than was said, or the length is none.
+        """
+        length = self.read_exact(4)
+        if not re.fullmatch(rb"[0-9A-Fa-f]{4}", length):
+            raise AdbError(f"the adb server speaks another language: {length!r}")
+        return bytes(self.read_exact(int(length, 16))).decode("utf-8", "replace")
+
     def _safe_connect(self) -> socket.socket:
         made = socket.create_connection(self._server, timeout=_CONNECT_TIMEOUT_S)
         # A server on another machine may vanish without a word (Linux, tcp(7)).
