@@ -50,7 +50,7 @@ t=; if timeout 9 true; then t='timeout 10'; elif timeout -t 9 true; then t='time
 # A root that may do nothing (no capability, another domain of SELinux's) is none; the node is one that pins write.
 may='id -u; while read -r k v; do case $k in CapEff:) echo "$v";; esac; done </proc/self/status
 n=/sys/devices/system/cpu/cpu0/cpufreq/scaling_min_freq; [ ! -e $n ] || [ -w $n ] || echo refused'
-root=none said=
+root=none said= cr=$(printf '\r')
 try() {
   m=$1; shift
   got=$("$@" </dev/null 2>&1); code=$?
@@ -67,6 +67,9 @@ refused
   *"
 0
 "*) root=$m; return 0;;
+  *"
+0$cr
+"*) why='uid 0, but on a terminal, which changes output';;
   *) why=${got##*"
 "}; [ $code != 0 ] || why="it gives uid ${got%%"
 "*}"; [ $code != 124 ] && [ $code != 143 ] || why='no answer within 10 s'; why=${why:-exit code $code};;

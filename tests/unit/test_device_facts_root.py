@@ -53,6 +53,7 @@ exec "$@"
     ("exit 7", "none", "su-c: exit code 7"),
     ("echo 2000", "none", "su-c: it gives uid 2000"),
     ("echo 0; echo 0000000000000000", "none", "su-c: uid 0, but without any capability"),
+    ('printf "0\\r\\n000001ffffffffff\\r\\n"', "none", "su-c: uid 0, but on a terminal, which changes output"),
     ("echo 0; echo 00000000a80425fb; echo refused", "none", "su-c: uid 0, but it may not write to sysfs"),
 ])  # fmt: skip
 def test_root_is_what_works(ask: Ask, shell: list[str], su: str, root: str, said: str) -> None:
