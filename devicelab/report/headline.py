@@ -91,11 +91,14 @@ def _targets(answer: Finding) -> str:
 
 
 def best_k(findings: Sequence[Finding]) -> str:
-    """Which K, and whether a load moves it; empty where no findings of launch overhead tell."""
+    """Which K, and whether a load moves it; empty where it was not measured, or too seldom to bound it."""
     found = {
         one.claim.partition(" (")[2].removesuffix(")"): one
         for one in findings
-        if one.analysis == "klo" and one.claim.startswith(("Best constant K (", "Constant K (")) and one.estimate
+        if one.analysis == "klo"
+        and one.claim.startswith(("Best constant K (", "Constant K ("))
+        and one.low
+        and one.high
     }
     if not found:
         return ""
@@ -116,10 +119,7 @@ def best_k(findings: Sequence[Finding]) -> str:
 
 def _noise(*every: Finding) -> str:
     """The K that are within noise of the best in each."""
-    lows, highs = [one.low for one in every], [one.high for one in every]
-    if None in lows or None in highs:
-        return ""
-    low, high = max(low for low in lows if low is not None), min(high for high in highs if high is not None)
+    low, high = max(one.low or 0 for one in every), min(one.high or 0 for one in every)
     return f" ({round(low)} to {round(high)} within noise)" if low < high else ""
 
 

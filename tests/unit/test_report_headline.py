@@ -99,7 +99,7 @@ def test_a_target_is_told_by_its_own_figure_not_as_a_ratio(verdict: Verdict, sai
 
 
 def k_of(label: str, k: int, low: int | None = None, high: int | None = None) -> Finding:
-    bounds = {"low": low, "high": high}
+    bounds = {"low": low or k, "high": high or k}
     return Finding(
         analysis="klo", claim=f"Best constant K ({label})", verdict="info", estimate=k, unit="kernels", **bounds
     )
@@ -132,6 +132,7 @@ def k_of(label: str, k: int, low: int | None = None, high: int | None = None) ->
          "The best K is 4 to 8 in 3 conditions; no load moves it beyond noise."),
         ("", (k_of("all runs", 8),), "The best K is 8."),
         ("yes", (), ""),
+        ("no", (k_of("idle", 4).model_copy(update={"low": None, "high": None}),), ""),
     ],
 )  # fmt: skip
 def test_which_k_is_said_behind_the_answer(verdict: Any, ks: tuple[Finding, ...], said: str) -> None:
