@@ -15,6 +15,8 @@ _COLUMNS = ("scheduled_ns", "start_ns", "end_ns")
 _MAX_NS = 10 * 365 * 86_400 * 10**9
 _MAX_TEXT = 200
 _MAX_WINDOWS = 10_000
+# What a tenant says of the SMs of its green context: the card's, those it asked for, those it got.
+_GRANTED = ("sm_total", "sm_asked", "sm_granted")
 
 
 def parse_requests(output: bytes, tool: str) -> Measurement:
@@ -25,8 +27,8 @@ def parse_requests(output: bytes, tool: str) -> Measurement:
     windows over their length), ``response_p50_ns`` and ``service_p50_ns`` (end minus scheduled, end minus start),
     ``lateness_p99_ns`` (start minus scheduled of requests that found the tenant idle: how well it keeps time),
     ``longest_gap_ns`` between completions (a window's ends included), ``empty_seconds`` (whole seconds of the windows
-    without one).
-    Flags: ``output-truncated``, ``requests-out-of-order``.
+    without one), ``sm_total sm_asked sm_granted`` of a tenant in a green context. Flags: ``output-truncated``,
+    ``requests-out-of-order``.
 
     Raises:
         MeasurementError: not such output; names the line.
@@ -100,6 +102,7 @@ def _measurement(
         "dropped": Metric(float(dropped.size), "1"),
         **_rates(finish, *_windows(header)),
     }
+    metrics |= {name: Metric(float(header[name]), "1") for name in _GRANTED if type(header.get(name)) is int}
     if start.size:
         metrics["response_p50_ns"] = Metric(float(np.median(finish - scheduled)), "ns")
         metrics["service_p50_ns"] = Metric(float(np.median(finish - start)), "ns")

@@ -362,3 +362,19 @@ def test_a_scheduler_chosen_among_several_is_judged_by_repetitions_that_did_not_
 def test_one_scheduler_was_not_chosen_and_none_that_keeps_needs_no_second_look() -> None:
     assert priority.answer(campaign(experiment(), response, throughput=throughput)).verdict == "yes"
     assert priority.answer(several(6, {"native": 8.0, "nice:5": 3.0, "nice:10": 3.0})).verdict == "no"
+
+
+def test_the_sms_a_tenant_was_granted_are_shown() -> None:
+    results = campaign(experiment(), response, throughput=throughput)
+    rows = [
+        (run, "low", name, value, "1")
+        for run in results.run_rows["run_id"]
+        if run.startswith("nice/")
+        for name, value in (("sm_total", 132.0), ("sm_asked", 33.0), ("sm_granted", 40.0))
+    ]
+    more = pd.DataFrame(rows, columns=list(results.metric_rows.columns))
+    found = concluded(replace(results, metric_rows=pd.concat([results.metric_rows, more], ignore_index=True)))
+    granted = found["nice at pressure copies:2: SMs that low was granted"]
+    assert (granted.estimate, granted.n) == (40, 6)
+    assert "asked for 33 of the card's 132" in granted.reasons[0]
+    assert not any("was granted" in claim and "high" in claim for claim in found)

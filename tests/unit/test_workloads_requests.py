@@ -206,3 +206,10 @@ def test_hostile_objects_are_refused_or_read(objects: list[object]) -> None:
 def test_bytes_that_are_no_output_are_refused(data: bytes) -> None:
     with pytest.raises(MeasurementError):
         parse_requests(data, TOOL)
+
+
+def test_what_a_green_context_was_granted_is_a_figure() -> None:
+    told = header(sm_total=132, sm_asked=33, sm_granted=40)
+    got = parse_requests(lines(told, chunk((0, 0, MS)), end(1)), TOOL)
+    assert got.metrics["sm_granted"].value == 40
+    assert "sm_granted" not in parse_requests(lines(header(sm_granted="40"), end(0)), TOOL).metrics

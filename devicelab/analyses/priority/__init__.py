@@ -57,6 +57,7 @@ def analyse(results: Results) -> tuple[Finding, ...]:
         if shared(leg):
             found += _fairness(services, tenants, leg)
     found += _overhead(services, tenants)
+    found += _granted(services)
     found += _energy(services, tenants, legs(results))
     found += certificates.certificate(results, services)
     simulated = _frames.simulated(results)
@@ -245,6 +246,22 @@ def _overhead(services: Mapping[Key, Service], tenants: tuple[Tenant, ...]) -> I
             unit=unit_of(figure),
             reasons=(basis(figure, service),),
         )
+
+
+def _granted(services: Mapping[Key, Service]) -> Iterator[Finding]:
+    """The SMs of each tenant's green context, as the driver granted them."""
+    for service in services.values():
+        got = service.figure("sm_granted")
+        if np.isfinite(got.estimate):
+            asked, total = (service.figure(name).estimate for name in ("sm_asked", "sm_total"))
+            yield Finding(
+                analysis="priority",
+                claim=f"{service.leg}{_at(service.pressure)}: SMs that {service.tenant} was granted",
+                verdict="info",
+                estimate=got.estimate,
+                n=got.n,
+                reasons=(f"asked for {asked:.0f} of the card's {total:.0f}; the driver rounds to its granularity",),
+            )
 
 
 def _energy(services: Mapping[Key, Service], tenants: tuple[Tenant, ...], every: tuple[Leg, ...]) -> Iterator[Finding]:

@@ -19,6 +19,9 @@ QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 OF_CARD = ("gpu_use_pct", "card_w", "card_idle_w")
 """Figures of a run that are the card's."""
 
+SMS = ("sm_total", "sm_asked", "sm_granted")
+"""Figures of a run that say what a tenant's green context was granted."""
+
 Times = Literal["response", "service"]
 Key = tuple[str, str, str]
 Leg = tuple[str, str]
@@ -118,6 +121,8 @@ def load(results: Results) -> dict[Key, Service]:
             )
             one.row.update({name: _of_card(wide, run_id, name) for name in OF_CARD})
             one.row["copies"] = float(len(programs))
+            own = wide.reindex([(run_id, program) for program in programs])
+            one.row.update({name: float(own[name].max()) if name in own else np.nan for name in SMS})
             one.row["repetition"] = float(run["repetition"])
             found.setdefault((name, *leg_of(run)), []).append(one)
     return {key: _service(key, every) for key, every in found.items()}

@@ -83,11 +83,11 @@ def figure(results: Results, services: Mapping[Key, Service]) -> Iterator[Figure
 
 
 def _draw(figure: "MplFigure", *, data: pd.DataFrame, high: str, low: str) -> None:
-    figure.set_size_inches(6.5, 4.2)
+    figure.set_size_inches(7.2, 0.9 + max(3.2, 0.17 * len(data)))
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
     pressures = list(dict.fromkeys(data["pressure"]))
-    for index, row in enumerate(data.to_dict("records")):
+    for number, row in enumerate(data.to_dict("records"), 1):
         ink = _plot.colour(pressures.index(row["pressure"]))
         x, y = float(row["p99_ratio"]), float(row["share_pct"])
         ends = [float(row[name]) for name in ("p99_ratio low", "p99_ratio high", "share_pct low", "share_pct high")]
@@ -95,22 +95,18 @@ def _draw(figure: "MplFigure", *, data: pd.DataFrame, high: str, low: str) -> No
             axes.plot(ends[:2], [y, y], color=ink, linewidth=0.9, alpha=0.6)
             axes.plot([x, x], ends[2:], color=ink, linewidth=0.9, alpha=0.6)
         fill = ink if row["on_front"] else "white"
-        axes.plot([x], [y], "o", color=fill, markeredgecolor=ink, markersize=6)
-        below = index % 2
-        axes.annotate(
-            str(row["leg"]), (x, y), xytext=(5, -9 if below else 5), textcoords="offset points", fontsize=7, color=ink
-        )
+        at = f", {row['pressure']}" if len(pressures) > 1 and row["pressure"] else ""
+        # Names would lie on each other where schedulers are alike, so points have numbers.
+        name = f"{number}  {row['leg']}{at}"
+        axes.plot([x], [y], "o", color=fill, markeredgecolor=ink, markersize=6, label=name)
+        axes.annotate(str(number), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7, color=ink)
     for index, pressure in enumerate(pressures):
         part = data[(data["pressure"] == pressure) & data["on_front"]].sort_values("p99_ratio")
-        label = f"pressure {pressure}" if pressure else None
-        axes.step(
-            part["p99_ratio"], part["share_pct"], where="post", color=_plot.colour(index), linewidth=0.8, label=label
-        )
+        axes.step(part["p99_ratio"], part["share_pct"], where="post", color=_plot.colour(index), linewidth=0.8)
     axes.axvline(1, color=_plot.GREY, linewidth=0.8)
     axes.axhline(100, color=_plot.GREY, linewidth=0.8)
-    axes.margins(x=0.15)
+    axes.margins(x=0.1, y=0.1)
     axes.set_xlabel(f"P99 of {high}, times standalone", fontsize=8)
     axes.set_ylabel(f"throughput of {low}, % of standalone", fontsize=8)
-    if len(pressures) > 1:
-        axes.legend(fontsize=7, frameon=False)
+    figure.legend(loc="outside right upper", fontsize=7, frameon=False, handletextpad=0.2)
     _plot.clean(axes, grid="both")
