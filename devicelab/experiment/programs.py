@@ -3,6 +3,7 @@
 A program that is measured alone is a tenant that runs alone, so there is one way for both.
 """
 
+import re
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -227,5 +228,12 @@ def _is_on_stderr(parse: Callable[[bytes, Any], Measurement], result: ProgramRes
         return False
 
 
+# How Python names what ended a program; torch adds lines of advice behind it.
+_ERROR = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b.*")
+
+
 def _last_words(result: ProgramResult) -> str:
-    return "".join(spoken(result.stderr_tail).splitlines()[-1:])[:200]
+    """The last line of what a program said, or behind a Python traceback the error's own."""
+    lines = spoken(result.stderr_tail).splitlines()
+    named = [line for line in lines if _ERROR.match(line)] if any("Traceback" in line for line in lines) else []
+    return "".join((named or lines)[-1:])[:200]

@@ -319,6 +319,9 @@ def test_tenants_that_only_ran_alone_are_a_table_and_each_was_served_or_not() ->
     assert "not served: high, low" in found.reasons
     assert any("no torch" in reason for reason in found.reasons)
     assert not [figure for figure in priority.figures(campaign(experiment(), response)) if figure.name == "alone"]
+    cut = replace(good, run_rows=good.run_rows[good.run_rows["tenant"] == "high"])
+    found = priority.ANSWERS["served"](cut)
+    assert (found.verdict, found.reasons[1]) == ("insufficient n", "not run: low")
 
 
 def test_joules_a_request_are_the_whole_cards_and_say_so() -> None:

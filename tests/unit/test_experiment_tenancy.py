@@ -361,3 +361,19 @@ def test_a_setting_that_is_given_twice_is_refused() -> None:
     of = experiment(factors={"scheduler": ("xsched:HPF(threshold=8)",), "xsched_threshold": (8, 32)})
     with pytest.raises(ConfigError, match="has threshold already"):
         plan.cells(of)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "words"),
+    [
+        (
+            "Traceback (most recent call last):\ntorch.AcceleratorError: CUDA error: MPS client failed\nCompile …\n",
+            "torch.AcceleratorError: CUDA error: MPS client failed",
+        ),
+        ("Error: a warning\nthe server ended while tenants ran\n", "the server ended while tenants ran"),
+        ("", ""),
+    ],
+)
+def test_the_error_is_told_and_not_the_advice_behind_it(stderr: str, words: str) -> None:
+    result = record({"high": 5}).programs[0].model_copy(update={"stderr_tail": stderr})
+    assert programs._last_words(result) == words

@@ -9,7 +9,7 @@ import pandas as pd
 from devicelab.analyses.base import Figure
 from devicelab.analyses.priority.data import Key, Service, legs, shared
 from devicelab.analyses.priority.verdicts import left_out
-from devicelab.model.experiment import STANDALONE, Finding
+from devicelab.model.experiment import STANDALONE, Finding, Verdict
 from devicelab.model.results import Results
 
 if TYPE_CHECKING:
@@ -17,21 +17,29 @@ if TYPE_CHECKING:
 
 
 def answer(results: Results, services: Mapping[Key, Service]) -> Finding:
-    """Yes if every tenant completed requests alone in a valid run, no if one did not; invalid if none did."""
+    """Yes if every tenant completed requests alone in a valid run, no if one that ran did not; invalid if none did.
+
+    One that was never run, in a campaign that was cut off, was neither served nor refused.
+    """
+    runs = results.runs()
+    ran = set(runs["tenant"]) if "tenant" in runs else set()
     served: list[str] = []
     missed: list[str] = []
+    unrun: list[str] = []
     for tenant in results.experiment.tenants:
         own = _alone(services, tenant.name)
         done = 0 if own is None else own.service_ns.size
-        (served if done else missed).append(tenant.name)
+        (served if done else missed if tenant.name in ran else unrun).append(tenant.name)
     why = [f"not served: {', '.join(missed)}"] if missed else []
+    why += [f"not run: {', '.join(unrun)}"] if unrun else []
     why += [text for reasons in left_out(results).values() for text in reasons]
+    verdict: Verdict = "no" if missed else "insufficient n" if unrun else "yes"
     return Finding(
         analysis="priority",
         claim="Is every tenant served alone?",
-        verdict="invalid" if not served else "no" if missed else "yes",
+        verdict=verdict if served else "invalid",
         n=min((service.repetitions for service in services.values()), default=0),
-        reasons=(f"{len(served)} of {len(served) + len(missed)} tenants completed requests", *why),
+        reasons=(f"{len(served)} of {len(results.experiment.tenants)} tenants completed requests", *why),
         quantity="served",
         comparison=STANDALONE,
     )
