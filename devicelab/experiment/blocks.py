@@ -79,3 +79,15 @@ def fits(experiment: Experiment, results: Results, cells: int, elapsed_s: float)
     spent_s = max(lasted_s, elapsed_s)  # of a campaign that was interrupted, what its runs took before
     each_s = spent_s / len(runs)
     return lambda more: spent_s + more * each_s <= budget_s
+
+
+def beyond(step: Block, fits: Fits) -> int:
+    """Runs that it is likely to take beyond a block, as far as the budget holds them."""
+    more = 0 if step.more is None else max(0, step.more - len(step.repetitions))
+    cells = len(step.cells)
+    # By halving: nobody knows how many thousands it would be.
+    low, high = 0, more
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits((len(step.repetitions) + middle) * cells) else (low, middle - 1)
+    return low * cells

@@ -5,7 +5,7 @@ looks after each block, who looks at the end, and who goes on after a crash come
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,6 +23,8 @@ ALARM = 0.01
 
 # Blocks that are handed out at once, at most: what is decided within one is measured on to its end.
 _MOST_BLOCKS = 8
+# Repetitions in a row without a valid pair: what spoils them does not pass.
+_BARREN = 12
 # A median is estimated with 2/pi of the efficiency of a mean.
 _MEDIAN = math.pi / 2
 
@@ -38,9 +40,10 @@ class Decision:
         claim: what it is about.
         got: estimate and sequence, as a ratio, in points or in the claim's unit.
         verdict: the claim's words, "inconclusive", "insufficient n", or "invalid" where it cannot be judged.
-        done: no more runs are needed, or none would help.
+        done: no more runs are needed, or none would help: no pair was valid for long.
         at: repetitions that were looked at for it.
         more: how many more it is likely to take; ``None`` where that cannot be told.
+        barren: nothing more comes of it.
     """
 
     claim: Claim
@@ -49,6 +52,7 @@ class Decision:
     done: bool
     at: int
     more: int | None = None
+    barren: bool = False
 
 
 def values(claim: Claim, figures: Figures, before: int, first: int) -> Floats:
@@ -89,13 +93,26 @@ def decide(claim: Claim, figures: Figures, done: int, stop: Stop, claims: int) -
     in at most 1 % of all cases without a difference, wealth of ``claims`` / 0.01 against "no difference" (of a level:
     a sequence at that confidence). "Inside" (no, pass) needs the sequence within the region.
     """
-    observed = tuple(values(claim, figures, done, stop.min_repetitions).tolist())
+    observed = values(claim, figures, done, stop.min_repetitions).tolist()
+    # A NaN is not equal to itself, so nothing that has one would be found again.
+    return _decided(claim, tuple(x if math.isfinite(x) else None for x in observed), stop, claims)
+
+
+@lru_cache(maxsize=4096)
+def _decided(claim: Claim, observed: tuple[float | None, ...], stop: Stop, claims: int) -> Decision:
+    done = len(observed)
     got = Anytime(math.nan, None, None, 0)
     verdict: Verdict = "insufficient n"
-    for n in range(min(stop.min_repetitions, done), done + 1):
-        got, verdict = _judged(claim, tuple(x for x in observed[:n] if math.isfinite(x)), claims)
+    for n in _looks(min(stop.min_repetitions, done), done):
+        known = tuple(x for x in observed[:n] if x is not None)
+        barren = n >= _BARREN + stop.min_repetitions and set(observed[n - _BARREN : n]) == {None}
+        if n < done and not barren and stop.precision is None and _open(claim, known):
+            continue
+        got, verdict = _judged(claim, known, claims)
         if _enough(got, verdict, claim, stop):
             return Decision(claim, got, verdict, done=True, at=n)
+        if barren:
+            return Decision(claim, got, "invalid" if got.n == 0 else verdict, done=True, at=n, barren=True)
     if done >= stop.min_repetitions and got.n == 0:
         return Decision(claim, got, "invalid", done=True, at=done)
     return Decision(claim, got, verdict, done=False, at=done, more=_more(claim, observed, got, stop))
@@ -140,10 +157,21 @@ def ask(
         count = min(_chunk(min(known)) if known else 1, stop.max_repetitions - done)
 
 
+def _looks(first: int, done: int) -> Iterator[int]:
+    """Numbers of repetitions at which is looked: each up to 60, then one in twenty more, and the last."""
+    n = first
+    while n < done:
+        yield n
+        n += max(1, n // 20 - 2)
+    yield done
+
+
 def _ended(stop: Stop, found: Sequence[Decision], done: int) -> End:
-    lost = [one.claim.name for one in found if one.verdict == "invalid"]
+    lost = [one.claim.name for one in found if one.verdict == "invalid" or one.barren]
     if lost:
-        return End("cannot be judged", f"no valid pair of runs for: {'; '.join(lost)}", tuple(lost), done)
+        late = any(one.barren for one in found)
+        when = f" in the last {_BARREN} repetitions" if late else ""
+        return End("cannot be judged", f"no valid pair of runs{when} for: {'; '.join(lost)}", tuple(lost), done)
     if stop.precision is not None:
         return End("precise", f"every interval is within {stop.until}", (), done)
     return End("decided", f"every claim is decided ({len(found)} of {len(found)})", (), done)
@@ -163,6 +191,14 @@ def _enough(got: Anytime, verdict: Verdict, claim: Claim, stop: Stop) -> bool:
     if claim.scale == "points":
         return half <= stop.precision * 100
     return half <= stop.precision * (1.0 if claim.scale == "ratio" else abs(got.estimate))
+
+
+def _open(claim: Claim, known: Sequence[float]) -> bool:
+    """Surely undecided: no bound of the region is excluded, so that the interval has it inside."""
+    if claim.scale == "level" or not known:
+        return False
+    edges = [edge for edge in claim.region if math.isfinite(edge)]
+    return not sequences.excludes(known, edges, ALPHA / claim.family).any()
 
 
 @lru_cache(maxsize=4096)
@@ -207,9 +243,9 @@ def likely(claim: Claim, figures: Figures, stop: Stop) -> int | None:
     return None if needed is None else max(stop.min_repetitions, needed)
 
 
-def _more(claim: Claim, observed: Sequence[float], got: Anytime, stop: Stop) -> int | None:
+def _more(claim: Claim, observed: Sequence[float | None], got: Anytime, stop: Stop) -> int | None:
     """How many repetitions more: from the scatter so far, as if the estimate were the truth."""
-    known = [x for x in observed if math.isfinite(x)]
+    known = [x for x in observed if x is not None]
     needed = _needed(claim, known, got, stop) if len(known) > 1 else None
     return None if needed is None else max(1, needed - len(known))
 

@@ -204,6 +204,7 @@ class _Conductor:
         self._hopeless = hopeless.Streak(experiment.give_up_after, {c: x.levels for c, x in planned.cells.items()})
         self._clock = time.monotonic()
         self._step: Block | End | None = None
+        self._fits: asking.Fits = lambda _: True
 
     def run_to_end(self) -> bool:
         """All runs, or until interrupted (then True)."""
@@ -319,12 +320,8 @@ class _Conductor:
         levels = {cell: one.levels for cell, one in self.planned.cells.items()}
         results = self.store.results(self.campaign)
         asked = searching.ask if self.experiment.search is not None else sequential.ask
-        self._step = asked(
-            results,
-            levels,
-            given_up,
-            asking.fits(self.experiment, results, len(levels), time.monotonic() - self._clock),
-        )
+        self._fits = asking.fits(self.experiment, results, len(levels), time.monotonic() - self._clock)
+        self._step = asked(results, levels, given_up, self._fits)
         return self._step
 
     def _runs_of(self, step: Block) -> tuple[Run, ...]:
@@ -401,8 +398,7 @@ class _Conductor:
         step = self._step
         if not isinstance(step, Block):
             return self.known, ()
-        more = 0 if step.more is None else max(0, step.more - len(step.repetitions))
-        return self.known + more * len(step.cells), step.undecided
+        return self.known + asking.beyond(step, self._fits), step.undecided
 
 
 def _check_end(end: PlanEnd, device: str) -> None:

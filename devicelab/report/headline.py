@@ -4,10 +4,12 @@ The same sentence heads the page and the Markdown, ends a sweep in the terminal 
 """
 
 import math
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from devicelab.model.campaign import ENDED
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
 from devicelab.report.units import interval, number, quantity
@@ -30,6 +32,7 @@ _OPEN = "; whether a load moves it is not decided"
 _ABOUT = "the figure is "
 _LEAST = 6  # of a 95 % interval
 _MOST = 500  # beyond, an estimate is no help
+_NONE = re.compile(r"no difference larger than [\d.e+-]+ (?:%|points)")
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,13 @@ def sentence(answer: Finding) -> str:
     word = _WORDS[answer.verdict]
     if answer.verdict in {"insufficient n", "invalid", "cannot tell here"}:
         why = answer.reasons[-1] if answer.reasons else "too few repetitions"
-        return f"{word}: {answer.claim} {_sentence(why)}"
+        return f"{word}: {_sentence(answer.claim)} {_sentence(why)}"
     counted = f" ({_repetitions(answer.n)})" if answer.n else ""
     if answer.quantity == "targets":
         return f"{word}: {_targets(answer)}{counted}."
     if answer.comparison and answer.estimate is not None:
         said = _compared(answer, answer.estimate)
-        said += ", no change that matters" if answer.verdict == "no" else ""
+        said += f", {_none(answer)}" if answer.verdict == "no" else ""
         return f"{word}: {said}{counted}." if word else f"{said}{counted}."
     figure = quantity(answer.estimate, answer.unit) if answer.estimate is not None else ""
     span = interval(answer.low, answer.high, answer.unit)
@@ -141,9 +144,14 @@ def _compared(answer: Finding, estimate: float) -> str:
     return f"{subject} with {here} is {size} {span}".rstrip()
 
 
+def _none(answer: Finding) -> str:
+    found = (_NONE.search(reason) for reason in answer.reasons)
+    return next((one[0] for one in found if one), "no change that matters")
+
+
 def _sentence(words: str) -> str:
     words = words.strip()
-    return f"{words[0].upper()}{words[1:]}{'' if words.endswith('.') else '.'}" if words else ""
+    return f"{words[0].upper()}{words[1:]}{'' if words.endswith(('.', '?')) else '.'}" if words else ""
 
 
 def _repetitions(n: int) -> str:
@@ -213,7 +221,10 @@ def _next(answer: Finding, results: Results) -> tuple[str, str]:
         board = str(results.info.get("device") or "local")
         words = ["devicelab", "sweep", results.experiment.name, "--board", board]
         experiment = results.experiment
-        if (experiment.answer is not None and experiment.answer.by) or experiment.stop is not None:
+        if experiment.rule is not None:
+            todo, longer = _longer(results)
+            return todo, shlex.join([*words, *longer]) if longer else ""
+        if experiment.answer is not None and experiment.answer.by:
             return f"{_more(answer, results)} until it is decided:", shlex.join([*words, "--until", "decided"])
         # What is concluded from all runs together has no stop rule: a fixed number, twice as many as there are.
         many = max(2 * max(experiment.repetitions, answer.n), _LEAST)
@@ -221,3 +232,17 @@ def _next(answer: Finding, results: Results) -> tuple[str, str]:
     if answer.verdict == "invalid":
         return "The reasons are under the flagged runs.", ""
     return "", ""
+
+
+def _longer(results: Results) -> tuple[str, list[str]]:
+    """More of what ended a sweep with a rule too early."""
+    if results.info.get("status") not in ENDED:
+        return "It was ended early; go on with it:", ["--resume"]
+    stop = results.experiment.rule
+    if stop is None or results.experiment.search is not None:
+        return "Other constraints or other levels: no setting that was tried will do.", []
+    runs = results.runs()
+    reached = len(runs) > 0 and int(runs["repetition"].max()) + 1 >= stop.max_repetitions
+    if stop.budget_s is not None and not reached:
+        return "A longer budget:", ["--budget", f"{2 * stop.budget_s:g}s"]
+    return "More repetitions:", ["--set", f"stop.max_repetitions={min(100_000, 2 * stop.max_repetitions)}"]

@@ -118,3 +118,11 @@ def test_a_share_that_is_none_is_refused() -> None:
     for call in (lambda: sequences.location([1.0], 0), lambda: sequences.quantile([1.0], 1.0)):
         with pytest.raises(ValueError, match="must lie between 0 and 1"):
             call()
+
+
+def test_long_sequences_become_as_narrow_as_their_number_allows() -> None:
+    x = np.random.default_rng(8).normal(size=2000)
+    halves = [(got.high - got.low) / 2 for n in (60, 300, 2000) if (got := sequences.location(x[:n])).low is not None]
+    planned = [sequences._half_width(n, 0.05) for n in (60, 300, 2000)]
+    assert halves == pytest.approx(planned, rel=0.6)
+    assert halves[2] < 0.15

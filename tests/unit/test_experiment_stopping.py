@@ -9,8 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from devicelab.errors import ConfigError, DeviceRefusedError, MeasurementError
-from devicelab.experiment import claims, stopping
+from devicelab.experiment import claims, sequences, stopping
 from devicelab.experiment.blocks import Block, End
+from devicelab.experiment.claims import Claim
 from devicelab.experiment.hopeless import Streak
 from devicelab.model.experiment import Answer, Check, Experiment, Level
 from devicelab.model.journal import Flag
@@ -248,3 +249,46 @@ def test_a_valid_run_between_begins_anew_and_nought_never_gives_up() -> None:
         never.see("a", flags("x"))
     assert not streak.over
     assert not never.over
+
+
+@pytest.mark.parametrize("spoiled", ["a", "b"])
+def test_a_cell_whose_runs_are_all_flagged_from_some_point_on_is_not_waited_for(spoiled: str) -> None:
+    stop, rng = Stop(max_repetitions=500), np.random.default_rng(1)
+    both = Claim("c", "t", ("a",), ("b",), "ratio", 0.98, 1.02, "no", "yes")
+    stored: set[tuple[str, int]] = set()
+    figures: dict[str, dict[int, float]] = {"a": {}, "b": {}}
+    while isinstance(step := stopping.ask(stop, (both,), ("a", "b"), lambda _: figures, stored), Block):
+        for cell, n in ((cell, n) for cell in step.cells for n in step.repetitions):
+            stored.add((cell, n))
+            if n < 8 or cell != spoiled:
+                figures[cell][n] = float(np.exp(0.03 * rng.normal()))
+    assert (step.why, step.undecided) == ("cannot be judged", ("c",))
+    assert "no valid pair of runs in the last 12 repetitions" in step.reason
+    assert step.done <= 40
+
+
+def test_a_decision_is_the_same_whether_it_is_looked_for_often_or_once() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(6):
+        effect = float(rng.choice([0.0, 0.019, 0.021, 0.03]))
+        both = Claim("c", "t", ("a",), ("b",), "ratio", 0.98, 1.02, "no", "yes")
+        figures = {
+            cell: {n: float(np.exp(size + 0.02 * rng.normal())) for n in range(150)}
+            for cell, size in (("a", effect), ("b", 0.0))
+        }
+        stop = Stop(max_repetitions=150)
+        found = [stopping.decide(both, figures, n, stop, 1) for n in (*range(6, 60), *range(60, 150, 7), 150)]
+        first = next((one for one in found if one.done), None)
+        if first is not None and first.at <= 60:
+            assert found[-1] == first
+
+
+def test_thousands_of_repetitions_are_judged() -> None:
+    x = np.random.default_rng(3).normal(size=3000)
+    got = sequences.location(x)
+    assert got.low is not None
+    assert got.high is not None
+    assert got.low < 0 < got.high < 0.2
+    upper = np.triu_indices(x.size)
+    assert got.estimate == pytest.approx(np.median((x[upper[0]] + x[upper[1]]) / 2), abs=1e-6)
+    assert sequences.closes(100_000)

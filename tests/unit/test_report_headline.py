@@ -10,6 +10,7 @@ import pytest
 
 from devicelab.model.experiment import Finding, Verdict
 from devicelab.model.journal import Flag
+from devicelab.model.stop import Stop
 from devicelab.report.headline import best_k, headline, repetitions_in_all, sentence
 
 LOAD = {
@@ -67,9 +68,13 @@ def test_an_answer_is_said_as_a_person_would(answer: Finding, said: str) -> None
 
 def results(valid: Sequence[bool] = (True,) * 4, **info: Any) -> Any:
     flags = [() if good else (Flag(code="affinity-refused", detail="CPU 7"),) for good in valid]
-    runs = pd.DataFrame({"valid": list(valid), "flags": flags})
+    runs = pd.DataFrame({"valid": list(valid), "flags": flags, "repetition": range(len(flags))})
     experiment = SimpleNamespace(
-        name="my load; rm -rf", repetitions=2, answer=SimpleNamespace(within_pct=5.0, by="load"), stop=None
+        name="my load; rm -rf",
+        repetitions=2,
+        answer=SimpleNamespace(within_pct=5.0, by="load"),
+        rule=info.pop("rule", None),
+        search=info.pop("search", None),
     )
     return SimpleNamespace(info={"device": "note10", **info}, experiment=experiment, runs=lambda: runs)
 
@@ -159,6 +164,36 @@ def test_what_is_missing_is_counted_where_the_scatter_tells_it() -> None:
     assert headline(results(), [wide]).todo.startswith("By this scatter it takes about 31 repetitions, there are 6")
     assert repetitions_in_all(wide.model_copy(update={"estimate": 1.05}), 5.0) is None, "on the edge nothing tells"
     assert headline(results(), [finding("inconclusive", estimate=1.0, n=6)]).todo.startswith("More repetitions")
+
+
+@pytest.mark.parametrize(
+    ("rule", "status", "command"),
+    [
+        (Stop(budget="75 s"), "complete", "--budget 150s"),
+        (Stop(budget="75 s", max_repetitions=6), "complete", "--set stop.max_repetitions=12"),
+        (Stop(max_repetitions=6), "unreliable", "--set stop.max_repetitions=12"),
+        (Stop(), "interrupted", "--resume"),
+    ],
+)
+def test_what_ended_a_sweep_with_a_rule_too_early_decides_what_is_next(rule: Stop, status: str, command: str) -> None:
+    head = headline(results((True,) * 6, rule=rule, status=status), [finding("inconclusive", estimate=1.0, n=6)])
+    assert head.command.endswith(command)
+
+
+def test_a_search_without_a_setting_that_will_do_asks_for_no_more_repetitions() -> None:
+    none = Finding(
+        analysis="searching", claim="Best setting for total_ns", verdict="insufficient n", answer=True,
+        reasons=("no setting that was tried keeps the constraints",),
+    )  # fmt: skip
+    head = headline(results(rule=Stop(), search="?", status="complete"), [none])
+    assert head.sentence.endswith("Best setting for total_ns. No setting that was tried keeps the constraints.")
+    assert (head.command, head.todo.partition(":")[0]) == ("", "Other constraints or other levels")
+
+
+def test_no_difference_is_said_with_its_size() -> None:
+    reason = "load 1000 5000 20 / idle: 1 [0.99, 1.01], no difference larger than 5 %, decided after 6 repetitions"
+    said = sentence(finding("no", estimate=1.0, low=0.99, high=1.01, reasons=(reason,), **LOAD))
+    assert said.endswith("[0.99, 1.01], no difference larger than 5 % (6 repetitions).")
 
 
 def test_flagged_runs_a_simulated_device_and_failed_checks_stand_beside_the_answer() -> None:
