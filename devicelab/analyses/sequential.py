@@ -146,7 +146,8 @@ def _percent(ratio: float | None) -> float | None:
 
 
 def _finding(one: Decision, verdict: Verdict, reasons: Sequence[str]) -> Finding:
-    return _findings.make("", one.claim.name, verdict, one.got, unit=one.claim.unit or "1", reasons=(*reasons, _KIND))
+    kind = (_KIND,) if one.got.low is not None or one.got.high is not None else ()
+    return _findings.make("", one.claim.name, verdict, one.got, unit=one.claim.unit or "1", reasons=(*reasons, *kind))
 
 
 def _reason(one: Decision, name: str, ended: str) -> str:
