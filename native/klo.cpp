@@ -92,7 +92,8 @@ class Session {
   }
 
   void repeat(Phase phase, int64_t times, Pacer& pacer) {
-    for (int64_t i = 0; i < times; ++i) {
+    if (times > 0) gpu_.before(phase);
+    for (int64_t i = 0; i < times || (i < kMaxInferences && times > 0 && gpu_.goes_on(phase)); ++i) {
       Inference one;
       one.phase = phase;
       one.reserve(net_.count());
@@ -101,6 +102,7 @@ class Session {
       gpu_.collect(one);
       done_.take(one);
     }
+    if (times > 0) gpu_.after(phase);
   }
 
   void infer(Inference& one, Pacer& pacer) {
@@ -193,6 +195,7 @@ class Session {
       print_inference(done_[i], static_cast<int>(i));
       if (done_[i].phase == Phase::profiled) crossed += out_of_order(done_[i]);
     }
+    gpu_.print_beside();
     printf("{\"event\":\"end\",\"inferences\":%zu,\"out_of_order\":%" PRId64 ",\"work\":\"%016" PRIx64 "\"", done_.size(),
            crossed, gpu_.hash());
     if (options_.policy == Policy::dynamic) printf(",\"scale_pct\":%" PRId64, scale_pct_);
@@ -252,6 +255,7 @@ void run(const Options& options) {
     if (options.backend == Backend::opencl) fail(kExitFailed, "no OpenCL here:%s", why.data());
     fprintf(stderr, "klo: no OpenCL here, so the GPU is emulated:%s\n", why.data());
   }
+  if (options.foreground.period_ns > 0) fail(kExitUsage, "--foreground needs OpenCL: an emulated GPU is nobody else's");
   EmulatedGpu gpu(options, net);
   Session<EmulatedGpu>(options, net, gpu, "emulated").run();
 }

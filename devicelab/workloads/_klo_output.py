@@ -52,6 +52,17 @@ class Inference(Line):
     end_ns: Many[Ns] = ()
 
 
+class Foreground(Line):
+    """Frames of the foreground program: when each was due and when it was there, from the same origin."""
+
+    event: Literal["foreground"]
+    queue: Literal["own", "shared"]
+    period_ns: Ns
+    drawn: Small
+    scheduled_ns: Many[Ns]
+    end_ns: Many[Ns]
+
+
 class _Profile(Line):
     event: Literal["profile"]
 
@@ -61,18 +72,19 @@ class _End(Line):
     inferences: Small
 
 
-_LINE: TypeAdapter[Header | Inference | _Profile | _End] = TypeAdapter(
-    Annotated[Header | Inference | _Profile | _End, Field(discriminator="event")]
+_LINE: TypeAdapter[Header | Inference | Foreground | _Profile | _End] = TypeAdapter(
+    Annotated[Header | Inference | Foreground | _Profile | _End, Field(discriminator="event")]
 )
 
 
 @dataclass(frozen=True)
 class Output:
-    """What was read, with a flag if the end is missing."""
+    """What was read, with a flag if the end is missing; ``foreground`` where there was such a program."""
 
     header: Header
     inferences: list[Inference]
     flags: tuple[Flag, ...]
+    foreground: Foreground | None = None
 
 
 def read_output(output: bytes) -> Output:
@@ -83,6 +95,7 @@ def read_output(output: bytes) -> Output:
     """
     header: Header | None = None
     inferences: list[Inference] = []
+    foreground: Foreground | None = None
     end: _End | None = None
     for number, line in _lines(output):
         if line is None:
@@ -97,6 +110,10 @@ def read_output(output: bytes) -> Output:
         elif isinstance(line, Inference):
             _check_shape(line, header.kernels if header is not None else 0, number)
             inferences.append(line)
+        elif isinstance(line, Foreground):
+            if foreground is not None or len(line.scheduled_ns) != len(line.end_ns):
+                raise MeasurementError(f"klo output line {number}: the frames come twice, or not in pairs")
+            foreground = line
         elif isinstance(line, _End):
             end = line
     if header is None:
@@ -104,13 +121,13 @@ def read_output(output: bytes) -> Output:
         raise MeasurementError(wrong, hint="its error text is in the run's record")
     if end is None:
         detail = f"the end object is missing after {len(inferences)} inferences"
-        return Output(header, inferences, (Flag(code="output-truncated", detail=detail),))
+        return Output(header, inferences, (Flag(code="output-truncated", detail=detail),), foreground)
     if end.inferences != len(inferences):
         raise MeasurementError(f"klo says it printed {end.inferences} inferences, but there are {len(inferences)}")
-    return Output(header, inferences, ())
+    return Output(header, inferences, (), foreground)
 
 
-def _lines(output: bytes) -> Iterator[tuple[int, Header | Inference | _Profile | _End | None]]:
+def _lines(output: bytes) -> Iterator[tuple[int, Header | Inference | Foreground | _Profile | _End | None]]:
     """Numbered lines; ``None`` for a last line that was cut."""
     lines = _json_lines.split(output, "klo")
     for number, line in enumerate(lines, 1):

@@ -14,7 +14,7 @@ from devicelab.errors import MeasurementError
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Measurement, Metric, Table
 from devicelab.model.schedule import Scheduled
-from devicelab.workloads._klo_output import Header, read_output
+from devicelab.workloads._klo_output import Foreground, Header, read_output
 from devicelab.workloads._launches import (
     GPU_KINDS,
     STAMPS,
@@ -32,6 +32,7 @@ _CostNs = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Costs = Annotated[tuple[_CostNs, ...], Field(min_length=3, max_length=4), AS_TEXT]
 """Flush, start on an idle GPU, gap between batches, and what each kernel of a batch adds to its flush, ns."""
 
+_FEWEST_FRAMES = 20
 _Count = Annotated[int, Field(ge=0, le=100_000)]
 _Word = Annotated[str, StringConstraints(pattern=r"^[^\s-][^\n\x00]{0,199}$")]
 
@@ -60,8 +61,14 @@ class Params(Scheduled):
         platform, device: index or part of the name of the OpenCL platform and device.
         work_pct: parameter work per kernel, in percent of the usual.
         seed: of weights and input.
-        pin: CPU of the producer and CPU of the driver's threads ("0,4"), with OpenCL: sharing cores, who runs when
-            decides more than K does. Left to the kernel if not given.
+        pin: CPU of the producer, CPU of the driver's threads and perhaps CPU of the foreground ("0,4,5"), with OpenCL:
+            sharing cores, who runs when decides more than K does. Left to the kernel if not given.
+        foreground_hz: beside the plain inferences a foreground program draws so many frames a second, each one kernel
+            on the same device (OpenCL only). 0: none.
+        foreground_units, foreground_ker_ns: parameter work and kernel time of a frame, as of a ``kernel`` of a network.
+        foreground_frames: plain inferences go on until so many frames were due.
+        foreground_within_ms: what the frames' 95th percentile is to keep, for the analysis ``contract``. 0: no bound.
+        foreground_queue: the frames have a queue of their own (``own``), or that of the inferences (``shared``).
     """
 
     backend: Literal["opencl", "emulated", "auto"] = "auto"
@@ -83,7 +90,13 @@ class Params(Scheduled):
     device: _Word | None = None
     work_pct: Annotated[int, Field(ge=0, le=100_000)] = 100
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1
-    pin: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,4},[0-9]{1,4}$")] | None = None
+    pin: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,4},[0-9]{1,4}(,[0-9]{1,4})?$")] | None = None
+    foreground_hz: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)] = 0
+    foreground_units: Annotated[int, Field(ge=0, le=10_000_000)] = 200
+    foreground_ker_ns: _CostNs = 20_000
+    foreground_frames: Annotated[int, Field(ge=20, le=100_000)] = 200
+    foreground_within_ms: Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)] = 0
+    foreground_queue: Literal["own", "shared"] = "own"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -91,6 +104,8 @@ class Params(Scheduled):
             raise ValueError('policy "static" needs a schedule')
         if self.inferences + self.plain == 0:
             raise ValueError("inferences and plain are both 0: nothing to measure")
+        if self.foreground_hz and (self.plain == 0 or self.backend == "emulated" or self.foreground_hz < 0.1):
+            raise ValueError("a foreground (0.1 Hz at least) runs beside plain inferences, on OpenCL")
         return self
 
 
@@ -123,6 +138,11 @@ def command(params: Params, context: Context) -> CommandLine:
         value = getattr(params, name)
         if value is not None:
             words += [f"--{name}", value]
+    if params.foreground_hz:
+        period_ns = round(1e9 / params.foreground_hz)
+        frame = (period_ns, params.foreground_units, params.foreground_ker_ns, params.foreground_frames)
+        words += ["--foreground", ",".join(map(str, frame))]
+        words += ["--foreground-queue", params.foreground_queue]
     return CommandLine(tuple(map(str, words)))
 
 
@@ -130,7 +150,10 @@ def parse(output: bytes, params: Params) -> Measurement:
     """The output of klo as tables ``kernels`` and ``inferences``, metrics, facts and flags.
 
     Flags: ``output-truncated`` (no end object; what came is used), those of ``timestamp_flags``, ``wrong-parameters``
-    (the program says it measured something else than it was asked for).
+    (the program says it measured something else than it was asked for), ``foreground-starved`` (fewer than 20 frames).
+
+    With a foreground also the table ``frames`` and ``foreground_p50_ns``, ``foreground_p95_ns``, ``foreground_max_ns``:
+    from when a frame was due until it was there, over all that were due.
 
     Raises:
         MeasurementError: not klo's output, damaged inside, or no whole measured inference; names the line.
@@ -167,7 +190,28 @@ def parse(output: bytes, params: Params) -> Measurement:
         tables["kernels"] = kernel_table(rows, *stamps)
         metrics |= kernel_metrics(*stamps)
         flags += timestamp_flags(*stamps)
+    if read.foreground is not None:
+        tables["frames"], more, told = _frames(read.foreground)
+        metrics |= more
+        flags += told
+    elif params.foreground_hz:
+        flags.append(Flag(code="wrong-parameters", detail="klo says nothing of the foreground that it was asked for"))
     return Measurement(tables, metrics, _info(read.header), tuple(flags), simulated=read.header.simulated)
+
+
+def _frames(said: Foreground) -> tuple[Table, dict[str, Metric], list[Flag]]:
+    table: Table = {
+        "scheduled_ns": np.array(said.scheduled_ns, dtype=np.int64),
+        "end_ns": np.array(said.end_ns, dtype=np.int64),
+    }
+    took = table["end_ns"] - table["scheduled_ns"]
+    metrics = {"foreground_drawn": Metric(float(said.drawn), "1"), "foreground_due": Metric(float(took.size), "1")}
+    if took.size < _FEWEST_FRAMES:
+        detail = f"{took.size} frames beside the inferences; {_FEWEST_FRAMES} at least tell a 95th percentile"
+        return table, metrics, [Flag(code="foreground-starved", detail=f"{detail}: raise plain or foreground_hz")]
+    for name, share in (("p50", 50), ("p95", 95), ("max", 100)):
+        metrics[f"foreground_{name}_ns"] = Metric(float(np.percentile(took, share)), "ns")
+    return table, metrics, []
 
 
 def _wall_metrics(total: NDArray[np.int64], profiled: NDArray[np.bool_]) -> dict[str, Metric]:
@@ -193,7 +237,7 @@ def _mismatches(header: Header, params: Params) -> Iterator[Flag]:
     if params.backend != "auto":
         asked.append(("backend", params.backend, header.backend))
     if params.pin is not None:
-        asked.append(("pin", params.pin, f"{header.producer_cpu},{header.driver_cpu}"))
+        asked.append(("pin", ",".join(params.pin.split(",")[:2]), f"{header.producer_cpu},{header.driver_cpu}"))
     for what, wanted, found in asked:
         if wanted != found:
             yield Flag(code="wrong-parameters", detail=f"asked for {what} {wanted!r}, klo measured {str(found)[:80]!r}")

@@ -98,6 +98,7 @@ constexpr cl_uint CL_LAYER_API_VERSION_100 = 100;
   X(clEnqueueMarkerWithWaitList, cl_int, (cl_command_queue, cl_uint, const cl_event*, cl_event*))                       \
   X(clFlush, cl_int, (cl_command_queue))                                                                                \
   X(clFinish, cl_int, (cl_command_queue))                                                                               \
+  X(clWaitForEvents, cl_int, (cl_uint, const cl_event*))                                                                \
   X(clGetEventInfo, cl_int, (cl_event, cl_uint, size_t, void*, size_t*))                                                \
   X(clGetEventProfilingInfo, cl_int, (cl_event, cl_uint, size_t, void*, size_t*))                                       \
   X(clReleaseEvent, cl_int, (cl_event))

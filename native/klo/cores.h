@@ -21,8 +21,8 @@ class Cores {
   }
 
   // The producer goes to its core, whatever other threads there are by now to the driver's. A driver may make some late,
-  // hence before every inference; outside the timed part.
-  void part() {
+  // hence before every inference; outside the timed part. `foreground`: a thread of ours, 0: none.
+  void part(pid_t foreground = 0) {
     if (pin_.producer < 0) return;
     put(0, pin_.producer);
     DIR* tasks = opendir("/proc/self/task");
@@ -32,7 +32,11 @@ class Cores {
     while (const dirent* entry = readdir(tasks)) {
       int64_t thread = 0;
       if (!parse_int(entry->d_name, 1, INT32_MAX, thread) || thread == self) continue;
-      if (put(static_cast<pid_t>(thread), pin_.driver)) ++driver_threads_;
+      if (thread == foreground) {
+        put(foreground, pin_.foreground);
+      } else if (put(static_cast<pid_t>(thread), pin_.driver)) {
+        ++driver_threads_;
+      }
     }
     closedir(tasks);
   }

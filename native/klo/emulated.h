@@ -123,6 +123,10 @@ class EmulatedGpu {
     printf(",\"flush_ns\":%" PRId64 ",\"start_idle_ns\":%" PRId64 ",\"gap_ns\":%" PRId64 ",\"flush_per_kernel_ns\":%" PRId64,
            emulation_.flush_ns, emulation_.start_idle_ns, emulation_.gap_ns, emulation_.flush_per_kernel_ns);
   }
+  void before(Phase) {}
+  void after(Phase) {}
+  bool goes_on(Phase) const { return false; }
+  void print_beside() const {}
   void print_end() const {}
   // The costs this GPU really has, for a planner that was given none.
   bool own_costs(int64_t costs[kCosts]) const {

@@ -5,6 +5,7 @@
 #include "klo/cl_library.h"
 #include "klo/cores.h"
 #include "klo/emulated.h"
+#include "klo/foreground.h"
 #include "klo/producer.h"
 #include "klo/samples.h"
 
@@ -26,10 +27,13 @@ class ClGpu {
     create_buffers();
     events_.resize(static_cast<size_t>(net.count()), nullptr);
     relate_clocks();
+    if (options.foreground.period_ns > 0) create_foreground();
     cores_.part();
   }
 
   ~ClGpu() {
+    if (frame_queue_ != nullptr) cl_.clReleaseCommandQueue(frame_queue_);
+    if (frame_kernel_ != nullptr) cl_.clReleaseKernel(frame_kernel_);
     for (const cl_kernel kernel : kernels_) cl_.clReleaseKernel(kernel);
     for (const cl_mem slot : slots_) cl_.clReleaseMemObject(slot);
     cl_.clReleaseMemObject(weights_);
@@ -87,8 +91,21 @@ class ClGpu {
     putchar(']');
   }
 
+  // The foreground program runs beside the plain inferences.
+  void before(Phase phase) {
+    if (foreground_.open() && phase == Phase::plain) foreground_.start();
+  }
+  void after(Phase phase) {
+    if (foreground_.open() && phase == Phase::plain) foreground_.stop();
+  }
+  // More plain inferences are wanted, for the foreground's sake.
+  bool goes_on(Phase phase) const { return foreground_.open() && phase == Phase::plain && !foreground_.enough(); }
+  void print_beside() const {
+    if (foreground_.open()) foreground_.print();
+  }
+
   void begin(Inference& one) {
-    cores_.part();
+    cores_.part(foreground_.id());
     one.cpu = present_cpu();
     profiled_ = has_stamps(one.phase);
     queue_ = profiled_ ? profiling_queue_ : plain_queue_;
@@ -141,6 +158,21 @@ class ClGpu {
     cl_ulong value = 0;
     cl_check("clGetEventProfilingInfo", cl_.clGetEventProfilingInfo(event, what, sizeof value, &value, nullptr));
     return static_cast<int64_t>(value);
+  }
+
+  void create_foreground() {
+    cl_int code = CL_SUCCESS;
+    if (!options_.foreground.shared) {
+      frame_queue_ = cl_.clCreateCommandQueue(context_, device_.device, 0, &code);
+      cl_check("clCreateCommandQueue (foreground)", code);
+    }
+    frame_kernel_ = cl_.clCreateKernel(program_, "custom", &code);
+    cl_check("clCreateKernel (foreground)", code);
+    Layer frame;
+    frame.custom_ker_ns = options_.foreground.ker_ns;
+    set_arguments(frame_kernel_, frame, scale_of(frame));
+    const cl_command_queue queue = options_.foreground.shared ? plain_queue_ : frame_queue_;
+    foreground_.open(options_.foreground, cl_, queue, frame_kernel_);
   }
 
   void build_program() {
@@ -265,6 +297,9 @@ class ClGpu {
   Array<cl_event> events_;
   bool profiled_ = false;
   const char* clock_ = "none";
+  cl_command_queue frame_queue_ = nullptr;
+  cl_kernel frame_kernel_ = nullptr;
+  Foreground foreground_;
   int64_t device_minus_host_ns_ = 0;
 };
 

@@ -16,10 +16,20 @@ constexpr const char* kDefaultEmulation = "/sys/devicelab/emulation";
 constexpr int64_t kMaxNs = 1000000000;
 constexpr int64_t kMaxInferences = 100000;
 
-// CPUs of the producer and of the driver's threads; below 0: left to the kernel.
+// CPUs of the producer, of the driver's threads and of the foreground's; below 0: left to the kernel.
 struct Pin {
   int producer = -1;
   int driver = -1;
+  int foreground = -1;
+};
+
+// A foreground program's frame; period 0: there is none.
+struct Frame {
+  int64_t period_ns = 0;
+  int64_t units = 0;
+  int64_t ker_ns = 0;
+  int64_t least = 0;  // plain inferences go on until so many frames were due
+  bool shared = false;  // on the queue of the inferences
 };
 
 struct Options {
@@ -43,6 +53,7 @@ struct Options {
   bool costs_given = false;
   int64_t costs[kCosts] = {};
   Pin pin;
+  Frame foreground;
   int64_t work_pct = 100;
   int64_t seed = 1;
   bool serving = false;  // requests of a tenant instead of a measurement
@@ -58,7 +69,8 @@ constexpr const char* kUsage =
     "           [--emulation FILE] [--flush-ns NS] [--start-idle-ns NS] [--gap-ns NS]\n"
     "           [--flush-per-kernel-ns NS]\n"
     "           [--costs FLUSH,START_IDLE,GAP[,FLUSH_PER_KERNEL] | --lut FILE] [--work-pct PCT] [--seed S]\n"
-    "           [--pin PRODUCER_CPU,DRIVER_CPU]\n"
+    "           [--pin PRODUCER_CPU,DRIVER_CPU[,FOREGROUND_CPU]]\n"
+    "           [--foreground PERIOD_NS,WORK_UNITS,KER_NS,FRAMES [--foreground-queue own|shared]]\n"
     "       klo --serve continuous|fixed:R|poisson:R|every:S [--duration-s D] [--queue Q] [--arrival-seed S]\n"
     "           [--windows N] [--pause-s P]\n"
     "           --network NAME|FILE --k K | --schedule FILE|CSV | --dynamic [the options above]\n"
@@ -97,16 +109,33 @@ inline void costs_option(const char* text, int64_t costs[kCosts]) {
   for (int i = 0; i < count; ++i) costs[i] = number_option("--costs", words[i], 0, kMaxNs);
 }
 
-// "0,4": the producer's CPU and that of the driver's threads.
+// "0,4" or "0,4,5": the CPUs of the producer, of the driver's threads and of the foreground's (else the producer's).
 inline void pin_option(const char* text, Pin& pin) {
   Array<char> copy;
   for (const char* c = text; *c != '\0'; ++c) copy.push(*c == ',' ? ' ' : *c);
   copy.push('\0');
-  char* words[2];
-  if (split_words(copy.data(), words, 2) != 2) fail(kExitUsage, "--pin takes PRODUCER_CPU,DRIVER_CPU, not %.40s", text);
+  char* words[3];
+  const int count = split_words(copy.data(), words, 3);
+  if (count != 2 && count != 3) fail(kExitUsage, "--pin takes PRODUCER_CPU,DRIVER_CPU[,FOREGROUND_CPU], not %.40s", text);
   pin.producer = static_cast<int>(number_option("--pin", words[0], 0, 1023));
   pin.driver = static_cast<int>(number_option("--pin", words[1], 0, 1023));
-  if (pin.producer == pin.driver) fail(kExitUsage, "--pin takes two different CPUs");
+  pin.foreground = count == 3 ? static_cast<int>(number_option("--pin", words[2], 0, 1023)) : pin.producer;
+  if (pin.producer == pin.driver || pin.foreground == pin.driver) fail(kExitUsage, "--pin takes different CPUs");
+}
+
+// "16666667,100,2000000,200": a frame's period, parameter work and kernel time, and how many are wanted.
+inline void foreground_option(const char* text, Frame& frame) {
+  Array<char> copy;
+  for (const char* c = text; *c != '\0'; ++c) copy.push(*c == ',' ? ' ' : *c);
+  copy.push('\0');
+  char* words[4];
+  if (split_words(copy.data(), words, 4) != 4) {
+    fail(kExitUsage, "--foreground takes PERIOD_NS,WORK_UNITS,KER_NS,FRAMES, not %.60s", text);
+  }
+  frame.period_ns = number_option("--foreground", words[0], 100000, 10 * kMaxNs);
+  frame.units = number_option("--foreground", words[1], 0, 10000000);
+  frame.ker_ns = number_option("--foreground", words[2], 0, kMaxNs);
+  frame.least = number_option("--foreground", words[3], 1, 100000);
 }
 
 inline void set_policy(Options& options, Policy policy) {
@@ -208,6 +237,12 @@ inline Options parse_options(int argc, char** argv) {
     } else if (strcmp(name, "--pin") == 0) {
       known = true;
       pin_option(value, o.pin);
+    } else if (strcmp(name, "--foreground") == 0) {
+      known = true;
+      foreground_option(value, o.foreground);
+    } else if (strcmp(name, "--foreground-queue") == 0) {
+      known = strcmp(value, "own") == 0 || strcmp(value, "shared") == 0;
+      o.foreground.shared = strcmp(value, "shared") == 0;
     } else if (strcmp(name, "--costs") == 0) {
       known = true;
       o.costs_given = true;
@@ -220,6 +255,10 @@ inline Options parse_options(int argc, char** argv) {
   if (o.policy == Policy::none) usage("%s", "one of --k, --schedule and --dynamic is missing");
   if (o.requests_given && !o.serving) usage("%s", "--duration-s, --queue, --arrival-seed, --windows and --pause-s belong to --serve");
   if (!o.serving && o.inferences + o.plain == 0) usage("%s", "nothing to measure: --inferences and --plain are both 0");
+  if (o.foreground.period_ns == 0 && o.foreground.shared) usage("%s", "--foreground-queue belongs to --foreground");
+  if (o.foreground.period_ns > 0 && (o.serving || o.plain == 0)) {
+    usage("%s", "--foreground runs beside the --plain inferences, and not with --serve");
+  }
   if (o.costs_given && o.lut != nullptr) usage("%s", "only one of --costs and --lut");
   return o;
 }

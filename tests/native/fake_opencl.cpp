@@ -130,6 +130,7 @@ cl_int clFinish(cl_command_queue) {
   note('F');
   return failure("clFinish");
 }
+cl_int clWaitForEvents(cl_uint, const cl_event*) { return failure("clWaitForEvents"); }
 cl_int clGetEventInfo(cl_event, cl_uint, size_t, void* value, size_t*) {
   const char* status = getenv("FAKE_CL_STATUS");
   const cl_int number = status == nullptr ? CL_COMPLETE : atoi(status);

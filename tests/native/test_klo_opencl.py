@@ -174,6 +174,46 @@ def test_a_network_too_large_for_the_device_is_refused(klo: Path, fake: Env) -> 
     assert "the device allows 67108864" in done.stderr.decode()
 
 
+@pytest.mark.parametrize("queue", ["own", "shared"])
+def test_a_foreground_draws_beside_the_inferences(sanitized: Path, net: Path, fake: Env, queue: str) -> None:
+    frame = ("--foreground", "1000000,10,1000,30", "--foreground-queue", queue)
+    said = subprocess.run(
+        [sanitized, "--network", net, "--k", "2", *map(str, QUICK), *frame], env=fake(), capture_output=True, check=True
+    )
+    got = workload.parse(said.stdout, workload.Params(backend="opencl", network="small.txt", k=2, foreground_hz=1000))
+    took = got.tables["frames"]["end_ns"] - got.tables["frames"]["scheduled_ns"]
+    assert took.size >= 30
+    assert (took > 0).all()
+    assert np.diff(got.tables["frames"]["scheduled_ns"]).tolist() == [1_000_000] * (took.size - 1), (
+        "no frame is left out"
+    )
+    assert 1 <= got.metrics["foreground_drawn"].value <= took.size
+    assert got.metrics["foreground_p95_ns"].value <= took.max()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--foreground", "1000000,10,1000"),
+        ("--foreground", "1,10,1000,30"),
+        ("--foreground", "1000000,10,1000,30", "--plain", 0),
+        ("--foreground-queue", "shared"),
+        ("--foreground", "1000000,10,1000,30", "--foreground-queue", "theirs"),
+        ("--foreground", "1000000,10,1000,30", "--serve", "fixed:5"),
+    ],
+)
+def test_a_foreground_that_makes_no_sense_is_refused(
+    klo: Path, net: Path, fake: Env, words: tuple[object, ...]
+) -> None:
+    assert attempt(klo, "--network", net, "--k", 2, *QUICK, *words, env=fake()).returncode == 2
+
+
+def test_an_emulated_gpu_has_no_foreground(klo: Path, net: Path) -> None:
+    done = attempt(klo, "--backend", "emulated", "--network", net, "--k", 2, "--foreground", "1000000,10,1000,30")
+    assert done.returncode == 2
+    assert "needs OpenCL" in done.stderr.decode()
+
+
 def test_dynamic_on_a_real_gpu_needs_measured_launch_costs(sanitized: Path, net: Path, fake: Env) -> None:
     done = attempt(sanitized, "--network", net, "--dynamic", env=fake())
     assert done.returncode == 2

@@ -108,7 +108,7 @@ def test_tables_keep_every_sample_with_its_batch() -> None:
     assert kernels["inference"].tolist() == [0] * 4 + [1] * 4
     assert kernels["kernel"].tolist() == [0, 1, 2, 3] * 2
     assert kernels["batch"].tolist() == [0, 0, 1, 1] * 2
-    assert list(inferences) == ["inference", "profiled", "total_ns", "flushes"]
+    assert list(inferences) == ["inference", "profiled", "begin_ns", "total_ns", "flushes"]
     assert inferences["profiled"].tolist() == [1, 1, 0]
     assert all(column.dtype == np.int64 for table in got.tables.values() for column in table.values())
 
@@ -319,3 +319,57 @@ def test_lists_may_be_given_as_text_since_a_factors_level_is_one_value() -> None
 def test_parameters_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         klo.Params.model_validate(wrong)
+
+
+FRAMED = klo.Params(backend="opencl", k=2, foreground_hz=60)
+
+
+def framed(took_ns: list[int], **changes: Any) -> dict[str, Any]:
+    due = [16_666_667 * slot for slot in range(len(took_ns))]
+    there = [at + took for at, took in zip(due, took_ns, strict=True)]
+    common = {"event": "foreground", "queue": "own", "period_ns": 16_666_667, "drawn": 19}
+    return common | {"scheduled_ns": due, "end_ns": there} | changes
+
+
+def test_frames_of_the_foreground_are_timed_from_when_they_were_due() -> None:
+    took = [1000] * 90 + [9000] * 10
+    got = klo.parse(text(header(backend="opencl"), plain(), framed(took)), FRAMED)
+    assert got.metrics["foreground_p50_ns"].value == 1000
+    assert got.metrics["foreground_p95_ns"].value == 9000
+    assert got.metrics["foreground_due"].value == 100
+    assert got.metrics["foreground_drawn"].value == 19
+    assert (got.tables["frames"]["end_ns"] - got.tables["frames"]["scheduled_ns"]).tolist() == took
+
+
+def test_too_few_frames_tell_no_percentile() -> None:
+    got = klo.parse(text(header(backend="opencl"), plain(), framed([1000] * 19)), FRAMED)
+    assert [flag.code for flag in got.flags] == ["foreground-starved"]
+    assert "foreground_p95_ns" not in got.metrics
+
+
+def test_a_foreground_that_klo_does_not_speak_of_is_flagged() -> None:
+    got = klo.parse(text(header(backend="opencl"), plain()), FRAMED)
+    assert "wrong-parameters" in {flag.code for flag in got.flags}
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [framed([1] * 30, end_ns=[1])],
+        [framed([1] * 30), framed([1] * 30)],
+        [framed([1] * 30, scheduled_ns=["x"] * 30)],
+        [framed([1] * 30, queue="?")],
+    ],
+)
+def test_damaged_frames_are_refused(frames: list[dict[str, Any]]) -> None:
+    with pytest.raises(MeasurementError):
+        klo.parse(text(header(backend="opencl"), plain(), *frames), FRAMED)
+
+
+def test_the_foreground_on_the_command_line() -> None:
+    line = " ".join(klo.command(FRAMED.model_copy(update={"foreground_queue": "shared"}), Context(dir="/d")).argv)
+    assert line.endswith("--foreground 16666667,200,20000,200 --foreground-queue shared")
+    assert "--foreground" not in " ".join(klo.command(K2, Context(dir="/d")).argv)
+    for wrong in ({"plain": 0}, {"backend": "emulated"}, {"foreground_hz": 0.01}):
+        with pytest.raises(ValidationError):
+            klo.Params.model_validate({"backend": "opencl", "foreground_hz": 60, **wrong})
