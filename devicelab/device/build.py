@@ -52,7 +52,7 @@ COMMON_FLAGS = (
 )
 # A library besides: only what it exports is seen, its own calls stay its own, and it is never unloaded.
 _LIBRARY_FLAGS = ("-fPIC", "-fvisibility=hidden")
-_LIBRARY_LINK_FLAGS = ("-shared", "-Wl,-Bsymbolic", "-Wl,-z,nodelete")
+_LIBRARY_LINK_FLAGS = ("-shared", "-Wl,-Bsymbolic", "-Wl,-z,nodelete", "-Wl,-z,defs")
 _TIMEOUT_S = 1800
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
 _MAIN = re.compile(r"^int main\(", re.MULTILINE)

@@ -94,7 +94,12 @@ class Dynamic {
     const size_t width = 2 * static_cast<size_t>(kernels_);
     sorted_.clear();
     for (int64_t i = 0; i < seen_; ++i) sorted_.push(samples_[static_cast<size_t>(i) * width + which]);
-    std::sort(sorted_.data(), sorted_.data() + sorted_.size());
+    // Not std::sort: libc++ keeps it in its library, which not every toolchain links.
+    qsort(sorted_.data(), sorted_.size(), sizeof(int64_t), [](const void* a, const void* b) {
+      const int64_t left = *static_cast<const int64_t*>(a);
+      const int64_t right = *static_cast<const int64_t*>(b);
+      return left < right ? -1 : left > right ? 1 : 0;
+    });
     return sorted_.empty() ? 0 : sorted_[sorted_.size() / 2];
   }
 
