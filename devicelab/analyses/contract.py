@@ -74,22 +74,22 @@ def _kept(condition: Condition, waits: pd.DataFrame, bound_ns: float) -> Finding
     judged = {}
     for repetition in waits.index:
         k = _fastest(waits.drop(index=repetition), totals.drop(index=repetition), bound_ns)
-        judged[repetition] = waits.loc[repetition, k if k is not None else waits.median().idxmin()]
+        judged[repetition] = waits.loc[repetition, k if k is not None else _least(waits)]
     series = pd.Series(judged, dtype="float64").dropna()
     effect = _milliseconds(_stats.median_interval(series))
     bound_ms = bound_ns / 1e6
     chosen = _fastest(waits, totals, bound_ns)
     reasons = []
     if chosen is None:
-        least = waits.median().idxmin()
-        reasons.append(f"no K does; the least is {waits[least].median() / 1e6:.3g} ms at K = {int(least)}")
+        least = _least(waits)
+        reasons.append(f"no K does; the least is {waits[least].median() / 1e6:.3g} ms at K = {least}")
     else:
         speed = f", an inference in {totals[chosen].median() / 1e6:.3g} ms" if totals[chosen].notna().any() else ""
-        reasons.append(f"the fastest that does is K = {int(chosen)}{speed}, p95 {waits[chosen].median() / 1e6:.3g} ms")
-        best = totals.median().idxmin()
+        reasons.append(f"the fastest that does is K = {chosen}{speed}, p95 {waits[chosen].median() / 1e6:.3g} ms")
+        best = _least(totals)
         if best != chosen:
             loss = 100 * (totals[chosen].median() / totals[best].median() - 1)
-            reasons.append(f"K = {int(best)} is the fastest of all; keeping the bound costs {loss:.2g} %")
+            reasons.append(f"K = {best} is the fastest of all; keeping the bound costs {loss:.2g} %")
     reasons.append("estimate and interval: the foreground's p95 at the K that the other repetitions choose")
     if not condition.follows_k:
         reasons.append("the driver submits kernels by itself: K decides nothing here")
@@ -104,18 +104,26 @@ def _kept(condition: Condition, waits: pd.DataFrame, bound_ns: float) -> Finding
     ).model_copy(update={"quantity": "k_contract"})
 
 
-def _fastest(waits: pd.DataFrame, totals: pd.DataFrame, bound_ns: float) -> float | None:
+def _least(values: pd.DataFrame) -> int:
+    """The K of the least median."""
+    middle = values.median()
+    return min((int(k) for k in values.columns), key=lambda k: float(middle[k]))
+
+
+def _fastest(waits: pd.DataFrame, totals: pd.DataFrame, bound_ns: float) -> int | None:
     """The K of the least time among those whose median p95 keeps the bound."""
-    keeping = [k for k in waits.columns if waits[k].median() < bound_ns and totals[k].notna().any()]
-    return min(keeping, key=lambda k: float(totals[k].median()), default=None)
+    keeping = [int(k) for k in waits.columns if waits[k].median() < bound_ns and totals[k].notna().any()]
+    middle = totals.median()
+    return min(keeping, key=lambda k: float(middle[k]), default=None)
 
 
 def _decides(condition: Condition, waits: pd.DataFrame) -> Finding:
-    least, most = waits.columns.min(), waits.columns.max()
+    ks = sorted(int(k) for k in waits.columns)
+    least, most = ks[0], ks[-1]
     both = waits[[least, most]].dropna()
     effect = _stats.blocked_ratio(both[least], both[most], both.index)
-    listed = ", ".join(f"K = {int(k)}: {waits[k].median() / 1e6:.3g} ms" for k in sorted(waits.columns))
-    reasons = [f"p95 at K = {int(most)} over K = {int(least)}", listed]
+    listed = ", ".join(f"K = {k}: {waits[k].median() / 1e6:.3g} ms" for k in ks)
+    reasons = [f"p95 at K = {most} over K = {least}", listed]
     if not condition.follows_k:
         reasons.append("the driver submits kernels by itself")
     claim = f"Does K decide how long the foreground waits? ({condition.label})"
