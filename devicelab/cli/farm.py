@@ -33,10 +33,39 @@ def register(app: typer.Typer) -> None:
         for line in lines:
             echo(f"{line.what}: {line.found}{f'  → {line.todo}' if line.todo else ''}")
 
+    @group.command(epilog="Example: devicelab farm morning farm.toml")
+    def morning(farm: _FARM, store: StoreOption = None, json_: JsonOption = False) -> None:
+        """Check the database, say how the farm is, and tell whom the farm file names; exit code 7 if it needs a person.
+
+        One message a day: with `when = "morning"` in [notify], nights say nothing.
+        """
+        import time
+        from dataclasses import asdict
+
+        from devicelab.farm.job import load
+        from devicelab.farm.notify import notify
+        from devicelab.farm.standing import morning as found_in
+        from devicelab.store import Store
+
+        file = load(farm).farm
+        with Store.open(store, create=False) as opened:
+            found = found_in(opened, file.name, store, time.time())
+        if json_:
+            print_json(asdict(found))
+        else:
+            echo(found.title)
+            echo(found.body)
+        for problem in notify(file.notify, found.title, found.body):
+            say(problem)
+        raise typer.Exit(found.exit_code)
+
     @group.command(epilog="Example: devicelab farm install farm.toml --at 22:00 --site /srv/www/lab")
     def install(
         farm: _FARM,
         at: Annotated[str, typer.Option(help="When nights begin, local time HH:MM.")] = "22:00",
+        tell_at: Annotated[
+            str | None, typer.Option(help="When people are told how the farm is, HH:MM: `farm morning` every day.")
+        ] = None,
         site: Annotated[Path | None, typer.Option("--site", help="Bring the pages in this folder up to date.")] = None,
         to: Annotated[
             Path | None, typer.Option("--to", help="Folder for the units; ~/.config/systemd/user, if left out.")
@@ -54,7 +83,7 @@ def register(app: typer.Typer) -> None:
         """
         from devicelab.errors import ConfigError
         from devicelab.farm.job import load
-        from devicelab.farm.standing import cron_line, units
+        from devicelab.farm.standing import cron_line, logrotate, units
         from devicelab.ground.files import replacing
         from devicelab.ground.safe_text import masked
 
@@ -64,14 +93,18 @@ def register(app: typer.Typer) -> None:
         command = [*_own(), "nightly", str(path)]
         command += ["--site", str(site.absolute())] if site is not None else []
         command += ["--store", store] if store is not None else []
-        made = units(name, command, path.parent, at)
+        telling = [*_own(), "farm", "morning", str(path), *(["--store", store] if store is not None else [])]
+        made = units(name, command, path.parent, at, telling, tell_at or "")
         if cron:
-            line = cron_line(command, path.parent, at, path.parent / f"{name}.log")
+            log = path.parent / f"{name}.log"
+            line = cron_line(command, path.parent, at, log)
+            if tell_at is not None:
+                line += "\n" + cron_line(telling, path.parent, tell_at, log)
             if json_:
                 print_json({"crontab": line, "files": []})
                 return
             echo(line)
-            say("rotate that log with logrotate; or use the units, whose logs are the journal's")
+            say(f"rotate that log: a file /etc/logrotate.d/devicelab-{name} with\n{logrotate(log)}")
             return
         folder = to or Path("~/.config/systemd/user").expanduser()
         try:
@@ -86,12 +119,13 @@ def register(app: typer.Typer) -> None:
         if json_:
             print_json({"crontab": None, "files": [str(folder / file) for file in made]})
             return
-        say(f"begin:  systemctl --user daemon-reload && systemctl --user enable --now devicelab-{name}.timer")
+        timers = " ".join(file for file in made if file.endswith(".timer"))
+        say(f"begin:  systemctl --user daemon-reload && systemctl --user enable --now {timers}")
         say("        loginctl enable-linger    (else nights run only while you are logged in)")
         say(
             f"look:   systemctl --user list-timers; journalctl --user -u devicelab-{name}; devicelab farm status {farm}"
         )
-        say(f"end:    systemctl --user disable --now devicelab-{name}.timer")
+        say(f"end:    systemctl --user disable --now {timers}")
 
 
 def _own() -> list[str]:

@@ -152,10 +152,16 @@ def tidy(store: Store, farm: Farm, say: Say) -> None:
 def publish(store: Store, night: str, outputs: Outputs) -> tuple[Exception, ...]:
     """Write the files that were asked for; what was in the way of those that could not be written."""
     from devicelab.report.night import junit, markdown
-    from devicelab.report.site import build_site
+    from devicelab.report.site import update_site
 
     def write(path: Path, text_of: Callable[[Store, str], str]) -> None:
         _write(path, text_of(store, night))
+
+    def pages(folder: Path) -> None:
+        missing = update_site(store, folder).problems
+        if missing:
+            more = f"; and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise ConfigError(f"pages in {folder} are missing: {missing[0]}{more}", hint="`devicelab site` makes them")
 
     steps: list[Callable[[], object]] = [
         partial(write, path, text_of)
@@ -163,8 +169,8 @@ def publish(store: Store, night: str, outputs: Outputs) -> tuple[Exception, ...]
         if path is not None
     ]
     if outputs.site is not None:
-        steps.append(partial(build_site, store, outputs.site))
-    problems = []
+        steps.append(partial(pages, outputs.site))
+    problems: list[Exception] = []
     for step in steps:
         try:
             step()
@@ -186,6 +192,6 @@ def tell(store: Store, farm: Farm, night: str, exit_code: int, say: Say) -> None
     from devicelab.farm.notify import notify
     from devicelab.report.night import headline, markdown
 
-    if farm.notify.when == "always" or exit_code != 0:
+    if farm.notify.when == "always" or (farm.notify.when == "failure" and exit_code != 0):
         for problem in notify(farm.notify, headline(store, night), markdown(store, night)):
             say(problem)

@@ -9,13 +9,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from devicelab.errors import ConfigError
+from devicelab.errors import CheckFailedError, ConfigError
 from devicelab.farm.host import PREFIX as HOST
 from devicelab.store import Store
 from devicelab.store.engine import locate
 
 _LOW_FREE = 0.05
 _MOST_SHOWN = 5
+# A night a day, with an hour for a timer that is late.
+_MISSED_S = 25 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,44 @@ def _database(store: Store, place: str | None) -> Standing:
     return Standing("database", f"{used}, {disk.free / 1e9:.1f} GB free on its disk", todo)
 
 
-def units(name: str, command: Sequence[str], folder: Path, at: str) -> dict[str, str]:
+@dataclass(frozen=True)
+class Morning:
+    """What people are told once a day.
+
+    Attributes:
+        title: one line.
+        body: Markdown: the farm's lines with what to do, and what is wrong with the store.
+        exit_code: 0: nobody is needed; else 7.
+    """
+
+    title: str
+    body: str
+    exit_code: int
+
+
+def morning(store: Store, farm: str, place: str | None, now_unix_s: float) -> Morning:
+    """How the farm is, with a check of its database.
+
+    Raises:
+        ConfigError: no night of that farm is stored.
+    """
+    lines = list(standing(store, farm, place, now_unix_s))
+    info = store.last_begun(farm)
+    if info is not None and now_unix_s - info.started_unix_ns / 1e9 > _MISSED_S:
+        lines.append(Standing("night", "none began since yesterday", "does the timer run? is the host up at night?"))
+    report = store.check()
+    found = f"{report.runs} runs, {report.blobs} blobs checked"
+    todo = "`devicelab store check`; restore a backup" if report.problems else ""
+    lines.append(Standing("store check", "; ".join(report.problems[:_MOST_SHOWN]) or found, todo))
+    wanted = [line for line in lines if line.todo]
+    title = f"devicelab farm {farm}: " + (f"{len(wanted)} things need a person" if wanted else "all is well")
+    body = "\n".join(f"- **{line.what}**: {line.found}{f' → {line.todo}' if line.todo else ''}" for line in lines)
+    return Morning(title, body, CheckFailedError.exit_code if wanted else 0)
+
+
+def units(
+    name: str, command: Sequence[str], folder: Path, at: str, morning_command: Sequence[str] = (), tell_at: str = ""
+) -> dict[str, str]:
     """A systemd service and timer that conduct a night every day: name of the file → its text.
 
     Args:
@@ -116,42 +155,76 @@ def units(name: str, command: Sequence[str], folder: Path, at: str) -> dict[str,
         command: the whole command line, absolute paths.
         folder: where it is started.
         at: local clock time, ``HH:MM``.
+        morning_command: that tells people how the farm is.
+        tell_at: when it does; empty: never.
 
     Raises:
         ConfigError: no such time.
     """
-    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", at):
-        raise ConfigError(f"not a time of the day: {at!r}", hint="HH:MM, such as 22:00")
-    words = " ".join(_systemd_word(word) for word in command)
-    service = f"""\
-[Unit]
-Description=devicelab: a night of farm {name}
-# One that a crash or a reboot left goes on with `devicelab nightly … --resume`.
+    night = _SERVICE.format(
+        what=f"a night of farm {name}", folder=_percent(str(folder)), words=_words(command),
+        hint="# One that a crash or a reboot left goes on with `devicelab nightly … --resume`.\n",
+        success="# A regression (7) and an unreliable measurement (6) are results, no failures of the service.\n"
+        "SuccessExitStatus=6 7\n",
+    )  # fmt: skip
+    made = {
+        f"devicelab-{name}.service": night,
+        f"devicelab-{name}.timer": _timer(
+            f"farm {name}", at, "# One missed is not made up for in working hours.", "false"
+        ),
+    }
+    if tell_at:
+        made[f"devicelab-{name}-morning.service"] = _SERVICE.format(
+            what=f"how farm {name} is", folder=_percent(str(folder)), words=_words(morning_command), hint="",
+            success="# Somebody is needed (7): he is told, and the service has not failed.\nSuccessExitStatus=7\n",
+        )  # fmt: skip
+        made[f"devicelab-{name}-morning.timer"] = _timer(
+            f"how farm {name} is", tell_at, "# Told late rather than not.", "true"
+        )
+    return made
 
+
+_NOT_LATER = "# A night that was missed is not made up for in working hours."
+_LATE = "# Told late rather than not at all."
+_SERVICE = """\
+[Unit]
+Description=devicelab: {what}
+{hint}
 [Service]
 Type=oneshot
-WorkingDirectory={_percent(str(folder))}
+WorkingDirectory={folder}
 ExecStart={words}
 # Devices are given back before it ends.
 KillSignal=SIGTERM
 KillMode=mixed
 TimeoutStopSec=600
-# A regression (7) and an unreliable measurement (6) are results, no failures of the service.
-SuccessExitStatus=6 7
-"""
-    timer = f"""\
+{success}"""
+
+
+def _timer(what: str, at: str, why: str, persistent: str) -> str:
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", at):
+        raise ConfigError(f"not a time of the day: {at!r}", hint="HH:MM, such as 22:00")
+    return f"""\
 [Unit]
-Description=devicelab: farm {name} every day at {at}
+Description=devicelab: {what} every day at {at}
 
 [Timer]
 OnCalendar=*-*-* {at}:00
-# A night that was missed is not made up for in working hours.
-Persistent=false
+{why}
+Persistent={persistent}
 
 [Install]
 WantedBy=timers.target
 """
-    return {f"devicelab-{name}.service": service, f"devicelab-{name}.timer": timer}
+
+
+def logrotate(log: Path) -> str:
+    """A file for ``/etc/logrotate.d`` (logrotate(8)) that keeps cron's log small."""
+    return f"{shlex.quote(str(log))} {{\n    weekly\n    rotate 8\n    compress\n    missingok\n    notifempty\n}}\n"
+
+
+def _words(command: Sequence[str]) -> str:
+    return " ".join(_systemd_word(word) for word in command)
 
 
 def cron_line(command: Sequence[str], folder: Path, at: str, log: Path) -> str:

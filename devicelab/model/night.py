@@ -89,11 +89,12 @@ class Notify(Noun):
 
     Attributes:
         urls_env: environment variable with Apprise URLs, blank-separated (they hold secrets, so no file of ours does).
-        when: after every night, or only when its exit code is not 0.
+        when: after every night; only when its exit code is not 0; or never at night, but once in the morning by
+            `devicelab farm morning`.
     """
 
     urls_env: str = "DEVICELAB_NOTIFY"
-    when: Literal["always", "failure"] = "failure"
+    when: Literal["always", "failure", "morning"] = "failure"
 
 
 class Farm(Noun):

@@ -349,6 +349,7 @@ class ChaosNight:
         last = self.outcome.codes[-1]
         allowed = self.trial.allows(lambda kind: kind.last)
         with Store.open(self.store) as store:
+            assert store.nights(), f"no night began; exit codes {self.outcome.codes}"
             (info,) = store.nights()
             if last not in allowed or info.exit_code != last or info.status != "complete":
                 self._complain(f"{info.status}, exit code {last}, stored {info.exit_code}: {self._said()}")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -218,9 +219,18 @@ def test_a_page_that_breaks_spares_the_others(place: Path, store: Store, monkeyp
     def site(*_: object) -> Path:
         raise OverflowError
 
-    monkeypatch.setattr("devicelab.report.site.build_site", site)
+    monkeypatch.setattr("devicelab.report.site.update_site", site)
     result = conducted(place, Pretending(store), outputs=Outputs(place / "n.xml", None, place / "site"))
     assert (result.exit_code, (place / "n.xml").exists()) == (1, True)
+
+
+def test_reports_that_are_missing_from_the_pages_are_no_silent_success(
+    place: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = SimpleNamespace(problems=["no report of x: the disk is full"])
+    monkeypatch.setattr("devicelab.report.site.update_site", lambda *_: made)
+    result = conducted(place, Pretending(store), outputs=Outputs(None, None, place / "site"))
+    assert result.exit_code == 2
 
 
 # --- any N of --------------------------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from devicelab.cli import farm as command
 from devicelab.errors import ConfigError
-from devicelab.farm.standing import cron_line, standing, units
-from devicelab.model.night import Farm, JobEntry, Task
+from devicelab.farm import closing
+from devicelab.farm.standing import cron_line, logrotate, morning, standing, units
+from devicelab.model.night import Farm, JobEntry, Notify, Task
 from devicelab.store import Store
 
 FARM = Farm(name="lab", jobs=(JobEntry(experiment="e", devices="a"),))
@@ -90,3 +91,46 @@ def test_install_writes_both_units_and_says_what_is_next(tmp_path: Path) -> None
     assert "OnCalendar=*-*-* 21:30:00" in (tmp_path / "units" / "devicelab-lab.timer").read_text()
     with pytest.raises(ConfigError, match="password"):
         CliRunner().invoke(app, [*words, "--store", "postgresql://a:b@h/d"], catch_exceptions=False)
+
+
+def test_the_message_in_the_morning_is_a_timer_of_its_own(tmp_path: Path) -> None:
+    made = units("lab", ODD, tmp_path, "22:00", [*ODD, "morning"], "08:00")
+    assert "OnCalendar=*-*-* 08:00:00" in made["devicelab-lab-morning.timer"]
+    assert "SuccessExitStatus=7" in made["devicelab-lab-morning.service"]
+    with pytest.raises(ConfigError, match="not a time"):
+        units("lab", ODD, tmp_path, "22:00", ODD, "8")
+
+
+def test_the_morning_says_what_needs_a_person_and_checks_the_store(tmp_path: Path) -> None:
+    farm = Farm(name="f", jobs=(JobEntry(experiment="e", devices="a"),))
+    with Store.open(tmp_path / "s.sqlite") as store:
+        night = store.begin_night(farm)
+        store.finish_night(night, "complete", 0)
+        begun_s = store.nights()[0].started_unix_ns / 1e9
+        well = morning(store, "f", str(tmp_path / "s.sqlite"), begun_s + 3600)
+        assert "runs, 0 blobs checked" in well.body
+        store.quarantine("a", "screen broken", night)
+        hurt = morning(store, "f", str(tmp_path / "s.sqlite"), begun_s + 3 * 86_400)
+    assert hurt.exit_code == 7
+    assert "screen broken" in hurt.body
+    assert "none began since yesterday" in hurt.body
+
+
+@pytest.mark.parametrize(
+    ("when", "code", "told"), [("morning", 7, 0), ("failure", 7, 1), ("failure", 0, 0), ("always", 0, 1)]
+)
+def test_a_farm_that_tells_in_the_morning_is_silent_at_night(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, code: int, told: int
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr("devicelab.farm.notify.notify", lambda _where, title, _body: sent.append(title) or ())
+    farm = Farm(name="f", jobs=(JobEntry(experiment="e", devices="a"),), notify=Notify(when=when))
+    with Store.open(tmp_path / "s.sqlite") as store:
+        night = store.begin_night(farm)
+        store.finish_night(night, "complete", code)
+        closing.tell(store, farm, night, code, sent.append)
+    assert len(sent) == told
+
+
+def test_a_log_is_rotated_where_it_lies(tmp_path: Path) -> None:
+    assert logrotate(tmp_path / "my farm.log").startswith(f"'{tmp_path}/my farm.log' {{")

@@ -1,0 +1,107 @@
+"""What held in an attack from outside, and has to: pages, migrations, killed commands, a stranger's load."""
+
+import gzip
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+
+from devicelab.device.lab import DeviceEntry
+from devicelab.jobs.sweep import sweep
+from devicelab.model.night import Retention
+from devicelab.report.site import update_site
+from devicelab.store import Store
+from devicelab.store.retention import prune
+from tests import labdata, nightdata
+
+_FORK = multiprocessing.get_context("fork")
+_OLD = Path(__file__).parents[1] / "data" / "version-0.1.0" / "complete.sqlite.gz"
+_POLICY = '<meta http-equiv="Content-Security-Policy" content="default-src \'none\';'
+# What a page could run, or fetch from elsewhere.
+_ACTIVE = re.compile(
+    r"<script|<iframe|javascript:|<[^>]+\son\w+\s*=|(?:src|href)\s*=\s*[\"'](?:https?:)?//", re.IGNORECASE
+)
+
+
+def test_every_page_of_a_site_forbids_scripts_and_foreign_addresses(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s.sqlite") as store:
+        nightdata.fill(store, nightdata.History(nights=2))
+        update_site(store, tmp_path / "site", reports=1)
+    pages = sorted((tmp_path / "site").rglob("*.html"))
+    assert {page.parent.name for page in pages} >= {"site", "nights", "devices", "experiments"}
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert text.count(_POLICY) == 1, page
+        assert _ACTIVE.findall(text) == [], page
+
+
+def _open_at_once(path: Path, together: Barrier) -> None:
+    together.wait()
+    Store.open(path).close()
+
+
+@pytest.mark.slow
+def test_four_that_migrate_a_database_at_once_all_find_it_whole(tmp_path: Path) -> None:
+    path = tmp_path / "lab.sqlite"
+    path.write_bytes(gzip.decompress(_OLD.read_bytes()))
+    together = _FORK.Barrier(4)
+    openers = [_FORK.Process(target=_open_at_once, args=(path, together)) for _ in range(4)]
+    for opener in openers:
+        opener.start()
+    for opener in openers:
+        opener.join(120)
+    assert [opener.exitcode for opener in openers] == [0, 0, 0, 0]
+    with Store.open(path) as store:
+        assert store.check().problems == ()
+        assert len(store.campaigns()) == 1
+
+
+def _prune(path: Path, ready: object) -> None:
+    with Store.open(path) as store:
+        ready.set()  # type: ignore[attr-defined]
+        prune(store, Retention(nights=1), farms={"nightly": 1})
+
+
+@pytest.mark.slow
+def test_a_killed_prune_leaves_whole_nights_or_none(tmp_path: Path) -> None:
+    chance, path = random.Random(1), tmp_path / "lab.sqlite"
+    with Store.open(path) as store:
+        nightdata.fill(store, nightdata.History(nights=30))
+    for _ in range(8):
+        ready = _FORK.Event()
+        pruning = _FORK.Process(target=_prune, args=(path, ready))
+        pruning.start()
+        assert ready.wait(60)
+        pruning.join(chance.uniform(0.0, 0.15))
+        if pruning.pid is not None and pruning.is_alive():
+            os.kill(pruning.pid, signal.SIGKILL)
+        pruning.join()
+        with Store.open(path) as store:
+            assert store.check().problems == ()
+            nights = {info.night for info in store.nights()}
+            assert {campaign.night for campaign in store.campaigns()} <= nights
+
+
+@pytest.mark.slow
+def test_a_strangers_program_of_the_same_name_is_left_alone(tmp_path: Path) -> None:
+    stranger = tmp_path / "elsewhere" / "overhead"
+    stranger.parent.mkdir()
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", stranger)
+    with subprocess.Popen([stranger, "600"]) as running, Store.open(tmp_path / "s.sqlite") as store:
+        try:
+            experiment = labdata.Experiment(
+                name="beside", question="Is a stranger left alone?", factors={"load": ("1000 5000 20",)},
+                repetitions=1, settle_s=0.0, hold_s=0.05, analyses=(),
+            )  # fmt: skip
+            entry = DeviceEntry(name="here", address="local:", dir=str(tmp_path / "dir"))
+            assert sweep(experiment, entry, store, report_to=tmp_path / "r.html").runs == 1
+            assert running.poll() is None
+        finally:
+            running.kill()
