@@ -5,6 +5,7 @@ import contextlib
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
@@ -107,6 +108,12 @@ def usable(tls: Tls | None) -> Security | None:
         context.load_verify_locations(ca)
     except (ssl.SSLError, OSError) as error:
         raise ConfigError(f"TLS: {ca} (--tls-ca) holds no certificate of an authority (PEM)") from error
+    for known in context.get_ca_certs():
+        if ssl.cert_time_to_seconds(str(known["notAfter"])) < time.time():
+            raise ConfigError(
+                f"TLS: the authority in {ca} (--tls-ca) is out of date since {known['notAfter']}",
+                hint="make a new one, and certificates with it; or is this computer's clock wrong?",
+            )
     try:
         # A key with a passphrase would be asked for at the terminal.
         context.load_cert_chain(cert, key, password=lambda: "")

@@ -149,12 +149,12 @@ def _collect(outcomes: list[Outcome], count: int, done: Any, workers: Sequence[B
 
 
 def _nights(args: argparse.Namespace) -> int:
-    from tests.faults import night
+    from tests.faults import night, night_trials
 
     names = [re.fullmatch(r"(\d+):(\d+)", text) for text in args.only or ()]
-    only = [night.draw_night(int(match[1]), int(match[2])) for match in names if match is not None]
+    only = [night_trials.draw_night(int(match[1]), int(match[2])) for match in names if match is not None]
     outcomes = night.run_nights(only or night.drawn(args.seed, args.n))
-    print(f"\n{len(outcomes)} nights, {sum(one.runs for one in outcomes)} runs\n{night.night_table(outcomes)}")
+    print(f"\n{len(outcomes)} nights, {sum(one.runs for one in outcomes)} runs\n{night_trials.night_table(outcomes)}")
     return 1 if any(outcome.violations for outcome in outcomes) or not outcomes else 0
 
 

@@ -1,8 +1,8 @@
 """What can happen in a night of a farm, and seeded nights: one fault that takes its turn, and others drawn to it."""
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -112,3 +112,33 @@ def _strike(kind: str, chance: random.Random) -> Strike:
         whom=chance.random(),
         with_next=chance.random() < 0.3,
     )
+
+
+@dataclass
+class NightOutcome:
+    """What came of a night: exit codes of its tries, and every promise that was not kept."""
+
+    trial: NightTrial
+    codes: list[int] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    took_s: float = 0.0
+    runs: int = 0
+
+    def __str__(self) -> str:
+        verdict = "VIOLATION" if self.violations else "held"
+        line = f"{self.trial}: exit codes {self.codes}, {self.runs} runs: {verdict}, {self.took_s:.0f} s"
+        return "\n    ".join([line, *self.violations])
+
+
+def night_table(outcomes: Sequence[NightOutcome]) -> str:
+    """Nights by fault, as Markdown; one with several faults counts for each of them."""
+    lines = ["| hit | fault | nights | gone on with | violations |", "|---|---|---|---|---|"]
+    for kind, about in NIGHT_KINDS.items():
+        own = [one for one in outcomes if any(strike.kind == kind for strike in one.trial.strikes)]
+        if own:
+            lines.append(f"| {about.part} | {kind} | {_counted(own)} |")
+    return "\n".join([*lines, f"| all | | {_counted(outcomes)} |"])
+
+
+def _counted(own: Sequence[NightOutcome]) -> str:
+    return f"{len(own)} | {sum(len(o.codes) > 1 for o in own)} | {sum(bool(o.violations) for o in own)}"
