@@ -273,7 +273,9 @@ class LosingDisk:
             time.sleep(0.02)
 
     def _unmount(self) -> None:
-        subprocess.run(["umount", "-l", str(self.where)], check=False, capture_output=True)
+        deadline = time.monotonic() + _READY_S
+        while self.where.is_mount() and time.monotonic() < deadline:
+            subprocess.run(["umount", "-l", str(self.where)], check=False, capture_output=True)
         try:
             self._server.wait(_READY_S)
         except subprocess.TimeoutExpired:  # somebody still has a file open

@@ -235,7 +235,7 @@ def cut_many(seed: int, count: int) -> list[PowerOutcome]:
     outcomes: list[PowerOutcome] = []
     with contextlib.suppress(KeyboardInterrupt):
         for number in range(count):
-            with tempfile.TemporaryDirectory(prefix="power-") as place:
+            with tempfile.TemporaryDirectory(prefix="power-", ignore_cleanup_errors=True) as place:
                 outcomes.append(cut(seed, number, Path(place)))
             print(f"[{len(outcomes)}/{count}] {outcomes[-1]}", flush=True)
     return outcomes
