@@ -212,7 +212,10 @@ def _most_telling(findings: "Sequence[Finding]") -> "list[Finding]":
 
 
 def _verdict(finding: "Finding", *, said: bool) -> str:
-    text = f"answer: {finding.verdict}" if finding.answer else finding.verdict
+    from devicelab.model.glossary import shown_verdict
+
+    word = shown_verdict(finding.verdict)
+    text = f"answer: {word}" if finding.answer else word
     return f"{text} (simulated)" if finding.simulated and said else text
 
 
