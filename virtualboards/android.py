@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from virtualboards import dumps
+from virtualboards import apps, dumps
 from virtualboards.kernel import Kernel
 
 _LOG_LINES = 2000
@@ -225,6 +225,7 @@ class Framework:
     def _do_dumpsys(self, args: Sequence[str]) -> Answer:
         kernel, name = self._kernel, next((word for word in args if not word.startswith("-")), "")
         texts: dict[str, Callable[[], str]] = {
+            "gfxinfo": lambda: "" if "reset" in args or len(args) < 2 else apps.gfxinfo(args[1]),
             "SurfaceFlinger": lambda: 'Display 0 (HWC display 0): port=0 displayName=""\n',
             "activity": dumps.activity_text,
             "battery": lambda: dumps.battery_text(kernel.battery()),

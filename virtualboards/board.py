@@ -11,6 +11,7 @@ from typing import Any
 
 from devicelab.errors import LabError
 from virtualboards.adbd.server import Adbd
+from virtualboards.apps import APP_UID
 from virtualboards.children import Child, Children
 from virtualboards.faults import Fault, Faults
 from virtualboards.kernel import BoardSpec, Kernel
@@ -127,6 +128,10 @@ class Board:
     def bind(self, source: str, target: str) -> Child:
         """Show a directory of the board at another place too; an empty source ends that."""
         return self.children.bind(source, target)
+
+    def run_as_app(self, argv: list[str], fds: tuple[int, int, int], *, cwd: str, env: dict[str, str]) -> Child:
+        """Start a program as the user of an app; what it leaves behind goes on."""
+        return self.children.run(argv, fds, uid=APP_UID, env=env, cwd=cwd)
 
     # What faults do.
 

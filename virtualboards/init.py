@@ -184,7 +184,7 @@ def _become(uid: int) -> None:
         # An ordinary process on Android may neither raise its priority nor ask for real-time scheduling.
         for limit in (resource.RLIMIT_NICE, resource.RLIMIT_RTPRIO):
             resource.setrlimit(limit, (0, 0))
-    os.setgroups(GROUPS[uid])
+    os.setgroups(GROUPS.get(uid, (uid,)))
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
 

@@ -24,7 +24,7 @@ SU_STREAMS = (5, 6, 7)
 
 SHIMS = (
     *("am", "cmd", "dumpsys", "getenforce", "getprop", "ifconfig", "input", "log", "logcat", "mount", "pm", "reboot"),
-    *("screencap", "setenforce", "setprop", "settings", "start", "stop", "su", "svc", "umount", "wm"),
+    *("run-as", "screencap", "setenforce", "setprop", "settings", "start", "stop", "su", "svc", "umount", "wm"),
 )
 """Android programs that toybox lacks or that concern the board: one script under many names, answered by the host."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from virtualboards import linux
+from virtualboards import apps, linux
 from virtualboards.adbd.shell import Child, exit_byte
 from virtualboards.android import Answer, Framework, Push
 from virtualboards.kernel import Kernel
@@ -39,6 +39,10 @@ class Board(Protocol):
 
     def run_as_root(self, argv: list[str], fds: tuple[int, int, int], *, cwd: str, env: dict[str, str]) -> Child:
         """Start a program as root in a session of its own that is killed when it ends."""
+        ...
+
+    def run_as_app(self, argv: list[str], fds: tuple[int, int, int], *, cwd: str, env: dict[str, str]) -> Child:
+        """Start a program as the user of an app; what it leaves behind goes on."""
         ...
 
     def reboot(self) -> None:
@@ -256,15 +260,44 @@ class _Request:
 
     def _serve(self, name: str, args: list[str]) -> None:
         try:
-            start = {"su": self._start_su, "mount": self._mount, "umount": self._unmount}.get(name)
+            start = {
+                "am": self._am,
+                "mount": self._mount,
+                "run-as": self._run_as,
+                "su": self._start_su,
+                "umount": self._unmount,
+            }.get(name)
             answer = self._system.answer(name, args, self._uid, self._pid) if start is None else start(args)
         except Answer as early:
             answer = early
         if answer is not None:
             self._reply(answer)
 
+    def _am(self, args: list[str]) -> Answer | None:
+        """``am``: what concerns an app begins here, the framework answers the rest."""
+        if args[:1] == ["force-stop"] and len(args) == 2:
+            return self._start(self._board.run_as_root, apps.stop_argv(args[1]), lambda _: Answer(0))
+        package, component = apps.component_of(args[1:])
+        if args[:1] not in (["start"], ["instrument"]) or not package:
+            return self._system.answer("am", args, self._uid, self._pid)
+        wait = args[0] == "instrument"
+        argv = apps.launch_argv(package, self._system.props.get(f"wrap.{package}", ""), wait=wait)
+
+        def told(code: int) -> Answer:
+            if wait:
+                return Answer(0, f"INSTRUMENTATION_CODE: {0 if code else -1}\n")
+            return Answer(0, apps.started(component, code))
+
+        return self._start(self._board.run_as_app, argv, told)
+
+    def _run_as(self, args: list[str]) -> Answer | None:
+        return self._start(self._board.run_as_app, apps.run_as_argv(args), Answer)
+
     def _start_su(self, args: list[str]) -> Answer | None:
-        argv = self._system.su_command(args)
+        return self._start(self._board.run_as_root, self._system.su_command(args), Answer)
+
+    def _start(self, run: Callable[..., Child], argv: list[str], told: Callable[[int], Answer]) -> Answer | None:
+        """Run a program with the caller's streams; it is answered when that has ended."""
         try:
             # Our peer is `nc`; the script that called it holds the caller's three streams.
             script = _parent(self._pid)
@@ -272,12 +305,12 @@ class _Request:
             fds = tuple(linux.descriptor_of(self._asker, fd) for fd in SU_STREAMS)
             cwd = str(Path(f"/proc/{script}/cwd").readlink())
         except OSError as error:
-            return Answer(1, f"su: {error.strerror}\n")
+            return Answer(1, f"{argv[0]}: {error.strerror}\n")
         env = {"TERM": "dumb"}
-        self.child = self._board.run_as_root(argv, (fds[0], fds[1], fds[2]), cwd=cwd, env=env)
+        self.child = run(argv, (fds[0], fds[1], fds[2]), cwd=cwd, env=env)
         for fd in fds:
             os.close(fd)
-        self.child.on_exit(lambda status: self._reply(Answer(exit_byte(status))))
+        self.child.on_exit(lambda status: self._reply(told(exit_byte(status))))
         # A killed su takes its child along.
         self._board.loop.watch(self._asker, select.EPOLLIN, lambda _: self._asker_ended())
         return None

@@ -53,6 +53,8 @@ COMMON_FLAGS = (
 # A library besides: only what it exports is seen, its own calls stay its own, and it is never unloaded.
 _LIBRARY_FLAGS = ("-fPIC", "-fvisibility=hidden")
 _LIBRARY_LINK_FLAGS = ("-shared", "-Wl,-Bsymbolic", "-Wl,-z,nodelete", "-Wl,-z,defs")
+# Android's linker knows a library by this name alone: a preloaded one answers whoever asks for OpenCL.
+_ANDROID_NAME = "-Wl,-soname,libOpenCL.so"
 _TIMEOUT_S = 1800
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
 _MAIN = re.compile(r"^int main\(", re.MULTILINE)
@@ -283,6 +285,8 @@ class _Job:
         if program in libraries():
             more = _LIBRARY_FLAGS
             links = (*(word for word in links if word != "-pie"), *_LIBRARY_LINK_FLAGS)
+            if chain.kind == "ndk":
+                links = (*links, _ANDROID_NAME)
         flags = tuple(word for word in fill(chain.flags) if word != "-fPIE" or not set(more) & {"-fPIC"})
         steps = (*head, *COMMON_FLAGS, *more, *flags), (*head, *links), fill(chain.libs)
         digest = hashlib.sha256(

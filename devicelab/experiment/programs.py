@@ -24,7 +24,7 @@ from devicelab.model.measurement import Measurement
 from devicelab.model.plan import Program, Step, Witness
 from devicelab.schedulers.base import Place, TenantTreatment
 from devicelab.workloads import command, overhead
-from devicelab.workloads.base import Context, OnGpu, OnPython
+from devicelab.workloads.base import Context, OnGpu, OnPython, Prepared
 
 # Boards on which a model that is left to choose its device belongs on the GPU.
 _GPU_SERVERS = frozenset(("nvidia-server", "amd-server"))
@@ -121,6 +121,13 @@ def measured(cell: Cell, experiment: Experiment, place: Place, cgroups: tuple[st
         make = _maker(tenant, given, experiment, later, cgroups)
         makers |= {tenant.name if copy == 0 else f"{tenant.name}#{copy + 1}": make for copy in range(tenant.copies)}
 
+    prepared: list[Step] = []
+    for tenant in members:
+        workload = registry.workload(tenant.workload)
+        if isinstance(workload, Prepared):
+            prepared += [step for step in workload.steps(params(tenant), place.facts) if step not in prepared]
+    steps = (*treatment.steps, *prepared)
+
     def programs(repetition: int) -> tuple[Program, ...]:
         return tuple(make(name, repetition) for name, make in makers.items())
 
@@ -131,10 +138,10 @@ def measured(cell: Cell, experiment: Experiment, place: Place, cgroups: tuple[st
         if all(word in runs for word in witness.argv if word.startswith("{pid:"))
     )
     if not experiment.tenants:
-        return Measured(programs, treatment.steps, witnesses)
+        return Measured(programs, steps, witnesses)
     # The gauge comes last: it lasts as long as the window, and witnesses run one after the other.
     gauges = gauge.witnesses(place.facts, experiment.span_s, place.python)
-    return Measured(programs, treatment.steps, (*witnesses, *gauges), gauge.nodes(place.facts))
+    return Measured(programs, steps, (*witnesses, *gauges), gauge.nodes(place.facts))
 
 
 def _maker(

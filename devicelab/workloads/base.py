@@ -5,7 +5,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, BeforeValidator
 
+from devicelab.model.device import Facts
 from devicelab.model.measurement import Measurement
+from devicelab.model.plan import Step
 
 AS_TEXT = BeforeValidator(lambda value: value.replace(",", " ").split() if isinstance(value, str) else value)
 """Of a parameter that is a list: it may come as text ("4,4,8"), since a factor's level is one value."""
@@ -86,6 +88,19 @@ class OnGpu(Protocol):
 
     def needs_gpu(self, params: Any) -> bool:
         """With these parameters it belongs on the GPU of a board that has one: a run on the CPU is not believed."""
+        ...
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A workload for which something on the device has to be changed before it starts."""
+
+    def steps(self, params: Any, facts: Facts) -> tuple[Step, ...]:
+        """What is done before each run, each with its undo; pure.
+
+        Raises:
+            DeviceRefusedError: this device does not let us.
+        """
         ...
 
 
