@@ -9,15 +9,18 @@ from devicelab.model.plan import Sampling
 
 
 @pytest.mark.slow
-def test_ten_samples_a_second_of_ten_nodes_take_less_than_half_a_percent_of_a_core(plain_bench: Bench) -> None:
-    nodes = [str(path) for path in Path("/sys/class/net/lo/statistics").iterdir()][:8]
+def test_ten_samples_a_second_with_those_for_energy_take_less_than_a_fifth_of_a_percent_of_a_core(
+    plain_bench: Bench,
+) -> None:
+    # Ten for clocks and temperatures, seven as of a battery: status, current, voltage, charge, what is plugged in.
+    nodes = [str(path) for path in Path("/sys/class/net/lo/statistics").iterdir()][:15]
     nodes += ["/proc/loadavg", "/sys/devices/system/cpu/online"]
     sampling = Sampling(period_ms=100, nodes=tuple(nodes))
     record = plain_bench.run(plan(one_run(load(), hold_ms=5000, sampling=sampling))).record
     assert codes(record) == []
     assert len(record.samples.t_ns) >= 45
     assert all(len(texts) == len(record.samples.t_ns) for texts in record.samples.nodes.values())
-    assert record.agent_cpu_ns < 0.005 * (record.window_end_ns - record.window_start_ns)
+    assert record.agent_cpu_ns < 0.002 * (record.window_end_ns - record.window_start_ns)
 
 
 @pytest.mark.slow
