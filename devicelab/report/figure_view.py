@@ -34,8 +34,11 @@ class FigureView:
     box: str = ""
 
 
-def figure_view(figure: Figure, campaign: str) -> FigureView:
-    """The figure drawn; one that cannot be is shown as an error of its own."""
+def figure_view(figure: Figure, campaign: str, *, alone: bool = False) -> FigureView:
+    """The figure drawn; one that cannot be is shown as an error of its own.
+
+    ``alone``: without the files beside it, where there are many of a kind.
+    """
     name, error, uri, markup, box = file_stem(figure.name), "", "", None, ""
     try:
         document = svg.draw(figure)
@@ -44,9 +47,9 @@ def figure_view(figure: Figure, campaign: str) -> FigureView:
     else:
         # Drawn here and serialised by an XML writer: every text in it is escaped.
         markup = Markup(svg.inline(document, f"figure-{name}", figure.title, figure.caption))  # noqa: S704
-        uri = data_uri("image/svg+xml", document.encode())
+        uri = "" if alone else data_uri("image/svg+xml", document.encode())
         box = svg.box(document)
-    csv_uri, note = _csv(figure.data)
+    csv_uri, note = ("", "") if alone else _csv(figure.data)
     return FigureView(
         name=name,
         title=figure.title,

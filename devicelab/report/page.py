@@ -139,7 +139,7 @@ def _page(
         "conditions_note": _conditions_note(conditions),
         "metrics": tables.metric_table(results),
         "figures": views,
-        "timelines": [figure_view(figure, results.campaign) for figure in timelines(results)],
+        "timelines": [figure_view(figure, results.campaign, alone=True) for figure in timelines(results)],
         "timelines_note": _timelines_note(results),
         "reasons": tables.reason_table(results),
         "invalid": tables.invalid_table(results),
