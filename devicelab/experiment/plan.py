@@ -235,7 +235,7 @@ def _check_energy(experiment: Experiment, facts: Facts) -> None:
         return
     if not experiment.sample_hz:
         raise ConfigError("energy is asked for, and sample_hz = 0 turns sampling off", hint="sample_hz = 10")
-    if not energy.sampled(facts):
+    if not energy.tells(facts):
         reasons = "; ".join(energy.missing(facts))
         hint = "--set energy.required=false runs it without energy"
         raise DeviceRefusedError(f"nothing here tells energy: {reasons}", device=facts.name, hint=hint)

@@ -315,3 +315,20 @@ def test_the_stated_error_holds_the_truth() -> None:
         )
         held += abs(got.joules - truth) <= got.error_j + 1e-9
     assert held >= 180
+
+
+def test_who_asked_for_energy_is_told_that_there_is_none() -> None:
+    times = tuple(_S + 100_000_000 * i for i in range(51))
+    plugged = Samples(t_ns=times, nodes={"/sys/class/power_supply/AC/online": ("1",) * 51})
+    found, flags = energy.measure(_record(times[0], plugged), {}, required=True)
+    assert [flag.code for flag in flags] == ["energy-not-told"]
+    assert found is not None
+    assert found.metrics == {}
+    assert energy.measure(_record(times[0], plugged), {}) == (None, ())
+
+
+def test_a_desktop_that_only_knows_that_it_is_plugged_in_cannot_be_asked() -> None:
+    desktop = facts_of(Bench(known("oddball")), ("/sys/class/power_supply/usb/*",))
+    assert not energy.tells(desktop)
+    assert energy.missing(desktop)
+    assert energy.tells(Sampled("qualcomm").facts)

@@ -27,6 +27,9 @@ PARTS = frozenset(
         "service_p50_ns",
         # The tool's own: planning, profiling, and how punctual it was.
         "planning_ns", "total_profiled_ns", "total_profiled_wall_ns", "profiling_cost_pct", "lateness_p99_ns",
+        # Of energy a run's and an inference's joules are compared; these follow from them, or say how good they are.
+        "energy_error_j", "energy_net_j", "energy_net_per_inference_j", "energy_net_per_request_j", "energy_delay_js",
+        "power_mean_w", "power_idle_w",
     }
 )  # fmt: skip
 """Figures of devicelab's own workloads that are not compared; a user's program is compared in everything it prints."""
@@ -38,8 +41,8 @@ _LESS = (*_LOSSES, "empty_seconds", "latency", "gap", "cost")
 
 
 def worse(metric: str, unit: str) -> Literal["more", "less"] | None:
-    """Which way is worse: times and losses when larger, other rates and shares when smaller; else ``None``."""
-    if unit in _TIMES:
+    """Which way is worse: times, joules and losses when larger, other rates and shares when smaller; else ``None``."""
+    if unit in _TIMES or unit == "J":
         return "more"
     rate = unit.startswith("1/") or unit.endswith(("/s", "/ms", "/min")) or unit in {"fps", "Hz"}
     if rate or metric.endswith(("_per_s", "_per_second")):

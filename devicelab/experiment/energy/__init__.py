@@ -2,7 +2,7 @@
 
 from devicelab.experiment.energy.measure import PROGRAM, measure
 from devicelab.experiment.energy.meters import powers
-from devicelab.experiment.energy.sources import GLOBS, around, missing, sampled
+from devicelab.experiment.energy.sources import GLOBS, around, missing, sampled, tells
 from devicelab.experiment.energy.totals import FaultError, Total, of_counter, of_power
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "of_power",
     "powers",
     "sampled",
+    "tells",
 ]

@@ -56,10 +56,12 @@ def measure(
         flag = Flag(code=error.code, detail=str(error), remark=not required)
         return Measurement(info={"missing": f"{error.code}: {error}"}), () if silent else (flag,)
     if whole is None:
-        return None, ()
+        said = "nothing that was sampled tells energy"
+        return (None, ()) if not required else (Measurement(info={"missing": said}), _none(said))
     if whole.total is None:
         metrics = {name: Metric(total.joules, "J") for name, total in _named(whole.rails)}
-        return Measurement(metrics=metrics, info=_info(whole)), ()
+        left = _none(f"{whole.scope}: no total can be made of them") if required else ()
+        return Measurement(metrics=metrics, info=_info(whole)), left
     flags: list[Flag] = []
     metrics = {
         "energy_j": Metric(whole.total.joules, "J"),
@@ -81,6 +83,10 @@ def measure(
         hint = "a longer window or a higher sample_hz tells more"
         flags.append(Flag(code="energy-uncertain", detail=f"{said}; {hint}", remark=True))
     return Measurement(metrics=metrics, info=_info(whole)), tuple(flags)
+
+
+def _none(why: str) -> tuple[Flag, ...]:
+    return (Flag(code="energy-not-told", detail=why),)
 
 
 def _read(record: RunRecord, samples: Samples, span: Span, meter: Rows | None) -> Reading | None:

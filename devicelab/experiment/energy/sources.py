@@ -37,6 +37,8 @@ _SAMPLED = (
 )
 GLOBS: tuple[str, ...] = (*_SAMPLED, *_AROUND)
 
+_TELLING = frozenset(("energy_value", "current_now", "power_now", "energy_uj"))
+
 # A board has some dozens of sensors at most; reading one may cost a bus transfer.
 _MOST = 32
 
@@ -46,6 +48,12 @@ def sampled(facts: Facts) -> tuple[str, ...]:
     tree = facts.tree
     found = [path for pattern in _SAMPLED for path in tree.glob(pattern) if _readable(facts, path)]
     return tuple(path for path in found if _wanted(path, found))[:_MOST]
+
+
+def tells(facts: Facts) -> bool:
+    """Whether any of the sampled nodes is one from which energy follows; that a supply is plugged in is none."""
+    names = tuple(path.rpartition("/")[2] for path in sampled(facts))
+    return any(name in _TELLING or name.startswith(("power", "energy", "curr")) for name in names)
 
 
 def around(facts: Facts) -> tuple[str, ...]:
