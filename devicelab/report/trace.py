@@ -147,7 +147,8 @@ def _add_kernels(lanes: Lanes, results: Results, kernels: pd.DataFrame, number: 
         for kernel, batch, *times in zip(rows["kernel"], rows["batch"], *stamps.values(), strict=True):
             flow += 1
             queued, submit, start, end = map(int, times)
-            begun = queued if before is None else min(before, queued)
+            # When the first one's production began is not known: an instant before, so that it holds no other slice.
+            begun = queued - 1 if before is None else min(before, queued)
             submitted = f"submitted {(submit - queued) / 1e3:g} us later"
             lanes.add(f"host {program}", Span(f"kernel {kernel}", begun, queued, submitted, starts=(flow,)))
             lanes.add(

@@ -37,6 +37,9 @@ def test_every_kernel_is_there_joined_to_the_moment_it_was_queued(results: Resul
     assert parsed.starts == parsed.ends
     assert len(parsed.starts) == len(kernels)
     assert 0 not in parsed.starts
+    # One after the other: no kernel lies in another, neither at the host nor on the GPU.
+    for lane in ("GPU measure", "host measure"):
+        assert {depth for *_, depth in parsed.slices[lane]} == {0}
     took = sorted(end - start for _, start, end, _ in parsed.slices["GPU measure"])
     assert took == sorted((kernels["end_ns"] - kernels["start_ns"]).tolist())
     assert Counter(name for name, *_ in parsed.slices["agent"]) == Counter(results.runs()["cell"].tolist())
