@@ -1,6 +1,7 @@
 """What everything stands on, at its bounds: lengths of time, sizes, contracts, names, order of answers."""
 
 import threading
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from devicelab.errors import ConfigError, StoreError, UnsortedError
-from devicelab.ground import contract, places, side_by_side, sorting, toml
+from devicelab.ground import contract, places, registry, side_by_side, sorting, toml
 from devicelab.ground.budget import within
 from devicelab.ground.safe_text import csv_cell, printable, spoken, terminal
 from devicelab.ground.times import duration
@@ -315,3 +316,46 @@ def test_a_lab_is_the_named_one_then_that_of_the_folder_then_the_users(
     assert places.config_dir() == home / "x" / "devicelab"
     assert places.code_folder("knobs") == home / "x" / "devicelab" / "knobs"
     assert places.data_folders("boards") == (home / "x" / "devicelab" / "boards", home / "here" / "boards")
+
+
+def test_a_name_that_is_near_is_offered_unless_it_is_private() -> None:
+    def lacks(**members: object) -> str:
+        made = type("Other", (), {"WORDS": ("a",), "LIMIT": 3, **members})
+        (said,) = contract.problems(made, Kind)
+        return said
+
+    for name in ("plam", "p_lan", "Plan"):
+        assert f"(is '{name.lower()}' meant to be it?)" in lacks(**{name: short})
+    assert "meant to be it" not in lacks(_plan=short)
+    assert "meant to be it" not in lacks(plam=int)
+    assert "meant to be it" not in lacks(other=short)
+
+
+@pytest.mark.parametrize("value", [len, "x", None])
+def test_a_hint_that_is_no_kind_of_value_forbids_nothing(value: object) -> None:
+    assert contract.mismatch(value, typing.Literal["x"], "it") is None
+
+
+def test_a_name_nobody_knows_comes_with_the_nearest_and_all_there_are() -> None:
+    near, far, none = (registry.unknown("knob", "cpuu", known) for known in (("gpu", "cpu"), ("zzz",), ()))
+    assert near.message == "no knob named 'cpuu'"
+    assert near.hint == "did you mean 'cpu'? known: gpu, cpu"
+    assert (far.hint, none.hint) == ("known: zzz", "known: none")
+    nouns = {
+        "knobs": "knob",
+        "analyses": "analysis",
+        "boards": "board kind",
+        "cli": "command",
+        "schedulers": "scheduler",
+    }
+    assert {folder: registry.noun(folder) for folder in nouns} == nouns
+
+
+def test_what_comes_with_devicelab_is_found_beside_or_inside_it() -> None:
+    for folder, file in (
+        ("native", "agent.cpp"),
+        ("experiments", "load_calibration.toml"),
+        ("toolchains", "host.toml"),
+    ):
+        assert (registry.data_dir(folder) / file).is_file()
+    assert registry.script("torch_tenant.py").is_file()
