@@ -191,7 +191,7 @@ def test_a_model_on_the_cpu_is_found_behind_one_that_is_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "taken"), [("1", True), ("99", True), ("1+all", True), ("0", False), ("100", False)]
+    ("variant", "taken"), [("1", True), ("99", True), ("1+all", True), ("0", False), ("100", False), ("001", False)]
 )
 def test_a_green_share_is_one_to_ninety_nine_percent(variant: str, taken: bool) -> None:
     if taken:
