@@ -10,7 +10,7 @@ from typing import Annotated, Any, Protocol
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from devicelab.errors import ConfigError, StoreError, UnsortedError
 from devicelab.ground import contract, places, registry, side_by_side, sorting, toml
@@ -359,3 +359,45 @@ def test_what_comes_with_devicelab_is_found_beside_or_inside_it() -> None:
     ):
         assert (registry.data_dir(folder) / file).is_file()
     assert registry.script("torch_tenant.py").is_file()
+
+
+class Tool(Protocol):
+    def work(self) -> int: ...
+
+
+class Makes(Protocol):
+    def make(self) -> Tool: ...
+
+
+@pytest.mark.parametrize(
+    ("made", "fits"), [(type("Full", (), {"work": lambda _self: 1}), True), (type("Bare", (), {}), False)]
+)
+def test_what_a_function_returns_keeps_the_contract_it_is_annotated_with(made: type, fits: bool) -> None:
+    def make() -> Any: ...
+
+    make.__annotations__["return"] = made
+    assert (contract.problems(type("Other", (), {"make": staticmethod(make)}), Makes) == ()) is fits
+
+
+def test_a_type_is_a_type_and_nothing_else() -> None:
+    assert contract.mismatch(int, type, "it") is None
+    assert contract.mismatch(5, type, "it") == "it is 5 (int): type is expected"
+
+
+def test_a_file_that_is_not_there_says_so_in_the_systems_words(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"cannot read {tmp_path}/x.toml: No such file or directory$"):
+        toml.read(tmp_path / "x.toml")
+
+
+def test_a_check_of_ours_speaks_for_itself() -> None:
+    class Checked(BaseModel):
+        span: str
+
+        @field_validator("span")
+        @classmethod
+        def _sound(cls, value: str) -> str:
+            raise ValueError(f"no Value error, but {len(value)}")
+
+    with pytest.raises(ValidationError) as told:
+        Checked.model_validate({"span": "x"})
+    assert toml.explain(told.value) == "span: no Value error, but 1 (got 'x')"
