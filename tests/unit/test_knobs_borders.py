@@ -13,10 +13,12 @@ from devicelab.knobs import (
     _domains,
     _levels,
     _proof,
+    base,
     charging,
     cpufreq,
     gpu_devfreq,
     gpu_kgsl,
+    lock,
     performance_mode,
     thermal,
 )
@@ -452,3 +454,40 @@ def test_folders_of_one_policy_are_one_domain_led_by_the_first() -> None:
     old |= {f"{CPU}/cpu{cpu}/cpufreq/related_cpus": cpus for cpu, cpus in enumerate(("0 1 2 3", "1", "0 1 2 3", "2 3"))}
     (domain,) = _domains.domains(facts("empty", change=old))
     assert (domain.name, domain.cpus) == ("cpu2", (0, 1, 2, 3))
+
+
+def test_a_limit_that_heat_moved_is_told_from_interference_on_a_gpu() -> None:
+    folder, cooler = f"{DEVFREQ}/a.gpu", "/sys/class/thermal/cooling_device0"
+    nodes: Texts = {f"{folder}/min_freq": "100\n", f"{folder}/max_freq": "200\n", f"{folder}/cur_freq": "200\n"}
+    nodes |= {
+        f"{folder}/available_frequencies": "100 200\n",
+        f"{cooler}/type": "gpu-cool\n",
+        f"{cooler}/cur_state": "0\n",
+    }
+    device = facts("empty", change=nodes)
+    samples = Samples(nodes={f"{folder}/cur_freq": ("200", "200")})
+    cold = run({f"{folder}/max_freq": "100"}, samples=samples)
+    hot = run({f"{folder}/max_freq": "100", f"{cooler}/cur_state": "2"}, samples=samples)
+    assert [codes("gpu", "max", device, one) for one in (cold, hot)] == [["limits-changed"], ["throttled"]]
+
+
+def test_a_manager_that_rests_already_keeps_no_other_one_awake() -> None:
+    nodes: Texts = {"/proc/ppm/enabled": "ppm is disabled\n", "/sys/kernel/fpsgo/common/fpsgo_enable": "1\n"}
+    (step,) = knobs.setting("perf_manager", "off", facts("empty", change=nodes)).steps
+    assert step.kind == "write"
+    assert (step.path, step.value) == ("/sys/kernel/fpsgo/common/fpsgo_enable", "0")
+
+
+def test_a_device_without_cpus_has_nothing_to_lock() -> None:
+    assert lock.plan("lock", "on", facts("empty", change={f"{CPU}/present": "0-3\n"})).unmet == ()
+    nothing = facts("empty").model_copy(update={"nodes": ()})
+    assert bool(lock.plan("lock", "on", nothing).unmet) is not bool(nothing.cpus_present)
+
+
+@pytest.mark.parametrize(
+    ("glob", "sound"),
+    [("/sys/a/*", True), ("sys/a", False), ("/sys/**", False), ("/sys/../etc", False), ("/a\n", False)],
+)
+def test_a_pattern_of_nodes_stays_where_it_says(glob: str, sound: bool) -> None:
+    plugin = type("Plugin", (), {"WORDS": ("w",), "GLOBS": (glob,), "PHASE": base.Phase.REST})
+    assert (not base.oddities(plugin)) is sound  # type: ignore[arg-type]
