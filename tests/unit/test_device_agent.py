@@ -127,6 +127,17 @@ def test_what_could_not_be_put_back_is_named(code: int, error: type[Exception], 
     assert agent.restore(device(restore=(0, {"restored": 3}, ""))) == {"restored": 3}
 
 
+@pytest.mark.parametrize(("said", "words"), [("disk full", "disk full"), ("", "see `devicelab devices`")])
+def test_what_is_not_named_is_told_in_the_agents_words_or_where_to_look(said: str, words: str) -> None:
+    with pytest.raises(RestoreError, match=f"as it was found: {words}"):
+        agent.restore(device(restore=(8, {}, said)))
+
+
+def test_people_are_named_without_their_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devicelab.ground.user.holder", lambda: "bob@host pid 7")
+    assert reservation.me() == "bob@host"
+
+
 def test_a_device_is_made_ready_for_whoever_holds_it_and_nobody_else() -> None:
     mine = {**IDLE, "lease": {"holder": "me"}}
     left = {**mine, "undo": {"pending": ["/a"]}}

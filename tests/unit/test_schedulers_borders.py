@@ -203,28 +203,6 @@ def test_a_green_share_is_one_to_ninety_nine_percent(variant: str, taken: bool) 
             treat("green", variant)
 
 
-@pytest.mark.parametrize(
-    ("asked", "granted", "ids", "seen"),
-    [
-        (40, 48, "0-39", True),
-        (40, 49, "0-39", False),
-        (40, 32, "0-31", True),
-        (40, 31, "0-30", False),
-        (100, 110, "0-99", True),  # a tenth
-        (100, 111, "0-99", False),
-        (40, 40, "0-40", False),
-        (40, 40, "", False),
-        (True, 40, "0-39", False),
-    ],
-)
-def test_a_green_context_has_the_sms_it_was_granted(asked: Any, granted: int, ids: str, seen: bool) -> None:
-    said = {"tool": "torch_tenant", "sm_asked": asked, "sm_granted": granted, "sm_ids": ids}
-    other = {"tool": "torch_tenant", "sm_asked": 8, "sm_granted": 8, "sm_ids": "120-127"}
-    stdout = {"A": json.dumps(said) + "\n", "B": json.dumps(other) + "\n"}
-    run = record({"A": 1, "B": 2}, {"mps clients": "server 5\nclient 1\nclient 2\n"}, stdout=stdout)
-    assert (registry.scheduler("green").verify("40", PAIR, run) == ()) is seen
-
-
 @pytest.mark.parametrize(("variant", "seen"), [("", True), ("stream", False), ("priority", True)])
 def test_only_streams_are_asked_for_their_priority(variant: str, seen: bool) -> None:
     said = {"mps clients": "client 1\nclient 2\n", "environ B": "CUDA_MPS_CLIENT_PRIORITY=1\n"}
