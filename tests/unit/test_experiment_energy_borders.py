@@ -63,6 +63,8 @@ def test_a_counter_that_runs_over_is_told_from_one_that_was_reset() -> None:
     counts = [40.0, 44.0, 48.0, 2.0, 6.0]  # 4 W, over at 50 J
     assert of_counter(times(5), counts, 0, 4 * S, range_j=50.0).joules == pytest.approx(16)
     assert fault(lambda: of_counter(times(5), counts, 0, 4 * S)) == "energy-counter-reset"
+    stands = [40.0, 44.0, 44.0, 48.0, 2.0, 6.0]  # one reading between two updates
+    assert of_counter(times(6), stands, 0, 5 * S, range_j=50.0).joules == pytest.approx(16)
     # As much as it would have taken ten times the usual power: no overflow.
     jump = [0.0, 1.0, 2.0, 1.9]
     assert fault(lambda: of_counter(times(4), jump, 0, 3 * S, range_j=1e6)) == "energy-counter-reset"

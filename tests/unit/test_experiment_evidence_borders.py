@@ -108,6 +108,11 @@ def test_cpu_use_is_the_growth_of_busy_over_that_of_all(grown: list[int]) -> Non
     assert use == {"3": pytest.approx(expected), "all": pytest.approx(expected)}
 
 
+@pytest.mark.parametrize(("passed", "use"), [(0, {}), (1, {"3": 100.0, "all": 100.0})])
+def test_one_tick_is_enough_for_a_share_and_none_is_not(passed: int, use: dict[str, float]) -> None:
+    assert conditions.cpu_use_pct(Samples(busy={"3": (7, 7 + passed)}, total={"3": (9, 9 + passed)})) == use
+
+
 def test_a_span_of_ranges_holds_them_all() -> None:
     assert conditions.span([(2, 3), (1, 2.5), (1.5, 9)]) == (1, 9)
     assert conditions.span([]) is None
