@@ -36,7 +36,8 @@ def register(app: typer.Typer) -> None:
         if json_:
             rows |= {entry.name: {**told[entry.name], **asked} for entry, asked in answers}
             every, left_out = [rows[name] for name in told], [asdict(one) for one in registry.left_out()]
-            print_json({"devices": every, "unavailable": [asdict(one) for one in found.blind], "left_out": left_out})
+            blind, unready = [asdict(one) for one in found.blind], list(found.unready)
+            print_json({"devices": every, "unavailable": blind, "unready": unready, "left_out": left_out})
             return
         add = table_as_it_comes(_COLUMNS, [(name, "", "", "", row["address"], "") for name, row in told.items()])
         for seen in found.devices:
@@ -47,6 +48,8 @@ def register(app: typer.Typer) -> None:
             add(_row(rows[entry.name]))
         for one in found.blind:
             say(f"{one.scheme} cannot look for devices: {one.error}{f' ({one.hint})' if one.hint else ''}")
+        for todo in found.unready:
+            say(todo)
         for row in rows.values():
             if row.get("pinned") or row.get("to_restore"):
                 say(f"{row['name']}: `devicelab restore --board {row['name']}` puts back what it had")

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from devicelab.device import plugged
 from devicelab.device.lab import LOCAL, DeviceEntry, Lab, load_lab, local_entry
 from devicelab.errors import ConfigError, DeviceUnreachableError, LabError
 from devicelab.ground import registry, side_by_side
@@ -50,10 +51,17 @@ class Blind:
 
 @dataclass(frozen=True)
 class Survey:
-    """What there is: devices, ``local`` last, and the transports that could not look."""
+    """What there is: devices, ``local`` last, and what could not be seen.
+
+    Attributes:
+        devices: named in lab.toml or listed by a transport.
+        blind: the transports that could not look.
+        unready: phones on USB that adb does not list, each as what to do about it.
+    """
 
     devices: tuple[Seen, ...]
     blind: tuple[Blind, ...] = ()
+    unready: tuple[str, ...] = ()
 
     @property
     def hidden(self) -> Blind | None:
@@ -92,8 +100,9 @@ def survey(lab: Lab) -> Survey:
         if entry.name not in seen and entry.name != LOCAL:
             # No transport lists it: only asking it would tell whether it is there.
             seen[entry.name] = Seen(entry, "named" if listed[entry.name] is None else "absent")
+    serials = {one.serial or one.entry.address.partition(":")[2].partition("@")[0] for one in seen.values()}
     seen[LOCAL] = Seen(local_entry(lab), "device")
-    return Survey(tuple(seen.values()), tuple(blind))
+    return Survey(tuple(seen.values()), tuple(blind), plugged.missing(frozenset(serials)))
 
 
 def with_kinds(seen: Sequence[Seen]) -> tuple[Seen, ...]:
@@ -175,14 +184,15 @@ def _choose_by_kind(wanted: str, found: Survey) -> DeviceEntry:
     if fits:
         raise _several([seen.entry for seen in fits], f"{len(fits)} devices are of kind {wanted!r}")
     known = (*boards.kinds(), *(seen.entry.name for seen in asked))
-    if wanted not in known and found.hidden is None:
+    if wanted not in known and found.hidden is None and not found.unready:
         raise registry.unknown("device or board kind", wanted, tuple(known))
     noun = "no device of kind" if wanted in known else "no device or board kind named"
     silent = [*map(_as_seen, (one for one in asked if one.kind is None)), *_unseen(found)]
     and_yet = f" (not to be asked: {'; '.join(silent)})" if silent else ""
     raise DeviceUnreachableError(
         f"{noun} {wanted!r} is attached{and_yet}",
-        hint=f"`devicelab devices` lists what is; `devicelab sim up {wanted}` starts a virtual one",
+        hint="; ".join(found.unready)
+        or f"`devicelab devices` lists what is; `devicelab sim up {wanted}` starts a virtual one",
     )
 
 
@@ -207,9 +217,10 @@ def _choose_default(lab: Lab) -> DeviceEntry:
         raise _several([seen.entry for seen in present], "several devices are attached or configured")
     if present and present[0].usable:
         return present[0].entry
-    if others or surveyed.hidden:
+    if others or surveyed.hidden or surveyed.unready:
+        reasons = [*map(_as_seen, others), *_unseen(surveyed), *surveyed.unready]
         raise DeviceUnreachableError(
-            f"no device can be used: {'; '.join([*map(_as_seen, others), *_unseen(surveyed)])}",
+            f"no device can be used: {'; '.join(reasons)}",
             hint="`devicelab devices` tells more; --board local is this computer",
         )
     return local_entry(lab)
