@@ -111,8 +111,9 @@ def best_k(findings: Sequence[Finding]) -> str:
     if len(found) == 1:
         return f"The best K is {ks[0]}{_noise(*found.values())}{open_}."
     if len(set(ks)) == 1:
+        every = "both" if len(ks) == 2 else f"all {len(ks)}"
         stays = "stays" if moved == "no" else "is"
-        return f"The best K {stays} {ks[0]}{_noise(*found.values())} in all {len(ks)} conditions{open_}."
+        return f"The best K {stays} {ks[0]}{_noise(*found.values())} in {every} conditions{open_}."
     doubt = {"yes": "; a load moves it", "no": "; no load moves it beyond noise"}.get(moved, open_)
     if len(found) > 2:
         return f"The best K is {min(ks)} to {max(ks)} in {len(ks)} conditions{doubt}."

@@ -116,7 +116,7 @@ def k_of(label: str, k: int, low: int | None = None, high: int | None = None) ->
         (
             "no",
             (k_of("idle", 4, 2, 6), k_of("load 1 1 1", 4, 3, 8)),
-            "The best K stays 4 (3 to 6 within noise) in all 2 conditions.",
+            "The best K stays 4 (3 to 6 within noise) in both conditions.",
         ),
         (
             "yes",
