@@ -1,8 +1,8 @@
 """The condition that a static flush schedule was made for: elsewhere it may cost a third of the time."""
 
-import json
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from devicelab.model.plan import Noun
 
@@ -28,19 +28,13 @@ class MadeFor(Noun):
     clocks: dict[str, float] = Field(default_factory=dict)
     campaign: str = ""
 
-    def as_toml(self) -> str:
-        """As an inline table, for ``--set`` and files."""
-        return _inline(self.model_dump(exclude_defaults=True))
+    def as_text(self) -> str:
+        """As one text, for ``--set`` and files: a parameter is a text, a number or a list."""
+        return self.model_dump_json(exclude_defaults=True)
 
 
-def _inline(table: dict[str, object]) -> str:
-    pairs = (f"{json.dumps(name)} = {_value(value)}" for name, value in table.items())
-    return f"{{{', '.join(pairs)}}}"
-
-
-def _value(value: object) -> str:
-    # A JSON string is a TOML string, but for the delete character.
-    return _inline(value) if isinstance(value, dict) else json.dumps(value).replace("\x7f", "\\u007f")
+def _read(value: object) -> object:
+    return MadeFor.model_validate_json(value) if isinstance(value, str) else value
 
 
 class Scheduled(Noun):
@@ -52,5 +46,5 @@ class Scheduled(Noun):
         foreign_schedule: use the schedule elsewhere all the same: such runs count, with a remark.
     """
 
-    made_for: MadeFor | None = None
+    made_for: Annotated[MadeFor | None, BeforeValidator(_read)] = None
     foreign_schedule: bool = False

@@ -218,7 +218,7 @@ def test_a_plan_gives_k_schedule_and_costs_for_the_next_experiment(results: Fram
     assert costs.startswith("measure.params.costs_ns=")
     assert costs.count(",") == 2
     assert fast.made_for.levels["cpu"] == "max"
-    assert made_for == f"measure.params.made_for={fast.made_for.as_toml()}"
+    assert made_for == f"measure.params.made_for={fast.made_for.as_text()}"
 
 
 def test_a_flush_that_grows_with_its_batch_is_told_to_the_planner(results: FrameResults) -> None:

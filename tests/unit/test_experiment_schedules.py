@@ -4,9 +4,9 @@ from typing import Any
 
 import labdata
 import pytest
+from pydantic import ValidationError
 
-from devicelab.experiment import schedules
-from devicelab.ground import toml
+from devicelab.experiment import files, schedules
 from devicelab.model.experiment import Cell
 from devicelab.model.journal import Flag, Samples
 from devicelab.model.measurement import Measurement
@@ -77,10 +77,14 @@ def test_without_an_origin_it_is_said_and_other_policies_have_none() -> None:
     assert _flags(policy="constant", unit="phone-2") == ()
 
 
-def test_what_the_schedule_was_made_for_comes_back_from_its_text() -> None:
+def test_what_the_schedule_was_made_for_goes_through_set_as_it_is_printed() -> None:
     odd = MADE.model_copy(update={"driver": 'tab\t"quote" \\ \x7f Ω', "levels": {"a.b": "1,2", "load": "none"}})
-    for made in (MADE, odd, MadeFor()):
-        read = toml.loads(f"made_for = {made.as_toml()}")["made_for"]
-        assert MadeFor.model_validate(read) == made
-    params = {"argv": ["x"], "policy": "static", "schedule": "1,2", "made_for": MADE.model_dump()}
+    for made in (MADE, odd):
+        experiment = files.load("k_policies", [f"measure.params.made_for={made.as_text()}"])
+        assert experiment.measure is not None
+        assert klo.Params.model_validate(experiment.measure.params).made_for == made
+    params = {"argv": ["x"], "policy": "static", "schedule": "1,2", "made_for": MADE.as_text()}
     assert opencl_app.Params.model_validate(params).made_for == MADE
+    for wrong in ("{", '{"unti": "x"}', "note10"):
+        with pytest.raises(ValidationError):
+            klo.Params(made_for=wrong)

@@ -47,7 +47,7 @@ class PlannedK:
         return (
             f"measure.params.schedule={','.join(map(str, self.batches))}",
             f"measure.params.costs_ns={','.join(str(round(cost)) for cost in costs)}",
-            f"measure.params.made_for={self.made_for.as_toml()}",
+            f"measure.params.made_for={self.made_for.as_text()}",
         )
 
 
