@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import sqlite3
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -61,6 +62,10 @@ def step_with(offset_s: Any) -> None:
     """This process's wall clock is off by what the shared number says, from now on; monotonic clocks are not."""
     real, real_ns = time.time, time.time_ns
     time.time = lambda: real() + offset_s.value
+    # Some have taken the function itself; Dask and Tornado compare what they read.
+    for module in list(sys.modules.values()):
+        if getattr(module, "time", None) is real:
+            module.time = time.time  # type: ignore[attr-defined]
     time.time_ns = lambda: real_ns() + int(offset_s.value * 1e9)
     clock.local_now = lambda: dt.datetime.fromtimestamp(time.time())  # type: ignore[assignment]  # noqa: DTZ006
 
