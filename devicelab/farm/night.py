@@ -378,7 +378,9 @@ class Conductor:
         self.watcher.ended(ended, device)
         if self._taken_out(device):
             return
-        if newest and not newest[0].ok:
+        # A worker that was ended while the board was away says nothing of the board: who comes next looks for himself.
+        left_early = ended.status == "waiting" and ended.reason.startswith("interrupted") and not self.interrupted
+        if newest and not newest[0].ok and not left_early:
             self._put_out(device, "; ".join(newest[0].reasons))
         elif ended.status == "waiting" and not self.interrupted:
             self._skip_tasks_without_a_device()

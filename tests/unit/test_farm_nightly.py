@@ -224,6 +224,22 @@ def test_a_page_that_breaks_spares_the_others(place: Path, store: Store, monkeyp
     assert (result.exit_code, (place / "n.xml").exists()) == (1, True)
 
 
+def test_a_board_that_was_away_while_its_worker_was_ended_is_taken_by_the_next(place: Path, store: Store) -> None:
+    tries: list[Task] = []
+
+    def first_left_early(hosts: Pretending, task: Task) -> Task:
+        tries.append(task)
+        if len(tries) > 1:
+            store.add_health(Health(device="a", night=hosts.night, ok=True, at_unix_ns=time.time_ns()))
+            return measured(hosts, task)
+        lost(hosts, task)
+        return task.model_copy(update={"status": "waiting", "reason": "interrupted: not found", "campaign": None})
+
+    result = conducted(place, Pretending(store, a=first_left_early))
+    assert len(tries) == 2
+    assert (result.exit_code, result.out) == (0, {})
+
+
 def test_reports_that_are_missing_from_the_pages_are_no_silent_success(
     place: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
