@@ -152,7 +152,7 @@ def test_pinned_the_producer_measures_on_its_own_core(sanitized: Path, net: Path
     assert {one["cpu"] for one in said.inferences} == {cpus[1]}
 
 
-@pytest.mark.parametrize("pin", ["1", "1,1", "a,b", "0,1,2", "0,9999"])
+@pytest.mark.parametrize("pin", ["1", "1,1", "a,b", "0,1,1", "0,1,2,3", "0,9999"])
 def test_a_pin_that_makes_no_sense_is_refused(klo: Path, net: Path, fake: Env, pin: str) -> None:
     assert attempt(klo, "--network", net, "--k", 3, "--pin", pin, env=fake()).returncode == 2
 

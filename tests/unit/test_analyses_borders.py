@@ -275,7 +275,7 @@ def test_levels_are_ordered_as_people_count() -> None:
     [
         ({"load": "none", "placement": "-", "cpu": "max"}, "idle, CPU clock max"),
         ({"load": "1000 5 2", "placement": "free"}, "load 1000 5 2 free"),
-        ({"placement": "free", "k": "4"}, "placement free, k 4"),
+        ({"placement": "free", "k": "4"}, "placement free, K = 4"),
         ({"k": "-"}, "all runs"),
     ],
 )
