@@ -30,6 +30,8 @@ _WORDS = {
 _MOVES = "1. Does the constant K under load differ from the constant K when idle?"
 _OPEN = "; whether a load moves it is not decided"
 _ABOUT = "the figure is "
+_PROMISES = {"targets": "target", "certificate": "bound, on fresh arrivals"}
+"""What a scheduler was to keep, by the quantity of the answer."""
 _LEAST = 6  # of a 95 % interval
 _MOST = 500  # beyond, an estimate is no help
 _NONE = re.compile(r"no difference larger than [\d.e+-]+ (?:%|points)")
@@ -72,7 +74,7 @@ def sentence(answer: Finding) -> str:
         why = answer.reasons[-1] if answer.reasons else "too few repetitions"
         return f"{word}: {_sentence(answer.claim)} {_sentence(why)}"
     counted = f" ({_repetitions(answer.n)})" if answer.n else ""
-    if answer.quantity == "targets":
+    if answer.quantity in _PROMISES:
         return f"{word}: {_targets(answer)}{counted}."
     if answer.comparison and answer.estimate is not None:
         said = _compared(answer, answer.estimate)
@@ -87,7 +89,8 @@ def sentence(answer: Finding) -> str:
 def _targets(answer: Finding) -> str:
     """What a scheduler does to the targets, and the one that decided with its figure."""
     scheduler = answer.comparison.partition(" / ")[0].removeprefix("scheduler ") or "a scheduler"
-    said = {"yes": "keeps every target", "no": "breaks a target"}.get(answer.verdict, "may keep every target")
+    what = _PROMISES[answer.quantity]
+    said = {"yes": f"keeps every {what}", "no": f"breaks a {what}"}.get(answer.verdict, f"may keep every {what}")
     about = next((one for one in answer.reasons if one.startswith(_ABOUT)), "")
     told = f"{quantity(answer.estimate, answer.unit)} {interval(answer.low, answer.high, answer.unit)}".strip()
     return f"{scheduler} {said}" + (f"; {about.removeprefix(_ABOUT)} is at {told}" if about else "")
@@ -222,6 +225,8 @@ def _next(answer: Finding, results: Results) -> tuple[str, str]:
         board = str(results.info.get("device") or "local")
         words = ["devicelab", "sweep", results.experiment.name, "--board", board]
         experiment = results.experiment
+        if experiment.tuning is not None:
+            return "Search again with a budget for more repetitions, or with less strict bounds:", _tune(results, board)
         if experiment.rule is not None:
             todo, longer = _longer(results)
             return todo, shlex.join([*words, *longer]) if longer else ""
@@ -233,6 +238,18 @@ def _next(answer: Finding, results: Results) -> tuple[str, str]:
     if answer.verdict == "invalid":
         return "The reasons are under the flagged runs.", ""
     return "", ""
+
+
+def _tune(results: Results, board: str) -> str:
+    """The search of this campaign once more, as it is typed."""
+    what = results.experiment.tuning
+    if what is None:
+        return ""
+    words = ["devicelab", "tune", results.experiment.name, "--board", board, "--aim", what.aim, "--budget", "2h"]
+    for option, values in (("--keep", what.keep), ("--try", what.candidates)):
+        for value in values:
+            words += [option, value]
+    return shlex.join(words)
 
 
 def _longer(results: Results) -> tuple[str, list[str]]:

@@ -14,6 +14,7 @@ from devicelab.experiment import aims
 from devicelab.jobs import tune
 from devicelab.model.experiment import Experiment
 from devicelab.model.results import Results
+from devicelab.report.headline import sentence
 from tests.klodata import FrameResults
 from tests.tenantdata import campaign, experiment, response, tenants, throughput
 
@@ -73,6 +74,11 @@ def test_the_best_that_keeps_its_bound_is_found_and_certified() -> None:
     answer = priority.ANSWERS["certificate"](last)
     assert (answer.verdict, answer.claim) == ("yes", "Does nice:10 keep high.p99_ratio < 1.2 on fresh arrivals?")
     assert answer.estimate == pytest.approx(1.1, rel=0.05)
+    said = sentence(answer).replace("\N{NO-BREAK SPACE}", " ")
+    told = "Yes: nice:10 keeps every bound, on fresh arrivals; high.p99_ratio < 1.2 is at "
+    assert said.startswith(told)
+    assert float(said.removeprefix(told).split()[0]) == pytest.approx(1.1, rel=0.05)
+    assert "native" not in said  # the ratio is to the tenant alone
     found = {one.claim: one for one in priority.analyse(last)}
     assert found["certificate: nice:10 keeps high.p99_ratio < 1.2 on fresh arrivals"].verdict == "pass"
     aim = found["certificate: low.throughput_per_s of nice:10"]

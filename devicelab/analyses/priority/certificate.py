@@ -11,8 +11,10 @@ from devicelab.analyses.priority.figure_of import basis, figure_of, rows_of, uni
 from devicelab.analyses.priority.verdicts import NATIVE, left_out
 from devicelab.experiment import aims
 from devicelab.experiment.aims import Keep
-from devicelab.model.experiment import Finding, Verdict
+from devicelab.model.experiment import STANDALONE, Finding, Verdict
 from devicelab.model.results import Results
+
+_KEEPS, _AFRESH = "certificate: {} keeps ", " on fresh arrivals"
 
 
 def certificate(results: Results, services: Mapping[Key, Service]) -> Iterator[Finding]:
@@ -59,16 +61,17 @@ def answer(results: Results, services: Mapping[Key, Service]) -> Finding:
         claim=claim,
         verdict=verdict,
         quantity="certificate",
-        comparison=f"scheduler {tuning.chosen} / {NATIVE}",
+        comparison=f"scheduler {tuning.chosen} / {STANDALONE}",
     )
     if chief is None:
         return found
-    said = {name: getattr(chief, name) for name in ("estimate", "low", "high", "unit", "n", "reasons")}
-    return found.model_copy(update=said)
+    said = {name: getattr(chief, name) for name in ("estimate", "low", "high", "unit", "n")}
+    keep = chief.claim.removeprefix(_KEEPS.format(tuning.chosen)).removesuffix(_AFRESH)
+    return found.model_copy(update={**said, "reasons": (f"the figure is {keep}", *chief.reasons)})
 
 
 def _kept(results: Results, services: Mapping[Key, Service], keep: Keep, chosen: str) -> Finding:
-    claim = f"certificate: {chosen} keeps {keep} on fresh arrivals"
+    claim = f"{_KEEPS.format(chosen)}{keep}{_AFRESH}"
     own = _of(services, keep.tenant, chosen)
     if own is None:
         why = next((reasons for leg, reasons in left_out(results).items() if leg[0] == chosen), ("no run",))

@@ -97,7 +97,7 @@ def _estimate_text(row: Mapping[Any, Any]) -> str:
     estimate, low, high = (float(row[name]) for name in ("estimate", "low", "high"))
     if not np.isfinite(estimate):
         return ""
-    unit = "" if row["unit"] == "1" else f" {row['unit']}"
+    unit = {"1": "", "times that alone": " ×"}.get(str(row["unit"]), f" {row['unit']}")  # a cell is narrow
     ends = f" [{low:.3g}, {high:.3g}]" if np.isfinite(low) and np.isfinite(high) else ""
     return f"{estimate:.3g}{ends}{unit}"
 
