@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from devicelab.analyses import _plot
 from devicelab.analyses.base import Figure
 from devicelab.analyses.priority.data import Key, Service, legs, shared
 from devicelab.analyses.priority.verdicts import left_out
@@ -90,4 +91,4 @@ def _draw(figure: "MplFigure", *, data: pd.DataFrame) -> None:
             text = str(row[index]) if index < 4 else f"{float(row[index]):.4g}"
             axes.text(x, y + 0.5, text, fontsize=8, ha=align, va="center")
     for y in range(len(data) + 1):
-        axes.axhline(y, color="#e3e3e3", linewidth=0.8)
+        axes.axhline(y, color=_plot.SHADE, linewidth=0.8)

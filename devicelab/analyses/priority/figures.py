@@ -83,14 +83,14 @@ def _draw_targets(figure: "MplFigure", *, data: pd.DataFrame) -> None:
     for x, leg in enumerate(columns):
         axes.text(x + 0.5, -0.3, _wrapped(leg), ha="center", va="center", fontsize=8, weight="bold")
     for y, target in enumerate(rows):
-        axes.axhline(y, color="#e3e3e3", linewidth=0.8)
+        axes.axhline(y, color=_plot.SHADE, linewidth=0.8)
         axes.text(-1.36, y + 0.5, target, va="center", fontsize=8)
     for row in data.to_dict("records"):
         left, top = columns.index(row["leg"]), rows.index(row["target"])
         verdict = str(row["verdict"])
-        colour = _TONES.get(verdict, "#5f5f5f")
+        colour = _TONES.get(verdict, _plot.GREY)
         axes.text(left + 0.5, top + 0.32, verdict, ha="center", va="center", fontsize=8, weight="bold", color=colour)
-        axes.text(left + 0.5, top + 0.7, _estimate_text(row), ha="center", va="center", fontsize=6.5, color="#303030")
+        axes.text(left + 0.5, top + 0.7, _estimate_text(row), ha="center", va="center", fontsize=6.5, color=_plot.INK)
 
 
 def _estimate_text(row: Mapping[Any, Any]) -> str:
