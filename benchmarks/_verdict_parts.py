@@ -132,7 +132,7 @@ def timestamps(number: int, repetitions: int, rng: np.random.Generator) -> Itera
     data = klo_data.load(results)
     said = found((*checklist(data), *findings.findings(results, data), *production.findings(data)))
     for load, label in (("none", "idle"), (LOADED, f"load {LOADED}")):
-        yield from held("Constant K", truth.k[load], said.get(f"Constant K ({label})"))
+        yield from held("Best constant K", truth.k[load], said.get(f"Best constant K ({label})"))
         times = truth.times[load]
         best = min(times, key=times.__getitem__)
         one = said.get(f"Is the manual K faster than K = 1? ({label})")

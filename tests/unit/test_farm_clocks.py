@@ -5,6 +5,7 @@ import datetime as dt
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -134,4 +135,5 @@ def test_a_worker_goes_on_telling_that_it_lives_when_the_clock_is_set_back(monke
             await asyncio.wait_for(beat.wait(), 30)
         callback.stop()
 
-    asyncio.run(beats())
+    with ThreadPoolExecutor(1) as own:  # a browser's tests in the same process leave a loop running
+        own.submit(asyncio.run, beats()).result()
