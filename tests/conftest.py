@@ -32,13 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Tests that were asked for by a marker, a word or a path run whatever they are, one after another.
 
-    Else two processes share them file by file (slow tests wait more than they compute), unless ``-n`` is given.
+    Else three processes share them file by file (slow tests wait more than they compute), unless ``-n`` is given.
     """
     option = config.option
     named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS or bool(option.markexpr or option.keyword)
     alone = hasattr(config, "workerinput") or option.usepdb or option.collectonly
     if not named and option.numprocesses is None and not alone:
-        option.numprocesses, option.dist, option.loadscopereorder = 2, "loadfile", False
+        option.numprocesses, option.dist, option.loadscopereorder = 3, "loadfile", False
     option.all = option.all or named
 
 
