@@ -45,7 +45,8 @@ class Farm:
         self.store, self._place = store, place
         (place / "lab.toml").write_text(lab, encoding="utf-8")
         (place / "e.toml").write_text(EXPERIMENT, encoding="utf-8")
-        (place / "farm.toml").write_text(f'name = "f"\n{jobs}', encoding="utf-8")
+        # Nights of one name wait for one another on the whole machine: tests side by side have names of their own.
+        (place / "farm.toml").write_text(f'name = "f{os.getpid()}"\n{jobs}', encoding="utf-8")
         self.port = postgres.free_port()
         self.workers: dict[str, Host] = {}
         self._tls = tls

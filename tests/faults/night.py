@@ -123,11 +123,6 @@ class ChaosNight:
             for one in yard.sites
         )
         self.farm = Farm(self.place, lab, url, _JOBS)
-        text = (self.place / "farm.toml").read_text(encoding="utf-8")
-        mine = text.replace(
-            'name = "f"', f'name = "f{os.getpid()}"'
-        )  # other campaigns of this machine have nights, too
-        (self.place / "farm.toml").write_text(mine, encoding="utf-8")
         (self.place / "e.toml").write_text(_EXPERIMENT, encoding="utf-8")
         self.farm.commands.ready = self._ready
         self.store = url

@@ -98,6 +98,7 @@ def test_a_task_of_a_host_that_does_not_come_back_is_moved(farm: Callable[..., F
     night = here.conduct("--json")
     with Store.open(here.store) as store:
         assert wait_for(lambda: not night.is_alive() or began(store), PATIENCE_S)
+        assert store.campaigns(), here.commands.said()
         first = store.campaigns()[0]
         here.kill(first.device)
         assert here.ended(night) == 0, here.commands.said()

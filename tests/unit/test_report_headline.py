@@ -73,6 +73,7 @@ def results(valid: Sequence[bool] = (True,) * 4, **info: Any) -> Any:
         name="my load; rm -rf",
         repetitions=2,
         answer=SimpleNamespace(within_pct=5.0, by="load"),
+        tuning=None,
         rule=info.pop("rule", None),
         search=info.pop("search", None),
     )
