@@ -1,6 +1,6 @@
 """``devicelab tune``: which way of sharing serves a mix of tenants best."""
 
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +11,6 @@ from devicelab.cli._out import (
     JsonOption,
     SetOption,
     StoreOption,
-    complete_campaign,
     echo,
     print_json,
     print_table,
@@ -19,6 +18,7 @@ from devicelab.cli._out import (
     say_headline,
     sweep_progress,
 )
+from devicelab.cli._rounds import AfterOption, BundleOption, write_next
 
 if TYPE_CHECKING:
     from devicelab.analyses.priority.choosing import Standing
@@ -46,16 +46,8 @@ def register(app: typer.Typer) -> None:
         ] = None,
         board: BoardOption = None,
         set_: SetOption = None,
-        bundle: Annotated[
-            Path | None,
-            typer.Option("--bundle", help="Write the next round as an archive for a machine that cannot be reached."),
-        ] = None,
-        after: Annotated[
-            list[str] | None,
-            typer.Option(
-                "--after", help="Campaign of an earlier round (repeatable).", autocompletion=complete_campaign
-            ),
-        ] = None,
+        bundle: BundleOption = None,
+        after: AfterOption = None,
         store: StoreOption = None,
         json_: JsonOption = False,
     ) -> None:
@@ -63,6 +55,7 @@ def register(app: typer.Typer) -> None:
         from devicelab.device import choose
         from devicelab.experiment import files
         from devicelab.jobs import tune as tuning
+        from devicelab.jobs.rounds import run_to_end
         from devicelab.model.stop import Stop
         from devicelab.store import Store
 
@@ -79,28 +72,13 @@ def register(app: typer.Typer) -> None:
         with Store.open(store) as opened:
             rounds: list[Results] = [opened.results(one) for one in after or ()]
             if bundle is not None:
-                _next_bundle(tuning.next_step(base, what, rounds), entry, bundle, what, json_=json_)
+                step = tuning.next_step(base, what, rounds)
+                write_next(step, entry, bundle, lambda: _show(step, what, json_=json_), _data(step), json_=json_)
                 return
+            following = partial(tuning.next_step, base, what)
             with sweep_progress(quiet=json_) as on_progress:
-                done = tuning.run_to_end(base, what, entry, opened, rounds, tell=say, on_progress=on_progress)
+                done = run_to_end(following, entry, opened, rounds, tell=say, on_progress=on_progress)
         _conclude(done, what, json_=json_)
-
-
-def _next_bundle(step: "Step", entry: Any, to: Path, what: "Asked", *, json_: bool) -> None:
-    from devicelab.jobs.bundle import write_bundle
-
-    if step.experiment is None:
-        _show(step, what, json_=json_)
-        return
-    manifest = write_bundle(step.experiment, entry, to)
-    runs = sum(len(plan.runs) for plan in manifest.plans)
-    if json_:
-        print_json({"bundle": str(to), "campaign": manifest.campaign, "runs": runs, "why": step.why, **_data(step)})
-        return
-    _show(step, what, json_=False)
-    say(f"campaign {manifest.campaign}, {runs} runs; there: tar -xf {to.name} && sh run.sh")
-    say(f"here: devicelab import result.tar, then this command again with --after {manifest.campaign}")
-    echo(str(to))
 
 
 def _conclude(done: "tuple[Step, Any]", what: "Asked", *, json_: bool) -> None:

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from devicelab.device.plugged import SYS_USB
 from devicelab.ground.safe_text import spoken
 
-SYSFS = Path("/sys/bus/usb/devices")
 _PORT = re.compile(r"(\d{1,3}(?:-\d{1,3}(?:\.\d{1,3})*)?)[-.](\d{1,3})")
 _SWITCH_S = 30.0
 # How long a port stays without power.
@@ -42,7 +42,7 @@ def port_of(name: str) -> Port | None:
     return Port(match[1], int(match[2])) if match else None
 
 
-def ports(top: Path = SYSFS) -> dict[str, Port]:
+def ports(top: Path = SYS_USB) -> dict[str, Port]:
     """Serial number → port of everything attached now that has a serial number; two with one number: neither."""
     found: dict[str, Port] = {}
     twice: set[str] = set()
@@ -67,7 +67,7 @@ class Hubs:
         uhubctl: the program; ``None``: the one in PATH.
     """
 
-    def __init__(self, top: Path = SYSFS, uhubctl: str | None = None) -> None:
+    def __init__(self, top: Path = SYS_USB, uhubctl: str | None = None) -> None:
         self._top, self._uhubctl = top, uhubctl
         self._seen: dict[str, Port] = {}
         self._turns: dict[str, threading.Lock] = {}

@@ -5,20 +5,17 @@ the P50 or the P99 surely exceeds what matters is looked at once more with other
 finds one by chance: what is chosen from data is judged on other data.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from devicelab.analyses import _stats
 from devicelab.analyses.priority.data import load
 from devicelab.analyses.priority.verdicts import HURT, NATIVE, discriminates, hurts
-from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError
 from devicelab.experiment.check import check
-from devicelab.jobs.conductor import Progress, SweepResult
-from devicelab.jobs.sweep import sweep
+from devicelab.jobs import rounds
 from devicelab.model.experiment import STANDALONE, Answer, Experiment
 from devicelab.model.results import Results
-from devicelab.store import Store
 
 LADDER = ("batch:8", "batch:32", "batch:128", "copies:2", "copies:4", "copies:8")
 FIGURES = ("p50_ratio", "p99_ratio")
@@ -41,22 +38,20 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Step:
-    """What comes next: a round, or nothing because it has ended; why, and the rungs so far."""
+class Step(rounds.Step):
+    """What comes next, the rungs so far, and the pressure that was found."""
 
-    experiment: Experiment | None
-    why: str
     rungs: tuple[Rung, ...] = ()
     found: str = ""
 
 
-def next_step(base: Experiment, ladder: Sequence[str], rounds: Sequence[Results], *, at_once: bool = False) -> Step:
+def next_step(base: Experiment, ladder: Sequence[str], done: Sequence[Results], *, at_once: bool = False) -> Step:
     """The next round after these, or how it ended; pure.
 
     Args:
         base: whose tenants they are.
         ladder: pressures, the mildest first.
-        rounds: campaigns of this climb.
+        done: campaigns of this climb.
         at_once: every rung that is left in one round, as for a machine that cannot be asked in between.
 
     Raises:
@@ -64,7 +59,7 @@ def next_step(base: Experiment, ladder: Sequence[str], rounds: Sequence[Results]
     """
     if not base.tenants or not ladder:
         raise ConfigError(f"{base.name} has no tenants to press" if not base.tenants else "a ladder has pressures")
-    rungs = tuple(rung for results in rounds for rung in _rungs(results, base))
+    rungs = tuple(rung for results in done for rung in _rungs(results, base))
     refuted = {rung.pressure for rung in rungs if rung.fresh and not rung.hurts}
     proved = next((rung for rung in rungs if rung.fresh and rung.hurts), None)
     if proved is not None:
@@ -138,31 +133,3 @@ def rows(step: Step) -> list[tuple[str, str, str, str]]:
         )  # type: ignore[misc]
         for rung in step.rungs
     ]
-
-
-def run_to_end(
-    base: Experiment,
-    ladder: Sequence[str],
-    entry: DeviceEntry,
-    store: Store,
-    rounds: Sequence[Results],
-    *,
-    tell: Callable[[str], None] = lambda _: None,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> tuple[Step, SweepResult | None]:
-    """Climb on a device that can be reached; the last step, and the last round's result.
-
-    Raises:
-        LabError: any of ``devicelab.errors``; rounds that are done are stored, ``--after`` goes on behind them.
-    """
-    every, last = list(rounds), None
-    while True:
-        step = next_step(base, ladder, every)
-        if step.experiment is None:
-            return step, last
-        tell(step.why)
-        last = sweep(step.experiment, entry, store, on_progress=on_progress)
-        every.append(store.results(last.campaign))
-        if last.interrupted:
-            after = " ".join(f"--after {results.campaign}" for results in every)
-            return Step(None, f"interrupted; go on with {after}", step.rungs), last

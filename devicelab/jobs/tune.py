@@ -1,29 +1,25 @@
 """A search for the scheduler that serves a mix of tenants best, in rounds; each is a campaign of a fixed design.
 
 Screening rounds run every scheduler that may still be the best; the last round runs the chosen one, native sharing and
-the others that came so far on arrivals that chose nothing (another seed): its campaign holds the certificate. Rounds
-are the same whether devicelab runs them itself or a bundle does: bundle, import, next bundle.
+the others that came so far on arrivals that chose nothing (another seed): its campaign holds the certificate.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from devicelab.analyses.priority import choosing
 from devicelab.analyses.priority.choosing import Standing
 from devicelab.analyses.priority.verdicts import NATIVE
-from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError
 from devicelab.experiment import aims, tenancy
 from devicelab.experiment.aims import Aim, Keep
 from devicelab.experiment.check import check
 from devicelab.ground import registry
 from devicelab.ground.times import duration
-from devicelab.jobs.conductor import Progress, SweepResult
-from devicelab.jobs.sweep import sweep
+from devicelab.jobs.rounds import Step as Round
 from devicelab.model.experiment import STANDALONE, Answer, Experiment
 from devicelab.model.results import Results
 from devicelab.model.tuning import Tuning
-from devicelab.store import Store
 from devicelab.workloads.base import OnPython
 
 FEW = 2
@@ -59,17 +55,9 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Step:
-    """What comes next.
+class Step(Round):
+    """What comes next; ``standing`` is that of the candidates so far, nothing before the first round."""
 
-    Attributes:
-        experiment: the next round; nothing: the search has ended.
-        why: one sentence for people.
-        standing: of the candidates so far; nothing before the first round.
-    """
-
-    experiment: Experiment | None
-    why: str
     standing: Standing | None = None
 
 
@@ -213,34 +201,3 @@ def _run_s(base: Experiment, rounds: Sequence[Results]) -> float:
 
 def _spent_s(rounds: Sequence[Results]) -> float:
     return sum(float(ns) / 1e9 for results in rounds for ns in results.runs().get("duration_ns", ()))
-
-
-def run_to_end(
-    base: Experiment,
-    what: Asked,
-    entry: DeviceEntry,
-    store: Store,
-    rounds: Sequence[Results],
-    *,
-    tell: Callable[[str], None] = lambda _: None,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> tuple[Step, SweepResult | None]:
-    """Perform the rounds that are left on a device that can be reached; the last step, and the last round's result.
-
-    Raises:
-        LabError: any of ``devicelab.errors``; rounds that are done are stored, ``--after`` goes on behind them.
-    """
-    every, last = list(rounds), None
-    while True:
-        step = next_step(base, what, every)
-        if step.experiment is None:
-            return step, last
-        tell(f"round {len(every) + 1}: {step.why}")
-        last = sweep(step.experiment, entry, store, on_progress=on_progress)
-        every.append(store.results(last.campaign))
-        if last.interrupted:
-            return Step(None, f"interrupted; go on with {_after(every)}", step.standing), last
-
-
-def _after(rounds: Sequence[Results]) -> str:
-    return " ".join(f"--after {results.campaign}" for results in rounds)

@@ -1,11 +1,13 @@
 """A search for a scheduler on this computer, through the real agent: its rounds, and that the last one judges."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from devicelab.analyses import priority
 from devicelab.jobs import tune
+from devicelab.jobs.rounds import run_to_end
 from devicelab.store import Store
 from tests import tenantlab
 from tests.tenantdata import experiment
@@ -26,7 +28,7 @@ def test_rounds_follow_each_other_and_the_last_one_judges_the_choice(
     # A bound that nothing breaks: what is judged is the way, not this machine.
     what = tune.asked(base, "low.throughput", ("high.p50_ratio < 1000",), ("nice:19",), 34)
     with Store.open(tmp_path / "store.sqlite") as store:
-        step, last = tune.run_to_end(base, what, tenantlab.entry(tmp_path), store, ())
+        step, last = run_to_end(partial(tune.next_step, base, what), tenantlab.entry(tmp_path), store, ())
         assert last is not None
         assert step.why.endswith("has its certificate")
         rounds = [store.results(info.campaign) for info in sorted(store.campaigns(), key=lambda one: one.campaign)]

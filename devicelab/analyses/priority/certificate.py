@@ -14,8 +14,6 @@ from devicelab.experiment.aims import Keep
 from devicelab.model.experiment import STANDALONE, Finding, Verdict
 from devicelab.model.results import Results
 
-_KEEPS, _AFRESH = "certificate: {} keeps ", " on fresh arrivals"
-
 
 def certificate(results: Results, services: Mapping[Key, Service]) -> Iterator[Finding]:
     """A finding a bound that was to be kept, then the aim: its figure, and how much of native sharing's that is."""
@@ -23,8 +21,8 @@ def certificate(results: Results, services: Mapping[Key, Service]) -> Iterator[F
     if tuning is None or not tuning.chosen:
         return
     tenants = results.experiment.tenants
-    for text in tuning.keep:
-        yield _kept(results, services, aims.parse_keep(text, tenants), tuning.chosen)
+    for _, found in _bounds(results, services):
+        yield found
     aim = aims.parse_aim(tuning.aim, tenants)
     own = _of(services, aim.tenant, tuning.chosen)
     if own is None:
@@ -50,9 +48,9 @@ def answer(results: Results, services: Mapping[Key, Service]) -> Finding:
             analysis="priority", claim="Does the choice keep its bounds?", verdict="insufficient n", reasons=nothing
         )
     claim = f"Does {tuning.chosen} keep {' and '.join(tuning.keep) or 'its aim'} on fresh arrivals?"
-    every = [one for one in certificate(results, services) if one.verdict != "info"]
+    every = _bounds(results, services)
     words: dict[Verdict, Verdict] = {"pass": "yes", "fail": "no"}
-    verdicts = [words.get(one.verdict, one.verdict) for one in every]
+    verdicts = [words.get(one.verdict, one.verdict) for _, one in every]
     order: tuple[Verdict, ...] = ("invalid", "no", "insufficient n", "inconclusive", "yes")
     verdict = next((one for one in order if one in verdicts), "info")
     chief = next((one for one, said in zip(every, verdicts, strict=True) if said == verdict), None)
@@ -65,13 +63,22 @@ def answer(results: Results, services: Mapping[Key, Service]) -> Finding:
     )
     if chief is None:
         return found
-    said = {name: getattr(chief, name) for name in ("estimate", "low", "high", "unit", "n")}
-    keep = chief.claim.removeprefix(_KEEPS.format(tuning.chosen)).removesuffix(_AFRESH)
-    return found.model_copy(update={**said, "reasons": (f"the figure is {keep}", *chief.reasons)})
+    keep, decided = chief
+    said = {name: getattr(decided, name) for name in ("estimate", "low", "high", "unit", "n")}
+    return found.model_copy(update={**said, "reasons": (f"the figure is {keep}", *decided.reasons)})
+
+
+def _bounds(results: Results, services: Mapping[Key, Service]) -> list[tuple[Keep, Finding]]:
+    """Each bound that was to be kept, and whether it was."""
+    tuning = results.experiment.tuning
+    if tuning is None:
+        return []
+    keeps = [aims.parse_keep(text, results.experiment.tenants) for text in tuning.keep]
+    return [(keep, _kept(results, services, keep, tuning.chosen)) for keep in keeps]
 
 
 def _kept(results: Results, services: Mapping[Key, Service], keep: Keep, chosen: str) -> Finding:
-    claim = f"{_KEEPS.format(chosen)}{keep}{_AFRESH}"
+    claim = f"certificate: {chosen} keeps {keep} on fresh arrivals"
     own = _of(services, keep.tenant, chosen)
     if own is None:
         why = next((reasons for leg, reasons in left_out(results).items() if leg[0] == chosen), ("no run",))
