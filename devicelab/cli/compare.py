@@ -136,4 +136,5 @@ def _show_matrix(every: "Sequence[Comparison]", infos: "Sequence[CampaignInfo]")
     if len(rows) > _ROWS:
         echo(f"and {len(rows) - _ROWS} more; --html and --json have all")
     for number, done in enumerate(every, 1):
-        echo(f"B{number}: {summary(done)}")
+        name = f"B{number}"
+        echo(f"{name}: {summary(done, name)}")

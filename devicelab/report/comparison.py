@@ -11,7 +11,7 @@ from devicelab.compare.campaigns import Comparison, Shift
 from devicelab.model.campaign import CampaignInfo
 from devicelab.model.glossary import TERMS, VERDICTS
 from devicelab.report.clean import markdown_text
-from devicelab.report.labels import apart
+from devicelab.report.labels import apart, cell_words
 from devicelab.report.page import environment, scripts_for, written
 from devicelab.report.units import interval, metric_title, number, quantity
 
@@ -49,8 +49,11 @@ class Group:
     rows: tuple[Row, ...]
 
 
-def summary(done: Comparison) -> str:
-    """One sentence a person would say: what became of the targets, then the largest change, then how many moved."""
+def summary(done: Comparison, name: str = "B") -> str:
+    """One sentence a person would say: what became of the targets, then the largest change, then how many moved.
+
+    ``name`` is what the campaign that is compared with A is called.
+    """
     said = []
     if done.targets:
         outcomes: Counter[str] = Counter(one.outcome for one in done.targets)
@@ -62,7 +65,7 @@ def summary(done: Comparison) -> str:
         return " ".join([*said, "The campaigns have no figure in common."])
     moved = [shift for shift in done.shifts if shift.verdict == "yes"]
     if moved:
-        said.append(f"{_told(max(moved, key=_size))}.")
+        said.append(f"{_told(max(moved, key=_size), name)}.")
     elif counts["no"] == len(done.shifts):
         many = f"all {len(done.shifts)} figures are" if len(done.shifts) > 1 else "the one figure is"
         said.append(f"No difference that matters: {many} the same within the tolerance.")
@@ -78,7 +81,7 @@ def summary(done: Comparison) -> str:
 
 def groups(done: Comparison) -> tuple[Group, ...]:
     """The figures by verdict; groups without one are left out."""
-    short = apart([shift.where for shift in done.shifts])
+    short = _short([shift.where for shift in done.shifts])
     found = []
     for verdict, title in GROUPS:
         shifts = [shift for shift in done.shifts if shift.verdict == verdict]
@@ -87,6 +90,10 @@ def groups(done: Comparison) -> tuple[Group, ...]:
         if shifts:
             found.append(Group(verdict, title, tuple(_row(shift, short[shift.where]) for shift in shifts)))
     return tuple(found)
+
+
+def _short(labels: Sequence[str]) -> dict[str, str]:
+    return {label: cell_words(part) for label, part in apart(labels).items()}
 
 
 def markdown(done: Comparison, a: CampaignInfo, b: CampaignInfo) -> str:
@@ -139,8 +146,8 @@ def write_page(every: Sequence[Comparison], campaigns: Sequence[CampaignInfo], t
         "names": [_named(one) for one in campaigns],
         "ids": [one.campaign for one in campaigns],
         "parts": [
-            {"name": _named(info), "done": done, "summary": summary(done), "groups": groups(done)}
-            for done, info in zip(every, campaigns[1:], strict=True)
+            {"name": _named(info), "done": done, "summary": summary(done, name), "groups": groups(done)}
+            for name, done, info in zip(_names(len(every)), every, campaigns[1:], strict=True)
         ],
         "matrix": matrix(every) if len(every) > 1 else (),
         "simulated": any(done.simulated for done in every),
@@ -151,6 +158,11 @@ def write_page(every: Sequence[Comparison], campaigns: Sequence[CampaignInfo], t
     with written(to) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return to
+
+
+def _names(count: int) -> list[str]:
+    """What the campaigns besides A are called: B, or B1, B2 and so on."""
+    return ["B"] if count == 1 else [f"B{number}" for number in range(1, count + 1)]
 
 
 @dataclass(frozen=True)
@@ -168,7 +180,7 @@ def matrix(every: Sequence[Comparison]) -> tuple[MatrixRow, ...]:
     """Every figure over all campaigns, each against the first."""
     by_key = [{(one.where, one.metric, one.unit): one for one in done.shifts} for done in every]
     keys = list(dict.fromkeys(key for found in by_key for key in found))
-    short = apart([where for where, *_ in keys])
+    short = _short([where for where, *_ in keys])
     rows = []
     for key in keys:
         shifts = [found.get(key) for found in by_key]
@@ -208,7 +220,7 @@ def _size(shift: Shift) -> float:
     return 1 + (abs(shift.effect) / abs(shift.a) if shift.a else 0.0)
 
 
-def _told(shift: Shift) -> str:
+def _told(shift: Shift, name: str) -> str:
     figure, bounds = metric_title(shift.metric, shift.unit), interval(shift.low, shift.high, "1", 3)
     values = f"{quantity(shift.b, shift.unit)} instead of {quantity(shift.a, shift.unit)}"
     if shift.kind == "ratio":
@@ -216,7 +228,9 @@ def _told(shift: Shift) -> str:
     else:
         word = "more" if shift.effect >= 0 else "less"
         size = f"is {quantity(abs(shift.effect), shift.unit, 3)} {word} than in A"
-    return f"In B {figure} at {shift.where} {size} ({values}; n = {shift.n_a}, {shift.n_b})"
+    where = cell_words(shift.where)
+    where = f"when {where}" if where.startswith("idle") else f"at {where}"
+    return f"In {name} {figure} {where} {size} ({values}; n = {shift.n_a}, {shift.n_b})"
 
 
 def _named(info: CampaignInfo) -> str:

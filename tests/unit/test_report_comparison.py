@@ -30,7 +30,7 @@ def done(*shifts: Shift, targets: tuple[TargetShift, ...] = ()) -> Comparison:
         (
             done(shift("yes", 1.12), shift("yes", 0.5), shift("no"), shift("inconclusive")),
             (
-                "In B total at load=none, k=4 is 0.5 times that of A [0.49, 0.51] (2.685 ms instead of 5.37 ms; "
+                "In B total when idle, K = 4 is 0.5 times that of A [0.49, 0.51] (2.685 ms instead of 5.37 ms; "
                 "n = 6, 8). 2 of 4 figures differ, 1 does not, 1 is not decided."
             ),
         ),
@@ -49,7 +49,7 @@ def done(*shifts: Shift, targets: tuple[TargetShift, ...] = ()) -> Comparison:
         (
             done(shift("yes", -12.5, kind="shift", unit="pct", metric="share_pct", a=50.0, b=37.5, low=-14, high=-11)),
             (
-                "In B share at load=none, k=4 is 12.5 % less than in A (37.5 % instead of 50 %; n = 6, 8). "
+                "In B share when idle, K = 4 is 12.5 % less than in A (37.5 % instead of 50 %; n = 6, 8). "
                 "1 of 1 figures differs."
             ),
         ),
@@ -87,3 +87,9 @@ def test_several_campaigns_make_a_matrix_that_can_be_sorted(tmp_path: Path) -> N
     assert 'data-value="1.3"' in page
     assert "<b>klo" not in page
     assert "script-src 'sha256-" in page
+
+
+def test_a_cell_is_called_as_findings_call_it() -> None:
+    assert cell_words("load=none, k=4") == "idle, K = 4"
+    assert cell_words("load=1000 5000 20, placement=one-big, k=0") == "load 1000 5000 20 one-big, one flush"
+    assert cell_words("high, mps at pressure batch:8") == "high, mps at pressure batch:8"
