@@ -9,6 +9,7 @@ import pytest
 from devicelab.compare.campaigns import Comparison, Shift, TargetShift
 from devicelab.model.campaign import CampaignInfo
 from devicelab.report import comparison
+from devicelab.report.labels import cell_words
 
 
 def shift(verdict: Any, effect: float = 1.0, **more: Any) -> Shift:
