@@ -1,6 +1,5 @@
 """``devicelab sweep``: run an experiment on a device."""
 
-import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -70,6 +69,7 @@ def register(app: typer.Typer) -> None:
         from devicelab.device import choose
         from devicelab.errors import ConfigError, StoreError
         from devicelab.experiment import files
+        from devicelab.ground.typed import again
         from devicelab.jobs import sweep as sweeping
         from devicelab.store import Store
 
@@ -99,22 +99,10 @@ def register(app: typer.Typer) -> None:
             else:
                 show_plan(chosen, planned, facts, likely, known_s=known_s, verbose=verbose)
             return
-        ending = f"ending: the device is being given back; `{_to_go_on(sys.argv[1:])}` goes on"
+        ending = f"ending: the device is being given back; `{again(['devicelab', *sys.argv[1:]], '--resume')}` goes on"
         with Store.open(store) as opened, sweep_progress(quiet=json_) as on_progress, says_when_ending(ending):
             result = sweeping.sweep(chosen, entry, opened, resume=resume, report_to=report, on_progress=on_progress)
         conclude(result, json_=json_)
-
-
-def _to_go_on(typed: "Sequence[str]") -> str:
-    """The command that goes on, from what was typed: a stop rule and an archive are not given once more."""
-    words, dropped = ["devicelab"], False
-    for word in typed:
-        name = word.partition("=")[0]
-        if dropped or name in {"--until", "--budget", "--resume"}:
-            dropped = not dropped and name == word and name != "--resume"
-            continue
-        words.append(word)
-    return shlex.join([*words, "--resume"])
 
 
 def conclude(result: "SweepResult", *, json_: bool) -> None:

@@ -5,7 +5,6 @@
 """
 
 import io
-import sys
 import tarfile
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError
 from devicelab.experiment import plan as planning
 from devicelab.ground.files import replacing
-from devicelab.ground.safe_text import masked
+from devicelab.ground.typed import typed
 from devicelab.jobs.plugins import vouch
 from devicelab.model.campaign import BinaryInfo, new_id
 from devicelab.model.device import Facts
@@ -140,7 +139,7 @@ def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manife
         cells=tuple(planned.cells.values()),
         plans=planned.plans,
         binaries=(*(item.info for item in built), *pushed(planned.needs)),
-        command=masked(" ".join(sys.argv)),
+        command=typed(),
     )
     contents = [
         (MANIFEST, manifest.model_dump_json().encode(), 0o644),

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from devicelab.experiment.judge import judge
 from devicelab.experiment.programs import Needs
 from devicelab.ground import user
 from devicelab.ground.interruption import Interruptible, interruptible
-from devicelab.ground.safe_text import masked
+from devicelab.ground.typed import typed
 from devicelab.jobs import meter, traced
 from devicelab.model import campaign as campaigns
 from devicelab.model.experiment import Experiment, Finding
@@ -160,7 +159,7 @@ def _begun(
         experiment=experiment,
         facts=device.facts,
         cells=tuple(planned.cells.values()),
-        command=masked(" ".join(sys.argv)),
+        command=typed(),
         binaries=[*(item.info for item in built), *files.pushed(planned.needs)],
         plan_json=json.dumps([json.loads(plan.to_json()) for plan in planned.plans]),
         night=night,

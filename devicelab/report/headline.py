@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from devicelab.ground.typed import again, words_of
 from devicelab.model.campaign import ENDED
 from devicelab.model.experiment import Finding
 from devicelab.model.results import Results
@@ -223,18 +224,19 @@ def _next(answer: Finding, results: Results) -> tuple[str, str]:
     """What would decide it, and the command for that."""
     if answer.verdict in {"insufficient n", "inconclusive"}:
         board = str(results.info.get("device") or "local")
-        words = ["devicelab", "sweep", results.experiment.name, "--board", board]
+        typed = words_of(str(results.info.get("command") or ""), ("sweep",), ("klo", "app"))
+        words = typed or ["devicelab", "sweep", results.experiment.name, "--board", board]
         experiment = results.experiment
         if experiment.tuning is not None:
             return "Search again with a budget for more repetitions, or with less strict bounds:", _tune(results, board)
         if experiment.rule is not None:
             todo, longer = _longer(results)
-            return todo, shlex.join([*words, *longer]) if longer else ""
+            return todo, again(words, *longer) if longer else ""
         if experiment.answer is not None and experiment.answer.by:
-            return f"{_more(answer, results)} until it is decided:", shlex.join([*words, "--until", "decided"])
+            return f"{_more(answer, results)} until it is decided:", again(words, "--until", "decided")
         # What is concluded from all runs together has no stop rule: a fixed number, twice as many as there are.
         many = max(2 * max(experiment.repetitions, answer.n), _LEAST)
-        return "Twice as many repetitions:", shlex.join([*words, "--set", f"repetitions={many}"])
+        return "Twice as many repetitions:", again(words, "--set", f"repetitions={many}")
     if answer.verdict == "invalid":
         return "The reasons are under the flagged runs.", ""
     return "", ""

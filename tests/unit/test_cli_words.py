@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from devicelab.cli import command, sweep
+from devicelab.cli import command
 from devicelab.cli._out import sweep_progress
 from devicelab.errors import MeasurementError
 from devicelab.jobs.load import Loader, LoadResult
@@ -24,18 +24,6 @@ def test_each_run_is_told_once_however_often_progress_is_made(capsys: pytest.Cap
         for one in (progress(0), progress(1), progress(1, "k=4"), progress(2), progress(2, "k=8")):
             tell(one)
     assert [line[:5] for line in capsys.readouterr().err.splitlines()] == ["[0/3]", "[1/3]", "[2/3]"]
-
-
-@pytest.mark.parametrize(
-    ("typed", "goes_on"),
-    [
-        (["sweep", "klo", "--store", "my lab.sqlite"], "devicelab sweep klo --store 'my lab.sqlite' --resume"),
-        (["sweep", "klo", "--until", "± 2 %", "--board", "b"], "devicelab sweep klo --board b --resume"),
-        (["sweep", "--budget=2h", "--resume", "klo"], "devicelab sweep klo --resume"),
-    ],
-)
-def test_the_command_that_goes_on_is_what_was_typed(typed: list[str], goes_on: str) -> None:
-    assert sweep._to_go_on(typed) == goes_on
 
 
 def test_a_dry_run_is_a_summary_that_says_how_long_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
