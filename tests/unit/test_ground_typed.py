@@ -22,7 +22,7 @@ OPTIONS = st.lists(st.text(st.characters(blacklist_categories=("Cs",)), min_size
         ("sweep e --set k=[1] --set repetitions=2", "--set repetitions=9", "sweep e --set 'k=[1]' --set repetitions=9"),
         ("sweep own.toml --set=repetitions=2 -b b", "--set repetitions=12", "sweep own.toml -b b --set repetitions=12"),
         ("sweep own.toml --set repetitions=2", "--until decided", "sweep own.toml --until decided"),
-        ("klo app --k 1 -- bench --until x", "--set repetitions=9", "klo app --k 1 --set repetitions=9 -- bench --until x"),
+        ("klo app --k 1 -- x --until y", "--set repetitions=9", "klo app --k 1 --set repetitions=9 -- x --until y"),
     ],
 )  # fmt: skip
 def test_one_thing_is_changed_and_the_rest_stays(line: str, more: str, said: str) -> None:
