@@ -5,7 +5,10 @@ import os
 import re
 import shutil
 import stat
+import sys
+import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -15,8 +18,11 @@ from hypothesis import strategies as st
 from devicelab.cli import _night, _out
 from devicelab.device import facts, lab
 from devicelab.errors import ConfigError, DeviceRefusedError, StoreError
+from devicelab.experiment import files
 from devicelab.ground import safe_text
 from devicelab.ground.files import replacing
+from devicelab.jobs import bundle, conductor
+from devicelab.model.campaign import BinaryInfo
 from devicelab.store import Store
 from devicelab.store import engine as places
 from devicelab.store.export import spreadsheet_safe
@@ -154,11 +160,21 @@ def test_a_store_is_named_by_a_file(tmp_path: Path) -> None:
 
 
 def test_a_command_line_is_stored_without_its_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from devicelab.jobs import bundle, conductor
+    def built(name: str, _abi: str, **_: object) -> SimpleNamespace:
+        (tmp_path / name).write_bytes(b"")
+        return SimpleNamespace(info=BinaryInfo(name=name, sha256="0" * 64), path=tmp_path / name, program=name)
 
-    for module in (conductor, bundle):
-        source = Path(module.__file__ or "").read_text(encoding="utf-8")
-        assert 'command=masked(" ".join(sys.argv))' in source
+    monkeypatch.setattr(bundle, "build", built)
+    monkeypatch.setattr(sys, "argv", ["devicelab", "sweep", "quick", "--store", "postgresql://me:s3cret@db/lab"])
+    entry = lab.DeviceEntry(name="m", address="ssh:m", board="linux", abi="x86_64")
+    bundle.write_bundle(files.load("quick"), entry, tmp_path / "b.tar")
+    with tarfile.open(tmp_path / "b.tar") as archive:
+        member = archive.extractfile(bundle.MANIFEST)
+        assert member is not None
+        manifest = member.read().decode()
+    assert json.loads(manifest)["command"].startswith("devicelab sweep quick --store")
+    assert "s3cret" not in manifest
+    assert conductor.typed is bundle.typed  # a sweep that runs here keeps its command in the same way
 
 
 def test_a_link_laid_where_a_file_is_going_to_be_is_not_followed(tmp_path: Path) -> None:
