@@ -11,7 +11,8 @@ import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from devicelab.experiment import amd_smi, joules
+from devicelab.experiment import amd_smi
+from devicelab.experiment.energy import nvml
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Experiment
 from devicelab.model.journal import RunRecord
@@ -63,7 +64,7 @@ def witnesses(facts: Facts, duration_s: float, python: str = "python3") -> tuple
         return ()
     seconds, longer = max(1, int(duration_s) - 4), max(1, int(duration_s) - 2)
     smi = ("nvidia-smi", _QUERY, "--format=csv,noheader,nounits", "-lms", "500")
-    argv = ("sh", "-c", _BOTH, "sh", str(seconds), str(longer), python, joules.SAMPLER, *smi)
+    argv = ("sh", "-c", _BOTH, "sh", str(seconds), str(longer), python, nvml.SAMPLER, *smi)
     return (
         *(Witness(name=name, argv=("nvidia-smi", query, "--format=csv,noheader")) for name, query in _QUERIES.items()),
         Witness(name=PROGRAM, argv=argv, timeout_ms=(longer + 10) * 1000),
@@ -80,7 +81,7 @@ def read(record: RunRecord, experiment: Experiment | None = None) -> Measurement
             cards = _cards(record)
             got = parse(witness.stdout, cards)
             if experiment is not None:
-                power = joules.powers(witness.stdout, cards, record.window_start_ns, experiment)
+                power = nvml.powers(witness.stdout, cards, record.window_start_ns, experiment)
                 if power:
                     got = replace(got or Measurement(), metrics={**(got.metrics if got else {}), **power})
             return got

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from devicelab.experiment import gauge, joules
+from devicelab.experiment import gauge
+from devicelab.experiment.energy import nvml
 from devicelab.model.experiment import Experiment
 from devicelab.model.journal import WitnessResult
 from tests.tenantdata import experiment, place, record
@@ -30,30 +31,30 @@ def counter(card: int = 0, *, until_s: float = 12.0, busy_w: float = 400.0, idle
 
 
 def test_power_in_the_windows_and_at_rest_is_the_counters() -> None:
-    got = joules.powers(counter(), ["0"], START, of())
+    got = nvml.powers(counter(), ["0"], START, of())
     assert got["card_w"].value == pytest.approx(400, rel=0.01)
     assert got["card_idle_w"].value == pytest.approx(100, rel=0.05)
     assert {metric.unit for metric in got.values()} == {"W"}
 
 
 def test_without_a_pause_there_is_no_idle_power() -> None:
-    assert set(joules.powers(counter(until_s=4), [], START, of(1))) == {"card_w"}
+    assert set(nvml.powers(counter(until_s=4), [], START, of(1))) == {"card_w"}
 
 
 def test_a_counter_that_saw_too_little_gives_no_figure() -> None:
-    assert "card_w" not in joules.powers(counter(until_s=2.5), [], START, of())
+    assert "card_w" not in nvml.powers(counter(until_s=2.5), [], START, of())
 
 
 @pytest.mark.parametrize(
     "text", ["", "energy,0,1\n", "energy,x,1,2\n", f"energy,0,{START},5\n", counter(0) + counter(1)]
 )
 def test_what_cannot_be_read_or_told_apart_gives_no_figure(text: str) -> None:
-    assert joules.powers(text, [], START, of()) == {}
+    assert nvml.powers(text, [], START, of()) == {}
 
 
 def test_a_counter_that_runs_backwards_is_not_believed() -> None:
     text = f"energy,0,{START},900\nenergy,0,{START + 9 * S},100\n"
-    assert joules.powers(text, [], START, of()) == {}
+    assert nvml.powers(text, [], START, of()) == {}
 
 
 def test_the_cards_power_is_read_beside_the_gauge() -> None:
