@@ -47,7 +47,7 @@ class SshServer:
         found = [server]
         for child in server.children(recursive=True):
             with suppress(psutil.NoSuchProcess):
-                if child.name() == "sshd":
+                if child.name().startswith("sshd"):  # sshd-session since OpenSSH 9.8
                     found.append(child)
         return found
 

@@ -13,6 +13,7 @@ from devicelab.errors import ConfigError, DeviceRefusedError, DeviceUnreachableE
 from devicelab.transports import connect
 from devicelab.transports.base import Transport
 from devicelab.transports.ssh import config as ssh_config
+from tests.processes import standing_still
 
 pytestmark = pytest.mark.sshd
 
@@ -239,14 +240,9 @@ def test_a_connection_that_hangs_is_replaced(ssh_home: SshServer, monkeypatch: p
     monkeypatch.setattr("devicelab.transports.ssh._CONNECT_TIMEOUT_S", 1.0)
     ssh_home.know(f"[127.0.0.1]:{ssh_home.port}")
     transport = connect(address(ssh_home))
-    sessions = psutil.Process(ssh_home.process.pid).children(recursive=True)
-    for session in sessions:
-        session.suspend()
-    try:
+    with standing_still(psutil.Process(ssh_home.process.pid).children(recursive=True)) as sessions:
+        assert sessions
         assert works(transport)
-    finally:
-        for session in sessions:
-            session.kill()
 
 
 def test_the_users_ssh_config_is_respected(ssh_home: SshServer) -> None:

@@ -30,6 +30,7 @@ from tests.faults.databases import Postgres
 from tests.faults.night_trials import NIGHT_KINDS, NightOutcome, NightTrial, Strike, draw_night
 from tests.faults.scene import step_with
 from tests.faults.sites import BoardSite, SmallDisk
+from tests.processes import kill_all
 from virtualboards import lifecycle
 from virtualboards.faults import Fault
 from virtualboards.lifecycle import AdbServer
@@ -256,9 +257,7 @@ class ChaosNight:
             case "board-root-lost":
                 site.lose_root()
             case "board-agent-killed":
-                for pid in site.agents():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+                kill_all(site.agents())
             case "board-disk-full":
                 lifecycle.arm(site.name, [Fault("disk-full", for_s=lasts_s)])
             case "hub-off" | "hub-off-and-adb-server":

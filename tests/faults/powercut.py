@@ -25,6 +25,7 @@ from devicelab.report import page
 from devicelab.store import Store
 from tests.benches import Commands, finished, stored, wait_for
 from tests.faults.losing import LosingDisk, possible
+from tests.processes import kill_all
 
 _EXPERIMENT = """question = "Is anything lost without power?"
 foreign_pct = 100
@@ -117,9 +118,7 @@ class _Machine(Commands):
 
     def close(self) -> None:
         """End everything that runs from the disks, and unmount them."""
-        for pid in self.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_all(self.processes())
         self.host.close()
         self.device.close()
 

@@ -5,8 +5,6 @@ A site can be looked at (what is left there, what its journals say) and be hurt:
 
 import contextlib
 import fnmatch
-import os
-import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from devicelab.model.journal import RunRecord, parse_line
 from devicelab.transports._root import wrap as as_root
 from tests.benches import RESTLESS, TREES, Bench, Commands
 from tests.contracts import sshd
+from tests.processes import kill_all, standing_still
 from virtualboards import lifecycle
 from virtualboards.faults import Fault
 from virtualboards.lifecycle import AdbServer, VirtualBoard
@@ -242,14 +241,8 @@ class MachineSite(Commands):
     def hang(self, lasts_s: float) -> None:
         """Let the ssh server and its sessions stand still for so long."""
         assert self._server is not None
-        still = self._server.processes()
-        for process in still:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.suspend()
-        time.sleep(lasts_s)
-        for process in still:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.resume()
+        with standing_still(self._server.processes()):
+            time.sleep(lasts_s)
 
     def fill(self) -> None:
         """Leave no space in the device's folder."""
@@ -261,9 +254,7 @@ class MachineSite(Commands):
 
     def close(self) -> None:
         """Remove the disk; whatever still runs from it is ended first."""
-        for words in self.programs("agent", "overhead", "klo"):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(words[0]), signal.SIGKILL)
+        kill_all(int(words[0]) for words in self.programs("agent", "overhead", "klo"))
         self.disk.close()
 
 

@@ -12,7 +12,6 @@ prints a line for each trial and a table at the end; it exits with 1 if there wa
 """
 
 import argparse
-import contextlib
 import multiprocessing
 import os
 import random
@@ -29,6 +28,7 @@ from pathlib import Path
 from devicelab.device import agent
 from devicelab.store import Store
 from tests.benches import Bench, Host, finished, left_behind, stored, wait_for
+from tests.processes import kill_all
 from virtualboards import lifecycle
 from virtualboards.faults import Fault
 from virtualboards.lifecycle import AdbServer
@@ -200,9 +200,7 @@ def _end(bench: Bench, trial: Trial, host: Host) -> None:
     elif trial.ending in {"agent-killed", "both-killed"}:
         wait_for(lambda: bench.agents() or not host.is_alive())
         host_too = [host.pid] if trial.ending == "both-killed" and host.pid is not None and host.is_alive() else []
-        for pid in (*host_too, *bench.agents()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_all((*host_too, *bench.agents()))
     elif trial.ending == "drop":
         lifecycle.arm(bench.board.name, [Fault("drop", for_s=trial.drop_s)])
     else:

@@ -1,13 +1,12 @@
 """Energy through the whole of it: a virtual board whose power is known, the real agent, adb, the store."""
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
 
 from devicelab.store import Store
 from tests.benches import Bench, finished, left_behind, wait_for
+from tests.processes import kill_all
 from tests.sim_fixtures import StartBoard
 from virtualboards import lifecycle
 from virtualboards.faults import Fault
@@ -81,8 +80,7 @@ def test_the_charger_comes_back_after_host_and_agent_were_killed(virtual_board: 
     host = bench.start(*words)
     assert wait_for(lambda: bench.tree()[_NODE][1] == "1\n", 60.0), bench.said()
     host.kill()
-    for pid in bench.agents():
-        os.kill(pid, signal.SIGKILL)
+    kill_all(bench.agents())
     finished(host)
     assert bench.tree()[_NODE][1] == "1\n"
     assert bench.run("restore") == 0, bench.said()

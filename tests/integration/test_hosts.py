@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from devicelab.store import Store
 from tests import postgres
 from tests.benches import Bench, left_behind, wait_for
 from tests.farms import PATIENCE_S, Farm
+from tests.processes import kill_all
 from tests.sim_fixtures import StartBoard
 
 pytestmark = pytest.mark.slow
@@ -71,8 +70,7 @@ def test_a_dead_workers_board_is_undone_and_its_task_finished_by_the_other(
         here.kill(worker)
         agents = benches["one"].agents()
         assert agents, "nothing was left to be undone"
-        for pid in agents:
-            os.kill(pid, signal.SIGKILL)
+        kill_all(agents)
         assert here.ended(night) == 0, here.commands.said()
         (info,) = store.nights()
         assert (info.status, info.exit_code) == ("complete", 0)

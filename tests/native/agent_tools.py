@@ -1,9 +1,7 @@
 """Running the agent in tests: a directory with binaries, plain files as nodes, and plans made from the model."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +11,7 @@ from typing import Any
 
 from devicelab.model.journal import Event, PlanEnd, PlanStart, RunRecord, parse_line
 from devicelab.model.plan import Plan, Program, Run, Sampling
+from tests.processes import kill_all
 
 WAIT_S = 30.0
 
@@ -122,8 +121,7 @@ class Bench:
             if process.poll() is None:
                 process.kill()
             process.wait()
-        for pid in [*self.loads(), *processes_of(self.agent)]:
-            os.kill(pid, signal.SIGKILL)
+        kill_all([*self.loads(), *processes_of(self.agent)])
         log = self.root / "agent.log"
         said = log.read_text(errors="replace") if log.exists() else ""
         assert not re.search("Sanitizer|runtime error", said), said
