@@ -5,7 +5,6 @@ import contextlib
 import logging
 import socket
 import ssl
-import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from distributed.security import Security
 from distributed.utils import get_ip_interface
 
 from devicelab.errors import ConfigError, DeviceUnreachableError, LabError
+from devicelab.farm.certificates import in_date
 from devicelab.ground.sorting import Row, as_lab_error
 
 SCHEME = "dask://"
@@ -108,12 +108,7 @@ def usable(tls: Tls | None) -> Security | None:
         context.load_verify_locations(ca)
     except (ssl.SSLError, OSError) as error:
         raise ConfigError(f"TLS: {ca} (--tls-ca) holds no certificate of an authority (PEM)") from error
-    for known in context.get_ca_certs():
-        if ssl.cert_time_to_seconds(str(known["notAfter"])) < time.time():
-            raise ConfigError(
-                f"TLS: the authority in {ca} (--tls-ca) is out of date since {known['notAfter']}",
-                hint="make a new one, and certificates with it; or is this computer's clock wrong?",
-            )
+    in_date(ca, "--tls-ca", "the authority", "make a new one, and certificates with it")
     try:
         # A key with a passphrase would be asked for at the terminal.
         context.load_cert_chain(cert, key, password=lambda: "")
@@ -121,6 +116,7 @@ def usable(tls: Tls | None) -> Security | None:
         raise ConfigError(
             f"TLS: {cert} and {key} (--tls-cert, --tls-key) are no certificate and its key (PEM, without a passphrase)"
         ) from error
+    in_date(cert, "--tls-cert", "the certificate", "have the authority sign a new one", chain=True)
     return security
 
 

@@ -5,11 +5,8 @@ import gzip
 import hashlib
 import html
 import multiprocessing
-import os
-import random
 import re
 import shutil
-import signal
 import subprocess
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -18,10 +15,8 @@ import pytest
 
 from devicelab.device.lab import DeviceEntry
 from devicelab.jobs.sweep import sweep
-from devicelab.model.night import Retention
 from devicelab.report.site import update_site
 from devicelab.store import Store
-from devicelab.store.retention import prune
 from tests import labdata, nightdata
 
 _FORK = multiprocessing.get_context("fork")
@@ -69,32 +64,6 @@ def test_four_that_migrate_a_database_at_once_all_find_it_whole(tmp_path: Path) 
     with Store.open(path) as store:
         assert store.check().problems == ()
         assert len(store.campaigns()) == 1
-
-
-def _prune(path: Path, ready: object) -> None:
-    with Store.open(path) as store:
-        ready.set()  # type: ignore[attr-defined]
-        prune(store, Retention(nights=1), farms={"nightly": 1})
-
-
-@pytest.mark.slow
-def test_a_killed_prune_leaves_whole_nights_or_none(tmp_path: Path) -> None:
-    chance, path = random.Random(1), tmp_path / "lab.sqlite"
-    with Store.open(path) as store:
-        nightdata.fill(store, nightdata.History(nights=30))
-    for _ in range(8):
-        ready = _FORK.Event()
-        pruning = _FORK.Process(target=_prune, args=(path, ready))
-        pruning.start()
-        assert ready.wait(60)
-        pruning.join(chance.uniform(0.0, 0.15))
-        if pruning.pid is not None and pruning.is_alive():
-            os.kill(pruning.pid, signal.SIGKILL)
-        pruning.join()
-        with Store.open(path) as store:
-            assert store.check().problems == ()
-            nights = {info.night for info in store.nights()}
-            assert {campaign.night for campaign in store.campaigns()} <= nights
 
 
 @pytest.mark.slow
