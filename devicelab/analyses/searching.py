@@ -1,6 +1,7 @@
 """Searches: the best setting of all combinations, how it was found, and what it takes on fresh runs."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,9 +24,31 @@ from devicelab.model.stop import Stop
 
 # With so few K it is cheaper to try them all than to trust a model.
 _FEW_K = 4
+# K that are run before the model is asked: the least, the middle one, the largest.
+_SCOUTS = 3
+_TIME = "total_ns"
 # Share of a large grid that is tried at most.
 _TRIED = 1 / 3
 _LISTED = 6
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a search will do, before any of its runs.
+
+    Attributes:
+        settings: of the grid.
+        first: settings that are tried before anything is known.
+        tried: at most.
+        likely: the same, if the launch model holds (where K alone is searched; else as ``tried``).
+        runs: in all, at most (of a large grid: if no setting is proposed twice).
+    """
+
+    settings: int
+    first: int
+    tried: int
+    likely: int
+    runs: int
 
 
 class _Before:
@@ -67,6 +90,26 @@ def ask(
     return End("found", f"the best of {len(cells)} settings was found; {len(step.standing.cells)} were tried")
 
 
+def outlook(experiment: Experiment, cells: Cells) -> Outlook:
+    """How many settings a search tries and how many runs that takes.
+
+    Raises:
+        ConfigError: Optuna is needed and not there.
+    """
+    search, stop, count = experiment.search or Search(minimise=(_TIME,)), experiment.rule or Stop(), len(cells)
+    likely = None
+    if _k_alone(experiment, cells):
+        batches: tuple[int, ...] = (_SCOUTS, count - _SCOUTS)
+        likely = min(count, _SCOUTS + racing.NEAREST)
+    elif count <= search.exhaustive:
+        batches = (count,)
+    else:
+        proposing.require_optuna(count)
+        batches = proposing.batches(_trials(search, count))
+    tried = sum(batches)
+    return Outlook(count, batches[0], tried, likely or tried, racing.most_runs(stop, count, batches))
+
+
 def analyse(results: Results) -> tuple[Finding, ...]:
     """The best setting with its interval, its constraints, and the Pareto front of two aims; nothing without a search.
 
@@ -98,7 +141,7 @@ def _step(
     results: Results, cells: Cells, also: Collection[tuple[str, int]] = (), fits: Fits = lambda _: True
 ) -> Block | End | Won:
     experiment = results.experiment
-    search, stop = experiment.search or Search(minimise=("total_ns",)), experiment.rule or Stop()
+    search, stop = experiment.search or Search(minimise=(_TIME,)), experiment.rule or Stop()
     runs = results.runs()
     stored = {(str(cell), int(n)) for cell, n in zip(runs["cell_id"], runs["repetition"], strict=True)} | {*also}
     predict = _k_model(results, cells)
@@ -118,21 +161,21 @@ def _step(
 def _proposer(experiment: Experiment, cells: Cells, search: Search, predict: Predictor | None) -> Proposer:
     if predict is not None:
         ordered = sorted(cells, key=lambda cell: _k_of(cells[cell].get("k", 0)))
-        scouts = (ordered[0], ordered[len(ordered) // 2], ordered[-1])
+        scouts = (ordered[0], ordered[len(ordered) // 2], ordered[-1])  # _SCOUTS
         return racing.from_prediction(tuple(cells), predict, scouts)
     if len(cells) <= search.exhaustive:
         return racing.all_at_once(tuple(cells))
-    trials = max(2, min(search.trials, round(_TRIED * len(cells))))
-    return proposing.from_optuna(cells, trials, experiment.seed)
+    return proposing.from_optuna(cells, _trials(search, len(cells)), experiment.seed)
+
+
+def _trials(search: Search, cells: int) -> int:
+    """Settings of a large grid that are tried."""
+    return max(2, min(search.trials, round(_TRIED * cells)))
 
 
 def _k_model(results: Results, cells: Cells) -> Predictor | None:
     """The launch model, fitted to what ran before; where constant K alone is searched, for the time of an inference."""
-    experiment = results.experiment
-    klo = experiment.measure is not None and experiment.measure.workload == "klo"
-    if not klo or _varied(cells) != {"k"} or len(cells) <= _FEW_K or experiment.search is None:
-        return None
-    if experiment.search.minimise[0] != "total_ns":
+    if not _k_alone(results.experiment, cells):
         return None
     known: dict[int, Predicted | None] = {}
 
@@ -143,6 +186,13 @@ def _k_model(results: Results, cells: Cells) -> Predictor | None:
         return racing.trusted(known[after], tuple(cells), values)
 
     return predict
+
+
+def _k_alone(experiment: Experiment, cells: Cells) -> bool:
+    """Whether the launch model can tell which settings to try: more than a few K, for the time of an inference."""
+    klo = experiment.measure is not None and experiment.measure.workload == "klo"
+    timed = experiment.search is not None and experiment.search.minimise[0] == _TIME
+    return klo and timed and _varied(cells) == {"k"} and len(cells) > _FEW_K
 
 
 def _curve(results: Results, cells: Cells) -> Predicted | None:

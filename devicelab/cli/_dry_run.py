@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 from devicelab.cli._out import echo
 
 if TYPE_CHECKING:
+    from devicelab.analyses.searching import Outlook
     from devicelab.experiment.plan import Planned
     from devicelab.model.device import Facts
     from devicelab.model.experiment import Experiment
     from devicelab.model.plan import Run
+    from devicelab.model.stop import Stop
 
 _VALUES = 8
 
@@ -20,6 +22,7 @@ def show_plan(
     facts: "Facts",
     likely: "dict[str, int | None]",
     *,
+    search: "Outlook | None" = None,
     known_s: float | None = None,
     verbose: bool = False,
 ) -> None:
@@ -30,13 +33,19 @@ def show_plan(
         planned: its plans.
         facts: of the device.
         likely: claims of a stop rule, with the repetitions each is likely to take.
+        search: what a search will do, of an experiment that is one.
         known_s: how long a run took on this device the last time; ``None`` if there was none.
         verbose: every cell instead of a summary.
     """
     echo(f"{facts.name}: {facts.board.title}{' (simulated)' if facts.simulated else ''}")
     runs = [run for plan in planned.plans for run in plan.runs]
-    echo(f"{len(runs)} runs of {len(planned.cells)} cells, {_lasts(experiment, runs, known_s)}")
-    _show_stop_rule(experiment, likely)
+    if search is not None:
+        _show_search(experiment, search, _lasts(experiment, runs, search.runs, known_s))
+    else:
+        echo(f"{len(runs)} runs of {len(planned.cells)} cells, {_lasts(experiment, runs, len(runs), known_s)}")
+        _show_stop_rule(experiment, likely)
+    if experiment.rule is not None and experiment.rule.budget_s is not None:
+        _show_budget(experiment.rule, runs, len(planned.cells), known_s, search)
     for word, reasons in planned.unmet.items():
         echo(f"not possible here: {word}: {'; '.join(reasons)}")
     if verbose:
@@ -46,17 +55,23 @@ def show_plan(
     echo("\nevery write is undone after its run; the order of runs is shuffled within each repetition")
 
 
-def _lasts(experiment: "Experiment", runs: "Sequence[Run]", known_s: float | None) -> str:
-    """How long they take: by the latest campaign, by how long tenants are observed, or at least by the plan."""
-    from devicelab.experiment.plan import programmed_ms
+def _lasts(experiment: "Experiment", runs: "Sequence[Run]", count: int, known_s: float | None) -> str:
+    """How long so many such runs take: by the latest campaign, by how long tenants are observed, or by the plan."""
     from devicelab.ground.times import duration
 
-    least = sum(programmed_ms(run) for run in runs) / 1000
+    least_s = count * _least_s(runs)
     if known_s is not None:
-        return f"about {duration(known_s * len(runs), roughly=True)} (a run took {known_s:.3g} s the last time)"
+        return f"about {duration(known_s * count, roughly=True)} (a run took {known_s:.3g} s the last time)"
     if experiment.tenants:
-        return f"about {duration(least + experiment.duration_s * len(runs), roughly=True)} and what starting takes"
-    return f"at least {duration(least)} and the measurements"
+        return f"about {duration(least_s + experiment.duration_s * count, roughly=True)} and what starting takes"
+    return f"at least {duration(least_s)} and the measurements"
+
+
+def _least_s(runs: "Sequence[Run]") -> float:
+    """What a run takes by the plan, without its measurement."""
+    from devicelab.experiment.plan import programmed_ms
+
+    return sum(programmed_ms(run) for run in runs) / 1000 / max(1, len(runs))
 
 
 def _show_summary(experiment: "Experiment", facts: "Facts", runs: "Sequence[Run]") -> None:
@@ -112,12 +127,8 @@ def _show_cells(planned: "Planned", facts: "Facts", runs: "Sequence[Run]") -> No
 
 
 def _show_stop_rule(experiment: "Experiment", likely: "dict[str, int | None]") -> None:
-    stop, search = experiment.rule, experiment.search
+    stop = experiment.stop
     if stop is None:
-        return
-    if search is not None:
-        aim = " and ".join(search.minimise)
-        echo(f"a search for the least {aim}: {search.trials} settings at most are tried, the best is measured afresh")
         return
     budget = f", {stop.budget} of runs" if stop.budget else ""
     echo(
@@ -129,3 +140,38 @@ def _show_stop_rule(experiment: "Experiment", likely: "dict[str, int | None]") -
         if repetitions is not None:
             expected = f"likely {repetitions} repetitions, by the scatter of the latest campaign here"
         echo(f"undecided: {name}; {expected}")
+
+
+def _show_search(experiment: "Experiment", outlook: "Outlook", lasts: str) -> None:
+    """What is looked for, how many settings are tried, and how many runs that is."""
+    search = experiment.search
+    if search is None:
+        return
+    echo(f"a search of {outlook.settings} settings for the least {' and '.join(search.minimise)}")
+    if outlook.likely < outlook.tried:
+        tried = f"{outlook.first} are tried at first, {outlook.likely} at most if the launch model holds, else all"
+    else:
+        tried = "all are tried" if outlook.tried == outlook.settings else f"{outlook.tried} at most are tried"
+    echo(f"{tried}; those that may be the best go on, and the winner is measured afresh")
+    echo(f"{outlook.runs} runs at most, {lasts}")
+    for metric, bound in search.constraints.items():
+        echo(f"has to keep: {metric} {bound}")
+
+
+def _show_budget(
+    stop: "Stop", runs: "Sequence[Run]", cells: int, known_s: float | None, search: "Outlook | None"
+) -> None:
+    """How far the budget goes, by how long a run took the last time, or at least takes by the plan."""
+    from devicelab.experiment.sequences import MIN_REPETITIONS
+
+    each_s = known_s if known_s is not None else _least_s(runs)
+    if stop.budget_s is None or each_s <= 0:
+        return
+    about = "at most" if known_s is None else "about"
+    if search is not None:
+        holds, wanted, what = int(stop.budget_s / each_s), search.runs, "runs"
+    else:
+        holds, wanted, what = int(stop.budget_s / each_s / cells), stop.min_repetitions, "repetitions of every cell"
+    few = f"; below {MIN_REPETITIONS} nothing is decided" if search is None and holds < MIN_REPETITIONS else ""
+    if known_s is not None or holds < wanted:
+        echo(f"the budget of {stop.budget} holds {about} {holds} {what}{few}")

@@ -15,6 +15,7 @@ from devicelab.ground.times import duration
 
 if TYPE_CHECKING:
     from devicelab.jobs.conductor import Progress
+    from devicelab.model.stop import Stop
     from devicelab.report.headline import Headline
     from devicelab.report.serve import Pages
 
@@ -263,3 +264,21 @@ def _bar() -> "Iterator[Callable[[Progress], None]]":
             )
 
         yield update
+
+
+def stop_rule(**typed: str) -> "Stop":
+    """What ``--until`` and ``--budget`` say.
+
+    Raises:
+        ConfigError: one of them makes no sense; names the option.
+    """
+    from pydantic import ValidationError
+
+    from devicelab.errors import ConfigError
+    from devicelab.ground import toml
+    from devicelab.model.stop import Stop
+
+    try:
+        return Stop.model_validate(typed)
+    except ValidationError as error:
+        raise ConfigError(f"--{toml.explain(error)}") from error

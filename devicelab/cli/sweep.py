@@ -1,7 +1,9 @@
 """``devicelab sweep``: run an experiment on a device."""
 
+import json
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +23,7 @@ from devicelab.cli._out import (
     say,
     say_headline,
     says_when_ending,
+    stop_rule,
     sweep_progress,
 )
 
@@ -73,9 +76,11 @@ def register(app: typer.Typer) -> None:
         from devicelab.jobs import sweep as sweeping
         from devicelab.store import Store
 
-        rule = [f"stop.{key}={value}" for key, value in (("until", until), ("budget", budget)) if value is not None]
-        if rule and resume:
+        typed = {key: value for key, value in (("until", until), ("budget", budget)) if value is not None}
+        if typed and resume:
             raise ConfigError("a campaign that goes on keeps its stop rule", hint="leave --until and --budget out")
+        stop_rule(**typed)
+        rule = [f"stop.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in typed.items()]
         chosen = files.load(experiment, (*(set_ or ()), *rule))
         entry = choose.choose(board)
         if bundle is not None:
@@ -90,14 +95,15 @@ def register(app: typer.Typer) -> None:
                         likely = sweeping.likely_repetitions(chosen, facts.name, opened)
                 except StoreError:  # no campaign was ever stored there
                     likely = sweeping.likely_repetitions(chosen, facts.name, None)
-            known_s = None
+            search, known_s = sweeping.search_of(chosen), None
             with suppress(StoreError), Store.open(store, create=False) as opened:
                 known_s = sweeping.known_run_s(chosen, facts.name, opened)
             if json_:
                 plans = [plan.model_dump(mode="json") for plan in planned.plans]
-                print_json({"plans": plans, "unmet": planned.unmet, "undecided": likely})
+                told = asdict(search) if search is not None else None
+                print_json({"plans": plans, "unmet": planned.unmet, "undecided": likely, "search": told})
             else:
-                show_plan(chosen, planned, facts, likely, known_s=known_s, verbose=verbose)
+                show_plan(chosen, planned, facts, likely, search=search, known_s=known_s, verbose=verbose)
             return
         ending = f"ending: the device is being given back; `{again(['devicelab', *sys.argv[1:]], '--resume')}` goes on"
         with Store.open(store) as opened, sweep_progress(quiet=json_) as on_progress, says_when_ending(ending):

@@ -16,6 +16,7 @@ from devicelab.cli._out import (
     print_table,
     say,
     say_headline,
+    stop_rule,
     sweep_progress,
 )
 from devicelab.cli._rounds import AfterOption, BundleOption, write_next
@@ -56,18 +57,17 @@ def register(app: typer.Typer) -> None:
         from devicelab.experiment import files
         from devicelab.jobs import tune as tuning
         from devicelab.jobs.rounds import run_to_end
-        from devicelab.model.stop import Stop
         from devicelab.store import Store
 
         base = files.load(experiment, set_ or ())
         entry = choose.choose(board)
-        budget_s = Stop(budget=budget).budget_s if budget else None
+        rule = stop_rule(budget=budget)
         what = tuning.asked(
             base,
             aim,
             keep or (),
             try_ or tuning.usual_candidates(entry.board or "", tuple(entry.prefixes)),
-            budget_s or 0.0,
+            rule.budget_s or 0.0,
         )
         with Store.open(store) as opened:
             rounds: list[Results] = [opened.results(one) for one in after or ()]

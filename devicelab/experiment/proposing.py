@@ -27,17 +27,14 @@ def from_optuna(cells: Cells, trials: int, seed: int) -> Proposer:
     Raises:
         ConfigError: Optuna is not installed.
     """
-    try:
-        import optuna
-    except ImportError as error:
-        raise ConfigError(
-            f"searching {len(cells)} combinations needs Optuna", hint=f"{extras.install('search')}, or fewer levels"
-        ) from error
+    require_optuna(len(cells))
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     cells = dict(sorted(cells.items()))  # a campaign that goes on has them in another order
     factors = _factors(cells)
     by_levels = {_key(levels, factors): cell for cell, levels in cells.items()}
-    first = max(2, min(trials, round(_BLIND * trials)))
+    first = batches(trials)[0]
 
     proposed: dict[tuple[tuple[str, ...], int], tuple[str, ...]] = {}
 
@@ -83,6 +80,27 @@ def from_optuna(cells: Cells, trials: int, seed: int) -> Proposer:
         return optuna.distributions.CategoricalDistribution([str(number) for number in range(len(levels))])
 
     return propose
+
+
+def require_optuna(cells: int) -> None:
+    """Nothing, where Optuna is there.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    try:
+        import optuna  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"searching {cells} combinations needs Optuna", hint=f"{extras.install('search')}, or fewer levels"
+        ) from error
+
+
+def batches(trials: int) -> tuple[int, ...]:
+    """How many settings are tried together, one batch after the other, if none is proposed twice."""
+    first = max(2, min(trials, round(_BLIND * trials)))
+    rest = range(first, trials, _BATCH)
+    return (first, *(min(_BATCH, trials - done) for done in rest))
 
 
 def _factors(cells: Cells) -> dict[str, list[Level | None]]:

@@ -33,8 +33,9 @@ _RISK = 0.05
 _MISS = 0.1
 # A model is never taken to be more exact than this, log.
 _MODEL = 0.01
-# Predicted settings that are tried besides the scouts, at most.
-_NEAREST = 3
+
+NEAREST = 3
+"""Predicted settings that are tried besides the scouts, at most."""
 
 Values = Mapping[str, Mapping[int, float]]
 """Cell id → repetition → the figure of its valid run, positive; smaller is better."""
@@ -167,6 +168,17 @@ def ask(
     return Won(step, fresh, standing(before(values, FRESH, allowed)))
 
 
+def most_runs(stop: Stop, cells: int, batches: Sequence[int]) -> int:
+    """Runs of a search whose settings are tried in batches of so many, at most; see ``_race``."""
+    spent = FEW * (sum(batches) + len(batches) - 1)  # the best so far is in every later batch, too
+    return max(spent, _most(stop, cells, spent)) + stop.min_repetitions
+
+
+def _most(stop: Stop, cells: int, spent: int) -> int:
+    """Runs before the fresh ones at which a race ends that trying has cost so many."""
+    return max(cells * stop.min_repetitions // 5 - stop.min_repetitions, spent * 3 // 2)
+
+
 def before(values: Values, n: int, allowed: Allowed | None = None) -> Values:
     """What was measured before a repetition, of the settings that are allowed then."""
     kept = values.keys() if allowed is None else set(allowed(n))
@@ -201,7 +213,7 @@ def _race(
             todo = _ordered((*todo, *now.cells[:1]), cells)
         else:
             if not racing:
-                most = max(len(cells) * stop.min_repetitions // 5 - stop.min_repetitions, spent * 3 // 2)
+                most = _most(stop, len(cells), spent)
             racing = True
             todo = _ordered(now.alive(), cells)
             enough = done >= stop.max_repetitions or spent + len(todo) > most
@@ -247,9 +259,9 @@ def from_prediction(
         left = [cell for cell in cells if cell not in tried]
         if predicted is None:
             return tuple(left)
-        ranked = sorted(cells, key=lambda cell: predicted[cell])[: 1 + _NEAREST]
+        ranked = sorted(cells, key=lambda cell: predicted[cell])[: 1 + NEAREST]
         near = [cell for cell in ranked if predicted[cell] <= (1 + slack) * predicted[ranked[0]]]
-        return tuple(cell for cell in near if cell in left)[:_NEAREST]
+        return tuple(cell for cell in near if cell in left)[:NEAREST]
 
     return propose
 

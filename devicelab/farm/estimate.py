@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from devicelab.experiment import plan as planning
@@ -53,6 +53,13 @@ def from_history(campaigns: Iterable[CampaignInfo], runs: int) -> Estimate | Non
     return Estimate(_TASK_OVERHEAD_S + runs * statistics.median(spans), "history") if spans else None
 
 
+def within_budget(found: Estimate, experiment: Experiment) -> Estimate:
+    """An estimate that is no longer than the experiment's own budget lets its runs be."""
+    budget_s = experiment.rule.budget_s if experiment.rule is not None else None
+    most_s = found.seconds if budget_s is None else _TASK_OVERHEAD_S + budget_s
+    return replace(found, seconds=min(found.seconds, most_s))
+
+
 class Estimator:
     """Estimates of experiments on kinds of boards, each looked up once.
 
@@ -72,7 +79,7 @@ class Estimator:
         if key not in self._known:
             runs = count_runs(experiment, cells)
             found = from_history(self._history(experiment.name, kind), runs) or from_plan(experiment, runs)
-            self._known[key] = experiment, found
+            self._known[key] = experiment, within_budget(found, experiment)
         return self._known[key][1]
 
     def _history(self, experiment: str, kind: str | None) -> tuple[CampaignInfo, ...]:

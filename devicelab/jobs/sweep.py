@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from devicelab.analyses import answer, sequential
+from devicelab.analyses import answer, searching, sequential
 from devicelab.device.facts import open_device
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError
@@ -43,6 +43,17 @@ def claims_of(experiment: Experiment) -> tuple[Claim, ...]:
         return ()
     levels = {cell.cell_id: cell.levels for cell in planning.cells(experiment)}
     return claims.required(experiment, levels, answer.known(experiment))
+
+
+def search_of(experiment: Experiment) -> searching.Outlook | None:
+    """What a search will do; nothing of an experiment that is none.
+
+    Raises:
+        ConfigError: what it needs is not installed.
+    """
+    if experiment.search is None:
+        return None
+    return searching.outlook(experiment, {cell.cell_id: cell.levels for cell in planning.cells(experiment)})
 
 
 def likely_repetitions(experiment: Experiment, device: str, store: Store | None) -> dict[str, int | None]:
@@ -91,6 +102,7 @@ def sweep(
         LabError: any of ``devicelab.errors``; what was measured before is stored.
     """
     vouch(experiment)
+    search_of(experiment)  # nothing is begun that cannot go on
     device = open_device(entry)
     try:
         campaign = _to_resume(store, device.facts.name, experiment.name).campaign if resume else None

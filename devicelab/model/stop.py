@@ -29,12 +29,20 @@ class Stop(Noun):
     max_repetitions: Annotated[int, Field(ge=2, le=100_000)] = 60
     budget: str = ""
 
+    @field_validator("until", "budget", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        """A bare number is wrong because of its unit, not because it is no text."""
+        return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+
     @field_validator("until")
     @classmethod
     def _known(cls, value: str) -> str:
         precision = _PRECISION.fullmatch(value)
-        if value != DECIDED and (precision is None or not 0 < float(precision[1]) < 100):
-            raise ValueError(f'until is "decided" or a precision such as "± 2 %", not {value!r}')
+        if precision is not None and 0 < float(precision[1]) < 100:
+            return f"± {float(precision[1]):g} %"
+        if value != DECIDED:
+            raise ValueError('"decided" or a precision such as "± 2 %" (above 0, below 100 %) is expected')
         return value
 
     @field_validator("budget")
@@ -42,7 +50,7 @@ class Stop(Noun):
     def _a_time(cls, value: str) -> str:
         match = _BUDGET.fullmatch(value)
         if value and (match is None or not 0 < float(match[1]) * _SECONDS[match[2]] <= 31 * 86_400):
-            raise ValueError(f'budget is a time such as "90 s", "30 min" or "2 h" (at most 31 days), not {value!r}')
+            raise ValueError('a time such as "90 s", "30 min" or "2 h" (above 0, at most 31 days) is expected')
         return value
 
     @model_validator(mode="after")

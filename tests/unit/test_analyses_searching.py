@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -132,3 +133,42 @@ def test_without_a_search_nothing_is_found() -> None:
     results = searched(SMALL)
     plain = results.experiment.model_copy(update={"search": None})
     assert searching.analyse(FrameResults(plain, results.run_rows, results.metric_rows, info=results.info)) == ()
+
+
+@pytest.mark.parametrize(
+    ("factors", "search", "first_ones", "tried"),
+    [
+        ({"k": [1, 4, 16]}, {}, 3, 3),
+        (SMALL, {"minimise": "energy_mj"}, 5, 5),
+        (SMALL, {"minimise": "energy_mj", "exhaustive": 0}, 2, 2),
+        (LARGE, {"trials": 9}, 3, 9),
+        (LARGE, {}, 12, 40),
+    ],
+)
+def test_what_a_search_will_do_is_said_before_and_kept(
+    factors: dict[str, Any], search: dict[str, Any], first_ones: int, tried: int
+) -> None:
+    results = searched(factors, scatter=0.05, **search)
+    cells = {cell.cell_id: cell.levels for cell in plan.cells(results.experiment)}
+    said = searching.outlook(results.experiment, cells)
+    assert (said.settings, said.first, said.tried, said.likely) == (len(cells), first_ones, tried, tried)
+    rows = results.run_rows
+    assert rows.loc[rows["repetition"] == 0, "cell_id"].nunique() == first_ones
+    assert rows["cell_id"].nunique() <= tried
+    assert len(rows) <= said.runs
+
+
+def test_of_a_search_for_k_both_is_said_what_the_model_leaves_and_what_is_tried_without_it() -> None:
+    results = searched(SMALL)
+    cells = {cell.cell_id: cell.levels for cell in plan.cells(results.experiment)}
+    said = searching.outlook(results.experiment, {**cells, **{f"c{k}": {"k": k, "load": "none"} for k in (3, 6, 12)}})
+    assert (said.settings, said.first, said.likely, said.tried) == (8, 3, 6, 8)
+    assert len(results.run_rows) <= searching.outlook(results.experiment, cells).runs
+
+
+def test_what_a_search_needs_is_missed_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    results = searched(SMALL)
+    cells = {f"c{n}": {"k": n, "plain": n % 3} for n in range(30)}
+    with pytest.raises(ConfigError, match="searching 30 combinations needs Optuna"):
+        searching.outlook(results.experiment, cells)

@@ -42,6 +42,26 @@ def test_a_dry_run_is_a_summary_that_says_how_long_it_takes(tmp_path: Path, caps
     assert len(lines) == len(set(filter(None, lines))) + lines.count(""), "nothing is said twice"
 
 
+def test_a_dry_run_says_of_a_search_what_it_will_try_and_how_far_a_budget_goes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def dry_run(*words: str) -> str:
+        store = ("--store", str(tmp_path / "none.sqlite"))
+        command()(args=["sweep", "quick", "--board", "local", "--dry-run", *words, *store], standalone_mode=False)
+        return capsys.readouterr().out
+
+    search = ("--set", "k=[1,4]", "--set", 'load=["none"]', "--set", 'search.minimise="total_ns"', "--set")
+    said = dry_run(*search, 'search.constraints={ "flushes" = "< 9" }', "--budget", "1s")
+    assert "a search of 2 settings for the least total_ns\nall are tried" in said
+    assert "12 runs at most, at least " in said
+    assert "has to keep: flushes < 9" in said
+    assert "the budget of 1s holds at most " in said
+    assert "of every cell" not in said
+    short = dry_run("--budget", "5s")
+    assert "repetitions of every cell; below 6 nothing is decided" in short
+    assert "holds" not in dry_run("--budget", "5h")
+
+
 class Lazy(Loader):
     """A device on which one process never gets more than an eighth."""
 

@@ -291,6 +291,14 @@ def test_the_ten_newest_of_the_kind_that_were_finished_count(tmp_path: Path) -> 
     assert estimator.of(experiment(repetitions=1), None).basis == "plan"
 
 
+def test_no_estimate_is_longer_than_the_budget_of_its_runs() -> None:
+    estimator = estimate.Estimator(None)
+    free = estimator.of(experiment(stop={}), None).seconds
+    assert free > 6 * 300
+    assert estimator.of(experiment(stop={"budget": "10 min"}), None).seconds == pytest.approx(605)
+    assert estimator.of(experiment(stop={"budget": "10 h"}), None).seconds == free
+
+
 # --- what comes first ----------------------------------------------------------------------------------------------
 
 
