@@ -87,7 +87,7 @@ def ask(
     step = _step(results, cells, also, fits)
     if not isinstance(step, Won):
         return step
-    return End("found", f"the best of {len(cells)} settings was found; {len(step.standing.cells)} were tried")
+    return End("found", f"the best of {len(cells)} settings was found; {len(_tried(results))} were tried")
 
 
 def outlook(experiment: Experiment, cells: Cells) -> Outlook:
@@ -252,9 +252,10 @@ def _best(results: Results, cells: Cells, won: Won, search: Search) -> Finding:
     aim = search.minimise[0]
     got = _afresh(_figures(results, aim), won)
     rivals = [cell for cell in won.standing.alive() if cell != won.cell]
-    tried = f"{len(won.standing.cells)} of {len(cells)} settings were tried, in {len(results.runs())} runs"
+    tried = len(_tried(results))
+    kept = f", {len(won.standing.cells)} of them keep the constraints" if search.constraints else ""
     reasons = [
-        f"{tried}; as many runs of each would have been {len(cells) * len(won.fresh)}",
+        f"{tried} of {len(cells)} settings were tried{kept}, in {len(results.runs())} runs; as many runs of each would have been {len(cells) * len(won.fresh)}",
         f"the interval is that of {len(won.fresh)} fresh runs, none of which it was chosen by",
     ]
     if rivals:
@@ -283,9 +284,10 @@ def _constraints(results: Results, won: Won, search: Search) -> list[Finding]:
 
 
 def _front(results: Results, cells: Cells, search: Search) -> Finding:
-    """Settings that no other beats in both aims, by the medians of what they were tried with."""
+    """Settings that no other beats in both aims, by the medians of what they were tried with; constraints are kept."""
     first, second = (_medians(_figures(results, aim)) for aim in search.minimise)
-    both = {cell: (first[cell], second[cell]) for cell in first.keys() & second.keys()}
+    kept = _keeping(_bounded(results, search), FRESH) if search.constraints else first.keys()
+    both = {cell: (first[cell], second[cell]) for cell in first.keys() & second.keys() & kept}
     front = [
         cell
         for cell, (a, b) in both.items()
@@ -293,10 +295,11 @@ def _front(results: Results, cells: Cells, search: Search) -> Finding:
     ]
     front.sort(key=lambda cell: both[cell])
     units = [_frames.unit_of(results, aim) for aim in search.minimise]
+    were = "were tried and keep the constraints" if search.constraints else "were tried"
     reasons = tuple(f"{_label(cells, c)}: {both[c][0]:.5g} {units[0]}, {both[c][1]:.5g} {units[1]}" for c in front)
     return Finding(
         analysis="",
-        claim=f"Pareto front of {' and '.join(search.minimise)}: {len(front)} of {len(both)} settings that were tried",
+        claim=f"Pareto front of {' and '.join(search.minimise)}: {len(front)} of {len(both)} settings that {were}",
         verdict="info",
         n=racing.FEW,
         reasons=(*reasons, "medians of few runs: a setting near the front may belong to it"),
@@ -306,6 +309,12 @@ def _front(results: Results, cells: Cells, search: Search) -> Finding:
 def _medians(values: Values) -> dict[str, float]:
     chosen = {cell: [x for n, x in row.items() if n < FRESH] for cell, row in values.items()}
     return {cell: float(np.median(row)) for cell, row in chosen.items() if row}
+
+
+def _tried(results: Results) -> set[str]:
+    """Settings that ran before the winner's fresh runs."""
+    runs = results.runs()
+    return set(runs.loc[runs["repetition"] < FRESH, "cell_id"])
 
 
 def _afresh(values: Values, won: Won) -> sequences.Anytime:

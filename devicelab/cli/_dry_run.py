@@ -64,7 +64,7 @@ def _lasts(experiment: "Experiment", runs: "Sequence[Run]", count: int, known_s:
         return f"about {duration(known_s * count, roughly=True)} (a run took {known_s:.3g} s the last time)"
     if experiment.tenants:
         return f"about {duration(least_s + experiment.duration_s * count, roughly=True)} and what starting takes"
-    return f"at least {duration(least_s)} and the measurements"
+    return f"at least {duration(least_s)} and the measurements" if least_s else "as long as the measurements take"
 
 
 def _least_s(runs: "Sequence[Run]") -> float:

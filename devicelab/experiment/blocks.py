@@ -23,12 +23,14 @@ class Block:
         repetitions: their numbers; one number is one block in time, whose runs are compared with each other.
         undecided: names of what is still open.
         more: how many repetitions beyond those begun it is likely to take; ``None`` where that cannot be told.
+        after: runs that come afterwards in any case.
     """
 
     cells: tuple[str, ...]
     repetitions: range
     undecided: tuple[str, ...] = ()
     more: int | None = None
+    after: int = 0
 
 
 Why = Literal["decided", "precise", "found", "max_repetitions", "budget", "cannot be judged"]
@@ -82,7 +84,7 @@ def fits(experiment: Experiment, results: Results, cells: int, elapsed_s: float)
 
 
 def beyond(step: Block, fits: Fits) -> int:
-    """Runs that it is likely to take beyond a block, as far as the budget holds them."""
+    """Runs that it is likely to take beyond a block, as far as the budget holds those that need not be."""
     more = 0 if step.more is None else max(0, step.more - len(step.repetitions))
     cells = len(step.cells)
     # By halving: nobody knows how many thousands it would be.
@@ -90,4 +92,4 @@ def beyond(step: Block, fits: Fits) -> int:
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits((len(step.repetitions) + middle) * cells) else (low, middle - 1)
-    return low * cells
+    return low * cells + step.after

@@ -222,7 +222,7 @@ def _race(
         count = 1 if racing else FEW
         rest = rest_of(todo, range(done, done + count), stored, fits)
         if isinstance(rest, range):
-            return Block(todo, rest, (f"the best of {len(todo)} settings",))
+            return Block(todo, rest, (f"the best of {len(todo)} settings",), after=stop.min_repetitions)
         if isinstance(rest, Spent):
             break
         done += count

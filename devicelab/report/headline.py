@@ -84,7 +84,8 @@ def sentence(answer: Finding) -> str:
     figure = quantity(answer.estimate, answer.unit) if answer.estimate is not None else ""
     span = interval(answer.low, answer.high, answer.unit)
     told = " ".join(part for part in (figure, span) if part)
-    return f"{answer.claim} {': '.join(part for part in (word, told) if part)}{counted}."
+    said = ": ".join(part for part in (word, told) if part)
+    return f"{answer.claim}{' ' if word or answer.claim.endswith('?') else ', '}{said}{counted}."
 
 
 def _targets(answer: Finding) -> str:
@@ -259,8 +260,10 @@ def _longer(results: Results) -> tuple[str, list[str]]:
     if results.info.get("status") not in ENDED:
         return "It was ended early; go on with it:", ["--resume"]
     stop = results.experiment.rule
-    if stop is None or results.experiment.search is not None:
+    if results.experiment.search is not None and results.experiment.search.constraints:
         return "Other constraints or other levels: no setting that was tried will do.", []
+    if stop is None or results.experiment.search is not None:
+        return "The reasons are under the flagged runs.", []
     runs = results.runs()
     reached = len(runs) > 0 and int(runs["repetition"].max()) + 1 >= stop.max_repetitions
     if stop.budget_s is not None and not reached:

@@ -99,6 +99,8 @@ def test_a_setting_that_breaks_a_constraint_is_not_the_best() -> None:
     found = [one for one in conclude(results) if one.analysis == "searching"]
     assert found[0].claim == "Best setting for total_ns: k = 4"
     assert (found[1].claim, found[1].verdict) == ("The best setting keeps neighbour_ns < 6 ms", "pass")
+    assert found[0].reasons[0].startswith("5 of 5 settings were tried, 3 of them keep the constraints, in ")
+    assert results.info["ended"].reason.endswith("; 5 were tried")
     none = searched(SMALL, constraints={"neighbour_ns": "< 1 us"})
     assert none.info["ended"].why == "cannot be judged"
     assert "constraints" in first(none).reasons[0]
@@ -109,6 +111,13 @@ def test_two_aims_have_a_front() -> None:
     (front,) = [one for one in conclude(results) if one.claim.startswith("Pareto front")]
     assert front.claim.endswith("2 of 5 settings that were tried")
     assert [reason.split(":")[0] for reason in front.reasons[:2]] == ["k = 8", "k = 16"]
+
+
+def test_a_front_holds_what_keeps_the_constraints() -> None:
+    results = searched(SMALL, minimise=["total_ns", "energy_mj"], constraints={"neighbour_ns": "< 10 ms"})
+    (front,) = [one for one in conclude(results) if one.claim.startswith("Pareto front")]
+    assert front.claim.endswith("1 of 4 settings that were tried and keep the constraints")
+    assert [reason.split(":")[0] for reason in front.reasons[:1]] == ["k = 8"]
 
 
 def test_a_figure_that_no_run_has_is_a_mistake_of_the_experiment() -> None:

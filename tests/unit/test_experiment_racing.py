@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from devicelab.experiment import racing
+from devicelab.experiment import blocks, racing
 from devicelab.experiment.blocks import Block, End, Spent, rest_of
 from devicelab.model.stop import Stop
 
@@ -49,6 +49,8 @@ def test_the_best_wins_and_is_measured_afresh(seed: int) -> None:
     assert won.cell == "k8"
     assert [cell for cell, n in bench.stored if n in won.fresh] == ["k8"] * STOP.min_repetitions
     assert won.fresh.start > max(n for cell, n in bench.stored if cell != "k8")
+    first, *_, last = bench.blocks
+    assert [blocks.beyond(one, lambda _: False) for one in (first, last)] == [STOP.min_repetitions, 0]
 
 
 def test_what_is_clearly_slower_gets_no_more_runs() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from devicelab.model.experiment import Finding, Verdict
 from devicelab.model.journal import Flag
+from devicelab.model.search import Search
 from devicelab.model.stop import Stop
 from devicelab.report.headline import best_k, headline, repetitions_in_all, sentence
 
@@ -58,6 +59,13 @@ def finding(verdict: Verdict, **more: Any) -> Finding:
                 estimate=1.5, low=0.2, high=3.0, unit="pct", quantity="k_carried",
             ),
             "Is the K found idle within 5% of the best? Yes: 1.5\N{NO-BREAK SPACE}% [0.2, 3]\N{NO-BREAK SPACE}%",
+        ),
+        (
+            Finding(
+                analysis="searching", claim="Best setting for total_ns: k = 2", verdict="info", n=6,
+                estimate=12.5e6, low=12e6, high=13e6, unit="ns", quantity="total_ns",
+            ),
+            "Best setting for total_ns: k = 2, 12.5\N{NO-BREAK SPACE}ms [12, 13]\N{NO-BREAK SPACE}ms",
         ),
     ],
 )  # fmt: skip
@@ -186,9 +194,12 @@ def test_a_search_without_a_setting_that_will_do_asks_for_no_more_repetitions() 
         analysis="searching", claim="Best setting for total_ns", verdict="insufficient n", answer=True,
         reasons=("no setting that was tried keeps the constraints",),
     )  # fmt: skip
-    head = headline(results(rule=Stop(), search="?", status="complete"), [none])
+    search = Search(minimise=("total_ns",), constraints={"energy_mj": "< 1"})
+    head = headline(results(rule=Stop(), search=search, status="complete"), [none])
     assert head.sentence.endswith("Best setting for total_ns. No setting that was tried keeps the constraints.")
     assert (head.command, head.todo.partition(":")[0]) == ("", "Other constraints or other levels")
+    free = search.model_copy(update={"constraints": {}})
+    assert "constraints" not in headline(results(rule=Stop(), search=free, status="complete"), [none]).todo
 
 
 def test_no_difference_is_said_with_its_size() -> None:
