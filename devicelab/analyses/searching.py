@@ -254,8 +254,9 @@ def _best(results: Results, cells: Cells, won: Won, search: Search) -> Finding:
     rivals = [cell for cell in won.standing.alive() if cell != won.cell]
     tried = len(_tried(results))
     kept = f", {len(won.standing.cells)} of them keep the constraints" if search.constraints else ""
+    runs = f"in {len(results.runs())} runs; as many runs of each would have been {len(cells) * len(won.fresh)}"
     reasons = [
-        f"{tried} of {len(cells)} settings were tried{kept}, in {len(results.runs())} runs; as many runs of each would have been {len(cells) * len(won.fresh)}",
+        f"{tried} of {len(cells)} settings were tried{kept}, {runs}",
         f"the interval is that of {len(won.fresh)} fresh runs, none of which it was chosen by",
     ]
     if rivals:

@@ -67,7 +67,10 @@ def analyse(results: Results) -> tuple[Finding, ...]:
     """The answer, then a finding a check; nothing for an experiment without a stop rule."""
     if results.experiment.stop is None or results.experiment.search is not None:
         return ()
-    found, step = decisions(results, cells_of(results))
+    cells = cells_of(results)
+    if not claims.of(results.experiment, cells, answer.known(results.experiment)):
+        return _too_early(results)
+    found, step = decisions(results, cells)
     ended = step.reason if isinstance(step, End) else str(results.info.get("reason") or "it was ended before that")
     findings = [_check(one, ended) for one in found if one.claim.of != claims.ANSWER]
     answering = [one for one in found if one.claim.of == claims.ANSWER]
@@ -75,6 +78,18 @@ def analyse(results: Results) -> tuple[Finding, ...]:
         findings.insert(0, _answer(results.experiment.answer, answering, ended))
     simulated = _frames.simulated(results)
     return tuple(finding.model_copy(update={"simulated": simulated}) for finding in findings)
+
+
+def _too_early(results: Results) -> tuple[Finding, ...]:
+    """The answer of a campaign that was ended before what is compared had run."""
+    asked = results.experiment.answer
+    if asked is None:
+        return ()
+    ended = str(results.info.get("reason") or "it was ended before that")
+    reason = f"what is compared has not run; {ended}"
+    found = Finding(analysis="answer", claim=answer.question_of(asked), verdict="insufficient n", reasons=(reason,))
+    told = {"answer": True, "quantity": asked.quantity, "simulated": _frames.simulated(results)}
+    return (found.model_copy(update=told),)
 
 
 def without_verdict(findings: Sequence[Finding]) -> tuple[Finding, ...]:

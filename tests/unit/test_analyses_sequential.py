@@ -74,6 +74,16 @@ def test_without_an_answer_yet_the_reason_is_what_ended_it() -> None:
     assert found.reasons[-1].endswith("stopped early"), "the last reason is what a headline says"
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+def test_an_end_before_what_is_compared_has_run_is_no_answer_and_no_mistake(kept: int) -> None:
+    whole = adaptive(1.0, repetitions=1)
+    info = {**whole.info, "reason": "stopped early"}
+    results = FrameResults(whole.experiment, whole.run_rows.iloc[:kept], whole.metric_rows, info=info)
+    (found,) = [one for one in conclude(results) if one.answer]
+    assert (found.verdict, found.quantity) == ("insufficient n", "t_prod_median_ns")
+    assert found.reasons[-1].endswith("stopped early")
+
+
 def test_cells_that_are_never_valid_leave_the_answer_open() -> None:
     def never(levels: Any, _: int) -> tuple[Flag, ...]:
         return (Flag(code="throttled", detail="hot"),) if levels["load"] != "none" else ()
