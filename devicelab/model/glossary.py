@@ -86,6 +86,36 @@ ANALYSES = {
 }
 """Analysis → heading of its findings."""
 
+_FIGURES = {
+    "total": "time of an inference",
+    "total_profiled": "time of an inference, profiled",
+    "total_profiled_wall": "time of an inference, profiled",
+    "t_ker_sum": "T_ker of all kernels",
+    "klo_total": "launch overhead",
+    "idle_sum": "GPU idle between kernels",
+    "starved_sum": "GPU starved of kernels",
+    "launch_sum": "GPU waiting for a launch",
+    "wait_for_flush_mean": "wait for the flush, mean",
+    "t_prod_mean": "T_prod, mean",
+    "t_prod_median": "T_prod, median",
+    "flush_mean": "flush, mean",
+    "gpu_use": "GPU use",
+    "profiling_cost": "cost of profiling",
+    "response": "response time",
+    "service": "service time",
+    "frame": "frame time",
+    "foreground": "foreground time",
+    "longest_gap": "longest gap",
+    "throughput_per_s": "throughput",
+    "energy": "energy, gross",
+    "energy_net": "energy, net of idle",
+    "energy_error": "error of the energy",
+    "energy_delay": "energy × time",
+    "power_mean": "power, mean",
+    "power_idle": "power when idle",
+    "own_flushes": "flushes of its own",
+    "k": "K",
+}
 _UNITS = {
     "1": "",
     "pct": "%",
@@ -108,6 +138,18 @@ def unit_words(unit: str) -> str:
     if unit in _UNITS:
         return _UNITS[unit]
     return times(unit.removeprefix("x ")) if unit.startswith("x ") else unit
+
+
+def figure_words(metric: str, unit: str) -> str:
+    """A figure's name for people, without its unit; one that is not in the list is its own word.
+
+    ``response_p99_ns`` is "response time P99", ``total_ns`` "time of an inference".
+    """
+    name = metric.removesuffix(f"_{unit.replace('·', '').lower()}") or metric
+    base, mark, share = name.rpartition("_p")
+    if mark and share.isdecimal() and len(share) < 4:
+        return f"{_FIGURES.get(base, base)} P{share}"
+    return _FIGURES.get(name, name)
 
 
 def shown_verdict(verdict: str) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 from devicelab import __version__
 from devicelab.compare.campaigns import Comparison, Shift
 from devicelab.model.campaign import CampaignInfo
-from devicelab.model.glossary import TERMS, VERDICTS
+from devicelab.model.glossary import TERMS, VERDICTS, figure_words
 from devicelab.report.clean import markdown_text
 from devicelab.report.labels import apart, cell_words
 from devicelab.report.page import environment, scripts_for, written
-from devicelab.report.units import interval, metric_title, number, quantity
+from devicelab.report.units import interval, number, quantity
 
 GROUPS = (
     ("yes", "Differs"),
@@ -186,7 +186,7 @@ def matrix(every: Sequence[Comparison]) -> tuple[MatrixRow, ...]:
         shifts = [found.get(key) for found in by_key]
         known = next(one for one in shifts if one is not None)
         others = tuple(None if one is None else _row(one, short[key[0]]) for one in shifts)
-        figure = metric_title(known.metric, known.unit)
+        figure = figure_words(known.metric, known.unit)
         rows.append(MatrixRow(short[key[0]], figure, quantity(known.a, known.unit), others, known.a))
     return tuple(rows)
 
@@ -204,7 +204,7 @@ def _row(shift: Shift, where: str) -> Row:
     return Row(
         verdict=shift.verdict,
         where=where,
-        figure=metric_title(shift.metric, shift.unit),
+        figure=figure_words(shift.metric, shift.unit),
         a=quantity(shift.a, shift.unit),
         b=quantity(shift.b, shift.unit),
         change=change_text(shift),
@@ -221,7 +221,7 @@ def _size(shift: Shift) -> float:
 
 
 def _told(shift: Shift, name: str) -> str:
-    figure, bounds = metric_title(shift.metric, shift.unit), interval(shift.low, shift.high, "1", 3)
+    figure, bounds = figure_words(shift.metric, shift.unit), interval(shift.low, shift.high, "1", 3)
     values = f"{quantity(shift.b, shift.unit)} instead of {quantity(shift.a, shift.unit)}"
     if shift.kind == "ratio":
         size = f"is {number(shift.effect, 3)} times that of A {bounds}".rstrip()
@@ -230,7 +230,7 @@ def _told(shift: Shift, name: str) -> str:
         size = f"is {quantity(abs(shift.effect), shift.unit, 3)} {word} than in A"
     where = cell_words(shift.where)
     where = f"when {where}" if where.startswith("idle") else f"at {where}"
-    return f"In {name} {figure} {where} {size} ({values}; n = {shift.n_a}, {shift.n_b})"
+    return f"In {name} the {figure} {where} {size} ({values}; n = {shift.n_a}, {shift.n_b})"
 
 
 def _named(info: CampaignInfo) -> str:

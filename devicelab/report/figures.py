@@ -10,11 +10,12 @@ import pandas as pd
 from devicelab.analyses import _frames, _plot
 from devicelab.analyses.base import Figure
 from devicelab.experiment.conditions import RunConditions, cpu_order
+from devicelab.model.glossary import figure_words
 from devicelab.model.results import Results
 from devicelab.report import frames
 from devicelab.report.frames import Distribution
 from devicelab.report.labels import apart
-from devicelab.report.units import metric_title, number, scale
+from devicelab.report.units import number, scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -314,7 +315,7 @@ def _metric_strips(results: Results, valid: pd.DataFrame, where: str) -> list[Fi
         data = data.dropna(subset="value").assign(program=part["program"], unit=shown_unit)
         rows = [group for group in every if group in set(data["cell"])][:_MAX_ROWS]
         if rows and position < 6:
-            title = metric_title(str(metric), str(unit))
+            title = figure_words(str(metric), str(unit))
             axis = f"{title} in {shown_unit}" if shown_unit else title
             draw = partial(_draw_dots, data=data, order=rows, column="value", by="cell", axis=axis)
             caption = f"One dot a run and program, the bar is the median. {where}"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from devicelab.model.campaign import CampaignInfo, lasted_s
+from devicelab.model.glossary import figure_words
 from devicelab.model.night import CellVerdict, NightInfo, NightVerdict, Quarantine, Task
-from devicelab.report.units import metric_title, number
+from devicelab.report.units import number
 from devicelab.store.reading import StoreReader
 
 VERDICTS: tuple[NightVerdict, ...] = ("regression", "improvement", "too noisy", "not comparable", "unchanged")
@@ -156,7 +157,7 @@ def figure_name(verdict: CellVerdict) -> str:
 
 def series_name(program: str, metric: str, unit: str) -> str:
     """A figure's name without its unit; a program that is one of several is named: "tenant-a latency_p99"."""
-    title = metric_title(metric, unit)
+    title = figure_words(metric, unit)
     return title if program in {"", "measure"} else f"{program} {title}"
 
 

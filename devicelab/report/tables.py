@@ -12,10 +12,10 @@ import pandas as pd
 from devicelab.experiment.conditions import RunConditions, cpu_order, span
 from devicelab.ground.times import duration
 from devicelab.model.experiment import Finding
-from devicelab.model.glossary import ANALYSES, VERDICTS
+from devicelab.model.glossary import ANALYSES, VERDICTS, figure_words
 from devicelab.model.results import Results
 from devicelab.report import frames
-from devicelab.report.units import between, clock, interval, metric_title, quantity
+from devicelab.report.units import between, clock, interval, quantity
 
 _MAX_BARS = 16
 _MAX_ROWS = 5_000
@@ -234,7 +234,7 @@ def metric_table(results: Results) -> TableView:
                 row.append("–")
         rows.append(tuple(row))
     cut = f" The first {_MAX_ROWS} cells." if len(rows) > _MAX_ROWS else ""
-    titles = [(program, metric_title(metric, unit)) for program, metric, unit in keys]
+    titles = [(program, figure_words(metric, unit)) for program, metric, unit in keys]
     names = tuple(f"{program}: {title}" if programs else title for program, title in titles)
     more = " More figures are in the CSV of all runs." if len(keys) == _MAX_FIGURES else ""
     return TableView(
@@ -301,7 +301,7 @@ def run_table(results: Results) -> TableView:
         )
     )
     cut = f" The first {_MAX_ROWS} of {len(runs)}; the CSV has all." if len(runs) > _MAX_ROWS else ""
-    figures = tuple(metric_title(*name) for name in names)
+    figures = tuple(figure_words(*name) for name in names)
     return TableView(
         f"Times are UTC, by the device's clock.{cut}",
         ("Run", "Time", "Cell", "Repetition", "Duration", "State", *figures),

@@ -72,11 +72,6 @@ def between(low: float, high: float, unit: str, digits: int = 4) -> str:
     return f"{'–'.join(dict.fromkeys(ends))}\N{NO-BREAK SPACE}{name}".strip()
 
 
-def metric_title(metric: str, unit: str) -> str:
-    """A figure's name without the unit at its end, where its values are shown in another one: "total" for total_ns."""
-    return metric.removesuffix(f"_{unit}") or metric
-
-
 def clock(unix_ns: float) -> str:
     """Date and time in UTC, "2026-11-22 22:00:00"; a device's clock may be absurd."""
     try:

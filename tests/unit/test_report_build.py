@@ -202,7 +202,7 @@ def test_runs_without_samples_show_their_figures(store: Store, tmp_path: Path) -
         record = labdata.record(f"run-{seq}", seq)
         store.commit_run(campaign, cell, record, repetition=0, measurements={"m": measured}, flags=())
     page = page_of(store, campaign, tmp_path)
-    assert "total, by cell" in page.words
+    assert "time of an inference, by cell" in page.words
     assert "simulated" not in page.words.lower().replace("simulated: a virtual", "")
 
 

@@ -31,8 +31,8 @@ def done(*shifts: Shift, targets: tuple[TargetShift, ...] = ()) -> Comparison:
         (
             done(shift("yes", 1.12), shift("yes", 0.5), shift("no"), shift("inconclusive")),
             (
-                "In B total when idle, K = 4 is 0.5 times that of A [0.49, 0.51] (2.685 ms instead of 5.37 ms; "
-                "n = 6, 8). 2 of 4 figures differ, 1 does not, 1 is not decided."
+                "In B the time of an inference when idle, K = 4 is 0.5 times that of A [0.49, 0.51] "
+                "(2.685 ms instead of 5.37 ms; n = 6, 8). 2 of 4 figures differ, 1 does not, 1 is not decided."
             ),
         ),
         (
@@ -50,7 +50,7 @@ def done(*shifts: Shift, targets: tuple[TargetShift, ...] = ()) -> Comparison:
         (
             done(shift("yes", -12.5, kind="shift", unit="pct", metric="share_pct", a=50.0, b=37.5, low=-14, high=-11)),
             (
-                "In B share when idle, K = 4 is 12.5 % less than in A (37.5 % instead of 50 %; n = 6, 8). "
+                "In B the share when idle, K = 4 is 12.5 % less than in A (37.5 % instead of 50 %; n = 6, 8). "
                 "1 of 1 figures differs."
             ),
         ),
@@ -75,7 +75,7 @@ def test_markdown_for_a_pull_request_escapes_what_a_device_says() -> None:
     text = comparison.markdown(done(shift("yes", 1.1, where="load=<img>|x")), info("a-1"), info("b-2"))
     assert "<b>" not in text
     assert "<img>" not in text
-    rows = [line for line in text.splitlines() if line.startswith("| total")]
+    rows = [line for line in text.splitlines() if line.startswith("| time of an inference")]
     assert len(re.findall(r"(?<!\\)\|", rows[0])) == 7
 
 
