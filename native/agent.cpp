@@ -14,7 +14,8 @@ static int usage() {
       "       agent restore --state DIR [--force] [--forget]\n"
       "       agent status --state DIR\n"
       "       agent stop --state DIR [--timeout-ms N]\n"
-      "       agent follow FILE OFFSET [--lines] [--state DIR]\n",
+      "       agent follow FILE OFFSET [--lines] [--state DIR]\n"
+      "       agent guard PID START --state DIR\n",
       stderr);
   return kUsage;
 }
@@ -80,6 +81,9 @@ static int dispatch(int argc, char** argv) {
     signal(SIGPIPE, SIG_IGN);
     return Follow(given.words[0], static_cast<uint64_t>(offset), given.lines, given.state != nullptr ? given.state : "")
         .run();
+  }
+  if (command == Text("guard") && given.count == 2 && given.state != nullptr) {
+    return guard(given.words[0], given.words[1], given.state);
   }
   if (command == Text("status") && alone) return status(given.state);
   if (command == Text("restore") && alone) {

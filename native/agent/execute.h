@@ -28,9 +28,7 @@ inline Text random_token(Arena* arena) {
 
 // The directory of the agent's binary: the plan's other binaries lie beside it.
 inline Text own_dir(Arena* arena) {
-  char path[4096];
-  ssize_t got = readlink("/proc/self/exe", path, sizeof path);
-  Text text(path, got > 0 ? static_cast<size_t>(got) : 0);
+  Text text = own_exe(arena);
   size_t slash = text.size;
   while (slash > 0 && text.data[slash - 1] != '/') --slash;
   return arena->copy(slash > 1 ? text.first(slash - 1) : Text("/"));
@@ -135,6 +133,7 @@ class Execution {
               state_.data);
       return kRestoreFailed;
     }
+    end_guards(due.entries, boot_);
     error = undo_.open_at(state_, keep);
     UndoEntry open;
     open.boot_id = boot_, open.token = token_;
@@ -293,6 +292,7 @@ class Execution {
     Replay replay(&arena_, out_);
     replay.run(all.entries, boot_, &restored);
     if (replay.failed() > 0 || all.damaged > 0) return kRestoreFailed;
+    end_guards(all.entries, boot_);
     undo_.truncate(0);
     info_.state = "ended";
     info_.write(state_);

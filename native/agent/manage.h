@@ -19,6 +19,7 @@ inline Text describe(const UndoEntry& entry, Arena* arena) {
       break;
     case UndoEntry::kProgram:
     case UndoEntry::kKeeper:
+    case UndoEntry::kGuard:
       text.add(Text("process ")), text.add(entry.name), text.add(Text(" (pid "));
       text.add_number(entry.id.pid), text.add(')');
       break;
@@ -28,7 +29,7 @@ inline Text describe(const UndoEntry& entry, Arena* arena) {
 }
 
 inline bool is_effect(const UndoEntry& entry) {
-  return entry.kind != UndoEntry::kOpen && entry.kind != UndoEntry::kKept;
+  return entry.kind != UndoEntry::kOpen && entry.kind != UndoEntry::kKept && entry.kind != UndoEntry::kGuard;
 }
 
 // `agent status --state DIR`
@@ -237,6 +238,7 @@ inline int restore(Text state, bool force, bool forget) {
   replay.run(answer.list.entries, answer.boot, &answer.steps);
   answer.print(&arena);
   if (!answer.good(forget)) return kRestoreFailed;
+  end_guards(answer.list.entries, answer.boot);
   if (unlink(path.data) != 0 && errno != ENOENT) return complain("cannot remove", path.data, errno);
   Lease lease = Lease::read(state, &arena);
   bool orphaned = lease.agent.pid > 0 && !lease.agent.alive();

@@ -92,6 +92,13 @@ struct Exe {
   }
 };
 
+// The file this program runs.
+inline Text own_exe(Arena* arena) {
+  char path[4096];
+  ssize_t got = readlink("/proc/self/exe", path, sizeof path);
+  return arena->copy({path, got > 0 ? static_cast<size_t>(got) : 0});
+}
+
 // CPU time of a process with its threads, to the nanosecond where the kernel gives it, else to the tick; -1 if gone.
 inline int64_t process_cpu_ns(pid_t pid) {
   timespec time{};

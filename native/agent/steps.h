@@ -1,7 +1,7 @@
 // Taking steps: what was there is read and journalled first, the effect is read back.
 #pragma once
 
-#include "replay.h"
+#include "guard.h"
 
 namespace agent {
 
@@ -12,12 +12,7 @@ struct Held {
 
 // Whether the number that a write depends on is too low by now, or cannot be read; ``value`` is what was read.
 inline bool below_floor(const Write& write, int64_t* value) {
-  if (write.floor_path.size == 0) return false;
-  Arena scratch;
-  Text digits;
-  Reading reading = read_node(write.floor_path, &scratch, 4096);
-  *value = 0;
-  return !(reading.good() && first_number(reading.text, &digits) && parse_number(digits, value) && *value >= write.floor);
+  return write.floor_path.size > 0 && is_below(write.floor_path, write.floor, value);
 }
 inline void say_below_floor(const Write& write, int64_t value, const char* therefore, Flags* flags) {
   flags->add("below-floor", "%s is %lld, below %lld: %s", write.floor_path.data, static_cast<long long>(value),
@@ -70,8 +65,10 @@ class Scope {
     drop_holds();
     Replay replay(&arena_, scratch_);
     replay.run(entries_, boot_id_, results);
+    if (replay.failed() == 0) end_guards(entries_, boot_id_);
     if (replay.failed() == 0 && !keep_journal) log_->truncate(base_);
     entries_.clear();
+    guarded_ = false;
     return replay.failed();
   }
 
@@ -105,6 +102,11 @@ class Scope {
       *problem = "cannot journal the undo";
       return result;
     }
+    result.error = wanted.floor_path.size > 0 ? be_guarded() : 0;
+    if (result.error != 0) {
+      *problem = "cannot start what undoes it if the agent dies";
+      return result;
+    }
     if (wanted.hold) {
       int fd = open_node(result.path.data);
       result.error = fd < 0 ? errno : write_node_fd(fd, wanted.value);
@@ -114,6 +116,13 @@ class Scope {
     }
     if (result.error == 0) verify(wanted, &result);
     return result;
+  }
+
+  int be_guarded() {
+    if (guarded_) return 0;
+    int error = start_guard(log_->state(), &arena_, [this](const UndoEntry& entry) { return record(entry); });
+    guarded_ = error == 0;
+    return error;
   }
 
   int journal(const Write& wanted, Text path, const Reading& before, bool given) {
@@ -132,6 +141,7 @@ class Scope {
     entry.verify = wanted.verify;
     entry.verify_ms = wanted.verify_ms;
     entry.given = given;
+    entry.floor_path = arena_.copy(wanted.floor_path), entry.floor = wanted.floor;
     return record(entry);
   }
 
@@ -206,6 +216,7 @@ class Scope {
 
   UndoLog* log_;
   size_t base_;
+  bool guarded_ = false;
   Text boot_id_, token_, dir_, scratch_;
   Arena arena_;
   Vec<UndoEntry> entries_;

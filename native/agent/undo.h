@@ -10,7 +10,7 @@
 namespace agent {
 
 struct UndoEntry {
-  enum Kind : uint8_t { kOpen, kKept, kNode, kHold, kCommand, kProgram, kKeeper };
+  enum Kind : uint8_t { kOpen, kKept, kNode, kHold, kCommand, kProgram, kKeeper, kGuard };
   Kind kind = kOpen;
   Text boot_id;  // of the boot in which it was written
   Text token;
@@ -21,6 +21,8 @@ struct UndoEntry {
   Verify verify = Verify::kExact;
   int64_t verify_ms = 0;
   bool given = false;  // the undo text was given in the plan
+  Text floor_path;     // of a number below which it must not stay; empty: none
+  int64_t floor = 0;
 
   // kCommand
   List<Text> argv;
@@ -28,7 +30,7 @@ struct UndoEntry {
   int64_t timeout_ms = 0;
   bool survives_reboot = false;
 
-  // kProgram, kKeeper
+  // kProgram, kKeeper, kGuard
   Text name, exe_path;
   Identity id;
   Exe exe;
@@ -37,7 +39,8 @@ struct UndoEntry {
 
 namespace undo_parts {
 
-constexpr const char* kKinds[] = {"open", "kept", "node", "hold", "command", "program", "keeper"};
+constexpr const char* kKinds[] = {"open", "kept", "node", "hold", "command", "program", "keeper", "guard"};
+constexpr size_t kKindCount = sizeof kKinds / sizeof *kKinds;
 constexpr const char* kVerify[] = {"exact", "first-int", "at-most", "word", "none"};
 
 // Texts of nodes may hold any byte; those that are not UTF-8 go as base64.
@@ -63,6 +66,7 @@ inline void print(Json* json, Sink* sink, const UndoEntry& entry) {
       if (entry.before.data != nullptr) print_bytes(json, sink, "before", "before_b64", entry.before);
       json->member("set", entry.set).member("verify", kVerify[static_cast<int>(entry.verify)]);
       json->member("verify_ms", entry.verify_ms).member_bool("given", entry.given);
+      if (entry.floor_path.size > 0) json->member("floor_path", entry.floor_path).member("floor", entry.floor);
       break;
     case UndoEntry::kCommand:
       json->member_texts("argv", entry.argv).key("env").open('{');
@@ -71,6 +75,7 @@ inline void print(Json* json, Sink* sink, const UndoEntry& entry) {
       break;
     case UndoEntry::kProgram:
     case UndoEntry::kKeeper:
+    case UndoEntry::kGuard:
       json->member("name", entry.name).member("pid", entry.id.pid).member("start_time", entry.id.start_time);
       json->member("exe", entry.exe_path).member("exe_device", static_cast<int64_t>(entry.exe.device));
       json->member("exe_inode", static_cast<int64_t>(entry.exe.inode)).member_bool("by_exe", entry.by_exe);
@@ -103,8 +108,8 @@ inline Text bytes_of(const JsonValue* object, const char* name, const char* name
 inline bool parse(const JsonValue* object, Arena* arena, UndoEntry* entry) {
   Text kind = text_of(object, "undo");
   size_t index = 0;
-  while (index < 7 && !(kind.data != nullptr && kind == Text(kKinds[index]))) ++index;
-  if (index == 7) return false;
+  while (index < kKindCount && !(kind.data != nullptr && kind == Text(kKinds[index]))) ++index;
+  if (index == kKindCount) return false;
   entry->kind = static_cast<UndoEntry::Kind>(index);
   entry->boot_id = text_of(object, "boot_id");
   entry->token = text_of(object, "token");
@@ -118,6 +123,8 @@ inline bool parse(const JsonValue* object, Arena* arena, UndoEntry* entry) {
   }
   entry->verify_ms = number_of(object, "verify_ms");
   entry->given = bool_of(object, "given");
+  entry->floor_path = text_of(object, "floor_path");
+  entry->floor = number_of(object, "floor");
   entry->timeout_ms = number_of(object, "timeout_ms");
   entry->survives_reboot = bool_of(object, "survives_reboot");
   entry->name = text_of(object, "name");
@@ -202,6 +209,7 @@ class UndoLog {
  public:
   // Opens for writing behind the first ``keep`` bytes; the rest is dropped. Returns 0 or errno.
   int open_at(Text state, size_t keep) {
+    state_ = state;
     Buf path;
     path.add(state), path.add(Text("/undo.jsonl"));
     fd_.set(open(path.zero_ended(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
@@ -232,6 +240,7 @@ class UndoLog {
     return 0;
   }
 
+  Text state() const { return state_; }  // the directory it lies in
   size_t size() const { return size_; }
   // Forgets what stands behind the first ``keep`` bytes: it has been undone.
   int truncate(size_t keep) {
@@ -242,6 +251,7 @@ class UndoLog {
 
  private:
   Fd fd_;
+  Text state_;
   size_t size_ = 0;
 };
 

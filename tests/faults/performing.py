@@ -16,6 +16,8 @@ from tests.faults.trials import KINDS, Trial
 
 _DONE = (0, 6)
 _RETURN_S = 60.0
+_CHARGER_S = 15.0
+_CHARGER = re.compile(r"/sys/class/power_supply/[^/]+/(?:input_suspend|batt_slate_mode|(?:battery_)?charging_enabled)")
 
 
 @dataclass
@@ -101,6 +103,8 @@ class Performance:
         self._judge_ending(code)
         rebooted = self.trial.kind == "reboot" and outcome.struck and isinstance(self.site, BoardSite)
         expected = self.site.fresh if rebooted and isinstance(self.site, BoardSite) else before.tree
+        if self.trial.kind == "both-killed" and outcome.struck:
+            self._judge_charger(before.tree)
         found = self._look()
         if code in (*_DONE, 130):
             # These give the device back by themselves.
@@ -154,6 +158,17 @@ class Performance:
             campaigns = store.campaigns()
         assert len(campaigns) <= 1, f"{len(campaigns)} campaigns are stored"
         return campaigns[0] if campaigns else None
+
+    def _judge_charger(self, expected: dict[str, tuple[int, str | None]]) -> None:
+        """A charger that was kept away comes back before anybody does."""
+        kept = [path for path in expected if _CHARGER.fullmatch(path)]
+
+        def away() -> list[str]:
+            tree = self._look().tree
+            return [path for path in kept if tree.get(path) != expected[path]]
+
+        if not wait_for(lambda: not away(), _CHARGER_S):
+            self._complain(f"nobody came back, and neither did the charger: {away()}")
 
     def _come_back(self) -> None:
         campaign = self._campaign()
