@@ -6,6 +6,7 @@ of ftrace by its name, perf and simpleperf by pid and start time.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -137,6 +138,12 @@ def traced(run: Run, wanted: Tracing, facts: Facts, *, campaign: str, file: str)
         timeout_ms=_STOP_MS,
     )
     return run.model_copy(update={"run_id": own, "steps": (step, *run.steps)})
+
+
+def tool_of(record: Mapping[str, Any]) -> str:
+    """Which tool recorded a run, from its evidence; empty if none did."""
+    steps = (step for step in record.get("steps") or () if START in (step.get("do") or ()))
+    return next((str(step.get("output") or "").strip() for step in steps), "")
 
 
 def flags(experiment: Experiment, record: RunRecord) -> Iterable[Flag]:

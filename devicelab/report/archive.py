@@ -10,7 +10,7 @@ from pathlib import Path
 from devicelab.analyses.base import Figure
 from devicelab.errors import LabError
 from devicelab.model.experiment import Finding
-from devicelab.report import svg
+from devicelab.report import beside, svg
 from devicelab.report.method import method
 from devicelab.report.page import written
 from devicelab.report.trace import choose_runs, write_trace
@@ -19,6 +19,7 @@ from devicelab.store.export import Exportable, export_results, file_stem, spread
 _README = """One campaign of devicelab, {campaign}.
 
 page.html          the report
+*-traces/          the traces that it links to
 figures/           each figure as SVG, as PNG at 300 dpi, its data as CSV, its caption as text
 method.txt         a paragraph for a paper, with versions and citation
 findings.json      what was concluded
@@ -45,6 +46,8 @@ def write_archive(
     with written(to) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("README.txt", _README.format(campaign=results.campaign))
         archive.write(page, "page.html")
+        for place, trace in beside.files_of(page).items():
+            archive.write(trace, place)
         archive.writestr("method.txt", method(results) + "\n")
         told = [finding.model_dump(mode="json") for finding in findings]
         archive.writestr("findings.json", json.dumps(told, ensure_ascii=False, indent=1))

@@ -10,6 +10,7 @@ from devicelab.errors import ConfigError, SamplesDroppedError
 from devicelab.ground import registry
 from devicelab.model.experiment import Experiment, Finding, in_order
 from devicelab.model.results import Results
+from devicelab.report.beside import write_beside
 from devicelab.report.page import render
 from devicelab.store.export import file_stem
 from devicelab.store.reading import StoreReader
@@ -34,12 +35,13 @@ def build_report(store: StoreReader, campaign: str | None, to: Path | None = Non
 
 
 def write_page(results: Results, findings: Sequence[Finding], to: Path | None = None) -> Path:
-    """Write the page of these results and findings, with the figures of the experiment's analyses.
+    """Write the page of these results and findings, with the figures of the experiment's analyses, and its traces.
 
     Raises:
         ConfigError: the file cannot be written.
     """
-    return render(results, findings, drawn(results), to or page_path(results.campaign))
+    page = to or page_path(results.campaign)
+    return render(results, findings, drawn(results), page, traces=write_beside(results, page))
 
 
 def page_path(campaign: str) -> Path:

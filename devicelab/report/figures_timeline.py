@@ -26,6 +26,18 @@ _MAX_LINES = 8
 _LOST = "#f6c9b8"
 
 
+def drawn_runs(results: Results) -> tuple[str, ...]:
+    """Ids of the runs that are drawn, one of each of the first ``MOST`` cells."""
+    return tuple(str(run["run_id"]) for run in _drawn(results))
+
+
+def _drawn(results: Results) -> tuple[Mapping[Any, Any], ...]:
+    runs = results.runs()
+    if runs.empty:
+        return ()
+    return tuple(_typical(runs[runs["cell_id"] == cell_id]) for cell_id in frames.cell_order(results, runs)[:MOST])
+
+
 def timelines(results: Results) -> tuple[Figure, ...]:
     """One figure a cell: its first run in which a treatment did not hold, else the one of median length."""
     runs = results.runs()
@@ -33,8 +45,7 @@ def timelines(results: Results) -> tuple[Figure, ...]:
         return ()
     labels = dict(zip(runs["cell_id"], frames.group_labels(runs, frames.varied(results)), strict=True))
     figures = []
-    for number, cell_id in enumerate(frames.cell_order(results, runs)[:MOST], 1):
-        run = _typical(runs[runs["cell_id"] == cell_id])
+    for number, run in enumerate(_drawn(results), 1):
         record = results.evidence(str(run["run_id"]))
         table = _table(record)
         if table.empty:
@@ -47,7 +58,7 @@ def timelines(results: Results) -> tuple[Figure, ...]:
             + (" Red: a CPU clock was not where it was pinned." if len(lost) else "")
         )
         draw = partial(_draw, record=record, table=table, lost=lost)
-        figures.append(Figure(f"run-{number}", labels[cell_id], caption, table, draw))
+        figures.append(Figure(f"run-{number}", labels[run["cell_id"]], caption, table, draw))
     return tuple(figures)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,48 @@ from devicelab.report.method import method
 from devicelab.store.export import spreadsheet_safe
 
 
-def render(results: Results, findings: Sequence[Finding], figures: Sequence[Figure], to: Path) -> Path:
+@dataclass(frozen=True)
+class TraceLink:
+    """A trace as a page names it; ``href`` is empty where there is no file, and ``note`` says why.
+
+    Attributes:
+        run: its id.
+        cell: what was performed.
+        what: what the trace shows.
+        href: relative to the page, ready for an attribute.
+        file: the name of the file.
+        size: of the file, for people.
+        note: how to open it, or why it is not there.
+    """
+
+    run: str
+    cell: str
+    what: str
+    href: str
+    file: str
+    size: str
+    note: str
+
+
+def render(
+    results: Results,
+    findings: Sequence[Finding],
+    figures: Sequence[Figure],
+    to: Path,
+    *,
+    traces: Sequence[TraceLink] = (),
+) -> Path:
     """Write the page of a campaign: findings, conditions, the given figures and the built-in ones, runs.
 
-    A given figure replaces a built-in one of the same name. The page loads nothing, runs no script, and every text in
-    it is escaped. The file appears at once when it is complete.
+    A given figure replaces a built-in one of the same name; ``traces`` lie beside the page. The page loads nothing,
+    runs no script but its own, and every text in it is escaped. The file appears at once when it is complete.
 
     Raises:
         ConfigError: the file cannot be written.
     """
     conditions = {run_id: run_conditions(results.evidence(run_id)) for run_id in results.runs()["run_id"]}
     every = every_figure(results, figures, conditions)
-    page = _page(results, findings, every, conditions)
+    page = _page(results, findings, every, conditions) | {"traces": traces}
     drawn = [page["shown"], *page["figures"]] if page["shown"] is not None else page["figures"]
     context = {"page": page, "version": __version__, "scripts": scripts_for(charts=any(one.chart for one in drawn))}
     text = environment().get_template("report.html.j2").render(context)
@@ -189,11 +220,6 @@ def _banners(results: Results) -> list[dict[str, str]]:
 def _timelines_note(results: Results) -> str:
     cells = int(results.runs()["cell_id"].nunique())
     drawn = f"The first {MOST} of {cells} cells. " if cells > MOST else ""
-    is_traced = results.runs()["flags"].map(lambda flags: any(flag.code == "traced" for flag in flags)).astype(bool)
-    by_system = [str(run) for run in results.runs().loc[is_traced, "run_id"]]
-    if by_system:
-        drawn += f"`devicelab trace {results.campaign} RUN --system` writes what the system's tracer recorded of "
-        drawn += f"{', '.join(by_system)}. "
     return f"{drawn}`devicelab trace {results.campaign}` writes every run, with its kernels, for ui.perfetto.dev."
 
 

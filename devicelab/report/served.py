@@ -5,6 +5,7 @@ from pathlib import Path
 
 from devicelab.errors import LabError, SamplesDroppedError
 from devicelab.model.results import Results
+from devicelab.report import beside
 from devicelab.report.serve import Answer, Pages
 from devicelab.report.trace import write_trace
 from devicelab.store.export import Exportable, file_stem, spreadsheet_safe
@@ -13,13 +14,16 @@ from devicelab.store.export import Exportable, file_stem, spreadsheet_safe
 def campaign_pages(page: Path, results: Exportable) -> Pages:
     """``""``: the page; ``run/ID.csv``: samples of the run; ``run/ID.pftrace``: its trace for ui.perfetto.dev.
 
-    The page learns from a mark in it that runs have links here.
+    Besides the traces beside the page, at the places that it links to. The page learns from a mark in it that runs have
+    links here.
     """
     runs = set(results.runs()["run_id"])
 
     def answer(path: str) -> Answer | None:
         if not path:
             return Answer("text/html", page.read_bytes().replace(b"<body>", b"<body data-served>", 1))
+        if (trace := beside.files_of(page).get(path)) is not None:
+            return Answer("application/octet-stream", trace.read_bytes(), trace.name)
         folder, _, name = path.partition("/")
         run, _, kind = name.rpartition(".")
         if folder != "run" or run not in runs:

@@ -14,6 +14,7 @@ from devicelab import __version__
 from devicelab.errors import ConfigError
 from devicelab.ground.files import alone
 from devicelab.ground.registry import data_dir
+from devicelab.report import beside
 from devicelab.report.page import written
 
 _MANIFEST = ".devicelab-site.json"
@@ -141,6 +142,8 @@ class SiteFiles:
                 with contextlib.suppress(OSError):
                     (self.directory / place).unlink()
                     self.build.removed.append(place)
+                with contextlib.suppress(ConfigError):
+                    beside.remove(self.directory / place)
         self._note(self._new, self._new_notes)
 
     def _note(self, pages: dict[str, str], notes: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ The file opens in ui.perfetto.dev and in trace_processor. Format: perfetto/proto
 track has a descriptor, slices are pairs of begin and end, counters are points, flows are ids on both slices.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,15 +67,26 @@ def write_trace(results: Results, run_ids: Iterable[str], to: Path) -> Path:
         ConfigError: the package ``perfetto`` is not installed; the file cannot be written.
         SamplesDroppedError: raw samples were dropped from the database.
     """
+    return write_traces(results, {to: tuple(run_ids)})[0]
+
+
+def write_traces(results: Results, wanted: Mapping[Path, tuple[str, ...]]) -> tuple[Path, ...]:
+    """Write several traces, each with its runs.
+
+    Raises:
+        ConfigError, SamplesDroppedError: as ``write_trace``.
+    """
     try:
         from perfetto.trace_builder.proto_builder import StreamingTraceProtoBuilder
     except ImportError as error:
         raise ConfigError("traces need the package perfetto", hint=extras.install("trace")) from error
-    lanes = lanes_of(results, tuple(run_ids))
-    with written(to) as temporary, temporary.open("wb") as file:
-        builder = StreamingTraceProtoBuilder(file)
-        _write(builder, lanes, str(results.info.get("device") or "device"))
-    return to
+    every = {run for runs in wanted.values() for run in runs}
+    kernels, requests = _by_run(results, "kernels", every), _by_run(results, "requests", every)
+    for to, run_ids in wanted.items():
+        lanes = _lanes(results, run_ids, kernels, requests)
+        with written(to) as temporary, temporary.open("wb") as file:
+            _write(StreamingTraceProtoBuilder(file), lanes, str(results.info.get("device") or "device"))
+    return tuple(wanted)
 
 
 def choose_runs(results: Results, run: str | None) -> tuple[str, ...]:
@@ -100,8 +111,16 @@ def choose_runs(results: Results, run: str | None) -> tuple[str, ...]:
 
 def lanes_of(results: Results, run_ids: tuple[str, ...]) -> Lanes:
     """What the trace of these runs shows."""
+    return _lanes(results, run_ids, *(_by_run(results, table, run_ids) for table in ("kernels", "requests")))
+
+
+def _lanes(
+    results: Results,
+    run_ids: tuple[str, ...],
+    kernels: Mapping[str, pd.DataFrame],
+    requests: Mapping[str, pd.DataFrame],
+) -> Lanes:
     lanes = Lanes()
-    kernels, requests = _by_run(results, "kernels"), _by_run(results, "requests")
     labels = dict(zip(results.runs()["run_id"], results.runs()["cell"], strict=True))
     parts: dict[str, list[tuple[int, float]]] = {}
     units: dict[str, str] = {}
@@ -127,8 +146,10 @@ def lanes_of(results: Results, run_ids: tuple[str, ...]) -> Lanes:
     return lanes
 
 
-def _by_run(results: Results, table: str) -> dict[str, pd.DataFrame]:
-    return {str(run_id): rows for run_id, rows in results.samples(table).groupby("run_id", sort=False)}
+def _by_run(results: Results, table: str, wanted: Collection[str]) -> dict[str, pd.DataFrame]:
+    rows = results.samples(table)
+    mine = rows[rows["run_id"].isin(wanted)] if len(rows) else rows
+    return {str(run_id): own for run_id, own in mine.groupby("run_id", sort=False)}
 
 
 def _add_kernels(lanes: Lanes, results: Results, kernels: pd.DataFrame, number: int, later_ns: int) -> None:

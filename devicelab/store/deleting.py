@@ -8,6 +8,7 @@ from sqlalchemy.engine import URL
 from devicelab.errors import StoreError
 from devicelab.store import engine as places
 from devicelab.store import schema as s
+from devicelab.store.records import output_row
 from devicelab.store.sizes import BYTES_PER_RUN, NightSize
 
 SYSTEM_TRACE = "system trace"
@@ -54,7 +55,8 @@ class Deleter:
             connection.execute(insert(s.thinned_samples).from_select(names, noted))
             connection.execute(delete(s.samples).where(own))
             traces = s.outputs.c.run.in_(select(s.runs.c.id).where(s.runs.c.campaign == number))
-            connection.execute(delete(s.outputs).where(traces & (s.outputs.c.program == SYSTEM_TRACE)))
+            empty = {name: value for name, value in output_row(SYSTEM_TRACE, b"").items() if name != "program"}
+            connection.execute(update(s.outputs).where(traces & (s.outputs.c.program == SYSTEM_TRACE)).values(empty))
             total = {"thinned_rows": s.campaigns.c.thinned_rows + rows}
             connection.execute(update(s.campaigns).where(s.campaigns.c.id == number).values(total))
         return rows

@@ -143,6 +143,12 @@ class StoredResults:
         rows = self._rows(query.where(s.outputs.c.program == program))
         return self._verified(*rows[0], what=f"the output of {program} in run {run_id}") if rows else b""
 
+    def pruned(self, run_id: str, program: str) -> bool:
+        """There was an output of that name, and it was dropped on request: what prints nothing is never stored."""
+        query = select(s.outputs.c.bytes).join(s.runs)
+        query = query.where(s.runs.c.campaign == self._number, s.runs.c.run_id == run_id)
+        return any(size == 0 for (size,) in self._rows(query.where(s.outputs.c.program == program)))
+
     @cached_property
     def _runs(self) -> pd.DataFrame:
         r, c = s.runs.c, s.cells.c

@@ -137,7 +137,9 @@ def test_a_traced_run_is_kept_with_its_trace_and_enters_no_verdict(
             assert (chosen, path.read_text()) == ((run,), "trace\n")
         (cost,) = [one for one in done.findings if one.analysis == "tracing"]
         assert cost.n == 2
-        assert "--system" in (tmp_path / "report.html").read_text()
+        beside = {path.name for path in (tmp_path / "report-traces").glob("*.perf.data")}
+        assert len(beside) == len(traced)
+        assert all(name in (tmp_path / "report.html").read_text() for name in beside)
         store.thin_samples(done.campaign)
         assert store.results(done.campaign).output(str(traced["run_id"].iloc[0]), tracing.OUTPUT) == b""
         assert store.check().ok
