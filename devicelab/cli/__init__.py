@@ -13,6 +13,7 @@ from types import FrameType
 import typer
 import typer.main
 
+from devicelab.cli._late import Command, LateGroup, late, names
 from devicelab.cli._out import say
 from devicelab.cli._streams import dependable
 from devicelab.errors import ConfigError, HostError, LabError
@@ -23,6 +24,7 @@ _DAILY = ("devices", "doctor", "load", "sweep", "report")
 
 app = typer.Typer(
     name="devicelab",
+    cls=LateGroup,
     help="How does a program's latency change with the board's load, clocks, flush period or GPU scheduler?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -46,23 +48,17 @@ def _root(
     pass
 
 
-for _name in registry.own_names("cli"):
-    registry.usable("cli", _name).register(app)
-
-
-def _called(of: typer.Typer) -> set[str]:
-    return set(getattr(typer.main.get_group(of), "commands", {}))
+for _ours in registry.own("cli"):
+    _ours.register(app)
 
 
 def _add_from_outside() -> None:
     """Commands that entry points offer; a module that fails, or has a command we have, is left out, and said."""
-    for name in registry.usable_names("cli"):
-        if name in registry.own_names("cli"):
-            continue
+    for name in sorted({*registry.usable_names("cli")} - {*registry.own_names("cli")}):
         theirs = typer.Typer()
         try:
             registry.usable("cli", name).register(theirs)
-            taken = sorted(_called(app) & _called(theirs))
+            taken = sorted(names(app) & set(typer.main.get_group(theirs).commands))  # all of theirs can be made
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in of somebody else's may do anything
             registry.leave_out("cli", name, "entry point", f"register() failed: {type(error).__name__}: {error}")
             continue
@@ -76,20 +72,32 @@ def _add_from_outside() -> None:
 _add_from_outside()
 
 
-def command() -> typer.core.TyperGroup:
-    """The whole command line as it is shown: what is needed every day comes first, and flags take no value."""
-    group = typer.main.get_command(app)
-    if not isinstance(group, typer.core.TyperGroup):
+def command(*, whole: bool = False) -> LateGroup:
+    """The command line as it is shown: what is needed every day comes first, and flags take no value.
+
+    Args:
+        whole: every command with its parameters; otherwise a command is a line of the help until it is used.
+    """
+    group = typer.main.get_command(app) if whole else late(app)
+    if not isinstance(group, LateGroup):
         raise TypeError("the command line has no commands")
     daily = {name: group.commands[name] for name in _DAILY}
     group.commands = daily | {name: one for name, one in group.commands.items() if name not in daily}
     for name, one in group.commands.items():
         one.rich_help_panel = "Every day" if name in daily else "Further commands"  # type: ignore[attr-defined]
     _plain_flags(group, typer.Context(group, **group.context_settings))
+    if (finish := group.finish) is not None:
+
+        def finished(name: str) -> Command:
+            made = finish(name)
+            _plain_flags(made, typer.Context(made, parent=typer.Context(group, **group.context_settings)))
+            return made
+
+        group.finish = finished
     return group
 
 
-def _plain_flags(one: typer.core.TyperCommand | typer.core.TyperGroup, context: typer.Context) -> None:
+def _plain_flags(one: Command, context: typer.Context) -> None:
     for param in (*one.params, one.get_help_option(context)):
         if getattr(param, "is_bool_flag", False):
             param.metavar = ""  # type: ignore[union-attr]  # else its type is shown, as if it took a value

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import stamina
-
 from devicelab.device import agent, files
 from devicelab.device.build import Built, build_for
 from devicelab.device.facts import Device, regain_root
@@ -280,6 +278,8 @@ def _reader(device: Device, plan: Plan) -> JournalReader:
 
 
 def _after_silence(device: Device, patience_s: float, stop: Callable[[], bool] | None) -> agent.Status:
+    import stamina  # with asyncio, at the one place that waits for a device to come back
+
     def again(error: Exception) -> bool:
         return isinstance(error, DeviceUnreachableError) and not (stop is not None and stop())
 

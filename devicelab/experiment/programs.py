@@ -23,7 +23,7 @@ from devicelab.model.journal import Flag, ProgramResult, RunRecord
 from devicelab.model.measurement import Measurement
 from devicelab.model.plan import Program, Step, Witness
 from devicelab.schedulers.base import Place, TenantTreatment
-from devicelab.workloads import command, overhead
+from devicelab.workloads import overhead
 from devicelab.workloads.base import Context, OnGpu, OnPython, Prepared
 
 # Boards on which a model that is left to choose its device belongs on the GPU.
@@ -227,6 +227,8 @@ def read(
 
 def _is_on_stderr(parse: Callable[[bytes, Any], Measurement], result: ProgramResult, chosen: object) -> bool:
     """What was looked for on stdout stands at the end of stderr, where many benchmarks print."""
+    from devicelab.workloads import command  # with numpy, which a command that measures nothing does without
+
     if not (isinstance(chosen, command.Params) and result.stderr_tail):
         return False
     try:

@@ -3,7 +3,6 @@
 devicelab's own name is not on a public index, so ``devicelab[EXTRA]`` would install somebody else's package or nothing.
 """
 
-import importlib.metadata
 import re
 import shlex
 import sys
@@ -27,6 +26,8 @@ def install(extra: str) -> str:
 
     Without devicelab's metadata (it runs from a source tree on the path) the extra is named instead.
     """
+    import importlib.metadata  # ten milliseconds that every start would pay
+
     try:
         required = importlib.metadata.requires("devicelab") or []
     except importlib.metadata.PackageNotFoundError:

@@ -1,7 +1,6 @@
 """Where plug-ins come from: the package's own folder, entry points, the user's folder. What is found, none imported."""
 
 import importlib
-import importlib.metadata
 import inspect
 import os
 import sys
@@ -9,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+
+from devicelab.ground import entry_points
 
 USER_PACKAGE = "devicelab_user"
 """What modules of the user's folders are called in Python: ``devicelab_user.knobs.NAME``."""
@@ -68,10 +69,9 @@ def own_claims(folder: str) -> tuple[Claim, ...]:
 def entry_claims(folder: str) -> tuple[Claim, ...]:
     """What installed distributions offer by entry points of the group ``devicelab.KIND``."""
     found: dict[Claim, None] = {}
-    for entry in importlib.metadata.entry_points(group=_GROUPS.get(folder, f"devicelab.{folder}")):
-        by = entry.dist.name if entry.dist is not None else "an unknown distribution"
+    for name, value, by in entry_points.of_group(_GROUPS.get(folder, f"devicelab.{folder}")):
         # One that is installed twice (a checkout beside a wheel) says the same twice.
-        found[Claim(entry.name, f"entry point {entry.name} = {entry.value} of {by}", entry.value)] = None
+        found[Claim(name, f"entry point {name} = {value} of {by}", value)] = None
     return tuple(found)
 
 

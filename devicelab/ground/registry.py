@@ -96,6 +96,12 @@ def own_names(folder: str) -> tuple[str, ...]:
     return tuple(sorted(_room(folder).own))
 
 
+def own(folder: str) -> tuple[Any, ...]:
+    """The plug-ins that come with devicelab, by name."""
+    claims = _room(folder).own
+    return tuple(claims[name].load() for name in sorted(claims))
+
+
 def usable_names(folder: str) -> tuple[str, ...]:
     """Names of the plug-ins of a kind that are used without being asked for, sorted: each has one module.
 

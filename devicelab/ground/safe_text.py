@@ -5,11 +5,8 @@ or a message in which the user's password may stand.
 """
 
 import re
+from functools import cache
 
-# Everything XML 1.0 does not allow, the C1 controls, and the marks that reorder text (Unicode TR 36, "bidi" spoofing).
-_UNPRINTABLE = re.compile(
-    "[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u200e\u200f\u202a-\u202e\u2066-\u2069]"
-)
 # scheme://user:PASSWORD@, password=..., and a password where an ssh address has none.
 _SECRETS = (
     # To the last @ before the query: a password in which @ or / was not escaped is one all the same.
@@ -24,9 +21,17 @@ _FORMULA = re.compile(r"\s*[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
+@cache  # not at the start of every command: so many ranges take milliseconds to compile
+def _unprintable() -> re.Pattern[str]:
+    """Everything XML 1.0 does not allow, the C1 controls, and the marks that reorder text (Unicode TR 36, "bidi")."""
+    return re.compile(
+        "[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+    )
+
+
 def printable(text: str) -> str:
     """The text with each character that may not stand in XML, or turns text around, replaced by U+FFFD."""
-    return _UNPRINTABLE.sub("\ufffd", text)
+    return _unprintable().sub("\ufffd", text)
 
 
 def terminal(text: str) -> str:
@@ -36,7 +41,7 @@ def terminal(text: str) -> str:
 
 def json_text(text: str) -> str:
     """JSON with such characters written as escapes: the same data, and nothing that a terminal obeys."""
-    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return _unprintable().sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def masked(text: str) -> str:

@@ -1,13 +1,13 @@
 """Whose process this is. In a container a user may have no name and no home."""
 
-import getpass
 import os
-import socket
 from pathlib import Path
 
 
 def name() -> str | None:
     """The user's name; ``None`` if neither the environment nor the system's list of users has one."""
+    import getpass
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # which of them depends on Python's release
@@ -21,6 +21,8 @@ def shown_name() -> str:
 
 def holder() -> str:
     """Who we are, for the lease of a device: user, host and process."""
+    import socket  # this module is part of every start, the name of the host is not
+
     return f"{shown_name()}@{socket.gethostname()} pid {os.getpid()}"
 
 

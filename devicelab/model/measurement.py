@@ -1,13 +1,17 @@
 """What a workload's output says, in the form the store keeps: tables of raw samples, metrics, facts, flags."""
 
 from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from devicelab.model.journal import Flag
 
-Column = NDArray[np.int64] | NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Column = NDArray[np.int64] | NDArray[np.float64]
+else:
+    Column = Any  # commands that measure nothing (`devices`, `restore`) do without numpy
 Table = dict[str, Column]
 
 

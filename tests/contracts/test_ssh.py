@@ -237,7 +237,7 @@ def test_what_an_rc_file_prints_is_no_output_of_a_command(ssh_home: SshServer, t
 
 
 def test_a_connection_that_hangs_is_replaced(ssh_home: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("devicelab.transports.ssh._CONNECT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("devicelab.transports.ssh.session.CONNECT_TIMEOUT_S", 1.0)
     ssh_home.know(f"[127.0.0.1]:{ssh_home.port}")
     transport = connect(address(ssh_home))
     with standing_still(psutil.Process(ssh_home.process.pid).children(recursive=True)) as sessions:

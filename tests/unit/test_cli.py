@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -57,14 +57,44 @@ def test_the_command_reference_is_up_to_date() -> None:
     assert written == _reference.reference(), "run: python -m devicelab.cli._reference > docs/reference/cli.md"
 
 
-def test_help_imports_nothing_heavy() -> None:
-    heavy = ("pandas", "numpy", "matplotlib", "paramiko", "adbutils", "pydantic", "sqlalchemy", "rich", "jinja2")
-    code = (
-        "import sys, json\nfrom devicelab.cli import app\n"
-        f"print(json.dumps([m for m in {heavy!r} if m in sys.modules]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert json.loads(done.stdout) in ([], ["rich"])
+HEAVY = {"pandas", "numpy", "matplotlib", "scipy", "sqlalchemy", "jinja2", "paramiko", "asyncio"}
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import devicelab.cli", HEAVY | {"adbutils", "pydantic", "importlib.metadata"}),
+        (
+            "import devicelab.jobs.pin, devicelab.device.choose as c, devicelab.device.lab as l; c.survey(l.Lab())",
+            HEAVY,
+        ),
+    ],
+    ids=["help", "devices"],
+)
+def test_a_command_imports_nothing_heavy_that_it_does_not_need(code: str, heavy: set[str]) -> None:
+    argv = [sys.executable, "-c", f"{code}\nimport sys, json; print(json.dumps([*sys.modules]))"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    assert heavy & set(json.loads(done.stdout.splitlines()[-1])) == set()
+
+
+def test_lines_of_the_help_are_those_of_the_commands_themselves() -> None:
+    lines, whole = cli.command(), cli.command(whole=True)
+    assert list(lines.commands) == list(whole.commands)
+    for name, command in whole.commands.items():
+        line = lines.commands[name]
+        for said in ("help", "short_help", "hidden", "deprecated", "rich_help_panel"):
+            assert getattr(line, said) == getattr(command, said), (name, said)
+
+
+def test_a_command_that_is_used_takes_what_it_takes_in_the_whole_command_line() -> None:
+    def taken(one: Any) -> list[tuple[object, ...]]:
+        own = [(type(one), one.name, one.epilog, *((p.name, p.opts, p.metavar, p.help) for p in one.params))]
+        return own + [line for child in getattr(one, "commands", {}).values() for line in taken(child)]
+
+    lines = cli.command()
+    for name, command in cli.command(whole=True).commands.items():
+        with lines.make_context("devicelab", [name], resilient_parsing=True) as context:
+            assert taken(lines.resolve_command(context, [name])[1]) == taken(command)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +166,7 @@ def test_every_command_has_help_and_an_example() -> None:
             assert getattr(found, "help", None), f"{name} has no help"
             assert "Example: devicelab" in (getattr(found, "epilog", None) or ""), f"{name} has no example"
 
-    walk(cli.command(), "devicelab")
+    walk(cli.command(whole=True), "devicelab")
 
 
 @pytest.mark.parametrize(

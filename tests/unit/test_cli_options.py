@@ -29,7 +29,7 @@ def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tup
             yield (*path, name), one
 
 
-COMMANDS = {" ".join(path): one for path, one in leaves(cli.command())}
+COMMANDS = {" ".join(path): one for path, one in leaves(cli.command(whole=True))}
 OURS = sorted(name for name in COMMANDS if not name.startswith("sim ") and name not in LASTING)
 
 

@@ -19,7 +19,7 @@ from devicelab.transports._stream import Running
 from devicelab.transports.adb import sync as adb_sync
 from devicelab.transports.adb.server import Link, Server
 from devicelab.transports.adb.stream import LegacyStream, ShellStream
-from devicelab.transports.ssh import _ChannelStream
+from devicelab.transports.ssh.session import _ChannelStream
 
 _LONG_S = 15.0
 _SOON_S = 0.3

@@ -11,15 +11,14 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typing import TYPE_CHECKING
 
 from devicelab.errors import ConfigError, DeviceRefusedError, DeviceUnreachableError
 from devicelab.ground.registry import cache_dir, unknown
-from virtualboards.kernel.spec import BoardSpec
-from virtualboards.qemu import initramfs
 from virtualboards.qemu.host import Host, find_host
+
+if TYPE_CHECKING:
+    from virtualboards.kernel.spec import BoardSpec
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _STATE, _KEY, _KNOWN = "machine.json", "id_ed25519", "known_hosts"
@@ -94,7 +93,7 @@ def machine(name: str) -> Machine:
     return running[name]
 
 
-def up(spec: BoardSpec, *, name: str | None = None, timeout_s: float = _BOOT_S) -> Machine:
+def up(spec: "BoardSpec", *, name: str | None = None, timeout_s: float = _BOOT_S) -> Machine:
     """Boot a machine and wait until its ssh server answers. It lives on when this process ends.
 
     Raises:
@@ -141,11 +140,13 @@ def _free_name(kind: str) -> str:
     return next(name for name in names if name not in taken)
 
 
-def _start(host: Host, spec: BoardSpec, name: str, directory: Path) -> Machine:
+def _start(host: Host, spec: "BoardSpec", name: str, directory: Path) -> Machine:
     port = _free_port()
     authorized = _make_key(directory / _KEY)
     host_key, vouched = _make_host_key(host, directory)
     (directory / _KNOWN).write_text(f"[127.0.0.1]:{port} {vouched}\n", encoding="utf-8")
+    from virtualboards.qemu import initramfs  # with the boards' kinds: not for whoever only looks
+
     archive = initramfs.build(host, spec, host_key=host_key, authorized=authorized)
     (directory / _INITRD).write_bytes(archive)
     command = [
@@ -179,6 +180,8 @@ def _start(host: Host, spec: BoardSpec, name: str, directory: Path) -> Machine:
 
 
 def _await(started: Machine, deadline: float) -> None:
+    from virtualboards.qemu import initramfs
+
     while time.monotonic() < deadline:
         if not started.running:
             raise DeviceRefusedError(f"the virtual machine ended while it booted: {_tail(started)}")
@@ -216,6 +219,9 @@ def _start_time(pid: int) -> int:
 
 
 def _make_key(path: Path) -> str:
+    from cryptography.hazmat.primitives import serialization  # not for whoever only looks which machines there are
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()

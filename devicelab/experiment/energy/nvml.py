@@ -7,12 +7,14 @@ nvmlDeviceGetTotalEnergyConsumption (millijoules since the driver was loaded).
 
 import re
 from collections.abc import Collection, Iterator
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from devicelab.model.experiment import Experiment
 from devicelab.model.measurement import Metric
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Prints lines ``energy,CARD,ns,mJ``, 20 KB at most; where there is no counter it prints nothing.
 # sys.argv: seconds to go on for.
@@ -53,6 +55,8 @@ def powers(text: str, cards: Collection[str], start_ns: int, experiment: Experim
         start_ns: common start of the tenants, on the sampler's clock.
         experiment: whose windows they are.
     """
+    import numpy as np
+
     samples: dict[str, list[tuple[int, int]]] = {}
     for index, at, energy in _LINE.findall(text):
         if not cards or index in cards:
@@ -87,8 +91,10 @@ def _pauses(start_ns: int, experiment: Experiment) -> Iterator[tuple[int, int]]:
             yield end + _SETTLED_NS, end + pause
 
 
-def _over(rows: NDArray[np.int64], spans: list[tuple[int, int]]) -> tuple[float, float]:
+def _over(rows: "NDArray[np.int64]", spans: list[tuple[int, int]]) -> tuple[float, float]:
     """Time and energy of the spans as far as samples cover them, interpolated between samples."""
+    import numpy as np
+
     first, last = int(rows[0, 0]), int(rows[-1, 0])
     ns = mj = 0.0
     base = int(rows[0, 1])
