@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
             add(_row(rows[entry.name]))
         for one in found.blind:
             say(f"{one.scheme} cannot look for devices: {one.error}{f' ({one.hint})' if one.hint else ''}")
-        for todo in found.unready:
+        for todo in (*found.unready, *(f"{one.entry.name}: {one.hint}" for one in found.devices if one.hint)):
             say(todo)
         for row in rows.values():
             if row.get("pinned") or row.get("to_restore"):

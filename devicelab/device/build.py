@@ -197,7 +197,7 @@ def choose(program: str, abi: str, *, place: Place | None = None, toolchain: str
 
 
 def _note(program: str, toolchain: Toolchain, place: Place) -> str:
-    better = next((t.install for t in toolchains() if t.loads_libraries and place in t.runs_on), "")
+    better = next((t.advice for t in toolchains() if t.loads_libraries and place in t.runs_on), "")
     return (
         f"{program} is {toolchain.link}ally linked: it cannot load the device's OpenCL library, so only its emulated "
         f"backend works" + (f"; for the real GPU: {better}" if better else "")
@@ -206,7 +206,7 @@ def _note(program: str, toolchain: Toolchain, place: Place) -> str:
 
 def _no_compiler(program: str, abi: str, reasons: list[tuple[Toolchain, Missing]]) -> BuildError:
     lines = "".join(f"\n  {toolchain.name}: {missing.reason}" for toolchain, missing in reasons)
-    ways = dict.fromkeys(toolchain.install for toolchain, missing in reasons if "this machine is" not in missing.reason)
+    ways = dict.fromkeys(toolchain.advice for toolchain, missing in reasons if "this machine is" not in missing.reason)
     return BuildError(f"no compiler for {program} on {abi}{lines}", hint=" or ".join(ways) or None)
 
 

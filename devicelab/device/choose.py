@@ -20,7 +20,8 @@ _ANSWER_S = 30.0
 class Seen:
     """An attached device: its entry, the transport's state, and the board kind if it could be asked.
 
-    ``serial`` is one that it shares with others, where it is called by its USB port instead.
+    ``serial`` is one that it shares with others, where it is called by its USB port instead; ``hint``, what to do for a
+    transport to reach it.
     """
 
     entry: DeviceEntry
@@ -28,6 +29,7 @@ class Seen:
     kind: str | None = None
     error: str | None = None
     serial: str | None = None
+    hint: str | None = None
 
     @property
     def usable(self) -> bool:
@@ -95,7 +97,8 @@ def survey(lab: Lab) -> Survey:
             continue
         named = [entry for entry in lab.devices.values() if listed[entry.name] == attached_one.address]
         for entry in named or [DeviceEntry(name=rest, address=attached_one.address)]:
-            seen[entry.name] = Seen(entry, attached_one.state, serial=attached_one.details.get("serial"))
+            serial, hint = (attached_one.details.get(name) for name in ("serial", "hint"))
+            seen[entry.name] = Seen(entry, attached_one.state, serial=serial, hint=hint)
     for entry in lab.devices.values():
         if entry.name not in seen and entry.name != LOCAL:
             # No transport lists it: only asking it would tell whether it is there.
@@ -191,9 +194,28 @@ def _choose_by_kind(wanted: str, found: Survey) -> DeviceEntry:
     and_yet = f" (not to be asked: {'; '.join(silent)})" if silent else ""
     raise DeviceUnreachableError(
         f"{noun} {wanted!r} is attached{and_yet}",
-        hint="; ".join(found.unready)
-        or f"`devicelab devices` lists what is; `devicelab sim up {wanted}` starts a virtual one",
+        hint="; ".join(_todo(found)) or _to_attach(wanted),
     )
+
+
+def _todo(found: Survey) -> list[str]:
+    """What stands between devicelab and each phone or board that is there."""
+    waiting = [f"{one.entry.name} is {one.state}: {one.hint}" for one in found.devices if one.hint]
+    hidden = found.hidden.hint if found.hidden else None
+    return [*found.unready, *waiting, *([hidden] if hidden else [])]
+
+
+def _to_attach(kind: str) -> str:
+    """How a board of this kind comes to be attached, where nothing of it is seen."""
+    from devicelab import boards
+
+    if kind not in boards.kinds():
+        return "`devicelab devices` lists what is attached"
+    if not boards.load(kind).recognise.props:
+        return (
+            "name it in lab.toml, with an address such as ssh:me@its-host; `devicelab devices` lists what is attached"
+        )
+    return f"{plugged.NONE}; `devicelab sim up {kind}` starts a virtual one"
 
 
 def _as_seen(seen: Seen) -> str:
@@ -219,9 +241,10 @@ def _choose_default(lab: Lab) -> DeviceEntry:
         return present[0].entry
     if others or surveyed.hidden or surveyed.unready:
         reasons = [*map(_as_seen, others), *_unseen(surveyed), *surveyed.unready]
+        todo = [f"{one.entry.name}: {one.hint}" for one in others if one.hint]
         raise DeviceUnreachableError(
             f"no device can be used: {'; '.join(reasons)}",
-            hint="`devicelab devices` tells more; --board local is this computer",
+            hint="; ".join([*todo, "`devicelab devices` tells more; --board local is this computer"]),
         )
     return local_entry(lab)
 

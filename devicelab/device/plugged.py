@@ -12,6 +12,10 @@ from pathlib import Path
 SYS_USB = Path("/sys/bus/usb/devices")
 DEV_USB = Path("/dev/bus/usb")
 
+_DEBUGGING = "Settings → About phone → tap Build number seven times, then Settings → Developer options → USB debugging"
+NONE = f"no phone is on this computer's USB: plug it in, and switch USB debugging on ({_DEBUGGING})"
+"""What to do where nothing that could be a phone is seen."""
+
 _ADB = ("ff", "42", "01")
 _PICTURES = "06"
 _MAKERS = frozenset(
@@ -43,10 +47,7 @@ class Plugged:
     def todo(self) -> str | None:
         """What stands between the phone and adb; ``None`` if nothing that USB could tell."""
         if not self.debugging:
-            return (
-                f"{self.what} is plugged in, but USB debugging is off: Settings → About phone → tap Build number seven "
-                "times, then Settings → Developer options → USB debugging"
-            )
+            return f"{self.what} is plugged in, but USB debugging is off: {_DEBUGGING}"
         if not self.may_open:
             return (
                 f"{self.what} is plugged in with USB debugging, but this user may not open it: a udev rule is missing "

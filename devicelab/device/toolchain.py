@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from devicelab.errors import ConfigError
-from devicelab.ground import places, registry, toml
+from devicelab.ground import extras, places, registry, toml
 from devicelab.model.plan import Noun
 
 Abi = Literal["arm64-v8a", "armeabi-v7a", "x86_64", "x86", "riscv64"]
@@ -54,7 +54,8 @@ class Toolchain(Noun):
         link: how the C library is linked.
         loads_libraries: the program can ``dlopen`` what lies on the device (the vendor's GPU library).
         api_level: Android API level, if any.
-        install: what to do when the compiler is missing.
+        install: what to do when the compiler is missing; ``{extra:NAME}`` stands for the command that installs an
+            extra of devicelab's.
     """
 
     name: str
@@ -70,6 +71,11 @@ class Toolchain(Noun):
     loads_libraries: bool
     api_level: int | None = None
     install: str
+
+    @property
+    def advice(self) -> str:
+        """What to do when the compiler is missing, as it can be typed here."""
+        return re.sub(r"\{extra:([a-z]+)\}", lambda match: extras.install(match[1]), self.install)
 
 
 @dataclass(frozen=True)

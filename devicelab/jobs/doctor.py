@@ -75,7 +75,7 @@ def _host() -> Iterator[Checked]:
         if isinstance(compiler, Compiler):
             yield Checked(f"toolchain {toolchain.name}", True, compiler.version)
         else:
-            yield Checked(f"toolchain {toolchain.name}", None, "not here", toolchain.install)
+            yield Checked(f"toolchain {toolchain.name}", None, "not here", toolchain.advice)
     free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
     yield Checked("disk space here", free_gb > 1, f"{free_gb:.1f} GB free", "" if free_gb > 1 else "make room", 2)
 

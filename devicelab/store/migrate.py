@@ -52,6 +52,6 @@ def _upgrade(connection: Connection, revision: str | None, where: str) -> None:
     if revision is not None and revision not in known:
         raise StoreError(
             f"{where} was written by a newer devicelab (schema {revision}, this one knows up to {schema.HEAD})",
-            hint="pip install --upgrade devicelab",
+            hint="install the newer devicelab here too, from where that one came",
         )
     command.upgrade(config, "head")

@@ -211,3 +211,21 @@ def test_plug_ins_of_a_distribution_are_found_by_their_entry_points_as_the_how_t
     assert "of my-lab" in said
     assert str(own) in said
     _devicelab("devices", cwd=tmp_path, **empty)
+
+
+@pytest.mark.slow
+@pytest.mark.sim
+def test_the_job_known_from_other_tools_runs_as_the_page_says(run: Run, virtual_board: Any, tmp_path: Path) -> None:
+    page = (HOWTO / "from-other-tools.md").read_text(encoding="utf-8")
+    for language, name in (("sh", "bench.sh"), ("toml", "bench.toml")):
+        found = re.search(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+        assert found is not None
+        (tmp_path / name).write_text(found[1], encoding="utf-8")
+    phone = virtual_board("note10", abi="x86_64").serial
+    said = ""
+    for words in commands("from-other-tools.md"):
+        # Repeating until it is decided takes as long as it takes.
+        if "--until" not in words:
+            said += run(*(phone if word == "note10" else word for word in words))
+    assert "scaling_max_freq" in said
+    assert "12 of 12 runs stored, 0 flagged invalid" in said

@@ -15,7 +15,7 @@ from devicelab.device import build as builder
 from devicelab.device import toolchain
 from devicelab.device.toolchain import Compiler, Missing, Toolchain, host_abi
 from devicelab.errors import BuildError, ConfigError
-from devicelab.ground import registry
+from devicelab.ground import extras, registry
 from devicelab.model.device import Board, Facts
 
 HOST = str(host_abi())
@@ -58,6 +58,7 @@ def test_every_toolchain_file_fits_the_schema() -> None:
     for chain in toolchain.toolchains():
         assert chain.command[0] == "{compiler}"
         assert chain.install
+        assert "{" not in chain.advice
 
 
 def test_a_program_is_compiled_once_and_then_taken_from_the_cache(native: Path) -> None:
@@ -215,7 +216,7 @@ def test_a_missing_compiler_is_an_error_that_says_what_to_install(
         builder.build("hello", "arm64-v8a", place="android")
     assert "no compiler for hello on arm64-v8a" in caught.value.message
     assert "ndk-android is not here" in caught.value.message
-    assert "pip install ziglang" in str(caught.value.hint)
+    assert extras.install("cross") in str(caught.value.hint)
     assert "ANDROID_NDK_HOME" in str(caught.value.hint)
 
 

@@ -7,6 +7,9 @@ import pytest
 from devicelab.device import choose, plugged
 from devicelab.device.lab import Lab
 from devicelab.errors import DeviceUnreachableError
+from devicelab.transports import adb
+from devicelab.transports.adb import server
+from devicelab.transports.base import Attached
 
 ADB, MTP, DISK = ("ff", "42", "01"), ("06", "01", "01"), ("08", "06", "50")
 
@@ -80,3 +83,42 @@ def test_a_phone_that_adb_lists_needs_nothing_said(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(plugged, "phones", lambda: there)
     assert plugged.missing(frozenset({"A1"})) == ()
     assert len(plugged.missing(frozenset())) == 1
+
+
+def _attached(monkeypatch: pytest.MonkeyPatch, *seen: Attached) -> None:
+    monkeypatch.setattr(plugged, "phones", lambda: ())
+    monkeypatch.setattr("devicelab.transports.discover_all", lambda: seen)
+
+
+@pytest.mark.parametrize(
+    ("state", "step"),
+    [
+        ("unauthorized", "accept this computer's key"),
+        ("offline", "plug the board out and in again"),
+        ("no permissions", "udev rule"),
+        ("recovery", "adb reboot"),
+    ],
+)
+def test_a_phone_that_is_not_ready_is_said_with_the_step_that_is_missing(
+    state: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = server.Device("RF8M1", state, {})
+    monkeypatch.setattr(server.Server, "devices", lambda _self: (device,))
+    _attached(monkeypatch, *adb.discover())
+    for wanted in ("note10", None):
+        with pytest.raises(DeviceUnreachableError, match="RF8M1 is") as caught:
+            choose.choose(wanted, Lab())
+        assert step in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "step"),
+    [("note10", "USB debugging"), ("note10", "devicelab sim up note10"), ("nvidia-server", "lab.toml")],
+)
+def test_with_nothing_attached_the_error_says_how_a_board_of_that_kind_is(
+    kind: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _attached(monkeypatch)
+    with pytest.raises(DeviceUnreachableError, match=f"no device of kind '{kind}'") as caught:
+        choose.choose(kind, Lab())
+    assert step in (caught.value.hint or "")

@@ -28,10 +28,10 @@ from devicelab.workloads.base import Context
 ROOT = data_dir("native").parent
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 WRITTEN = tuple(page for page in PAGES if "<!-- Generated" not in page.read_text(encoding="utf-8"))
-INSTALL, TEST = ".venv/bin/pip install -q -c constraints.txt -e", ".venv/bin/pytest --all"
+INSTALL, TEST = ".venv/bin/pip install -q {}-c constraints.txt -e", ".venv/bin/pytest --all"
 QUICK_START = (
-    f"python3 -m venv .venv && {INSTALL} . && .venv/bin/devicelab sweep quick --board local",
-    f"{INSTALL} '.[dev]' && {TEST}",
+    f"python3 -m venv .venv && {INSTALL.format('--no-compile ')} . && .venv/bin/devicelab sweep quick --board local",
+    f"{INSTALL.format('')} '.[dev]' && {TEST}",
 )
 
 

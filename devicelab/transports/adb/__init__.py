@@ -58,13 +58,17 @@ def connect(address: str) -> Transport:
 
 
 def discover() -> tuple[Attached, ...]:
-    """What the default adb server sees; it is started if there is none.
+    """What the default adb server sees; it is started if there is none. A board that is not ready has a ``hint``.
 
     Raises:
         LabError: there is no server and none can be started.
     """
     found = servers.named("", "adb:").devices()
-    return tuple(Attached(f"adb:{device.serial}", device.state, device.details) for device in found)
+    return tuple(Attached(f"adb:{one.serial}", one.state, {**_hint(one.state), **one.details}) for one in found)
+
+
+def _hint(state: str) -> dict[str, str]:
+    return {} if state == "device" else {"hint": servers.advice(state)}
 
 
 def listed_as(address: str) -> str | None:

@@ -370,6 +370,11 @@ def reachable(device: str) -> Iterator[None]:
         raise as_lab_error(SORTED, error, device=device, hint=LOST_HINT) from error
 
 
+def advice(words: str) -> str:
+    """What to do about a state or a refusal, by the server's words."""
+    return next((hint for piece, hint in _HINTS if piece in words), LOST_HINT)
+
+
 def unreachable(words: str, device: str) -> LabError:
     """The error for what an adb server said, with what to do about it.
 
@@ -377,7 +382,7 @@ def unreachable(words: str, device: str) -> LabError:
         ``ConfigError`` if several boards have the serial, which no waiting changes, else ``DeviceUnreachableError``.
     """
     text = words.strip().splitlines()[0] if words.strip() else "connection lost"
-    hint = next((hint for piece, hint in _HINTS if piece in text), LOST_HINT)
+    hint = advice(text)
     if hint == _UNPLUGGED and "._tcp" in device:
         hint = _WIRELESS
     kind = ConfigError if "more than one device" in text else DeviceUnreachableError
