@@ -232,7 +232,8 @@ def _is_on_stderr(parse: Callable[[bytes, Any], Measurement], result: ProgramRes
     if not (isinstance(chosen, command.Params) and result.stderr_tail):
         return False
     try:
-        return bool(parse(result.stderr_tail.encode(), chosen).tables)
+        read = parse(result.stderr_tail.encode(), chosen)
+        return bool(read.tables or read.metrics)
     except (MeasurementError, ValueError):
         return False
 

@@ -1,17 +1,16 @@
-"""Any program on the device, read by a parser that the experiment describes: for a lab's own, patched binaries.
+"""Any program on the device: its output read as a public benchmark's, or by a parser that the experiment describes.
 
 Rows are found in the program's standard output by a regular expression with named groups (one match a line), as JSON
-lines, or as CSV. A column whose name ends in ``_ns``, ``_us``, ``_ms`` or ``_s`` is a time and becomes ``_ns``; a rate
-(``bytes_per_s``) stays what it is.
+lines, as a JSON document, or as CSV. A column whose name ends in ``_ns``, ``_us``, ``_ms`` or ``_s`` is a time and
+becomes ``_ns``; a rate (``bytes_per_s``) stays what it is.
 
 Columns named ``queued_ns submit_ns start_ns end_ns`` (one row a kernel, with ``kernel`` and ``inference`` if the
 program prints them) make the tables that the klo analysis reads; ``total_ns`` (one row an inference) makes the time of
 an inference. Any other columns are kept as the table ``samples``, with the median of each as a figure of the run.
 """
 
-import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -19,25 +18,35 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from devicelab.errors import MeasurementError
-from devicelab.ground import budget
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Column, Measurement, Metric, Table
+from devicelab.workloads import _benchmarks
 from devicelab.workloads._launches import STAMPS
 from devicelab.workloads._own_binary import OwnBinary, Text, from_stamps, nanoseconds, number, positive
+from devicelab.workloads._rows import Form, Row, is_number, none_fits, rows
 from devicelab.workloads.base import CommandLine, Context
-
-_MAX_ROW_VALUES = 100_000
 
 NATIVE: tuple[str, ...] = ()
 FILES: tuple[str, ...] = ()
 
 _UNITS_NS = {"_ns": 1.0, "_us": 1e3, "_ms": 1e6, "_s": 1e9}
 _MOST_ROWS = 5_000_000
-# A line beyond this is not one of ours; it also bounds what a careless pattern can cost.
-_LONGEST_LINE = 16_384
-
-Row = dict[str, Any]
-Rows = Iterator[tuple[int, Row | None]]
+_REPORTS = "{dir}/reports/"
+# Runs the program, then prints the file that it wrote. A file from before is never taken for one: in a folder of our
+# own it is removed first, elsewhere it has to be newer than the start. Everything variable is an argument.
+_THEN_PRINT = """\
+report=$1 ours=$2 dir=$3
+shift 3
+mkdir -p "$dir/reports" || exit 126
+if [ "$ours" = 1 ]; then rm -f "$report"; else : > "$dir/reports/.started"; fi || exit 126
+"$@" >&2 || exit
+if [ ! -f "$report" ]; then echo "it wrote no $report" >&2; exit 1; fi
+if [ "$ours" != 1 ] && [ ! "$report" -nt "$dir/reports/.started" ]; then
+  echo "it did not write $report: what is there is older than its start" >&2
+  exit 1
+fi
+exec cat "$report"
+"""
 
 
 class Params(OwnBinary):
@@ -46,21 +55,38 @@ class Params(OwnBinary):
     Attributes:
         argv: program and arguments, executed directly. ``{dir}`` at the start of a word stands for the directory of the
             plan's binaries, ``{k}`` anywhere for K.
-        output: ``regex``, ``jsonl``, ``csv``, or ``none`` (nothing is read: the run's evidence is what counts).
+        output: ``regex``, ``jsonl``, ``json``, ``csv``, a public benchmark's (``tflite``, ``llama-bench``, ``ncnn``,
+            ``mnn``, ``mnn-llm``, ``onnxruntime``, ``androidx``, ``mlperf``), or ``none`` (nothing is read: the run's
+            evidence is what counts).
         pattern: for ``regex``: named groups are the columns; lines that do not match are left out.
-        columns: for ``jsonl`` and ``csv``: the columns to keep; all numbers if empty.
+        columns: for ``jsonl``, ``json`` and ``csv``: the columns to keep; all numbers if empty.
         rename: ``PRINTED=column``, for programs whose names are not ours.
         delimiter: of CSV.
+        header: the CSV names its columns. Without, ``columns`` names every field; one called ``_`` is left out.
+        at: for ``json``: where the rows are, such as ``results.0.runs``.
+        result: of a public benchmark that prints several results: the one that is measured, by its name.
+        any_verdict: a run that the benchmark itself calls invalid (MLPerf) counts, with a remark.
         read_stderr: the rows are on standard error: it goes where standard output goes.
+        report: the file that the program writes and that is read in place of its standard output:
+            ``{dir}/reports/NAME``, with the same word in ``argv``, or a path of the program's own, where it has to be
+            newer than the program's start.
     """
 
     argv: Annotated[tuple[Text, ...], Field(min_length=1)]
-    output: Literal["regex", "jsonl", "csv", "none"] = "none"
+    output: Literal[
+        "regex", "jsonl", "json", "csv", "none",
+        "tflite", "llama-bench", "ncnn", "mnn", "mnn-llm", "onnxruntime", "androidx", "mlperf",
+    ] = "none"  # fmt: skip
     pattern: str = ""
     columns: tuple[str, ...] = ()
     rename: tuple[Annotated[str, Field(pattern=r"^[^=]+=[A-Za-z_][A-Za-z0-9_]*$")], ...] = ()
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    header: bool = True
+    at: str = ""
+    result: str = ""
+    any_verdict: bool = False
     read_stderr: bool = False
+    report: Text | None = None
 
     @field_validator("pattern")
     @classmethod
@@ -75,139 +101,70 @@ class Params(OwnBinary):
     def _consistent(self) -> Self:
         if self.output == "regex" and not re.compile(self.pattern).groupindex:
             raise ValueError('output = "regex" needs a pattern with named groups, such as (?P<total_us>[0-9.]+)')
+        if not self.header and not (self.output == "csv" and self.columns):
+            raise ValueError('header = false needs output = "csv" and columns, the name of every field')
+        ours = self.report is not None and self.report.startswith(_REPORTS) and "/" not in self.report[len(_REPORTS) :]
+        if self.report is not None and not (ours or self.report.startswith("/")):
+            raise ValueError(f'report is "{_REPORTS}NAME", or the whole path of a file on the device')
+        if self.report is not None and self.read_stderr:
+            raise ValueError("report is read in place of what the program prints: leave read_stderr out")
         return self
+
+    @property
+    def form(self) -> Form:
+        """How rows are found in the output."""
+        return Form(self.output, self.pattern, self.columns, self.delimiter, self.header, self.at)
 
 
 def command(params: Params, context: Context) -> CommandLine:
     """The command line as the experiment gives it."""
     words = (word.replace("{k}", str(params.k)) for word in (*params.argv, *params.k_argument()))
-    argv = tuple(context.dir + word[5:] if word.startswith("{dir}") else word for word in words)
-    return params.line(("sh", "-c", 'exec "$@" 2>&1', "sh", *argv) if params.read_stderr else argv)
+    argv = tuple(_placed(word, context) for word in words)
+    if params.report is not None:
+        ours = "1" if params.report.startswith(_REPORTS) else "0"
+        report = _placed(params.report, context)
+        return params.line(("sh", "-c", _THEN_PRINT, "sh", report, ours, context.dir, *argv))
+    both = params.read_stderr or params.output in _benchmarks.ON_STDERR
+    return params.line(("sh", "-c", 'exec "$@" 2>&1', "sh", *argv) if both else argv)
+
+
+def _placed(word: str, context: Context) -> str:
+    return context.dir + word[5:] if word.startswith("{dir}") else word
 
 
 def parse(output: bytes, params: Params) -> Measurement:
     """Rows of the output as tables and figures.
 
-    Flags: ``output-truncated`` (the last line was cut; what came before is used), ``timestamps-out-of-order``.
+    Flags: ``output-truncated`` (the last line was cut; what came before is used), ``timestamps-out-of-order``, and
+    those of the benchmarks' readers.
 
     Raises:
         MeasurementError: no row, a row without one of the columns, or a value that is no number; names the line.
     """
     if params.output == "none":
         return Measurement()
-    rows: list[Row] = []
+    if params.output in _benchmarks.READERS:
+        return _benchmarks.read(params.output, output, params.result, any_verdict=params.any_verdict)
+    found: list[Row] = []
     flags: tuple[Flag, ...] = ()
     places: list[int] = []
-    for place, row in _rows(output, params):
+    for place, row in rows(output, params.form):
         if row is None:
             flags = (Flag(code="output-truncated", detail=f"line {place} was cut"),)
             continue
-        rows.append(row)
+        found.append(row)
         places.append(place)
-        if len(rows) > _MOST_ROWS:
+        if len(found) > _MOST_ROWS:
             raise MeasurementError(f"the output has more than {_MOST_ROWS:,} rows")
-    if not rows:
-        raise MeasurementError(
-            "no line of the output is a row", hint=f"it is read as {params.output}: look at it in the run's record"
-        )
-    columns = _columns(rows, places, params)
+    if not found:
+        raise none_fits(output, params.form)
+    columns = _columns(found, places, params)
     if all(name in columns for name in STAMPS):
         return _kernels(columns, flags)
     if "total_ns" in columns and "kernel" not in columns:
         return _inferences(columns, flags)
     metrics = {name: Metric(float(np.median(values)), _unit(name)) for name, values in columns.items()}
     return Measurement({"samples": columns}, metrics, {}, flags)
-
-
-def _rows(output: bytes, params: Params) -> Rows:
-    """Numbered rows; ``None`` for a last line that was cut."""
-    try:
-        budget.lines(output)
-    except ValueError as error:
-        raise MeasurementError(f"the output has {error}") from error
-    lines = output.decode("utf-8", "replace").split("\n")
-    whole = not lines[-1]  # a program that ends its lines leaves nothing after the last one
-    if whole:
-        lines.pop()
-    read = {"regex": _from_regex, "jsonl": _from_json_lines, "csv": _from_csv}[params.output]
-    yield from read(lines, params, whole)
-
-
-def _from_regex(lines: list[str], params: Params, whole: bool) -> Rows:
-    pattern = re.compile(params.pattern)
-    for place, line in enumerate(lines, 1):
-        match = pattern.search(line) if len(line) <= _LONGEST_LINE else None
-        if match is not None:
-            # A number at the end of a cut line may have lost digits.
-            cut = not whole and place == len(lines) and match.end() == len(line)
-            yield place, None if cut else match.groupdict()
-
-
-def _from_json_lines(lines: list[str], params: Params, whole: bool) -> Rows:
-    for place, line in enumerate(lines, 1):
-        if not line.lstrip().startswith("{"):
-            continue  # what else the program says
-        try:
-            row = budget.loads(line.encode(), _MAX_ROW_VALUES)
-        except ValueError as error:
-            if place == len(lines) and not whole:
-                yield place, None
-                return
-            raise MeasurementError(f"output line {place} is not JSON") from error
-        if not params.columns or set(params.columns) & row.keys():
-            yield place, row
-
-
-def _from_csv(lines: list[str], params: Params, whole: bool) -> Rows:
-    begin = _header(lines, params)
-    if begin is None:
-        return
-    try:
-        names = [name.strip() for name in next(csv.reader([lines[begin]], delimiter=params.delimiter))]
-        for place, line in enumerate(lines[begin + 1 :], begin + 2):
-            if not line.strip():
-                continue
-            fields = next(csv.reader([line], delimiter=params.delimiter))
-            if place == len(lines) and not whole:
-                yield place, None
-                return
-            if len(fields) == len(names):
-                yield place, dict(zip(names, fields, strict=True))
-            elif any(map(_is_number, fields)):
-                raise MeasurementError(f"output line {place} has {len(fields)} fields, the header {len(names)}")
-            # else it is what the program says besides
-    except csv.Error as error:
-        raise MeasurementError(f"the output is not CSV: {error}") from error
-
-
-def _header(lines: list[str], params: Params) -> int | None:
-    """The line that names the columns: it has the wanted names, or its fields are no numbers and the next line's are.
-
-    Programs print other lines before it, with as many commas as they like.
-    """
-    wanted, first, some = set(params.columns), None, None
-    for at, line in enumerate(lines):
-        fields = _fields(line, params)
-        if wanted and wanted <= set(fields):
-            return at
-        if wanted & set(fields) and some is None:
-            some = at
-        if len(fields) > 1 and first is None:
-            first = at
-        if not wanted and fields and all(fields) and not any(map(_is_number, fields)):
-            after = next((row for line in lines[at + 1 : at + 20] if (row := _fields(line, params))), [])
-            if len(after) == len(fields) and any(map(_is_number, after)):
-                return at
-    return first if some is None else some
-
-
-def _fields(line: str, params: Params) -> list[str]:
-    if len(line) > _LONGEST_LINE or not line.strip():
-        return []
-    try:
-        return [field.strip() for field in next(csv.reader([line], delimiter=params.delimiter))]
-    except csv.Error:
-        return []
 
 
 def _columns(rows: list[Row], places: list[int], params: Params) -> Table:
@@ -217,7 +174,8 @@ def _columns(rows: list[Row], places: list[int], params: Params) -> Table:
         MeasurementError: a column is missing in a row, is there twice, or holds something that is no number.
     """
     renamed = dict(one.split("=", 1) for one in params.rename)
-    wanted = params.columns or tuple(name for name, value in rows[0].items() if _is_number(value))
+    named = tuple(name for name in params.columns if name != "_")
+    wanted = named or tuple(name for name, value in rows[0].items() if is_number(value))
     table: Table = {}
     for printed in wanted:
         name = renamed.get(printed, printed)
@@ -249,14 +207,6 @@ def _column(name: str, values: list[float]) -> tuple[str, Column]:
             raise MeasurementError(f"{name} holds something that is no number of one")
         return name, floats.astype(np.int64)
     return name, floats
-
-
-def _is_number(value: object) -> bool:
-    try:
-        number(value, "")
-    except MeasurementError:
-        return False
-    return True
 
 
 def _unit(name: str) -> str:

@@ -152,6 +152,20 @@ _COMMANDS = {
     "csv": _parse("command", argv=["x"], output="csv"),
     "kernels": _parse("command", argv=["x"], output="csv", columns=["queued_ns", "submit_ns", "start_ns", "end_ns"]),
     "regex": _parse("command", argv=["x"], output="regex", pattern=r"t=(?P<total_us>[0-9.]+) k=(?P<kernel>\S+)"),
+    **{
+        form: _parse("command", argv=["x"], output=form)
+        for form in (
+            "json",
+            "tflite",
+            "llama-bench",
+            "ncnn",
+            "mnn",
+            "mnn-llm",
+            "onnxruntime",
+            "androidx",
+            "mlperf",
+        )
+    },
 }
 
 
@@ -166,6 +180,25 @@ def _command_seeds() -> tuple[bytes, ...]:
         b"csv\ntotal_us,kernel,share_pct\n1,0,3.5\n2,1,4\n",
         b'kernels\nqueued_ns,submit_ns,start_ns,end_ns,"kernel"\n1,2,3,4,0\n1,2,3,4,1\n',
         b"regex\nt=1.5 k=0\nt=2 k=1\n",
+        (
+            b"tflite\nGraph: [/a.tflite]\ncount=2 first=5 curr=5 min=5 max=5 avg=5 std=0\n"
+            b"Inference timings in us: Init: 1, First inference: 5, Warmup (avg): 5, Inference (avg): 5\n"
+        ),
+        b"ncnn\nloop_count = 8\n  a  min =    2.44  max =    2.51  avg =    2.46\n",
+        b"mnn\nForward type: **CPU** thread=4**\n[ - ] a.mnn  max =   6.1 ms  min =   3.8 ms  avg =   4.0 ms\n",
+        b'llama-bench\n[{"n_prompt": 5, "n_gen": 0, "avg_ns": 1e9, "avg_ts": 5, "samples_ns": [1000000000]}]\n',
+        b"llama-bench\nn_prompt,n_gen,avg_ns,avg_ts\n5,0,1000000000,5\n",
+        b"mnn-llm\n| model | test | t/s |\n| - | - | - |\n| a | pp5 | 1.00 \xc2\xb1 0.10 |\n",
+        b"onnxruntime\nAverage inference time cost: 1.8 ms\nMin Latency: 0.0018 s\na,0.1,5,9,0\n",
+        b'androidx\n{"benchmarks": [{"name": "a", "metrics": {"timeNs": {"runs": [1.5, 2]}}}]}\n',
+        (
+            b"mlperf\nMLPerf Results Summary\nScenario : SingleStream\nResult is : VALID\nMean latency (ns) : 5\n"
+            b"Test Parameters Used\n"
+        ),
+        (
+            b'mlperf\n:::MLLOG {"key": "result_validity", "value": "VALID"}\n'
+            b':::MLLOG {"key": "result_99.90_percentile_latency_ns", "value": 5}\n'
+        ),
     )
 
 
