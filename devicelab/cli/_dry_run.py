@@ -81,7 +81,7 @@ def _show_summary(experiment: "Experiment", facts: "Facts", runs: "Sequence[Run]
     writes: dict[str, dict[str, None]] = {}
     why: dict[str, str] = {}
     for step in (step for run in runs for step in run.steps):
-        what = step.path if step.kind == "write" else " ".join(step.do)
+        what = step.path if step.kind == "write" else _line(step.do)
         writes.setdefault(what, {}).update({step.value: None} if step.kind == "write" else {})
         why.setdefault(what, step.why)
     if writes:
@@ -101,6 +101,11 @@ def _show_summary(experiment: "Experiment", facts: "Facts", runs: "Sequence[Run]
     echo("\n--verbose shows every cell")
 
 
+def _line(words: Sequence[str]) -> str:
+    """A command on one line: a script in it is left out, the step says what it is for."""
+    return " ".join("..." if "\n" in word else word for word in words)
+
+
 def _listed(values: Iterable[str]) -> str:
     known = list(values)
     return ", ".join(known[:_VALUES]) + (f" and {len(known) - _VALUES} more" if len(known) > _VALUES else "")
@@ -114,7 +119,7 @@ def _show_cells(planned: "Planned", facts: "Facts", runs: "Sequence[Run]") -> No
         shown.add(run.cell_id)
         echo(f"\ncell {run.cell_id}: {planned.cells[run.cell_id].label() or 'no factors'}")
         for step in run.steps:
-            what = f"{step.path} <- {step.value}" if step.kind == "write" else " ".join(step.do)
+            what = f"{step.path} <- {step.value}" if step.kind == "write" else _line(step.do)
             old = facts.tree.text(step.path) if step.kind == "write" else None
             echo(f"  {what}{f' (was {old})' if old is not None else ''}: {step.why}")
         for probe in run.probes:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from devicelab import knobs
 from devicelab.errors import ConfigError, DeviceRefusedError
 from devicelab.experiment import energy, evidence, loads, programs, tenancy
+from devicelab.experiment.energy import nvml
 from devicelab.experiment.programs import Needs
 from devicelab.ground import registry
 from devicelab.knobs.base import Setting
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment
-from devicelab.model.plan import Plan, Run, Sampling, content_id
+from devicelab.model.plan import Plan, Run, Sampling, Step, content_id
 from devicelab.schedulers.base import Place
 
 # Runs a plan holds at most: the host writes the next block while the device works on this one.
@@ -140,19 +141,25 @@ def _maker(cell: Cell, experiment: Experiment, place: Place, campaign: str) -> C
     background = loads.programs(cell.levels.get("load", "none"), str(cell.levels.get("placement", "free")), later)
     cgroups = tuple(path for setting in chosen.values() for path in setting.cgroups)
     measured = programs.measured(cell, experiment, place, cgroups)
+    counting = _nvml(cell, experiment, place, campaign)
+    counted = (node for _, node in counting)
     sample = (path for setting in chosen.values() for path in setting.sample)
     around = (path for setting in chosen.values() for path in setting.around)
     template = Run(
         run_id="",
         cell_id=cell.cell_id,
         repetition=0,
-        steps=(*(step for setting in chosen.values() for step in setting.steps), *measured.steps),
+        steps=(
+            *(step for setting in chosen.values() for step in setting.steps),
+            *measured.steps,
+            *(step for step, _ in counting),
+        ),
         gates=tuple(gate for setting in chosen.values() for gate in setting.gates),
         probes=tuple(probe for setting in chosen.values() for probe in setting.probes),
         witnesses=measured.witnesses,
         sampling=Sampling(
             period_ms=round(1000 / experiment.sample_hz) if experiment.sample_hz else 0,
-            nodes=tuple(dict.fromkeys((*evidence.sampled(facts), *sample, *measured.sample))),
+            nodes=tuple(dict.fromkeys((*evidence.sampled(facts), *sample, *measured.sample, *counted))),
             around=tuple(dict.fromkeys((*evidence.around(facts), *around))),
             idle_ms=round(experiment.energy.idle_s * 1000) if experiment.energy is not None else 0,
         ),
@@ -170,6 +177,13 @@ def _maker(cell: Cell, experiment: Experiment, place: Place, campaign: str) -> C
         return template.model_copy(update=own)
 
     return make
+
+
+def _nvml(cell: Cell, experiment: Experiment, place: Place, campaign: str) -> tuple[tuple[Step, str], ...]:
+    """What makes NVIDIA's energy counters a node, and the node; tenants have a witness of their own."""
+    if experiment.tenants or not experiment.sample_hz or place.facts.board.kind != "nvidia-server":
+        return ()
+    return (nvml.step(content_id(campaign, cell.cell_id), place.python, experiment.sample_hz),)
 
 
 def runs_of(

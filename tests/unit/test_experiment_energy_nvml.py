@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from devicelab.experiment import gauge
-from devicelab.experiment.energy import nvml
-from devicelab.model.experiment import Experiment
+from devicelab.experiment import plan as planning
+from devicelab.experiment.energy import FaultError, meters, nvml
+from devicelab.model.experiment import Cell, Experiment, Measure
 from devicelab.model.journal import WitnessResult
 from tests.tenantdata import experiment, place, record
 
@@ -66,6 +67,66 @@ def test_the_cards_power_is_read_beside_the_gauge() -> None:
     assert got.metrics["gpu_use_pct"].value == 75
     assert got.metrics["card_w"].value == pytest.approx(400, rel=0.01)
     assert "card_w" not in gauge.read(seen).metrics  # type: ignore[union-attr]
+
+
+# A program that is measured alone: the counters as a node ----------------------------------------------------------
+
+
+def node(at_s: float, *joules: float) -> str:
+    """What the helper wrote: a line a card."""
+    at, counts = START + round(at_s * S), [round(one * 1000) for one in joules]
+    return "\n".join(f"{card:4d} {at:19d} {count:19d} {at + count:20d}" for card, count in enumerate(counts))
+
+
+def read(texts: list[str | None], end_s: float = 4.0) -> meters.Reading | None:
+    times = [START + i * S // 10 for i in range(len(texts))]
+    return meters.read(times, {"/dev/shm/devicelab-ab12/energy": texts}, {}, (START, START + round(end_s * S)))
+
+
+def test_the_counters_stamps_count_and_not_when_the_agent_looked() -> None:
+    got = read([node(i / 10 - 0.04, 50 + 30 * i / 10) for i in range(42)])
+    assert got is not None
+    assert got.total is not None
+    assert got.total.joules == pytest.approx(30 * 4, rel=0.01)
+    assert (got.meter, got.scope) == ("nvml", "whole NVIDIA card, with all that ran on it, not the machine")
+
+
+def test_a_read_that_fell_into_a_write_is_left_out() -> None:
+    texts: list[str | None] = [node(i / 10, 50 + 30 * i / 10) for i in range(42)]
+    torn = str(texts[20])
+    texts[20] = torn[:30] + "9" + torn[31:]
+    texts[21], texts[22] = None, torn[:40]
+    got = read(texts)
+    assert got is not None
+    assert got.total is not None
+    assert got.total.joules == pytest.approx(30 * 4, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("texts", "code"),
+    [
+        ([node(i / 10, 50 + i if i < 20 else i) for i in range(42)], "energy-counter-reset"),
+        ([node(min(i, 20) / 10, 50 + min(i, 20)) for i in range(42)], "energy-too-short"),  # the helper died
+        ([node(i / 10 if not 10 < i < 25 else 1.0, 50 + i) for i in range(42)], "energy-gap"),
+        ([node(i / 10, 50) for i in range(42)], "energy-counter-stands"),
+        ([node(i / 10, 50 + i, 80 + i if i < 30 else 1) for i in range(42)], "energy-counter-reset"),
+    ],
+)
+def test_a_counter_that_did_not_count_throughout_gives_a_flag(texts: list[str | None], code: str) -> None:
+    with pytest.raises(FaultError) as caught:
+        read(texts)
+    assert caught.value.code == code
+
+
+def test_only_a_gpu_server_and_only_a_sampled_run_gets_the_helper() -> None:
+    measure = Measure(workload="command", params={"argv": ["true"], "output": "none"})
+    alone = Experiment(name="alone", question="How much?", measure=measure)
+    for kind, hz, there in (("nvidia-server", 10.0, True), ("nvidia-server", 0.0, False), ("linux", 10.0, False)):
+        here = place(kind)
+        of = alone.model_copy(update={"sample_hz": hz})
+        (run,) = planning.runs_of((Cell(levels={}, measured="m"),), range(1), of, here, "c")
+        assert any(nvml.NODE.fullmatch(path) for path in run.sampling.nodes) == there
+        assert any(step.kind == "command" and step.undo is not None for step in run.steps) == there
 
 
 def test_without_a_driver_the_gauge_ends_in_time_and_says_nothing_of_energy() -> None:

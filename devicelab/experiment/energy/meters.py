@@ -1,7 +1,7 @@
 """What measured a run's energy, from its sampled nodes alone: one meter for everything that was read.
 
 Of several the one that says most comes first: on-device power monitors (they do not see the charger), a battery that
-discharges, RAPL, sensors on the board. Every meter says what it covers.
+discharges, NVIDIA's counters, RAPL, sensors on the board. Every meter says what it covers.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from devicelab.experiment.energy import battery
+from devicelab.experiment.energy import battery, nvml
 from devicelab.experiment.energy.totals import FaultError, Total, of_counter, of_power
 
 Texts = Sequence[str | None]
@@ -31,7 +31,7 @@ class Reading:
     """What one meter says of a span.
 
     Attributes:
-        meter: ``odpm``, ``battery``, ``rapl``, ``sensor`` or ``meter``.
+        meter: ``odpm``, ``battery``, ``nvml``, ``rapl``, ``sensor`` or ``meter``.
         scope: what it covers: "whole device" or the rails it is the sum of.
         total: of everything it covers; ``None`` if no sum can be made of its rails.
         rails: joules by rail.
@@ -59,7 +59,7 @@ def read(
     Raises:
         FaultError: a meter is there, and its readings give no total that could be believed.
     """
-    for meter in (_odpm, _battery, _rapl, _sensors):
+    for meter in (_odpm, _battery, _nvml, _rapl, _sensors):
         found = meter(t_ns, nodes, names, span)
         if found is not None:
             return found
@@ -79,6 +79,9 @@ def powers(
     for path, texts in nodes.items():
         if _ODPM.fullmatch(path):
             yield from _channel_powers(texts)
+        elif nvml.NODE.fullmatch(path):
+            for card, counts in nvml.counters(texts).items():
+                yield from _growth(card, list(counts), list(counts.values()))
         elif match := _RAPL.fullmatch(path):
             name = (names.get(f"{match[1]}/name") or match[1].rpartition("/")[2]).strip()
             yield from _growth(name, t_ns, _scaled(texts, 1e-6))
@@ -128,7 +131,11 @@ def _odpm(
 def _stamped(rail: str, rows: Sequence[tuple[int, int, float]], span: Span) -> Total:
     """A counter that says when it was updated, on a clock of its own: the reading with the least delay aligns both."""
     ahead = min(moment - at for moment, at, _ in rows)
-    fresh = {at + ahead: joules for _, at, joules in rows}
+    return _updated(rail, {at + ahead: joules for _, at, joules in rows}, span)
+
+
+def _updated(rail: str, fresh: Mapping[int, float], span: Span) -> Total:
+    """A counter by the times of its updates."""
     times = sorted(fresh)
     # The last update before the span's end may lie a period earlier: the rail went on as it did before.
     try:
@@ -151,6 +158,23 @@ def _stretched(times: Sequence[int], joules: Sequence[float], span: Span) -> Tot
     if beyond_ns > 0.1 * (span[1] - span[0]):
         raise FaultError("energy-too-short", f"its updates span {(inner[1] - inner[0]) / 1e9:.3g} s of the window")
     return Total(got.joules + more, got.error_j + more / 2, span[1] - span[0], got.readings)
+
+
+def _nvml(
+    _t_ns: Sequence[int], nodes: Mapping[str, Texts], _names: Mapping[str, str | None], span: Span
+) -> Reading | None:
+    rails: dict[str, Total] = {}
+    for path, texts in nodes.items():
+        if nvml.NODE.fullmatch(path):
+            rails |= {card: _updated(card, counts, span) for card, counts in nvml.counters(texts).items()}
+    if not rails:
+        return None
+    if all(total.joules <= 0 for total in rails.values()):
+        raise FaultError("energy-counter-stands", "no card counted anything")
+    scope = (
+        "whole NVIDIA card, with all that ran on it" if len(rails) == 1 else f"{len(rails)} whole NVIDIA cards together"
+    )
+    return Reading("nvml", f"{scope}, not the machine", _sum(rails.values()), rails)
 
 
 def _battery(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from devicelab.experiment.energy import external, meters
+from devicelab.experiment.energy import external, meters, nvml
 from devicelab.experiment.energy.external import Rows
 from devicelab.experiment.energy.meters import Reading, Span
 from devicelab.experiment.energy.totals import FaultError, Total
@@ -56,7 +56,7 @@ def measure(
         flag = Flag(code=error.code, detail=str(error), remark=not required)
         return Measurement(info={"missing": f"{error.code}: {error}"}), () if silent else (flag,)
     if whole is None:
-        said = "nothing that was sampled tells energy"
+        said = nvml.missing(record.steps) or "nothing that was sampled tells energy"
         return (None, ()) if not required else (Measurement(info={"missing": said}), _none(said))
     if whole.total is None:
         metrics = {name: Metric(total.joules, "J") for name, total in _named(whole.rails)}

@@ -51,7 +51,9 @@ def sampled(facts: Facts) -> tuple[str, ...]:
 
 
 def tells(facts: Facts) -> bool:
-    """Whether any of the sampled nodes is one from which energy follows; that a supply is plugged in is none."""
+    """Whether energy follows from any of the sampled nodes (that a supply is plugged in tells none), or from NVML."""
+    if facts.board.kind == "nvidia-server":
+        return True
     names = tuple(path.rpartition("/")[2] for path in sampled(facts))
     return any(name in _TELLING or name.startswith(("power", "energy", "curr")) for name in names)
 
