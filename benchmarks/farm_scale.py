@@ -238,24 +238,21 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=4, help="runs of a task")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="scale-") as folder:
-        server = Path(folder) / "server"
-        server.mkdir()
-        with postgres.running(server) as url:
-            fork = multiprocessing.get_context("fork")
-            counts = fork.Array("q", args.hosts)
-            shared = postgres.new_database(url, "rows")
-            Store.open(shared).close()
-            before = rows(shared)
-            hosts = [fork.Process(target=commit_for_a_while, args=(shared, n, counts)) for n in range(args.hosts)]
-            for host in hosts:
-                host.start()
-            for host in hosts:
-                host.join()
-            done, written = sum(counts), rows(shared) - before
-            speed = f"{done / _COMMITTING_S:.0f} runs/s, {written / _COMMITTING_S:.0f} rows/s"
-            print(f"{args.hosts} hosts committed {speed} ({os.cpu_count()} cores for server and hosts)", flush=True)
-            conduct(postgres.new_database(url, "night"), Path(folder), args)
+    with tempfile.TemporaryDirectory(prefix="scale-") as folder, postgres.running() as url:
+        fork = multiprocessing.get_context("fork")
+        counts = fork.Array("q", args.hosts)
+        shared = postgres.new_database(url, "rows")
+        Store.open(shared).close()
+        before = rows(shared)
+        hosts = [fork.Process(target=commit_for_a_while, args=(shared, n, counts)) for n in range(args.hosts)]
+        for host in hosts:
+            host.start()
+        for host in hosts:
+            host.join()
+        done, written = sum(counts), rows(shared) - before
+        speed = f"{done / _COMMITTING_S:.0f} runs/s, {written / _COMMITTING_S:.0f} rows/s"
+        print(f"{args.hosts} hosts committed {speed} ({os.cpu_count()} cores for server and hosts)", flush=True)
+        conduct(postgres.new_database(url, "night"), Path(folder), args)
     return 0
 
 

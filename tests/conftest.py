@@ -99,5 +99,5 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a real PostgreSQL server; the test takes a database of its own with ``postgres.new_database``."""
     if postgres.TOOLS is None:
         pytest.skip("no PostgreSQL server is installed")
-    with postgres.running(tmp_path_factory.mktemp("postgres")) as url:
+    with postgres.running() as url:
         yield url

@@ -32,8 +32,16 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[str]:
-    """URL of an empty server; PostgreSQL refuses to run as root, so root lends it another user."""
+def running() -> Iterator[str]:
+    """URL of an empty server in a folder of its own."""
+    # Not among pytest's folders: every pytest that starts closes them to the server's user.
+    with tempfile.TemporaryDirectory(prefix="devicelab-postgres-") as folder, running_in(Path(folder)) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def running_in(folder: Path) -> Iterator[str]:
+    """The same in a given folder; PostgreSQL refuses to run as root, so root lends it another user."""
     identity: dict[str, object] = {}
     if os.getuid() == 0:
         user = pwd.getpwnam("postgres")

@@ -22,6 +22,8 @@ from devicelab.workloads._requests import parse_requests
 from devicelab.workloads.base import CommandLine, Context
 from tests.tenantdata import experiment
 
+UNNICED = pytest.mark.skipif(os.nice(0) != 0, reason="the tests run at another niceness than 0, which legs would flag")
+
 # A tenant that misbehaves as its first argument says, in legs in which it was made nicer; else it is well-behaved.
 HOSTILE = r"""
 import json, os, signal, sys, time

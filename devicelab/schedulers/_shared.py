@@ -76,8 +76,23 @@ def proc_witnesses(what: str, script: str, tenants: Iterable[Tenant]) -> tuple[W
 
 def environ_witnesses(variable: str, tenants: Iterable[Tenant]) -> tuple[Witness, ...]:
     """Witnesses ``environ NAME`` that print the line ``variable=VALUE`` of each process; ``A|B`` is both."""
-    script = f'tr "\\0" "\\n" <"/proc/$1/environ" | grep -E "^({variable})="'
+    # Nothing at all is the environment of a process that has ended: that proves neither answer.
+    script = (
+        'e=$(tr "\\0" "\\n" <"/proc/$1/environ") && [ -n "$e" ] || exit 2; '
+        f'printf "%s\\n" "$e" | grep -E "^({variable})=" || :'
+    )
     return proc_witnesses("environ", script, tenants)
+
+
+def not_given(scheduler: str, record: RunRecord, name: str, variables: Mapping[str, str]) -> tuple[Flag, ...]:
+    """The flag of a leg in which a process was not seen to have these variables (``environ_witnesses``)."""
+    has = said(record, f"environ {name}")
+    if has is None:
+        return not_seen(scheduler, f"the environment of {name} could not be read while it ran")
+    for variable, value in variables.items():
+        if f"{variable}={value}" not in has.splitlines():
+            return not_seen(scheduler, f"{name} does not have {variable}={value}")
+    return ()
 
 
 def said(record: RunRecord, name: str) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from devicelab.errors import ConfigError
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, RunRecord
-from devicelab.schedulers._shared import SCRUBBED, environ_witnesses, not_seen, on_cpu, pids, said, tenant_of
+from devicelab.schedulers._shared import SCRUBBED, environ_witnesses, not_given, on_cpu, pids, tenant_of
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
 
 
@@ -40,6 +40,6 @@ def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[
     """The live processes carry the mask (that the runtime obeys it is not to be seen from outside)."""
     masks = _ranges(variant, tenants)
     for name in pids(record, tenants):
-        if (said(record, f"environ {name}") or "").strip() != f"HSA_CU_MASK=0:{masks[tenant_of(name)]}":
-            return not_seen("cu_mask", f"{name} does not have its mask")
+        if flags := not_given("cu_mask", record, name, {"HSA_CU_MASK": f"0:{masks[tenant_of(name)]}"}):
+            return flags
     return on_cpu("cu_mask", tenants, record)

@@ -15,6 +15,7 @@ from devicelab.schedulers._shared import (
     NO_MPS,
     SCRUBBED,
     environ_witnesses,
+    not_given,
     not_seen,
     on_cpu,
     pids,
@@ -93,6 +94,7 @@ def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[
         there = _LIBRARY in maps
         if there != (tenant_of(name) in limited):
             return not_seen("hami", f"{name} {'has' if there else 'does not have'} {_LIBRARY} loaded")
-        if there and (said(record, f"environ {name}") or "").strip() != f"CUDA_DEVICE_SM_LIMIT={_share(variant)}":
-            return not_seen("hami", f"{name} does not have CUDA_DEVICE_SM_LIMIT={_share(variant)}")
+        limit = {"CUDA_DEVICE_SM_LIMIT": str(_share(variant))}
+        if there and (flags := not_given("hami", record, name, limit)):
+            return flags
     return on_cpu("hami", tenants, record)

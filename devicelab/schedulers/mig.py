@@ -7,7 +7,17 @@ from devicelab.errors import ConfigError
 from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Witness
-from devicelab.schedulers._shared import NO_MPS, SCRUBBED, environ_witnesses, not_seen, on_cpu, pids, said, tenant_of
+from devicelab.schedulers._shared import (
+    NO_MPS,
+    SCRUBBED,
+    environ_witnesses,
+    not_given,
+    not_seen,
+    on_cpu,
+    pids,
+    said,
+    tenant_of,
+)
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
 
 _UUID = re.compile(r"MIG-[0-9a-fA-F-]{36}")
@@ -52,6 +62,6 @@ def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[
     if missing:
         return not_seen("mig", f"no such MIG device: {', '.join(missing)}")
     for name in pids(record, tenants):
-        if (said(record, f"environ {name}") or "").strip() != f"CUDA_VISIBLE_DEVICES={given[tenant_of(name)]}":
-            return not_seen("mig", f"{name} was not given its device")
+        if flags := not_given("mig", record, name, {"CUDA_VISIBLE_DEVICES": given[tenant_of(name)]}):
+            return flags
     return on_cpu("mig", tenants, record)

@@ -15,7 +15,7 @@ from devicelab.model.experiment import Tenant
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Command, Witness
 from devicelab.schedulers import stream_priority
-from devicelab.schedulers._shared import SCRUBBED, environ_witnesses, not_seen, pids, ranks, said, tenant_of
+from devicelab.schedulers._shared import SCRUBBED, environ_witnesses, not_given, not_seen, pids, ranks, said, tenant_of
 from devicelab.schedulers.base import Place, TenantTreatment, Treatment
 
 _CONTROL = "nvidia-cuda-mps-control"
@@ -145,8 +145,7 @@ def _unshared(parts: Collection[str], tenants: Sequence[Tenant], record: RunReco
     """The flag of a leg in which a less important tenant's process does not have its share."""
     rank = ranks(tenants)
     for name in pids(record, tenants):
-        has = (said(record, f"environ {name}") or "").split()
-        for variable, value in _share(parts, rank[tenant_of(name)]).items():
-            if f"{variable}={value}" not in has:
-                return not_seen("mps", f"{name} does not have {variable}={value}")
+        share = _share(parts, rank[tenant_of(name)])
+        if share and (flags := not_given("mps", record, name, share)):
+            return flags
     return ()

@@ -23,7 +23,7 @@ class Postgres:
         self._folder = self._top / "a" / "server"
         self._folder.mkdir(parents=True)
         self._stack = contextlib.ExitStack()
-        self.url = self._stack.enter_context(postgres.running(self._folder))
+        self.url = self._stack.enter_context(postgres.running_in(self._folder))
         # So that it comes back with the same settings.
         with (self._folder / "data" / "postgresql.conf").open("a", encoding="utf-8") as conf:
             conf.write(

@@ -1,6 +1,7 @@
 """Targets in C++: what the agent reads, under the sanitizers; built here by clang with libFuzzer."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,22 @@ def build(name: str, folder: Path) -> Path | None:
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
     return program
+
+
+def play(program: Path, corpus: Path, *options: str, rss_mib: int = 1024) -> "subprocess.CompletedProcess[str]":
+    """Let a fuzzer run in the folder that holds ``corpus``; memory is counted by AddressSanitizer.
+
+    libFuzzer's own limit looks at the highest use ever, which Linux hands from the process that starts it to the one
+    that is started, so that a large pytest would look like a leak.
+    """
+    return subprocess.run(
+        [program, *options, "-rss_limit_mb=0", str(corpus)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=corpus.parent,
+        env={**os.environ, "ASAN_OPTIONS": f"hard_rss_limit_mb={rss_mib}"},
+    )
 
 
 def seeds(name: str) -> Iterator[bytes]:

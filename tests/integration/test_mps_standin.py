@@ -34,7 +34,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def sweep(tmp_path: Path, store: Store, **changes: object) -> dict[str, list[str]]:
-    of = {"factors": {"scheduler": ("mps:50", "native")}, **changes}
+    of = {"factors": {"scheduler": ("mps:50", "native")}, "duration_s": 2.5, **changes}
     done = tenantlab.run(tmp_path, store, **of)
     assert tenantlab.left_behind(["nvidia-cuda-mps"]) == []
     assert not (tmp_path / "device/mps").exists()
@@ -57,7 +57,7 @@ def test_a_daemon_that_dies_invalidates_its_leg_and_its_server_is_ended(
     tmp_path: Path, store: Store, tools: Path
 ) -> None:
     (tools / "die-after").write_text("1.2")
-    flags = sweep(tmp_path, store, duration_s=2.5)
+    flags = sweep(tmp_path, store)
     assert flags["native"] == []
     assert len(flags["mps:50"]) == 1
     assert flags["mps:50"][0].startswith("scheduler-not-seen: mps: ")

@@ -10,7 +10,7 @@ from devicelab.model.experiment import Tenant
 from devicelab.store import Store
 from tests import tenantlab
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, tenantlab.UNNICED]
 
 # Hardly nicer, so that it gets on where other work is done too.
 LEG = "nice:1"

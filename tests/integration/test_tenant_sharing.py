@@ -15,7 +15,7 @@ from devicelab.store import Store
 from tests import tenantlab
 from tests.tenantdata import experiment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, tenantlab.UNNICED]
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What an agent finds in its folders, against a fuzzer; longer: ``python -m tests.fuzz agent-journal``."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,5 @@ def test_a_fuzzer_finds_no_bad_memory_access_in_the_readers_of_journals(tmp_path
     for number, seed in enumerate(native.seeds("agent-journal")):
         (corpus / str(number)).write_bytes(seed)
     # Executions and not seconds: a busy machine only takes longer.
-    limits = ("-runs=5000", "-timeout=60", "-rss_limit_mb=1024", "-max_len=4096", "-seed=1")
-    done = subprocess.run([program, *limits, str(corpus)], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = native.play(program, corpus, "-runs=5000", "-timeout=60", "-max_len=4096", "-seed=1")
     assert done.returncode == 0, done.stderr[-4000:]

@@ -138,10 +138,12 @@ def test_mps_proves_what_its_variant_gives() -> None:
     share = {f"environ {name}": "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=40\n" for name in ("B", "C", "C#2")}
     assert set(share) <= {witness.name for witness in treat("mps", "40").witnesses}
     assert verify("mps", "40", good("mps", witnesses=share)) == ()
-    (flag,) = verify("mps", "40", good("mps", witnesses={**share, "environ C#2": None}))
+    (flag,) = verify("mps", "40", good("mps", witnesses={**share, "environ C#2": ""}))
     assert flag.detail == "mps: C#2 does not have CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=40"
-    (flag,) = verify("mps", "priority", good("mps"))
-    assert "B does not have CUDA_MPS_CLIENT_PRIORITY=1" in flag.detail
+    (flag,) = verify("mps", "40", good("mps", witnesses={**share, "environ C#2": None}))
+    assert flag.detail == "mps: the environment of C#2 could not be read while it ran"
+    (flag,) = verify("mps", "priority", good("mps", witnesses={f"environ {name}": "" for name in ("B", "C", "C#2")}))
+    assert flag.detail == "mps: B does not have CUDA_MPS_CLIENT_PRIORITY=1"
     assert verify("mps", "stream", good("mps")) == ()
     (flag,) = verify("mps", "stream", record(PIDS, GOOD["mps"][1], stdout={**STREAMS, "A": STREAMS["B"]}))
     assert flag.detail == "mps: the stream of A does not say that its priority is -1"
