@@ -189,6 +189,13 @@ def test_every_toml_example_is_valid(block: Block, tmp_path: Path) -> None:
         module("analyses", name)
 
 
+def test_the_image_of_the_how_to_is_the_recipe_of_the_checkout() -> None:
+    (block,) = (b for b in blocks(ROOT / "docs/howto/labs.md") if b.language == "dockerfile")
+    assert (ROOT / "Containerfile").read_text(encoding="utf-8").partition("\n")[
+        2
+    ].splitlines() == block.text.splitlines()
+
+
 @pytest.mark.parametrize("block", [b for b in WRITTEN_BLOCKS if b.commands()], ids=str)
 def test_every_command_in_a_block_exists_with_its_options(block: Block) -> None:
     for line in block.commands():
