@@ -6,10 +6,6 @@
         results = lab.results()  # the latest campaign
         wide = results.wide()    # a row a run: factors and figures, units in wide.attrs["units"]
 
-Times are nanoseconds where a name ends in ``_ns``. Errors are ``devicelab.errors``.
+``devicelab`` itself hands out what stands here, so that whoever reads results does not import what measures. Times are
+nanoseconds where a name ends in ``_ns``. Errors are ``devicelab.errors``.
 """
-
-from devicelab.notebook.lab import Campaign, Lab, open  # noqa: A004 - said as dl.open
-from devicelab.notebook.sweeping import sweep
-
-__all__ = ["Campaign", "Lab", "open", "sweep"]

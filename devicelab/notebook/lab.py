@@ -49,10 +49,22 @@ class Lab(Closing):
             device: only those on the device of this name.
             experiment: only those of this experiment.
             board: only those on this kind of board.
+
+        Raises:
+            ConfigError: no campaign here has such a device, experiment or board at all.
         """
         found = self._store.campaigns(device=device, experiment=experiment, board=board)
+        if not found:
+            self._check_names({"device": device, "experiment": experiment, "board": board})
         rows = [info.model_dump() for info in found]
         return pd.DataFrame(rows, columns=list(CampaignInfo.model_fields)).set_index("campaign")
+
+    def _check_names(self, wanted: dict[str, str | None]) -> None:
+        every = self._store.campaigns()
+        for noun, name in wanted.items():
+            known = tuple(sorted({str(getattr(info, noun)) for info in every}))
+            if name is not None and name not in known and known:
+                raise registry.unknown(noun, name, known)
 
     def results(self, campaign: str | None = None) -> "Campaign":
         """A campaign by its id or the beginning of it; the latest if left out.

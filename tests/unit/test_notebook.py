@@ -13,6 +13,7 @@ import pytest
 
 import devicelab as dl
 from devicelab.errors import ConfigError, StoreError
+from devicelab.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD = ROOT / "tests" / "data" / "version-0.1.0" / "complete.sqlite.gz"
@@ -71,8 +72,8 @@ def test_a_name_that_is_not_there_is_an_error_that_says_which_are(results: dl.Ca
             ask("nosuch")
     with dl.open() as lab, pytest.raises(ConfigError):
         lab.results("nosuch")
-    with pytest.raises(AttributeError, match="nosuch"):
-        dl.nosuch  # noqa: B018
+    with pytest.raises(AttributeError, match="did you mean 'sweep'"):
+        dl.sweeep  # noqa: B018
 
 
 def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
@@ -85,8 +86,17 @@ def test_campaigns_are_indexed_by_id_and_narrowed_by_what_is_named(folder: Path)
     with dl.open() as lab:
         (campaign,) = lab.campaigns().index
         assert lab.campaigns(experiment="old").loc[campaign, "runs_done"] == 8
-        assert lab.campaigns(device="nosuch").empty
-        assert list(lab.campaigns(device="nosuch").columns) == list(lab.campaigns().columns)
+        for wrong in ({"experiment": "olt"}, {"device": "nosuch"}, {"board": "nosuch"}):
+            with pytest.raises(ConfigError, match=r"no .* named") as caught:
+                lab.campaigns(**wrong)
+            assert "known: " in (caught.value.hint or "")
+
+
+def test_a_database_without_campaigns_is_an_empty_table(tmp_path: Path) -> None:
+    Store.open(tmp_path / "new.sqlite").close()
+    with dl.open(tmp_path / "new.sqlite") as lab:
+        assert lab.campaigns(device="nobody").empty
+        assert list(lab.campaigns(device="nobody").columns) == list(lab.campaigns().columns)
 
 
 def test_the_howto_draws_its_three_plots(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +105,11 @@ def test_the_howto_draws_its_three_plots(folder: Path, monkeypatch: pytest.Monke
     assert {path.name for path in folder.glob("*.png")} == {"inference-by-k.png", "t-prod.png", "one-run.png"}
 
 
-def test_importing_devicelab_imports_none_of_what_it_needs_later() -> None:
-    code = "import sys, devicelab; print({'pandas', 'sqlalchemy', 'matplotlib', 'pydantic'} & set(sys.modules))"
+@pytest.mark.parametrize(
+    ("name", "unneeded"),
+    [("__version__", "{'pandas', 'sqlalchemy', 'matplotlib', 'pydantic'}"), ("open", "{'matplotlib', 'adbutils'}")],
+)
+def test_what_is_needed_later_is_not_imported_before(name: str, unneeded: str) -> None:
+    code = f"import sys, devicelab; devicelab.{name}; print({unneeded} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
