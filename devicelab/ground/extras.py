@@ -12,12 +12,10 @@ _REQUIREMENT = re.compile(r"\s*([^;]+?)\s*;.*\bextra\s*==\s*['\"]([A-Za-z0-9_-]+
 # The extra that brings a module, by the module's top-level name.
 _MODULES = {
     "apprise": "notify",
-    "cryptography": "ssh",
     "distributed": "dask",
     "google": "trace",  # protobuf, in Perfetto's protos
     "mfusepy": "sim",
     "optuna": "search",
-    "paramiko": "ssh",
     "perfetto": "trace",
     "psycopg": "postgres",
     "pyarrow": "parquet",

@@ -3,8 +3,7 @@
 paramiko is imported when a board is connected to: whoever lists devices that are on adb does not pay for it.
 """
 
-from devicelab.ground import extras
-from devicelab.transports.base import Attached, NotInstalledError, Transport
+from devicelab.transports.base import Attached, Transport
 
 SCHEME = "ssh"
 
@@ -16,15 +15,8 @@ def connect(address: str) -> Transport:
         ConfigError: not such an address.
         DeviceUnreachableError: no answer.
         DeviceRefusedError: an unknown or changed host key, or no key of ours is accepted.
-        NotInstalledError: without the extra ``ssh``.
     """
-    try:
-        from devicelab.transports.ssh import session
-    except ModuleNotFoundError as error:
-        if extras.of_module(error.name or "") is None:
-            raise
-        hint = extras.install("ssh")
-        raise NotInstalledError("boards over ssh need the package paramiko", device=address, hint=hint) from error
+    from devicelab.transports.ssh import session
 
     transport = session.SshTransport(address)
     transport.dial(session.CONNECT_TIMEOUT_S)
