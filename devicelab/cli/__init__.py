@@ -185,5 +185,9 @@ def _say_interrupted() -> int:
 
 def _say_error(error: LabError) -> int:
     _hear_no_more()
-    typer.secho(terminal(masked(f"error: {error}")), err=True, fg="red" if sys.stderr.isatty() else None)
+    typer.secho(
+        terminal(masked(f"error: {error}")),
+        err=True,
+        fg="red" if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else None,
+    )
     return error.exit_code

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from devicelab.cli import _complete
 from devicelab.ground.safe_text import json_text, terminal
 from devicelab.ground.times import duration
 
@@ -20,40 +21,9 @@ if TYPE_CHECKING:
     from devicelab.report.serve import Pages
 
 
-def _complete_board(incomplete: str) -> list[str]:
-    from devicelab import boards
-    from devicelab.device.lab import load_lab
-    from devicelab.errors import LabError
-
-    try:
-        names = [*load_lab().devices, "local", *boards.kinds()]
-    except LabError:
-        names = ["local"]
-    return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
-
-
-def _complete_experiment(incomplete: str) -> list[str]:
-    from devicelab.experiment.files import known
-
-    return [name for name in known() if name.startswith(incomplete)]
-
-
-def complete_campaign(incomplete: str) -> list[str]:
-    """Ids of the campaigns in the usual database, for the shell."""
-    from devicelab.errors import LabError
-    from devicelab.store import Store
-
-    try:
-        with Store.open(None, create=False) as opened:
-            ids = [info.campaign for info in opened.campaigns(limit=100)]
-    except LabError:
-        return []
-    return [one for one in ids if one.startswith(incomplete)]
-
-
 BoardOption = Annotated[
     str | None,
-    typer.Option("--board", "-b", help="Device name, serial, address or board kind.", autocompletion=_complete_board),
+    typer.Option("--board", "-b", help="Device name, serial, address or board kind.", autocompletion=_complete.board),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
@@ -67,18 +37,21 @@ StoreOption = Annotated[
 ]
 ExperimentArgument = Annotated[
     str,
-    typer.Argument(help="A TOML file, or the name of one in experiments/.", autocompletion=_complete_experiment),
+    typer.Argument(help="A TOML file, or the name of one in experiments/.", autocompletion=_complete.experiment),
 ]
 CampaignArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="[CAMPAIGN]",
         help="Its id or the beginning of it; the latest if left out.",
-        autocompletion=complete_campaign,
+        autocompletion=_complete.campaign,
     ),
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value (repeatable).")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a value (repeatable).", autocompletion=_complete.override
+    ),
 ]
 ReportOption = Annotated[
     Path | None, typer.Option("--report", help="Where the page goes; devicelab-report/CAMPAIGN.html if left out.")

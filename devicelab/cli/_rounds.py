@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from devicelab.cli._out import complete_campaign, echo, print_json, say
+from devicelab.cli import _complete
+from devicelab.cli._out import echo, print_json, say
 
 if TYPE_CHECKING:
     from devicelab.device.lab import DeviceEntry
@@ -18,7 +19,7 @@ BundleOption = Annotated[
 ]
 AfterOption = Annotated[
     list[str] | None,
-    typer.Option("--after", help="Campaign of an earlier round (repeatable).", autocompletion=complete_campaign),
+    typer.Option("--after", help="Campaign of an earlier round (repeatable).", autocompletion=_complete.campaign),
 ]
 
 

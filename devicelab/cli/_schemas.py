@@ -327,7 +327,15 @@ def database() -> str:
     return _database.page(_HEAD)
 
 
+def manual() -> str:
+    """``docs/reference/devicelab.1``."""
+    from devicelab.cli import _manual
+
+    return _manual.page()
+
+
 PAGES = {
+    "devicelab.1": manual,
     "experiments.md": experiments,
     "lab.md": lab,
     "boards.md": boards,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from devicelab.cli import _complete
+
 if TYPE_CHECKING:
     from devicelab.device.build import Built
     from devicelab.device.toolchain import Place
@@ -17,21 +19,18 @@ def register(app: typer.Typer) -> None:
     app.command("build", epilog="Example: devicelab build klo --abi arm64-v8a")(build)
 
 
-def _complete_program(incomplete: str) -> list[str]:
-    from devicelab.device.build import libraries, programs
-
-    return [name for name in (*programs(), *libraries()) if name.startswith(incomplete)]
-
-
 def build(
     program: Annotated[
         str | None,
-        typer.Argument(help="A native program or library; all programs if left out.", autocompletion=_complete_program),
+        typer.Argument(help="A native program or library; all programs if left out.", autocompletion=_complete.program),
     ] = None,
     abi: Annotated[
         str | None, typer.Option(help="Target: arm64-v8a, armeabi-v7a, x86_64, ... (default: this machine).")
     ] = None,
-    toolchain: Annotated[str | None, typer.Option(help="Use this toolchain instead of the best one.")] = None,
+    toolchain: Annotated[
+        str | None,
+        typer.Option(help="Use this toolchain instead of the best one.", autocompletion=_complete.toolchain),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="For every kind of device, not one target.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

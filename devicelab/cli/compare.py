@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devicelab.cli._out import JsonOption, StoreOption, complete_campaign, echo, print_json, print_table
+from devicelab.cli import _complete
+from devicelab.cli._out import JsonOption, StoreOption, echo, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ def register(app: typer.Typer) -> None:
             typer.Argument(
                 metavar="A",
                 help="The baseline: a campaign's id or the beginning of it.",
-                autocompletion=complete_campaign,
+                autocompletion=_complete.campaign,
             ),
         ],
         others: Annotated[
@@ -34,7 +35,7 @@ def register(app: typer.Typer) -> None:
             typer.Argument(
                 metavar="B...",
                 help="What is compared with it; several make a matrix.",
-                autocompletion=complete_campaign,
+                autocompletion=_complete.campaign,
             ),
         ],
         tolerance: Annotated[float, typer.Option(min=0, max=100, help="Percent that make no difference.")] = 5.0,

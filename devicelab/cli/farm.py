@@ -84,6 +84,7 @@ def register(app: typer.Typer) -> None:
         from devicelab.errors import ConfigError
         from devicelab.farm.job import load
         from devicelab.farm.standing import cron_line, logrotate, units
+        from devicelab.ground import places
         from devicelab.ground.files import replacing
         from devicelab.ground.safe_text import masked
 
@@ -106,7 +107,10 @@ def register(app: typer.Typer) -> None:
             echo(line)
             say(f"rotate that log: a file /etc/logrotate.d/devicelab-{name} with\n{logrotate(log)}")
             return
-        folder = to or Path("~/.config/systemd/user").expanduser()
+        home = places.config_dir()
+        if to is None and home is None:
+            raise ConfigError("this user has no home, so there is no folder for the units", hint="name one with --to")
+        folder = to or (home or Path()).parent / "systemd" / "user"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for file, text in made.items():

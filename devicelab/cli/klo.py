@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from devicelab.cli import _complete
 from devicelab.cli._out import (
     BoardOption,
     CampaignArgument,
@@ -45,7 +46,9 @@ def app_(
     ] = None,
     board: BoardOption = None,
     k: Annotated[str, typer.Option("--k", help="Flush periods to try; 0 is one flush before each wait.")] = "1,2,4,8,0",
-    preset: Annotated[str, typer.Option(help="An experiment with the workload opencl_app.")] = "opencl_app",
+    preset: Annotated[
+        str, typer.Option(help="An experiment with the workload opencl_app.", autocompletion=_complete.experiment)
+    ] = "opencl_app",
     push: Annotated[
         list[Path] | None, typer.Option(help="Put a file there first; {dir}/NAME is its path. Repeatable.", exists=True)
     ] = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from devicelab.cli import _complete
 from devicelab.cli._out import BoardOption, JsonOption, echo, print_json, print_table, say, says_when_ending
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ def register(app: typer.Typer) -> None:
         log2_outer_iter: Annotated[int | None, typer.Argument(help="2^this batches (20: minutes).")] = None,
         board: BoardOption = None,
         cores: Annotated[
-            str | None, typer.Option(help="Pin to these cores: all, big, little, 4-7, 0x10. Default: not pinned.")
+            str | None,
+            typer.Option(
+                help="Pin to these cores: all, big, little, 4-7, 0x10. Default: not pinned.",
+                autocompletion=_complete.cores,
+            ),
         ] = None,
         per_core: Annotated[int, typer.Option(min=1, max=64, help="Processes on each core.")] = 1,
         seconds: Annotated[float, typer.Option(min=0.5, max=86400, help="How long.")] = 10.0,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from devicelab.cli import _complete
 from devicelab.cli._out import JsonOption, StoreOption, echo, print_json, print_table
 from devicelab.ground.times import duration
 
@@ -20,7 +21,10 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog="Example: devicelab nights nightly-20261122 --check")
     def nights(
         night: Annotated[
-            str | None, typer.Argument(help="A night's id or the beginning of it; `last` is the newest.")
+            str | None,
+            typer.Argument(
+                help="A night's id or the beginning of it; `last` is the newest.", autocompletion=_complete.night
+            ),
         ] = None,
         farm: Annotated[str | None, typer.Option(help="Only nights of this farm.")] = None,
         baseline: Annotated[

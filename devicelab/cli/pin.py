@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from devicelab.cli import _complete
 from devicelab.cli._out import BoardOption, DryRunOption, JsonOption, echo, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ def register(app: typer.Typer) -> None:
         cpu: Annotated[str | None, typer.Option(help="max, min, honest-min, kHz, nearest:kHz, 4:1612800 ...")] = None,
         gpu: Annotated[str | None, typer.Option(help="max, min, or a frequency of the device's table.")] = None,
         knob: Annotated[
-            list[str] | None, typer.Option("--knob", metavar="WORD=LEVEL", help="Any other knob (repeatable).")
+            list[str] | None,
+            typer.Option(
+                "--knob", metavar="WORD=LEVEL", help="Any other knob (repeatable).", autocompletion=_complete.knob
+            ),
         ] = None,
         lock: Annotated[
             bool, typer.Option("--lock", help="All that this board can be held still by; other options count first.")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from devicelab.cli import _complete
 from devicelab.cli._out import JsonOption, StoreOption, print_json, print_table, say
 
 
@@ -12,7 +13,7 @@ def register(app: typer.Typer) -> None:
     """Add the command group."""
     group = typer.Typer(name="quarantine", help="Devices that get no work from nights.", no_args_is_help=True)
     app.add_typer(group)
-    device_argument = Annotated[str, typer.Argument(help="The device's name.")]
+    device_argument = Annotated[str, typer.Argument(help="The device's name.", autocompletion=_complete.board)]
 
     @group.command("list", epilog="Example: devicelab quarantine list --all")
     def list_(

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from devicelab.cli import _complete
 from devicelab.cli._out import JsonOption, print_json, say
 
 
@@ -12,7 +13,9 @@ def register(app: typer.Typer) -> None:
 
     @app.command(epilog='Example: devicelab reserve note10-a --for 2h --why "camera ready on Friday"')
     def reserve(
-        device: Annotated[str, typer.Argument(help="Name, serial, address or board kind.")],
+        device: Annotated[
+            str, typer.Argument(help="Name, serial, address or board kind.", autocompletion=_complete.board)
+        ],
         for_: Annotated[str, typer.Option("--for", help="How long: 90m, 2h, 3d.")] = "1h",
         why: Annotated[str, typer.Option("--why", help="Shown to whoever is refused.")] = "",
         release: Annotated[bool, typer.Option("--release", help="End it early.")] = False,

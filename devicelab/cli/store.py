@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from devicelab.cli import _complete
 from devicelab.cli._out import (
     CampaignArgument,
     DryRunOption,
@@ -67,8 +68,13 @@ def register(app: typer.Typer) -> None:
 
     @group.command(name="list", epilog="Example: devicelab store list --board note10 --limit 50")
     def list_(
-        board: Annotated[str | None, typer.Option("--board", "-b", help="Only this device or board kind.")] = None,
-        experiment: Annotated[str | None, typer.Option(help="Only campaigns of this experiment.")] = None,
+        board: Annotated[
+            str | None,
+            typer.Option("--board", "-b", help="Only this device or board kind.", autocompletion=_complete.board),
+        ] = None,
+        experiment: Annotated[
+            str | None, typer.Option(help="Only campaigns of this experiment.", autocompletion=_complete.experiment)
+        ] = None,
         limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
         store: StoreOption = None,
         json_: JsonOption = False,

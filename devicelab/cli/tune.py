@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from devicelab.cli import _complete
 from devicelab.cli._out import (
     BoardOption,
     ExperimentArgument,
@@ -43,7 +44,11 @@ def register(app: typer.Typer) -> None:
         ] = None,
         try_: Annotated[
             list[str] | None,
-            typer.Option("--try", help="A level of `scheduler` to try (repeatable); what the board has if left out."),
+            typer.Option(
+                "--try",
+                help="A level of `scheduler` to try (repeatable); what the board has if left out.",
+                autocompletion=_complete.scheduler,
+            ),
         ] = None,
         board: BoardOption = None,
         set_: SetOption = None,

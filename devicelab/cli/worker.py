@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from devicelab.cli import _complete
 from devicelab.cli._hosts import TlsCaOption, TlsCertOption, TlsKeyOption, needs_dask
 from devicelab.cli._out import StoreOption, say
 
@@ -15,7 +16,10 @@ def register(app: typer.Typer) -> None:
     def worker(
         scheduler: Annotated[str, typer.Option(help="Where `dask scheduler` runs: HOST[:PORT].")],
         device: Annotated[
-            list[str] | None, typer.Option("--device", help="Offer this device (repeatable); all, if left out.")
+            list[str] | None,
+            typer.Option(
+                "--device", help="Offer this device (repeatable); all, if left out.", autocompletion=_complete.board
+            ),
         ] = None,
         name: Annotated[str | None, typer.Option(help="Of this worker; the host's name and a number.")] = None,
         listen: Annotated[

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -339,3 +340,16 @@ def test_the_tutorial_runs_from_beginning_to_end(
             expected = 2 if "--resume" in words else 0
             assert done.returncode == expected, f"devicelab {shlex.join(words)}: {done.stderr}"
     assert (tmp_path / "first.html").stat().st_size > 100_000
+
+
+def test_the_manual_page_has_every_command_and_is_shown_without_a_warning() -> None:
+    page = _schemas.PAGES["devicelab.1"]()
+    for name in ("sweep", "store list", "quarantine add", "klo model"):
+        assert f'.SS "devicelab {name}' in page
+    assert page.count("\n.SH ") == 8
+    if shutil.which("groff") is None:
+        pytest.skip("groff is not installed")
+    argv = ["groff", "-man", "-Tutf8", "-K", "utf8", "-ww", "-rLL=100n"]
+    done = subprocess.run(argv, input=page, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr == ""
+    assert "--until" in re.sub(r"\x1b\[[0-9;]*m|.\x08", "", done.stdout)
