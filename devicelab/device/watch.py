@@ -21,7 +21,7 @@ def longest_s(run: Run) -> float:
     measured = [p for p in run.programs if p.role == "measure"]
     ready = max((p.ready_timeout_ms for p in measured if p.barrier), default=0)
     programs = max((p.timeout_ms for p in measured), default=run.hold_ms)
-    return _steps_s(run.steps) + (gates + ready + programs + run.settle_ms + run.cooldown_ms) / 1000
+    return _steps_s((*run.steps, *run.attached)) + (gates + ready + programs + run.settle_ms + run.cooldown_ms) / 1000
 
 
 def _steps_s(steps: Iterable[Step]) -> float:

@@ -23,15 +23,20 @@ MOST = 8
 """Cells that are traced at most: those that were flagged most often, or the first ones."""
 
 _TOOLS = {"android": "perfetto atrace ftrace simpleperf", "linux": "ftrace perf"}
+_OF_PROGRAMS = ("perf", "simpleperf")
+_WHOLE = ("perfetto", "atrace", "ftrace")
 # A session that nobody ends ends by itself.
 _LONGEST_S = 3600
 _STOP_MS = 120_000
 
-# $1: file, $2: KiB, $3: key, $4: seconds at most, then tools in the order in which they are tried. The first that can
-# be started is named on stdout and in FILE.tool; what the others said is on stderr.
+# $1: file, $2: KiB, $3: key, $4: seconds at most, $5: tools in the order in which they are tried, then the pids of the
+# programs that perf and simpleperf record; without pids they record everything. The first tool that can be started is
+# named on stdout and in FILE.tool; what the others said is on stderr. One that is at work already is left to it.
 START = r"""
-file=$1; kib=$2; key=$3; most=$4; shift 4
-rm -f "$file" "$file.tool" "$file.pid"
+file=$1; kib=$2; key=$3; most=$4; tools=$5; shift 5
+whom=-a; pids=$(IFS=,; echo "$*"); [ -z "$pids" ] || whom="-p $pids"
+[ ! -f "$file.tool" ] || { echo "$(cat "$file.tool") is at work" >&2; exit 0; }
+rm -f "$file" "$file.pid"
 started() { # nothing for what has ended and was not waited for
   s=$(cat "/proc/$1/stat" 2>/dev/null) && set -- ${s##*)} && case $1 in [ZX]) ;; *) echo "${20}" ;; esac
 }
@@ -68,15 +73,15 @@ start_ftrace() {
   done
   echo 1 >"$i/tracing_on"
 }
-start_perf() { recorder perf record -a -F 99 -o "$file" --max-size="${kib}K"; }
-start_simpleperf() { recorder simpleperf record -a -f 99 --size-limit "${kib}k" --duration "$most" -o "$file"; }
-for tool in "$@"; do
+start_perf() { recorder perf record $whom -F 99 -o "$file" --max-size="${kib}K"; }
+start_simpleperf() { recorder simpleperf record $whom -f 99 --size-limit "${kib}k" --duration "$most" -o "$file"; }
+for tool in $tools; do
   [ "$tool" = ftrace ] || command -v "$tool" >/dev/null || continue
   echo "$tool $key" >"$file.tool"
   if "start_$tool"; then echo "$tool"; exit 0; fi
   rm -f "$file.tool"
 done
-echo "nothing here traces (tried: $*)" >&2; exit 1
+echo "nothing here traces (tried: $tools)" >&2; exit 1
 """
 
 # $1: file, $2: KiB. Ends what START started and nothing else, and leaves the trace in FILE.
@@ -127,28 +132,48 @@ def run_id(campaign: str, cell_id: str) -> str:
 
 
 def traced(run: Run, wanted: Tracing, facts: Facts, *, campaign: str, file: str) -> Run:
-    """The run with the tracer as its first step; ``file`` is where the trace lies on the device at its end."""
-    tools = wanted.tool if wanted.tool != "auto" else _TOOLS[facts.os]
+    """The run with a tracer; ``file`` is where the trace lies on the device at its end.
+
+    What records the whole system starts with the run's first step. perf and simpleperf record the measured programs
+    alone and start when those are there, if nothing else could be started before.
+    """
+    tools = (wanted.tool if wanted.tool != "auto" else _TOOLS[facts.os]).split()
+    measured = tuple(f"{{pid:{one.name}}}" for one in run.programs if one.role == "measure")
+    late = [tool for tool in tools if tool in _OF_PROGRAMS and measured]
+    early = [tool for tool in tools if tool not in late]
     kib = str(wanted.most_mb * 1024)
     own = run_id(campaign, run.cell_id)
-    step = Command(
-        do=("sh", "-c", START, "sh", file, kib, f"devicelab-{own}", str(_LONGEST_S), *tools.split()),
-        undo=("sh", "-c", STOP, "sh", file, kib),
-        why=f"the system's tracer records ({tools.replace(' ', ', ')}: the first there is)",
-        timeout_ms=_STOP_MS,
-    )
-    return run.model_copy(update={"run_id": own, "steps": (step, *run.steps)})
+
+    def start(chosen: Sequence[str], whom: Sequence[str] = (), *, required: bool = True) -> Command:
+        what = "the measured programs" if whom else "the system"
+        return Command(
+            do=("sh", "-c", START, "sh", file, kib, f"devicelab-{own}", str(_LONGEST_S), " ".join(chosen), *whom),
+            undo=("sh", "-c", STOP, "sh", file, kib),
+            why=f"a tracer records {what} ({', '.join(chosen)}: the first there is)",
+            required=required,
+            timeout_ms=_STOP_MS,
+        )
+
+    steps = (start(early, required=not late), *run.steps) if early else run.steps
+    attached = (start(late, measured),) if late else ()
+    return run.model_copy(update={"run_id": own, "steps": steps, "attached": (*run.attached, *attached)})
 
 
 def tool_of(record: Mapping[str, Any]) -> str:
     """Which tool recorded a run, from its evidence; empty if none did."""
-    steps = (step for step in record.get("steps") or () if START in (step.get("do") or ()))
-    return next((str(step.get("output") or "").strip() for step in steps), "")
+    steps = [step for step in record.get("steps") or () if START in (step.get("do") or ())]
+    return _named(str(step.get("output") or "") for step in steps if step.get("held"))
+
+
+def _named(outputs: Iterable[str]) -> str:
+    """The tool that START named; what others said may stand before it."""
+    lines = [line for output in outputs for line in output.splitlines() if line in {*_OF_PROGRAMS, *_WHOLE}]
+    return lines[-1] if lines else ""
 
 
 def flags(experiment: Experiment, record: RunRecord) -> Iterable[Flag]:
     """That the run was traced, with what: it enters no verdict unless the experiment says so."""
-    tool = next((step.output or "" for step in record.steps if step.do and START in step.do), "").strip()
+    tool = _named(step.output or "" for step in record.steps if step.do and START in step.do and step.held)
     counts = experiment.trace is not None and experiment.trace.counts
     detail = f"the system's tracer ({tool or 'none'}) recorded meanwhile, which costs time"
     return (Flag(code="traced", detail=detail, remark=counts),)

@@ -204,6 +204,8 @@ class Run(Noun):
         cell_id: hash of the cell's content.
         repetition: counted from 0.
         steps: performed in order; all are undone after the run, in reverse.
+        attached: performed when the measured programs are there (``{pid:NAME}`` is one's pid) and have not begun;
+            undone like ``steps``.
         gates: waited for after the steps and before the loads.
         probes: affinity calls, after the steps.
         programs: loads and measurements. Without a ``measure`` program the run lasts ``hold_ms``.
@@ -216,6 +218,7 @@ class Run(Noun):
     cell_id: str
     repetition: int
     steps: tuple[Step, ...] = ()
+    attached: tuple[Command, ...] = ()
     gates: tuple[Gate, ...] = ()
     probes: tuple[Probe, ...] = ()
     programs: tuple[Program, ...] = ()

@@ -73,6 +73,7 @@ struct Sampling {
 struct Run {
   Text run_id, cell_id;
   List<Step> steps;
+  List<Step> attached;  // commands taken when the measured programs are there and have not begun
   List<Gate> gates;
   List<Probe> probes;
   List<Program> programs;

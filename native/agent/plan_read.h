@@ -152,6 +152,7 @@ inline bool read_run(const JsonValue* value, const Place* place, Arena* arena, P
   fields.take_id("cell_id", &run->cell_id);
   fields.take_integer("repetition", 0, INT32_MAX, &repetition, true);
   fields.take_list("steps", &run->steps, with(read_step, arena, error));
+  fields.take_list("attached", &run->attached, with(read_step, arena, error));
   fields.take_list("gates", &run->gates, with(read_gate, arena, error));
   fields.take_list("probes", &run->probes, with(read_probe, arena, error));
   fields.take_list("programs", &run->programs, with(read_program, arena, error));
@@ -166,6 +167,10 @@ inline bool read_run(const JsonValue* value, const Place* place, Arena* arena, P
   if (fields.good() && run->programs.size > 256) {
     Place at{place, "programs", 0};
     fields.fail(&at, "has more than 256 items");
+  }
+  for (size_t i = 0; fields.good() && i < run->attached.size; ++i) {
+    Place list{place, "attached", 0}, at{&list, {}, i};
+    if (run->attached[i].is_write) fields.fail(&at, "has to be a command");
   }
   for (size_t i = 0; fields.good() && i < run->programs.size; ++i) {
     for (size_t k = 0; k < i; ++k) {

@@ -53,6 +53,22 @@ class Programs {
   }
 
   Vec<Started>& list() { return list_; }
+
+  // The words with each "{pid:NAME}" replaced by that program's pid; one of no program stays as it is.
+  List<Text> with_pids(const List<Text>& words, Arena* arena) const {
+    List<Text> named{arena->make<Text>(words.size), words.size};
+    for (size_t i = 0; i < words.size; ++i) {
+      named[i] = words[i];
+      for (const Started& one : list_) {
+        if (words[i] != arena->join("{pid:", one.program->name, "}")) continue;
+        char number[16];
+        snprintf(number, sizeof number, "%d", static_cast<int>(one.watched.pid));
+        named[i] = arena->copy(number);
+      }
+    }
+    return named;
+  }
+
   void reserve(size_t count) { list_.reserve(count); }
 
   // Forks the program, journals how to end it and leaves it waiting. False if the run cannot go on.

@@ -210,6 +210,18 @@ class RunTask {
     return false;
   }
 
+  // What goes with the measured programs, which are there and have not begun: a tracer of theirs alone.
+  bool attach() {
+    bool refused = false;
+    for (const Step& step : run_.attached) {
+      if (refused || stopping()) return false;
+      Step named = step;
+      named.command.act = programs_.with_pids(step.command.act, arena_);
+      steps_.push(scope_.take(named, "write-failed", &flags_, &refused));
+    }
+    return !refused;
+  }
+
   // Starts what is measured; the window begins when all may run.
   bool begin_measurement() {
     size_t first = programs_.list().size;
@@ -219,6 +231,7 @@ class RunTask {
       if (!programs_.hold(&program)) return false;
       barrier = barrier || program.barrier;
     }
+    if (!attach()) return false;
     Vec<Started>& list = programs_.list();
     for (size_t i = first; i < list.size; ++i) {
       if (list[i].program->barrier && !programs_.let_go(list[i])) return false;

@@ -49,26 +49,11 @@ class Witnesses {
     Text out, err;
   };
 
-  List<Text> argv(const Witness& witness, Programs* programs) {
-    List<Text> words{arena_->make<Text>(witness.argv.size), witness.argv.size};
-    for (size_t i = 0; i < words.size; ++i) {
-      words[i] = witness.argv[i];
-      for (const Started& one : programs->list()) {
-        if (words[i] == arena_->join("{pid:", one.program->name, "}")) {
-          char number[16];
-          snprintf(number, sizeof number, "%d", static_cast<int>(one.watched.pid));
-          words[i] = arena_->copy(number);
-        }
-      }
-    }
-    return words;
-  }
-
   void start(Programs* programs) {
     const Witness& witness = list_[next_];
     out_ = scratch_file(scratch_), err_ = scratch_file(scratch_);
     Launch launch;
-    launch.argv = argv(witness, programs), launch.env = witness.env;
+    launch.argv = programs->with_pids(witness.argv, arena_), launch.env = witness.env;
     launch.dir = dir_, launch.token = token_, launch.out = out_, launch.err = err_;
     Child child;
     int error = spawn(launch, arena_, &child);

@@ -2,6 +2,8 @@
 
 import itertools
 import os
+import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -98,6 +100,33 @@ def test_a_flagged_run_says_in_its_trace_why(tmp_path: Path) -> None:
         parsed = Parsed(write_trace(results, choose_runs(results, None), tmp_path / "late.pftrace"))
     _phases_are_nested_and_in_order(parsed, 1)
     assert "timeout: " in parsed.notes["agent"]
+
+
+@pytest.mark.skipif(shutil.which("perf") is None, reason="no perf here")
+def test_perf_records_the_measured_program_alone(tmp_path: Path) -> None:
+    busy = "i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done"
+    of = Experiment(
+        name="traced",
+        question="What happened?",
+        factors={"load": ("1000 5000 20",)},
+        measure=Measure(workload="command", params={"argv": ["sh", "-c", busy], "output": "none"}, timeout_s=60),
+        trace=Tracing(when="always", tool="perf"),
+        analyses=(),
+        **_QUIET,  # type: ignore[arg-type]
+    )
+    with Store.open(tmp_path / "lab.sqlite") as store:
+        results = _swept(of, tmp_path, store)
+        runs = results.runs()
+        (run,) = (run for run, flags in zip(runs["run_id"], runs["flags"], strict=True) if flags)
+        chosen, path = write_system_trace(store.results(results.campaign), (run,), tmp_path / "perf.data")
+        (measured,) = (one for one in results.evidence(run)["programs"] if one["role"] == "measure")
+    assert chosen == (run,)
+    said = subprocess.run(
+        ["perf", "script", "-i", path, "-F", "pid"], capture_output=True, text=True, timeout=60, check=True
+    )
+    pids = Counter(said.stdout.split())
+    assert set(pids) == {str(measured["pid"])}
+    assert pids[str(measured["pid"])] >= 5
 
 
 def test_a_traced_run_is_kept_with_its_trace_and_enters_no_verdict(

@@ -443,3 +443,21 @@ def test_the_device_is_kept_awake_while_a_plan_is_executed(bench: Bench) -> None
     assert done.returncode == 0, done.stderr
     assert see.read_text() == "devicelab 60000000000\n"
     assert done.stdout == b"devicelab\n"
+
+
+def test_what_is_attached_finds_the_measured_program_before_it_begins_and_is_undone(bench: Bench) -> None:
+    seen, undone = bench.root / "seen", bench.root / "undone"
+    look = f"readlink /proc/$1/exe >{seen}; [ ! -e {bench.root}/begun ]"
+    attached = Command(do=("sh", "-c", look, "sh", "{pid:measured}"), undo=("touch", str(undone)), why="t")
+    record = bench.run(plan(one_run(load(), shell(f"touch {bench.root}/begun"), attached=(attached,)))).record
+    assert (codes(record), record.status) == ([], "done")
+    assert seen.read_text().strip() == str(bench.agent)  # it waits, and has not become the program yet
+    (measured,) = (one for one in record.programs if one.role == "measure")
+    assert record.steps[-1].do is not None
+    assert record.steps[-1].do[-1] == str(measured.pid)
+    assert undone.exists()
+    refused = Command(do=("false",), why="t")
+    (bench.root / "begun").unlink()
+    record = bench.run(plan(one_run(shell(f"touch {bench.root}/begun"), attached=(refused,)), plan_id="p2")).record
+    assert (codes(record), record.status) == (["write-failed"], "failed")
+    assert not (bench.root / "begun").exists()

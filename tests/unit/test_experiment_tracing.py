@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from devicelab.experiment import tracing
+from devicelab.model.device import Facts
 from devicelab.model.experiment import Tracing
-from devicelab.model.plan import Run
+from devicelab.model.plan import Program, Run
 from tests import labdata
 
 # Records until it is told to end, as perf does, and writes its file then.
@@ -43,8 +44,8 @@ class Tools:
         path.write_text(text)
         path.chmod(0o755)
 
-    def start(self, *tools: str) -> "subprocess.CompletedProcess[str]":
-        return self._run(tracing.START, "1024", "devicelab-key", "60", *tools)
+    def start(self, *tools: str, pids: tuple[int, ...] = ()) -> "subprocess.CompletedProcess[str]":
+        return self._run(tracing.START, "1024", "devicelab-key", "60", " ".join(tools), *map(str, pids))
 
     def stop(self) -> "subprocess.CompletedProcess[str]":
         return self._run(tracing.STOP, "1024")
@@ -129,7 +130,50 @@ def test_the_tracer_is_the_first_step_so_that_it_is_the_last_that_is_undone() ->
     (step,) = run.steps
     assert step.kind == "command"
     assert step.undo == ("sh", "-c", tracing.STOP, "sh", "/x/r.trace", "4096")
-    assert step.do[-4:] == ("perfetto", "atrace", "ftrace", "simpleperf")
+    assert step.do[-1] == "perfetto atrace ftrace simpleperf"  # nothing is measured: all of them see the system
+    assert step.required
+
+
+def _measuring(facts: Facts, *names: str, tool: str = "auto") -> Run:
+    (cell, *_) = labdata.cells(labdata.experiment())
+    programs = tuple(Program(name=name, role="measure", argv=("true",)) for name in names)
+    plain = Run(
+        run_id="r",
+        cell_id=cell.cell_id,
+        repetition=0,
+        programs=(*programs, Program(name="l", argv=("yes",), role="load")),
+    )
+    wanted = Tracing.model_validate({"when": "always", "tool": tool})
+    return tracing.traced(plain, wanted, facts, campaign="c", file="/x/r.trace")
+
+
+def test_perf_and_simpleperf_record_the_measured_programs_alone_when_those_are_there() -> None:
+    run = _measuring(labdata.facts(), "high", "low")
+    (early,), (late,) = run.steps, run.attached
+    assert early.kind == "command"
+    assert (early.do[-1], early.required) == ("perfetto atrace ftrace", False)
+    assert late.do[-3:] == ("simpleperf", "{pid:high}", "{pid:low}")
+    assert late.required
+    run = _measuring(labdata.facts(), "measure", tool="simpleperf")
+    assert run.steps == ()
+    assert run.attached[0].do[-2:] == ("simpleperf", "{pid:measure}")
+    run = _measuring(labdata.facts(), "measure", tool="perfetto")
+    assert run.attached == ()
+    assert run.steps[0].kind == "command"
+    assert run.steps[0].required
+
+
+def test_pids_are_handed_on_and_a_tracer_at_work_is_left_to_it(tools: Tools) -> None:
+    tools.add("perf", _PERF)
+    tools.add("simpleperf", _PERF)
+    assert tools.start("perf", pids=(11, 12)).stdout == "perf\n"
+    assert "record -p 11,12 " in tools.log.read_text()
+    again = tools.start("simpleperf", pids=(11,))
+    assert (again.returncode, again.stdout) == (0, "")
+    assert "perf devicelab-key is at work" in again.stderr
+    tools.stop()
+    assert tools.start("perf").stdout == "perf\n"
+    assert "record -a " in tools.log.read_text().splitlines()[-1]
 
 
 def test_flagged_cells_are_traced_those_with_most_flags_first() -> None:
