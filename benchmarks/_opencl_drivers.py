@@ -10,6 +10,8 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +31,26 @@ shift 2
 mount --make-rprivate / && mount --bind /proc "$root/proc" && mount --bind /dev "$root/dev" &&
 mount --rbind /sys "$root/sys" && mount --bind "$work" "$root/mnt" && exec chroot "$root" "$@"
 """
+
+# The same over the root, nothing of which is changed, with some of our folders where they are here.
+_AGAIN = """\
+set -e
+root=$1 count=$2
+shift 2
+mount --make-rprivate /
+mount -t tmpfs none /mnt
+mkdir /mnt/upper /mnt/work /mnt/root
+mount -t overlay -o lowerdir="$root",upperdir=/mnt/upper,workdir=/mnt/work none /mnt/root
+for one in proc dev sys; do mount --rbind "/$one" "/mnt/root/$one"; done
+while [ "$count" -gt 0 ]; do
+  mkdir -p "/mnt/root$1"
+  mount --rbind "$1" "/mnt/root$1"
+  shift
+  count=$((count - 1))
+done
+exec chroot /mnt/root "$@"
+"""
+_REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -72,7 +94,37 @@ def prepare(work: Path, *native: str) -> None:
 
 def rusticl(work: Path) -> Driver | None:
     """Rusticl on llvmpipe, if it can be had; 22.3, which Debian 12 has, gives no timestamps and does not wait."""
-    return _debian(work, "rusticl", {**_RUSTICL, "HOME": "/tmp"}, lambda version: not version.startswith("22."))  # noqa: S108
+    return _debian(work, "rusticl", {**_RUSTICL, "HOME": "/tmp"}, _waits)  # noqa: S108
+
+
+def rusticl_here() -> bool:
+    """Whether programs of this machine get a Rusticl that can be measured, with the environment as it is now set."""
+    os.environ.update(_RUSTICL)
+    with tempfile.TemporaryDirectory() as name:
+        prepare(Path(name))
+        version = Driver("rusticl", Path(name), name).version()
+    return version is not None and _waits(version)
+
+
+def again_inside(script: Path, *args: str, state: Path) -> int:
+    """Run a script of ours inside the root of Debian 13; its exit code. Of what it writes ``state`` alone stays.
+
+    Raises:
+        SystemExit: there is no such root, or we are not root here.
+    """
+    root = os.environ.get(ROOT, "")
+    if not root or os.geteuid() != 0:
+        raise SystemExit(NEEDED)
+    ours = dict.fromkeys(str(Path(one).resolve()) for one in (_REPOSITORY, sys.prefix, sys.base_prefix, state))
+    env = {"PYTHONPATH": str(_REPOSITORY), "DEVICELAB_CACHE": str(state / "cache"), "HOME": "/root", **_RUSTICL}
+    script_args = [sys.executable, str(script), *args]
+    told = [f"{name}={value}" for name, value in env.items()]
+    argv = ["unshare", "-m", "sh", "-c", _AGAIN, "sh", root, str(len(ours)), *ours, "env", *told, *script_args]
+    return subprocess.run(argv, check=False).returncode
+
+
+def _waits(version: str) -> bool:
+    return not version.startswith("22.")
 
 
 def pocl(work: Path) -> Driver | None:

@@ -207,6 +207,27 @@ def _sequential(text: str) -> list[Figure]:
     return rows
 
 
+def _search_truth(text: str) -> list[Figure]:
+    where = {
+        "emulated": "11 K on the emulated GPU",
+        "rusticl": "11 K on Rusticl",
+        "note10": "108 settings of four factors on a virtual Note10",
+    }
+    shape = (
+        r"^(\w+): (\d+) of (\d+) searches within 1 % of the best, (\d+) with it .*; ([\d.]+) runs of (\d+): ([\d.]+)$"
+    )
+    return [
+        Figure(
+            f"{where.get(case, case)}: {near} of {count} searches within 1 % of the best, {inside} with it in their "
+            "interval: runs",
+            runs,
+            full,
+            f"{float(ratio):.2f}",
+        )
+        for case, near, count, inside, runs, full, ratio in re.findall(shape, text, re.MULTILINE)
+    ]
+
+
 def _adb_commands(text: str) -> list[Figure]:
     shape = r"^([\w-]+): lost (\d+) of (\d+), slower than 1 s (\d+), median ([\d.]+) ms, slowest ([\d.]+) ms$"
     rows = []
@@ -405,5 +426,17 @@ BENCHMARKS = (
         "fixed-n intervals looked at as often, and every setting run as often",
         "planted truth, looked at after every block; 95 % held, 1 % of alarms, a ratio of 0.6 in runs and 0.25 in "
         "races are the goals",
+    ),
+    Benchmark(
+        "search_truth",
+        "Searches on devices",
+        ("emulated",),
+        (),
+        _search_truth,
+        "brute force on the same device (each K 8 times, each setting of four factors 6 times)",
+        "what searches found is compared with the best by brute force in runs that neither was chosen by; ratios of "
+        "0.25 for K and 0.2 for four factors are the goals",
+        _opencl,
+        quiet=True,
     ),
 )

@@ -52,6 +52,7 @@ WITHIN, MOST = 0.02, 60
 EFFECTS = (0.0, 0.0, 0.04, 0.08, 0.16)
 KS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 29)
 FULL = 8
+_PARTS = ("looks", "power", "races", "searches")
 
 
 class World:
@@ -219,32 +220,56 @@ def main() -> int:
     parser.add_argument("--races", type=int, default=400)
     parser.add_argument("--searches", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--parts", nargs="+", choices=_PARTS, default=_PARTS, help="these alone; whole takes 12 minutes"
+    )
     args = parser.parse_args()
+    if "looks" in args.parts:
+        _looks(args.seed, args.campaigns)
+    if "power" in args.parts:
+        _power(args.seed, args.campaigns // 2)
+    if "races" in args.parts:
+        _races(args.seed, args.races)
+    if "searches" in args.parts:
+        _searches(args.seed, args.searches)
+    return 0
+
+
+def _looks(seed: int, campaigns: int) -> None:
     print("| noise | covered, looked at | fixed-n, looked at | A/A alarms | fixed-n, looked at | A/A decided |")
     print("|---|---|---|---|---|---|")
     for number, noise in enumerate(NOISES):
-        rng = np.random.default_rng([args.seed, number])
-        ours, peeked = coverage(rng, noise, 2 * args.campaigns)
-        alarm, naive, settled = alarms(rng, noise, args.campaigns)
+        rng = np.random.default_rng([seed, number])
+        ours, peeked = coverage(rng, noise, 2 * campaigns)
+        alarm, naive, settled = alarms(rng, noise, campaigns)
         print(f"| {noise} | {ours:.1%} | {peeked:.1%} | {alarm:.2%} | {naive:.2%} | {settled:.1%} |", flush=True)
+
+
+def _power(seed: int, campaigns: int) -> None:
     print("\n| noise | decided correctly | runs | fixed n | runs | decided correctly | saved |")
     print("|---|---|---|---|---|---|---|")
     for number, noise in enumerate(NOISES):
-        ours, runs, same, n = power(np.random.default_rng([args.seed, 10 + number]), noise, args.campaigns // 2)
+        ours, runs, same, n = power(np.random.default_rng([seed, 10 + number]), noise, campaigns)
         cells = len(EFFECTS)
         most = "≥ " if same < ours else ""
         saved = f"{1 - runs / n / cells:.0%}"
         row = (noise, f"{ours:.1%}", f"{runs:.1f}", f"{most}{n}", n * cells, f"{same:.1%}", saved)
         print(f"| {' | '.join(map(str, row))} |", flush=True)
-    rng = np.random.default_rng([args.seed, 99])
-    behind, taken = np.array([race(rng) for _ in range(args.races)]).T
+
+
+def _races(seed: int, races: int) -> None:
+    rng = np.random.default_rng([seed, 99])
+    behind, taken = np.array([race(rng) for _ in range(races)]).T
     share = taken.mean() / (len(KS) * FULL)
     print(f"\nracing: {np.mean(behind <= 0.01):.1%} within 1 % of the best K, worst {behind.max():.1%} behind")
-    print(f"racing: {taken.mean():.1f} runs, of {len(KS) * FULL} of brute force: {share:.1%}")
-    behind, taken = np.array([search(rng) for _ in range(args.searches)]).T
+    print(f"racing: {taken.mean():.1f} runs, of {len(KS) * FULL} of brute force: {share:.1%}", flush=True)
+
+
+def _searches(seed: int, searches: int) -> None:
+    rng = np.random.default_rng([seed, 98])
+    behind, taken = np.array([search(rng) for _ in range(searches)]).T
     print(f"search: {np.mean(behind <= 0.01):.1%} within 1 % of the best setting, worst {behind.max():.1%} behind")
-    print(f"search: {taken.mean():.1f} runs, of {270 * 6} of brute force: {taken.mean() / 270 / 6:.1%}")
-    return 0
+    print(f"search: {taken.mean():.1f} runs, of {270 * 6} of brute force: {taken.mean() / 270 / 6:.1%}", flush=True)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def sentence(answer: Finding) -> str:
         return f"{word}: {_targets(answer)}{counted}."
     if answer.comparison and answer.estimate is not None:
         said = _compared(answer, answer.estimate)
-        said += f", {_none(answer)}" if answer.verdict == "no" else ""
+        said += f", {_none(answer)}" if answer.verdict == "no" else _at_most(answer)
         return f"{word}: {said}{counted}." if word else f"{said}{counted}."
     figure = quantity(answer.estimate, answer.unit) if answer.estimate is not None else ""
     span = interval(answer.low, answer.high, answer.unit)
@@ -148,6 +148,19 @@ def _compared(answer: Finding, estimate: float) -> str:
     else:
         size = f"{number(estimate)} times that {base}"
     return f"{subject} with {here} is {size} {span}".rstrip()
+
+
+def _at_most(answer: Finding) -> str:
+    """How large a difference may be at most, where the interval leaves open whether there is one."""
+    none = 0 if answer.unit == "points" else 1
+    if answer.verdict != "inconclusive" or answer.low is None or answer.high is None:
+        return ""
+    if not answer.low < none < answer.high:
+        return ""
+    unit, scale = ("points", 1) if answer.unit == "points" else ("%", 100)
+    most = round(scale * max(answer.high - none, none - answer.low), 6)
+    most = math.ceil(10 * most) / 10 if most < 10 else math.ceil(most)
+    return f", no difference larger than {most:g} {unit}"
 
 
 def _none(answer: Finding) -> str:

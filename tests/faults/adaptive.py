@@ -107,7 +107,7 @@ class Trial:
         kills, wanted = 0, self.chance.randint(1, 4)
         for _ in range(wanted):
             host = self.start(resume=self.begun())
-            time.sleep(self.chance.uniform(0.5, 9.0))
+            time.sleep(self.chance.uniform(0.5, 6.0))
             if host.poll() is None:
                 os.kill(host.pid, signal.SIGKILL)
                 kills += 1

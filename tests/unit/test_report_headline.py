@@ -39,7 +39,21 @@ def finding(verdict: Verdict, **more: Any) -> Finding:
         ),
         (
             finding("inconclusive", estimate=1.03, low=0.97, high=1.1, **LOAD),
-            "Not decided: T_prod with load 1000 5000 20 is 1.03 times that when idle [0.97, 1.1]",
+            (
+                "Not decided: T_prod with load 1000 5000 20 is 1.03 times that when idle [0.97, 1.1]"
+                ", no difference larger than 10 %"
+            ),
+        ),
+        (
+            finding("inconclusive", estimate=1.004, low=0.991, high=1.0231, **LOAD),
+            (
+                "Not decided: T_prod with load 1000 5000 20 is 1.004 times that when idle [0.991, 1.023]"
+                ", no difference larger than 2.4 %"
+            ),
+        ),
+        (
+            finding("inconclusive", estimate=1.03, low=1.01, high=1.05, **LOAD),
+            "Not decided: T_prod with load 1000 5000 20 is 1.03 times that when idle [1.01, 1.05]",
         ),
         (
             finding("insufficient n", estimate=1.4, reasons=("3 repetitions; six are the least",), **{**LOAD, "n": 3}),
