@@ -79,16 +79,18 @@ inline void read_emulation(const Options& options, Emulation& e) {
   if (options.flush_per_kernel_ns >= 0) e.flush_per_kernel_ns = options.flush_per_kernel_ns;
 }
 
-// The CPU this process works on: the one it is pinned to, else the one it is on.
+// The CPU this process works on: the one it is on, or the first it may use where that is none of those. (Of a virtual
+// board's CPUs the C library knows nothing: it asks the host's.)
 inline int present_cpu() {
+  const int here = sched_getcpu();
   cpu_set_t set;
   CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) == 1) {
-    for (int i = 0; i < CPU_SETSIZE; ++i) {
-      if (CPU_ISSET(static_cast<size_t>(i), &set)) return i;
-    }
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return here;
+  if (here >= 0 && here < CPU_SETSIZE && CPU_ISSET(static_cast<size_t>(here), &set)) return here;
+  for (int i = 0; i < CPU_SETSIZE; ++i) {
+    if (CPU_ISSET(static_cast<size_t>(i), &set)) return i;
   }
-  return sched_getcpu();
+  return here;
 }
 
 // Sleep until shortly before, then watch the clock: a sleep alone would add its own wake-up time to the result.
