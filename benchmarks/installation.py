@@ -190,7 +190,7 @@ def walk(group, path):
         else:
             shown = re.search(r'Example: devicelab (.+)', one.epilog or '')
             print(shown[1] if shown else ' '.join((*path, name)))
-walk(command(), ())
+walk(command(whole=True), ())
 """
 
 

@@ -194,7 +194,7 @@ def _choose_by_kind(wanted: str, found: Survey) -> DeviceEntry:
     and_yet = f" (not to be asked: {'; '.join(silent)})" if silent else ""
     raise DeviceUnreachableError(
         f"{noun} {wanted!r} is attached{and_yet}",
-        hint="; ".join(_todo(found)) or _to_attach(wanted),
+        hint="; ".join(_todo(found)) or _to_attach(wanted, [one for one in asked if one.entry.name != LOCAL]),
     )
 
 
@@ -205,10 +205,13 @@ def _todo(found: Survey) -> list[str]:
     return [*found.unready, *waiting, *([hidden] if hidden else [])]
 
 
-def _to_attach(kind: str) -> str:
+def _to_attach(kind: str, others: Sequence[Seen]) -> str:
     """How a board of this kind comes to be attached, where nothing of it is seen."""
     from devicelab import boards
 
+    there = ", ".join(f"{one.entry.name} ({one.kind})" for one in others if one.usable and one.kind)
+    if there:
+        return f"attached are {there}: choose one with --board NAME"
     if kind not in boards.kinds():
         return "`devicelab devices` lists what is attached"
     if not boards.load(kind).recognise.props:

@@ -17,6 +17,16 @@ def test_a_p99_interval_uses_the_published_order_statistics(n: int, low: int, hi
     assert (got.low, got.high) == (low, high)
 
 
+@pytest.mark.parametrize("n", [6, 7, 20, 368, 500])
+@pytest.mark.parametrize("q", [0.1, 0.5, 0.9, 0.99])
+def test_bounds_of_a_quantile_are_those_of_scipys_test(n: int, q: float) -> None:
+    values = np.random.default_rng(n).normal(size=n)
+    got, theirs = s.quantile_interval(values, q), reference.quantile_test(values, p=q).confidence_interval(0.95)
+    assert got.known == bool(np.isfinite([theirs.low, theirs.high]).all())
+    if got.known:
+        assert (got.low, got.high) == (theirs.low, theirs.high)
+
+
 @pytest.mark.parametrize(("q", "least"), [(0.5, 6), (0.99, 368), (0.999, 3688)])
 def test_too_few_values_give_a_quantile_without_an_interval(q: float, least: int) -> None:
     assert s.quantile_interval(np.arange(least), q).known

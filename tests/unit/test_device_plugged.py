@@ -122,3 +122,12 @@ def test_with_nothing_attached_the_error_says_how_a_board_of_that_kind_is(
     with pytest.raises(DeviceUnreachableError, match=f"no device of kind '{kind}'") as caught:
         choose.choose(kind, Lab())
     assert step in (caught.value.hint or "")
+
+
+def test_a_phone_of_another_kind_is_named_instead_of_steps_to_attach_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    _attached(monkeypatch, Attached("adb:A1", "device", {}))
+    monkeypatch.setattr("devicelab.device.facts.identify", lambda entry: "linux" if entry.name == "local" else "pixel")
+    with pytest.raises(DeviceUnreachableError, match="no device of kind 'note10'") as caught:
+        choose.choose("note10", Lab())
+    assert "A1 (pixel)" in (caught.value.hint or "")
+    assert "USB" not in (caught.value.hint or "")
