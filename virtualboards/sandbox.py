@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from devicelab.errors import DeviceRefusedError
-from virtualboards import linux
+from virtualboards import PACKAGES, linux
 from virtualboards.users import SHELL_UID
 
 REQUEST_SOCKET = "/dev/socket/devicelab"
@@ -135,7 +135,7 @@ def find_programs(cache: Path) -> Programs:
         what = ", ".join(missing) or "/dev/fuse"
         raise DeviceRefusedError(
             f"a virtual board needs {what}, which this machine lacks",
-            hint="Debian and Ubuntu: apt-get install mksh toybox fuse3 qemu-user-static",
+            hint=PACKAGES,
         )
     copy, applets = toybox.prepare(Path(str(paths["toybox"])), cache)
     machine = os.uname().machine

@@ -178,6 +178,16 @@ def test_a_command_whose_package_is_missing_ends_with_a_sentence(
     assert "Traceback" not in said
 
 
+def test_without_the_library_behind_the_package_virtual_boards_say_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "mfusepy.py").write_text("raise OSError('Unable to find libfuse')", encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    words = [sys.executable, "-m", "devicelab", "sim", "up", "note10"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == ConfigError.exit_code
+    assert "apt-get install fuse3" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_virtual_boards_without_fuse_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "mfusepy" else builtins.object())
     with pytest.raises(ConfigError, match="mfusepy") as error:

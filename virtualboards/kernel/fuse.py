@@ -12,9 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mfusepy
+from devicelab.errors import ConfigError, DeviceRefusedError
+from virtualboards import PACKAGES
 
-from devicelab.errors import DeviceRefusedError
+try:
+    import mfusepy
+except OSError as error:  # the package is there, the library is not
+    raise ConfigError("virtual boards need libfuse", hint=PACKAGES) from error
+
 from virtualboards.kernel.kernel import Kernel, stat_of
 from virtualboards.kernel.nodes import READ, WRITE, Caller, Directory, File, Link, Node, fail
 
