@@ -92,6 +92,26 @@ def test_an_interval_widens_with_the_nights_and_not_only_with_the_repetitions() 
     assert (low, high) == again
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_change_points_are_the_cheapest_of_all_ways_to_cut(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    levels = chance.normal(size=12) + np.where(np.arange(12) >= chance.integers(3, 10), 9.0, 0.0)
+    sd = trend.noise(levels, 1e-9)
+    signal, penalty = trend.calmed(levels, sd) / sd, 4 * math.log(12)
+
+    def cost(cuts: tuple[int, ...]) -> float:
+        parts = np.split(signal, list(cuts))
+        return sum(float(((part - part.mean()) ** 2).sum()) for part in parts) + penalty * len(cuts)
+
+    ways = [
+        cuts
+        for count in range(4)
+        for cuts in itertools.combinations(range(3, 10), count)
+        if all(second - first >= 3 for first, second in itertools.pairwise((0, *cuts, 12)))
+    ]
+    assert trend.change_points(levels, 1e-9) == min(ways, key=cost)
+
+
 def test_a_change_point_is_found_where_it_was_planted_and_single_bad_nights_are_none() -> None:
     rng = np.random.default_rng(5)
     levels = rng.normal(0, 0.01, 200)

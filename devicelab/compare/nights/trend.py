@@ -28,8 +28,10 @@ def calmed(levels: Floats, sd: float) -> Floats:
 
 
 def change_points(levels: Floats, least: float) -> tuple[int, ...]:
-    """Columns at which a new level begins: exact least-squares segmentation with a penalty (PELT, Killick 2012).
+    """Columns at which a new level begins: the segmentation with the least squares and a penalty for each change.
 
+    Exact, by dynamic programming over where the last level began (optimal partitioning, Jackson et al., IEEE Signal
+    Processing Letters 12, 2005), in n vector operations; PELT (Killick et al., JASA 107, 2012) finds the same.
     The penalty of a change is 4 ln(n) noise variances, beyond the 3 ln(n) of Schwarz's criterion for a level, its
     position and the noise, so that white noise of 365 nights is cut about once in a hundred series.
 
@@ -39,12 +41,24 @@ def change_points(levels: Floats, least: float) -> tuple[int, ...]:
     """
     if levels.size < 2 * _SHORTEST or not np.isfinite(levels).all():
         return ()
-    import ruptures
-
     sd = noise(levels, least)
-    signal = (calmed(levels, sd) / sd)[:, None]
-    model = ruptures.KernelCPD(kernel="linear", min_size=_SHORTEST).fit(signal)
-    return tuple(int(end) for end in model.predict(pen=4 * math.log(levels.size))[:-1])
+    signal, penalty = calmed(levels, sd) / sd, 4 * math.log(levels.size)
+    sums = np.concatenate(([0.0], np.cumsum(signal - signal.mean())))  # squares do not hang on where levels end
+    best, began = np.full(levels.size + 1, np.inf), np.zeros(levels.size + 1, dtype=int)
+    best[0] = 0.0
+    lengths = np.arange(levels.size, 0, -1, dtype=float)  # of a level that ends with the series, by its beginning
+    for end in range(_SHORTEST, levels.size + 1):
+        starts = slice(0, end - _SHORTEST + 1)
+        step = sums[end] - sums[starts]
+        costs = best[starts] - step * step / lengths[levels.size - end : levels.size - _SHORTEST + 1]
+        began[end] = int(costs.argmin())
+        best[end] = costs[began[end]] + penalty
+    ends: list[int] = []
+    left = int(began[levels.size])
+    while left:
+        ends.append(left)
+        left = int(began[left])
+    return tuple(reversed(ends))
 
 
 def split(levels: Floats) -> int:
