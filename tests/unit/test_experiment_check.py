@@ -61,7 +61,7 @@ def test_a_sound_experiment_is_taken(tmp_path: Path) -> None:
         ('workload = "command"', 'workload = "comand"', "did you mean 'command'?"),
         ("[measure]", "[measure]\ncors = 'big'", "measure.cors: no such key, did you mean 'cores'?"),
         ("argv =", "args =", "args: no such key, did you mean 'argv'?"),
-        ('output = "regex"', 'output = "regexp"', "output: one of 'regex', 'jsonl', 'csv' or 'none' is expected"),
+        ('output = "regex"', 'output = "regexp"', "output: one of 'regex', 'jsonl', 'json', 'csv', 'none', "),
         ("where = { load", "where = { lod", "no factor of the experiment named 'lod'"),
         ('where = { load = "10 1000 20"', 'where = { load = "10 1000 2"', "no level of load named '10 1000 2'"),
         ('"> -20 %"', '"about 20 %"', "no bound: 'about 20 %'"),

@@ -129,7 +129,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     newer.close()
     with pytest.raises(StoreError, match="newer devicelab") as caught:
         Store.open(tmp_path / "lab.sqlite")
-    assert "upgrade" in str(caught.value)
+    assert "install the newer devicelab" in str(caught.value)
 
 
 def test_a_folder_in_the_way_is_named(tmp_path: Path) -> None:
