@@ -10,6 +10,7 @@ from devicelab.farm import dose
 from devicelab.farm.dose import Seen
 from devicelab.model.experiment import Answer, Check
 from devicelab.model.night import DoseRules, Farm, JobEntry, Task
+from devicelab.model.search import Search
 from devicelab.store import Store
 from tests import labdata, nightdata
 from tests.nightdata import History
@@ -84,6 +85,20 @@ def test_groups_follow_what_is_compared() -> None:
     assert sorted(len(group) for group in dose.groups_of(compared)) == [1, 2]
     asked = plain.model_copy(update={"answer": Answer(quantity="total_ns", by="k", against={"k": 1})})
     assert [len(group) for group in dose.groups_of(asked)] == [3]
+
+
+def test_what_an_analysis_or_a_search_concludes_from_all_cells_keeps_them_together() -> None:
+    plain = labdata.experiment(factors={"k": (1, 2), "cpu": ("min", "max")}, set={"load": "none"}, analyses=("energy",))
+    of_some = Answer(quantity="total_ns", by="k", against={"k": 1}, where={"cpu": "max"})
+    figure = plain.model_copy(update={"answer": of_some})
+    assert sorted(len(group) for group in dose.groups_of(figure)) == [1, 1, 2]
+    concluded = plain.model_copy(update={"answer": Answer(quantity="fastest_is_cheapest")})
+    elsewhere = concluded.model_copy(update={"analyses": ()})
+    searched = plain.model_copy(update={"search": Search(minimise=("total_ns",))})
+    for of, sizes in ((concluded, [4]), (searched, [4]), (elsewhere, [1, 1, 1, 1]), (plain, [1, 1, 1, 1])):
+        groups = dose.groups_of(of)
+        assert [len(group) for group in groups] == sizes
+        assert frozenset().union(*groups) == {cell.cell_id for cell in planning.cells(of)}
 
 
 # --- from the store to tonight's tasks ---------------------------------------------------------------------------

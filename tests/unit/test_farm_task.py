@@ -115,13 +115,14 @@ def phone(store: Store, monkeypatch: pytest.MonkeyPatch) -> Phone:
 
 
 def tried(
-    phone: Phone, limits: Limits | None = None, *, selector: str = "phone-1", max_s: float | None = None, **farm: Any
-) -> Task:
-    """One try of a task; ``phone.night`` is its night."""
+    phone: Phone, limits: Limits | None = None, *, selector: str = "phone-1", max_s: float | None = None,
+    left: dict[str, Any] | None = None, **farm: Any,
+) -> Task:  # fmt: skip
+    """One try of a task in a night of its own; ``left`` is what an earlier try left in the task."""
     made = Farm(name="f", jobs=(JobEntry(experiment="e", devices=selector, max_s=max_s),), **farm)
     store = phone.store
     night = store.begin_night(made)
-    task = Task(task_id="1.1", job=0, experiment="e", selector=selector)
+    task = Task(task_id="1.1", job=0, experiment="e", selector=selector, **(left or {}))
     store.put_tasks(night, [task])
     done = run_task(store, made, night, task, ENTRY, experiment=EXPERIMENT, limits=limits)
     assert store.tasks(night) == (done,)
@@ -298,6 +299,29 @@ def test_a_device_taken_out_by_hand_meanwhile_is_not_measured(phone: Phone) -> N
     done = tried(phone)
     assert (done.status, done.reason) == ("skipped", "in quarantine: screen broken")
     assert "perform" not in phone.calls
+
+
+def test_a_device_that_was_given_work_again_is_measured(phone: Phone) -> None:
+    phone.store.quarantine("phone-1", "screen broken")
+    phone.store.release("phone-1", "new screen")
+    assert tried(phone).status == "complete"
+    phone.store.quarantine("phone-2", "screen broken")
+    assert tried(phone).status == "complete", "another device's quarantine is its own"
+
+
+def test_a_task_at_work_is_stored_as_running_with_nothing_of_the_try_before(phone: Phone) -> None:
+    seen: list[Task] = []
+
+    def perform(*given: object, **options: Any) -> SweepResult:
+        seen.extend(phone.store.tasks(options["night"]))
+        return phone._perform(*given, **options)
+
+    phone.fates["perform"] = [perform]
+    done = tried(phone, left={"reason": "phone-2: no root", "exit_code": 4, "attempts": 1})
+    (at_work,) = seen
+    assert (at_work.status, at_work.device, at_work.attempts) == ("running", "phone-1", 2)
+    assert (at_work.reason, at_work.exit_code, at_work.campaign) == ("", 0, done.campaign)
+    assert (done.status, done.exit_code, done.attempts) == ("complete", 0, 2)
 
 
 def test_the_last_visit_undoes_what_is_left_and_says_what_it_could_not(phone: Phone) -> None:
