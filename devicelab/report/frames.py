@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from devicelab.analyses._frames import label, level_text
 from devicelab.errors import SamplesDroppedError
@@ -100,8 +101,10 @@ def program_of(names: pd.Series) -> pd.Series:
 
 def _by_program(table: pd.DataFrame, valid: set[str]) -> list[tuple[str, pd.DataFrame]]:
     """Samples by what took them; "" where all runs measured one program. Times of two belong to neither together."""
+    if "program" not in table or len(set(program_of(pd.Series(table["program"].unique())))) < 2:
+        return [("", table)]
     kept = table[table["run_id"].isin(valid)]
-    programs = program_of(kept["program"]) if "program" in kept else pd.Series(dtype="str")
+    programs = program_of(kept["program"])
     if programs.nunique() < 2:
         return [("", table)]
     return [(str(name), part) for name, part in kept.groupby(programs, sort=False)]
@@ -119,21 +122,35 @@ def t_prod(kernels: pd.DataFrame) -> pd.DataFrame:
     keys = [kernels["inference"].to_numpy()]
     keys += [pd.factorize(kernels[name])[0] for name in ("program", "run_id") if name in kernels]
     within = kernels["kernel"].to_numpy() if "kernel" in kernels else np.arange(len(kernels))
-    order = np.lexsort((within, *keys))
-    gaps = np.diff(kernels["queued_ns"].to_numpy()[order])
-    same = np.ones(max(0, len(order) - 1), dtype=bool)
+    queued, runs = kernels["queued_ns"].to_numpy(), kernels["run_id"]
+    if not _ascending((within, *keys)):
+        order = np.lexsort((within, *keys))
+        keys, queued, runs = [key[order] for key in keys], queued[order], runs.iloc[order]
+    same = np.ones(max(0, len(queued) - 1), dtype=bool)
     for key in keys:
-        same &= np.diff(key[order]) == 0
-    return pd.DataFrame({"run_id": kernels["run_id"].iloc[order[1:][same]].array, "t_prod_ns": gaps[same]})
+        same &= key[1:] == key[:-1]
+    return pd.DataFrame({"run_id": runs.iloc[1:][same].array, "t_prod_ns": np.diff(queued)[same]})
+
+
+def _ascending(keys: Sequence[NDArray[np.int64]]) -> bool:
+    """Whether rows are in the order that ``np.lexsort`` would give them: the last key counts most."""
+    tied = np.ones(max(0, len(keys[-1]) - 1), dtype=bool)
+    for key in reversed(keys):
+        if (tied & (key[1:] < key[:-1])).any():
+            return False
+        tied &= key[1:] == key[:-1]
+    return True
 
 
 def quantiles(values: pd.Series, by: pd.Series) -> pd.DataFrame:
     """Rows of quantiles with ``n``, ``min`` and ``max``, indexed by group in the order of appearance."""
-    grouped = values.groupby(by.to_numpy(), sort=False)
+    # As numbers: labels of a million samples as texts would take more memory than the samples.
+    grouped = values.groupby(pd.Categorical(by, categories=by.dropna().unique()), sort=False, observed=True)
     table = grouped.quantile(np.asarray(list(QUANTILES.values()))).unstack()  # noqa: PD010 - the inner index becomes columns
     table.columns = pd.Index(list(QUANTILES))
     table.insert(0, "n", grouped.size())
     table["min"], table["max"] = grouped.min(), grouped.max()
+    table.index = pd.Index(table.index.tolist())
     return table
 
 

@@ -4,14 +4,20 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from functools import cache
+from urllib.parse import quote
 
 from markupsafe import Markup
 
 from devicelab.ground.registry import data_dir
 
+# Of the characters that a table is full of, those that stand for themselves in a URL and in an attribute.
+_PLAIN = ",.-:=@/;()+"
+
 
 def data_uri(kind: str, data: bytes) -> Markup:
-    """The data as a link that needs no server; nothing in it is to be escaped."""
+    """The data as a link that needs no server; nothing in it is to be escaped. Numbers as text take a third less."""
+    if kind == "text/csv":
+        return Markup(f"data:{kind};charset=utf-8,{quote(data, safe=_PLAIN)}")  # noqa: S704 - all else is %XX
     return Markup(f"data:{kind};base64,{base64.b64encode(data).decode()}")  # noqa: S704
 
 

@@ -4,13 +4,14 @@ import math
 import re
 import threading
 import warnings
+from collections.abc import Callable
 from functools import partial
 from io import BytesIO
-from typing import Any
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as MplFigure
 from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, NullFormatter
 
@@ -45,16 +46,21 @@ def draw(figure: Figure) -> str:
 
     Labels are texts, not formulas: a ``$`` in a device's name stays one.
     """
-    metadata = {"Date": None, "Creator": None, "Type": None, "Format": None}
-    return printable(_saved(figure, format="svg", metadata=metadata).decode())
+    return printable(_saved(figure, _as_svg).decode())
 
 
 def png(figure: Figure, dpi: int = 300) -> bytes:
     """The figure as a picture on white, for a paper."""
-    return _saved(figure, format="png", dpi=dpi, facecolor="white", transparent=False)
+    return _saved(figure, partial(MplFigure.savefig, format="png", dpi=dpi, facecolor="white", transparent=False))
 
 
-def _saved(figure: Figure, **options: Any) -> bytes:
+def _as_svg(canvas: MplFigure, out: BytesIO) -> None:
+    # Not by savefig, which draws everything twice where there is a layout: once for the layout, and thrown away.
+    metadata = {"Date": None, "Creator": None, "Type": None, "Format": None}
+    FigureCanvasSVG(canvas).print_svg(out, metadata=metadata)
+
+
+def _saved(figure: Figure, save: Callable[[MplFigure, BytesIO], None]) -> bytes:
     with _drawing, mpl.rc_context(fname=str(data_dir("reports") / "devicelab.mplstyle")), warnings.catch_warnings():
         # A letter that the font lacks is drawn as a box and measured; the reader's own font has it.
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
@@ -64,7 +70,7 @@ def _saved(figure: Figure, **options: Any) -> bytes:
         figure.draw(canvas)
         _name_plain_numbers(canvas)
         out = BytesIO()
-        canvas.savefig(out, **options)
+        save(canvas, out)
     return out.getvalue()
 
 

@@ -286,9 +286,11 @@ class _Group:
             "run_id": pd.Series(self.run_ids, dtype="str").repeat(self.rows).array,
             "program": pd.Series(self.programs, dtype="str").repeat(self.rows).array,
         }
-        for name, columns in self.columns.items():
-            data[f"column_{name}" if name in {"run_id", "program"} else name] = np.concatenate(columns)
-        return pd.DataFrame(data)
+        for name in tuple(self.columns):
+            # Let go of, column by column: a campaign may have more samples than fit into memory twice.
+            joined = np.concatenate(self.columns.pop(name))
+            data[f"column_{name}" if name in {"run_id", "program"} else name] = joined
+        return pd.DataFrame(data, copy=False)
 
 
 def _utc(unix_ns: int | None) -> str:

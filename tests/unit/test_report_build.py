@@ -6,6 +6,7 @@ import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -91,7 +92,8 @@ def page_of(store: Store, campaign: str, tmp_path: Path) -> Page:
 
 def data_of(uri: str | None) -> bytes:
     assert uri is not None
-    return base64.b64decode(uri.partition(";base64,")[2])
+    head, _, data = uri.partition(",")
+    return base64.b64decode(data) if head.endswith(";base64") else unquote_to_bytes(data)
 
 
 def test_a_report_holds_everything_a_reader_needs(whole: Page) -> None:

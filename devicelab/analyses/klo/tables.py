@@ -45,14 +45,31 @@ def quantities(kernels: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_order(kernels: pd.DataFrame) -> pd.DataFrame:
-    """The table sorted by run, inference and kernel."""
-    return kernels.sort_values(["run_id", "inference", "kernel"], kind="stable", ignore_index=True)
+    """The table sorted by run, inference and kernel; one that is sorted already is not copied."""
+    run, inference, kernel = run_codes(kernels)[0], kernels["inference"].to_numpy(), kernels["kernel"].to_numpy()
+    same_run = run[1:] == run[:-1]
+    same = same_run & (inference[1:] == inference[:-1])
+    later = np.where(
+        same, kernel[1:] >= kernel[:-1], np.where(same_run, inference[1:] > inference[:-1], run[1:] > run[:-1])
+    )
+    if later.all():
+        return kernels.reset_index(drop=True)
+    order = np.lexsort((kernel, inference, run))
+    return kernels.iloc[order].reset_index(drop=True)
+
+
+def run_codes(kernels: pd.DataFrame) -> tuple[NDArray[np.int64], "pd.Index[str]"]:
+    """A number for each row's run, and the runs by number."""
+    column = kernels["run_id"]
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.codes.to_numpy(dtype=np.int64), column.cat.categories
+    codes, names = pd.factorize(column)
+    return codes.astype(np.int64), pd.Index(names)
 
 
 def first_rows(frame: pd.DataFrame) -> NDArray[np.bool_]:
     """Which rows begin an inference, in a sorted table."""
-    inference, kernel = frame["inference"].to_numpy(), frame["kernel"].to_numpy()
-    run = frame["run_id"].to_numpy()
+    inference, kernel, run = frame["inference"].to_numpy(), frame["kernel"].to_numpy(), run_codes(frame)[0]
     first = np.ones(len(frame), dtype=bool)
     first[1:] = (inference[1:] != inference[:-1]) | (kernel[1:] <= kernel[:-1]) | (run[1:] != run[:-1])
     return first
@@ -102,7 +119,7 @@ def early_shares(frame: pd.DataFrame, flushed: NDArray[np.int64], ahead: int | N
         flushed: the batch in which each row was flushed; -1 where that is not known.
         ahead: compare with the kernel so many further on instead of the last one of the batch, if that comes later.
     """
-    inference, run = frame["inference"].to_numpy(), frame["run_id"].to_numpy()
+    inference, (run, names) = frame["inference"].to_numpy(), run_codes(frame)
     size = len(frame)
     ends = np.ones(size, dtype=bool)
     ends[:-1] = (flushed[1:] != flushed[:-1]) | (inference[1:] != inference[:-1]) | (run[1:] != run[:-1])
@@ -114,18 +131,18 @@ def early_shares(frame: pd.DataFrame, flushed: NDArray[np.int64], ahead: int | N
     waited = ~begins & (np.roll(frame["end_ns"].to_numpy(), 1) >= frame["queued_ns"].to_numpy()[last])
     told = (flushed >= 0) & ~ends & ~waited
     early = frame["submit_ns"].to_numpy() < frame["queued_ns"].to_numpy()[last]
-    shares = pd.Series(early[told]).groupby(run[told], sort=False).mean()
-    return {str(name): float(share) for name, share in shares.items()}
+    count, hit = np.bincount(run[told]), np.bincount(run[told], weights=early[told])
+    return {str(names[code]): float(hit[code] / count[code]) for code in np.flatnonzero(count)}
 
 
 def _by_run(frame: pd.DataFrame) -> Iterator[tuple[str, dict[str, NDArray[np.float64]]]]:
-    run = frame["run_id"].to_numpy()
+    run, names = run_codes(frame)
     if run.size == 0:
         return
     borders = np.flatnonzero(run[1:] != run[:-1]) + 1
     columns = {name: frame[name].to_numpy() for name in (*COLUMNS[1:], "t_prod_ns", "t_ker_ns", "after_flush")}
     for begin, end in zip((0, *borders), (*borders, run.size), strict=True):
-        yield str(run[begin]), {name: column[begin:end] for name, column in columns.items()}
+        yield str(names[run[begin]]), {name: column[begin:end] for name, column in columns.items()}
 
 
 def _profile(rows: Mapping[str, NDArray[np.float64]]) -> RunProfile | None:
