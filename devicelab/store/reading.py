@@ -1,12 +1,13 @@
 """The questions the results database answers: campaigns, runs, findings, frames, integrity."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
-from sqlalchemy import Engine, or_, select
+from sqlalchemy import Engine, Row, or_, select
 from sqlalchemy.engine import URL
 
 from devicelab.errors import ConfigError, StoreError
@@ -160,24 +161,27 @@ class StoreReader(NightReader, NightOverview, FigureReader):
         Columns ``campaign night device started_unix_ns cell_id cell run_id program valid value unit``; ``device`` and
         ``since_unix_ns`` (start of the campaign) narrow it.
         """
-        c, r, n = s.campaigns.c, s.runs.c, s.metric_names.c
-        columns = (c.campaign, c.night, c.device, c.started_unix_ns, s.cells.c.cell_id, s.cells.c.label.label("cell"))
+        c, r, n, m = s.campaigns.c, s.runs.c, s.metric_names.c, s.metrics.c
+        which = select(c.id).where(c.experiment == experiment, c.started_unix_ns >= since_unix_ns)
+        if device is not None:
+            which = which.where(c.device == device)
+        # Narrow rows: what a campaign, a cell and a name are called is read once, not once a run.
         query = (
-            select(*columns, r.run_id, n.program, r.valid, s.metrics.c.value, n.unit)
+            select(r.campaign, r.cell, m.name, r.run_id, r.valid, m.value)
             .select_from(s.campaigns)
             .join(s.runs, r.campaign == c.id)
-            .join(s.cells)
-            .join(s.metrics, s.metrics.c.run == r.id)
-            .join(s.metric_names)
-            .where(c.experiment == experiment, n.metric == metric, c.started_unix_ns >= since_unix_ns)
-            .order_by(c.started_unix_ns, r.id)
+            .join(s.metrics, m.run == r.id)
+            .where(c.id.in_(which), m.name.in_(select(n.id).where(n.metric == metric)))
+            .order_by(c.started_unix_ns, r.id, m.name)
         )
-        if device is not None:
-            query = query.where(c.device == device)
+        campaigns = select(c.id, c.campaign, c.night, c.device, c.started_unix_ns).where(c.id.in_(which))
+        cells = select(s.cells.c.id, s.cells.c.cell_id, s.cells.c.label)
+        cells = cells.where(s.cells.c.id.in_(select(r.cell).where(r.campaign.in_(which))))
+        names = select(n.id, n.program, n.unit).where(n.metric == metric)
         with places.guarded(self._place), self._engine.connect() as connection:
-            found = connection.execute(query)
-            frame = pd.DataFrame(found.fetchall(), columns=list(found.keys()))
-        return frame.astype({"value": "float64", "valid": bool})
+            found = connection.execute(query).all()
+            called = [connection.execute(one).all() for one in (campaigns, cells, names)]
+        return _history(found, *called)
 
     def results(self, campaign: str) -> StoredResults:
         """The campaign's runs as frames, for analyses, reports and notebooks; id or unique prefix."""
@@ -238,3 +242,21 @@ class StoreReader(NightReader, NightOverview, FigureReader):
     def _infos(self, query: Any) -> tuple[CampaignInfo, ...]:
         with places.guarded(self._place), self._engine.connect() as connection:
             return tuple(CampaignInfo(**row) for row in connection.execute(query).mappings())
+
+
+def _history(
+    rows: Sequence[Row[Any]], campaigns: Sequence[Row[Any]], cells: Sequence[Row[Any]], names: Sequence[Row[Any]]
+) -> pd.DataFrame:
+    campaign, cell, name, run_id, valid, value = zip(*rows, strict=True) if rows else ((),) * 6
+    data: dict[str, Any] = {}
+    for keys, known, columns in (
+        (campaign, campaigns, ("campaign", "night", "device", "started_unix_ns")),
+        (cell, cells, ("cell_id", "cell")),
+    ):
+        for place, column in enumerate(columns, 1):
+            told = {row[0]: row[place] for row in known}
+            data[column] = [told[key] for key in keys]
+    programs, units = ({row[0]: row[place] for row in names} for place in (1, 2))
+    data |= {"run_id": list(run_id), "program": [programs[key] for key in name]}
+    data |= {"valid": np.array(valid, dtype=bool), "value": np.array(value, dtype=np.float64)}
+    return pd.DataFrame({**data, "unit": [units[key] for key in name]})
