@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -36,16 +37,23 @@ struct Array {
   Array& operator=(const Array&) = delete;
   ~Array() { free(data); }
   void push(const T& value) {
-    if (size == capacity) {
-      capacity = capacity == 0 ? 4096 : capacity * 2;
-      T* bigger = capacity > kMaxRequests * 2 ? nullptr : static_cast<T*>(realloc(data, capacity * sizeof(T)));
-      if (bigger == nullptr) {
-        fputs("out of memory for requests\n", stderr);
-        exit(1);
-      }
-      data = bigger;
-    }
+    if (size == capacity) grow(capacity == 0 ? 4096 : capacity * 2);
     data[size++] = value;
+  }
+  // Room for so many, in memory that is there: a request that makes the kernel find a page begins late.
+  void reserve(size_t count) {
+    if (count <= capacity) return;
+    grow(count);
+    memset(static_cast<void*>(data + size), 0, (capacity - size) * sizeof(T));
+  }
+  void grow(size_t count) {
+    T* bigger = count > kMaxRequests * 2 ? nullptr : static_cast<T*>(realloc(data, count * sizeof(T)));
+    if (bigger == nullptr) {
+      fputs("out of memory for requests\n", stderr);
+      exit(1);
+    }
+    data = bigger;
+    capacity = count;
   }
 };
 
@@ -110,12 +118,18 @@ class OpenLoop {
 
   // Computes the arrivals, those of every window from a seed of its own. False: not such arrivals.
   bool prepare() {
+    // The kernel lets timers of a process be 50 us late unless it says otherwise (prctl(2)).
+    prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
     continuous_ = strcmp(settings_.arrivals, "continuous") == 0;
-    if (continuous_) return true;
+    if (continuous_) {
+      done_.reserve(4096);
+      return true;
+    }
     for (int64_t window = 0; window < settings_.windows; ++window) {
       if (!schedule(static_cast<uint64_t>(settings_.seed + window), window * every_ns_)) return false;
       ends_.push(static_cast<int64_t>(offsets_.size));
     }
+    done_.reserve(offsets_.size);
     return true;
   }
 
