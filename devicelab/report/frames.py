@@ -145,8 +145,9 @@ def _ascending(keys: Sequence[NDArray[np.int64]]) -> bool:
 def quantiles(values: pd.Series, by: pd.Series) -> pd.DataFrame:
     """Rows of quantiles with ``n``, ``min`` and ``max``, indexed by group in the order of appearance."""
     # As numbers: labels of a million samples as texts would take more memory than the samples.
-    grouped = values.groupby(pd.Categorical(by, categories=by.dropna().unique()), sort=False, observed=True)
-    table = grouped.quantile(np.asarray(list(QUANTILES.values()))).unstack()  # noqa: PD010 - the inner index becomes columns
+    groups = pd.Series(pd.Categorical(by, categories=by.dropna().unique()), index=values.index)
+    grouped = values.groupby(groups, sort=False, observed=True)
+    table: pd.DataFrame = grouped.quantile(np.asarray(list(QUANTILES.values()))).unstack()  # noqa: PD010 - the inner index becomes columns
     table.columns = pd.Index(list(QUANTILES))
     table.insert(0, "n", grouped.size())
     table["min"], table["max"] = grouped.min(), grouped.max()

@@ -57,7 +57,7 @@ def png(figure: Figure, dpi: int = 300) -> bytes:
 def _as_svg(canvas: MplFigure, out: BytesIO) -> None:
     # Not by savefig, which draws everything twice where there is a layout: once for the layout, and thrown away.
     metadata = {"Date": None, "Creator": None, "Type": None, "Format": None}
-    FigureCanvasSVG(canvas).print_svg(out, metadata=metadata)
+    FigureCanvasSVG(canvas).print_svg(out, metadata=metadata)  # type: ignore[no-untyped-call]
 
 
 def _saved(figure: Figure, save: Callable[[MplFigure, BytesIO], None]) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Engine, Row, or_, select
+from sqlalchemy import Engine, or_, select
 from sqlalchemy.engine import URL
 
 from devicelab.errors import ConfigError, StoreError
@@ -244,9 +244,7 @@ class StoreReader(NightReader, NightOverview, FigureReader):
             return tuple(CampaignInfo(**row) for row in connection.execute(query).mappings())
 
 
-def _history(
-    rows: Sequence[Row[Any]], campaigns: Sequence[Row[Any]], cells: Sequence[Row[Any]], names: Sequence[Row[Any]]
-) -> pd.DataFrame:
+def _history(rows: Sequence[Any], campaigns: Sequence[Any], cells: Sequence[Any], names: Sequence[Any]) -> pd.DataFrame:
     campaign, cell, name, run_id, valid, value = zip(*rows, strict=True) if rows else ((),) * 6
     data: dict[str, Any] = {}
     for keys, known, columns in (

@@ -58,13 +58,16 @@ def in_order(kernels: pd.DataFrame) -> pd.DataFrame:
     return kernels.iloc[order].reset_index(drop=True)
 
 
-def run_codes(kernels: pd.DataFrame) -> tuple[NDArray[np.int64], "pd.Index[str]"]:
+def run_codes(kernels: pd.DataFrame) -> tuple[NDArray[np.int64], list[str]]:
     """A number for each row's run, and the runs by number."""
     column = kernels["run_id"]
+    codes: NDArray[np.int64]
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.cat.codes.to_numpy(dtype=np.int64), column.cat.categories
-    codes, names = pd.factorize(column)
-    return codes.astype(np.int64), pd.Index(names)
+        codes, names = column.cat.codes.to_numpy().astype(np.int64), column.cat.categories
+    else:
+        numbers, names = pd.factorize(column)
+        codes = numbers.astype(np.int64)
+    return codes, names.tolist()
 
 
 def first_rows(frame: pd.DataFrame) -> NDArray[np.bool_]:
@@ -132,7 +135,7 @@ def early_shares(frame: pd.DataFrame, flushed: NDArray[np.int64], ahead: int | N
     told = (flushed >= 0) & ~ends & ~waited
     early = frame["submit_ns"].to_numpy() < frame["queued_ns"].to_numpy()[last]
     count, hit = np.bincount(run[told]), np.bincount(run[told], weights=early[told])
-    return {str(names[code]): float(hit[code] / count[code]) for code in np.flatnonzero(count)}
+    return {names[code]: float(hit[code] / count[code]) for code in np.flatnonzero(count).tolist()}
 
 
 def _by_run(frame: pd.DataFrame) -> Iterator[tuple[str, dict[str, NDArray[np.float64]]]]:
@@ -142,7 +145,7 @@ def _by_run(frame: pd.DataFrame) -> Iterator[tuple[str, dict[str, NDArray[np.flo
     borders = np.flatnonzero(run[1:] != run[:-1]) + 1
     columns = {name: frame[name].to_numpy() for name in (*COLUMNS[1:], "t_prod_ns", "t_ker_ns", "after_flush")}
     for begin, end in zip((0, *borders), (*borders, run.size), strict=True):
-        yield str(names[run[begin]]), {name: column[begin:end] for name, column in columns.items()}
+        yield names[int(run[begin])], {name: column[begin:end] for name, column in columns.items()}
 
 
 def _profile(rows: Mapping[str, NDArray[np.float64]]) -> RunProfile | None:
