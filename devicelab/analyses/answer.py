@@ -164,7 +164,8 @@ def _reasons(one: Compared, asked: Answer) -> list[str]:
     if beyond and claim.verdict == "inconclusive":
         reasons.append(f"changed beyond {asked.within_pct:g}% at {', '.join(beyond[:3])}, not in the mean of all")
     if claim.verdict == "insufficient n":
-        reasons.append(f"{claim.n} repetitions; six are the least, more where several levels are compared at once")
+        there = "1 repetition" if claim.n == 1 else f"{claim.n} repetitions"
+        reasons.append(f"{there}; six are the least, more where several levels are compared at once")
     return reasons
 
 

@@ -206,7 +206,9 @@ def _note(program: str, toolchain: Toolchain, place: Place) -> str:
 
 def _no_compiler(program: str, abi: str, reasons: list[tuple[Toolchain, Missing]]) -> BuildError:
     lines = "".join(f"\n  {toolchain.name}: {missing.reason}" for toolchain, missing in reasons)
-    ways = dict.fromkeys(toolchain.advice for toolchain, missing in reasons if "this machine is" not in missing.reason)
+    # What comes as a wheel is the least to ask for.
+    wheels_first = sorted(reasons, key=lambda reason: "{extra:" not in reason[0].install)
+    ways = dict.fromkeys(chain.advice for chain, missing in wheels_first if "this machine is" not in missing.reason)
     return BuildError(f"no compiler for {program} on {abi}{lines}", hint=" or ".join(ways) or None)
 
 

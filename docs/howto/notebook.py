@@ -35,6 +35,7 @@ print(wide.attrs["units"]["total_ns"])
 figure, axes = plt.subplots()
 for load, rows in wide.groupby("load"):
     axes.plot(rows["k"], rows["total_ns"] / 1e6, "o", label=f"load {load}")
+axes.set_xscale("log", base=2)
 axes.set(xlabel="K, kernels a flush", ylabel="inference, ms (a point a repetition)")
 axes.legend()
 figure.savefig("inference-by-k.png")
@@ -64,9 +65,9 @@ used = results.timeline(run).query("quantity == 'cpu use'")
 figure, axes = plt.subplots()
 for cpu, rows in used.groupby("name"):
     axes.plot(rows["t_ns"] / 1e9, rows["value"], ".-", label=cpu)
-for phase in results.spans(run).query("name == 'measure'").itertuples():
+for phase in results.spans(run).query("lane == 'agent' and name == 'measure'").itertuples():
     axes.axvspan(phase.start_ns / 1e9, phase.end_ns / 1e9, alpha=0.15, label="measured")
 axes.set(xlabel="s from the start of the run", ylabel="CPU use, %")
-axes.legend()
-figure.savefig("one-run.png")
+axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+figure.savefig("one-run.png", bbox_inches="tight")
 lab.close()
