@@ -198,8 +198,6 @@ def figures(results: Results) -> tuple[Figure, ...]:
         _draw(figure, settings)
 
     counted = _plot.counted([int(n) for n in settings["n"]])
-    counted = _plot.counted([int(n) for n in settings["n"]])
-    counted = _plot.counted([int(n) for n in settings["n"]])
     scope = f"{told.get('scope', 'unknown scope')}, gross of idle, by {told.get('meter', '?')}"
     caption = (
         f"Median over repetitions ({counted}) with 95% intervals where there are six or more. Energy: {scope}. The "

@@ -55,7 +55,7 @@ def table(results: Results) -> pd.DataFrame:
         got = _stats.median_interval(_stats.per_repetition(figures["use_pct"], part["repetition"]))
         rows.append(
             {
-                "label": _frames.label(levels) if by else "all runs",
+                "label": _frames.label(levels),
                 **{name: levels.get(name, "-") for name in _BY},
                 "estimate": got.estimate,
                 "low": got.low,

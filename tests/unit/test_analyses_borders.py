@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from devicelab.analyses import _findings, _frames, answer, checks
+from devicelab.analyses import _findings, _frames, answer, checks, energy
 from devicelab.analyses import _stats as s
+from devicelab.analyses import load as loads
+from devicelab.analyses.klo.common import within
 from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.journal import Flag
 from tests.klodata import FrameResults, run_row
@@ -52,6 +54,46 @@ def test_an_adjusted_p_value_counts_up_to_five_percent(p: float | None, verdict:
 )
 def test_an_interval_passes_whole_or_not(low: float | None, high: float | None, verdict: str) -> None:
     assert s.kept(low, high, lambda x: x < 3) == verdict
+
+
+ALMOST = math.nextafter(1.05, 2)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.9, 1.05, "yes"),
+        (0.9, ALMOST, "inconclusive"),
+        (1.05, 1.2, "inconclusive"),
+        (ALMOST, 1.2, "no"),
+        (None, 1.0, "insufficient n"),
+        (1.2, None, "insufficient n"),
+        (None, None, "insufficient n"),
+    ],
+)
+def test_a_cost_is_small_or_large_with_its_whole_interval_or_undecided(
+    low: float | None, high: float | None, verdict: str
+) -> None:
+    got = within("?", s.Interval(1.0, low, high, 8), "why")
+    assert got.verdict == verdict
+    assert got.reasons == ("why",)
+    if low is not None and high is not None:
+        assert (got.low, got.high) == pytest.approx((100 * (low - 1), 100 * (high - 1)))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.9, 1.02, "yes"),
+        (0.9, math.nextafter(1.02, 2), "inconclusive"),
+        (1.02, 1.2, "inconclusive"),
+        (math.nextafter(1.02, 2), 1.2, "no"),
+        (None, 1.0, "insufficient n"),
+        (1.2, None, "insufficient n"),
+    ],
+)
+def test_the_fastest_is_the_cheapest_up_to_two_percent(low: float | None, high: float | None, verdict: str) -> None:
+    assert energy._verdict(s.Interval(1.0, low, high, 8)) == verdict
 
 
 @given(VALUES)
@@ -228,11 +270,28 @@ def test_six_repetitions_are_the_least_for_a_verdict(n: int, verdict: str) -> No
     assert checked("< 50 %", 1.2, against=True, n=n).verdict == verdict
 
 
+def test_only_what_is_not_decided_is_said_to_need_more_repetitions() -> None:
+    more = "more repetitions would decide it"
+    for found in (checked("< 9 s"), checked("> 9 s"), checked("< 5 %", 1.2, against=True), checked("< 5 MHz")):
+        assert found.verdict in {"pass", "fail", "invalid"}
+        assert more not in found.reasons
+    for found in (checked("< 1 ms"), checked("< 9 s", n=5), checked("< 0 %", against=True)):
+        assert found.verdict in {"inconclusive", "insufficient n"}
+        assert more in found.reasons
+
+
 def test_a_repetition_that_lacks_a_cell_is_left_out_and_said() -> None:
     got = checked("< 9 s", lost=frozenset({"heavy-4-0"}))
     assert got.n == 7
     assert any("1 of 8 repetitions lack a cell" in reason for reason in got.reasons)
     assert not any("lack a cell" in reason for reason in checked("< 9 s").reasons)
+
+
+def test_runs_without_load_placement_or_clock_are_one_row() -> None:
+    results = campaign()
+    results.run_rows = results.run_rows.drop(columns="load")
+    (row,) = loads.table(results).to_dict("records")
+    assert (row["label"], row["load"], row["placement"], row["cpu"]) == ("all runs", "-", "-", "-")
 
 
 def answered(factor: float, against: str = "none", **more: Any) -> Finding:

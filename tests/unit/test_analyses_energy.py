@@ -5,7 +5,9 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from devicelab.analyses import answer, energy
 from devicelab.model.experiment import Experiment
@@ -38,14 +40,23 @@ def _experiment(repetitions: int) -> Experiment:
 
 
 def _campaign(
-    store: Store, planted: dict[tuple[str, str], tuple[float, float]], repetitions: int = 12, *, measured: bool = True
+    store: Store,
+    planted: dict[tuple[str, str], tuple[float, float]],
+    repetitions: int = 12,
+    *,
+    measured: bool = True,
+    once: dict[tuple[str, str, int], tuple[float, float]] | None = None,
 ) -> Results:
+    """``once``: by how much time and energy of single runs are more than planted."""
     of = _experiment(repetitions)
     campaign = labdata.begin(store, of)
     chance = np.random.default_rng(3)
     cells = labdata.cells(of)
     for seq, (repetition, cell) in enumerate(itertools.product(range(repetitions), cells)):
-        time_ms, joules = planted[str(cell.levels["cpu"]), str(cell.levels["measured_on"])]
+        setting = str(cell.levels["cpu"]), str(cell.levels["measured_on"])
+        time_ms, joules = planted[setting]
+        slower, dearer = (once or {}).get((*setting, repetition), (1.0, 1.0))
+        time_ms, joules = time_ms * slower, joules * dearer
         noise = chance.normal(1, 0.004, 2)
         metrics = {
             "energy_per_inference_j": Metric(joules * noise[0], "J"),
@@ -107,6 +118,44 @@ def test_the_fastest_that_uses_the_least_is_a_yes_and_few_repetitions_are_none(t
         assert found.verdict == "yes"
         (found,) = answer.analyse(_campaign(store, PLANTED, 5))
         assert found.verdict == "insufficient n"
+
+
+def test_one_repetition_that_went_wrong_chooses_nothing(tmp_path: Path) -> None:
+    """A time and an energy that are ten times too large in one run, of the best of each."""
+    once = {("max", "big", 2): (10.0, 1.0), ("mid", "little", 4): (1.0, 10.0), ("min", "big", 0): (0.01, 0.01)}
+    with Store.open(str(tmp_path / "lab.sqlite")) as store:
+        (found,) = answer.analyse(_campaign(store, PLANTED, once=once))
+    assert found.reasons[0] == "fastest: CPU clock max, on big; least energy: CPU clock mid, on little"
+
+
+def test_the_repetitions_that_chose_do_not_judge(tmp_path: Path) -> None:
+    """Every even run of one setting looks twice as cheap as it is: it is chosen, and judged by the odd ones."""
+    lucky = {("mid", "big", n): (1.0, 0.3) for n in range(0, 12, 2)}
+    with Store.open(str(tmp_path / "lab.sqlite")) as store:
+        (found,) = answer.analyse(_campaign(store, PLANTED, once=lucky))
+    assert "least energy: CPU clock mid, on big" in found.reasons[0]
+    assert found.estimate == pytest.approx(0.10 / 0.07, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "energies_j", "scales"),
+    [
+        ((1.0, 8.0), (1.0, 8.0), ("linear", "linear")),
+        ((1.0, 8.1), (1.0, 8.1), ("log", "log")),
+        ((1.0, 9.0), (0.0, 9.0), ("log", "linear")),
+        ((8.0, 9.0), (-1.0, 9.0), ("linear", "linear")),
+        ((9.0, 1.0), (9.0, 1.0), ("log", "log")),
+    ],
+)
+def test_what_spans_more_than_eight_times_is_drawn_on_a_scale_of_ratios(
+    times_ms: tuple[float, ...], energies_j: tuple[float, ...], scales: tuple[str, str]
+) -> None:
+    rows = pd.DataFrame({"label": ["a", "b"], "n": 6, "time_ms": times_ms, "energy_j": energies_j, "front": True})
+    rows = rows.assign(**dict.fromkeys(("time_low_ms", "time_high_ms", "energy_low_j", "energy_high_j"), math.nan))
+    drawn = Figure()
+    energy._draw(drawn, rows)
+    (axes,) = drawn.axes
+    assert (axes.get_xscale(), axes.get_yscale()) == scales
 
 
 def test_a_campaign_without_energy_says_why(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from matplotlib.figure import Figure as MplFigure
 from typer.testing import CliRunner
 
 from devicelab.analyses import lut
+from devicelab.analyses.klo import data as klo_data
+from devicelab.analyses.klo.condition import WORST_RESIDUAL_PCT
 from devicelab.analyses.klo.model import LaunchCosts, best_constant
 from devicelab.analyses.lut.plan import plan
 from devicelab.analyses.lut.table import DAY_NS
@@ -81,6 +83,31 @@ def test_a_table_holds_the_costs_of_each_condition_and_where_they_come_from(tabl
     assert (table.backend, table.network, table.simulated) == ("emulated", "mobilenet_v1", True)
     assert table.campaign
     assert table.age_days(INFO["start_unix_ns"] + 3 * DAY_NS) == pytest.approx(3)
+
+
+@pytest.mark.parametrize(("residual_pct", "unfit"), [(0.1, False), (WORST_RESIDUAL_PCT, False), (99.0, True)])
+def test_nothing_is_concluded_from_a_fit_that_does_not_describe_what_was_measured(
+    results: FrameResults, residual_pct: float, unfit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conditions = []
+    for one in klo_data.load(results).conditions:
+        assert one.profile is not None
+        fit = replace(one.profile.fit, residual_pct=residual_pct)
+        conditions.append(replace(one, profile=replace(one.profile, fit=fit)))
+    data = replace(klo_data.load(results), conditions=tuple(conditions))
+    monkeypatch.setattr(klo_data, "load", lambda _: data)
+    rows = lut.table(data)
+    said = f"the fit does not describe what was measured: its median residual is {residual_pct:.0f}%"
+    assert set(rows["unfit"]) == {said if unfit else ""}
+    for row, found in zip(rows.to_dict("records"), lut.analyse(results), strict=False):
+        assert found.verdict == ("inconclusive" if unfit or not row["identified"] else "info")
+        assert (said in found.reasons) is unfit
+    moves = lut.analyse(results)[len(rows) :]
+    assert moves
+    for found in moves:
+        assert (said in found.reasons) is unfit
+        assert found.verdict == "inconclusive" or not unfit
+    assert unfit or {"yes", "no"} & {found.verdict for found in moves}
 
 
 def test_a_table_comes_back_from_its_file_as_it_was(table: lut.LaunchTable, tmp_path: Path) -> None:

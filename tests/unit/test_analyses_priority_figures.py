@@ -1,12 +1,15 @@
 """What the priority analysis measures: figures of tenants and legs, the table and the pictures of them."""
 
 import io
+import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from devicelab.analyses import priority
+from devicelab.analyses.priority import front
 from devicelab.analyses.priority.data import jain, load
 from devicelab.analyses.priority.figure_of import figure_of
 from devicelab.experiment import targets
@@ -34,6 +37,18 @@ def test_starvation_is_seconds_without_a_completion_beyond_those_alone() -> None
     rare = concluded(campaign(experiment(), response, empty=lambda _, tenant: 3.0 * (tenant == "low")))
     assert rare[claim.format("nice")].verdict == "no"
     assert any("alone it has up to 3" in reason for reason in rare[claim.format("nice")].reasons)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "drawn"),
+    [((1.2, 1.1), True), ((1.2, math.nan), True), ((math.nan, math.nan), False), ((1.2,), False)],
+)
+def test_the_front_is_drawn_where_legs_are_compared_though_one_told_no_tail(
+    results: FrameResults, monkeypatch: pytest.MonkeyPatch, ratios: tuple[float, ...], drawn: bool
+) -> None:
+    rows = pd.DataFrame({"leg": ["native", "nice"][: len(ratios)], "p99_ratio": ratios})
+    monkeypatch.setattr(front, "front", lambda *_: rows.assign(pressure="", share_pct=50.0))
+    assert bool([*front.figure(results, {})]) is drawn
 
 
 def test_fairness_is_jains_index_over_shares_of_standalone(results: FrameResults) -> None:

@@ -138,6 +138,35 @@ def test_a_search_that_was_ended_early_goes_on_with_the_block_it_was_in() -> Non
         assert asked <= set(zip(rows["cell_id"], rows["repetition"], strict=True))
 
 
+def test_everything_in_one_flush_lies_beyond_every_k() -> None:
+    """A K of 0 flushes once: it sorts last, and is the last of the three that are run before the model is asked."""
+    order = [1, 2, 40, 10**6, 0]
+    assert sorted([0, 10**6, 2, 40, 1], key=searching._k_of) == order
+    factors = {"k": [0, 2, 8, 4, 1, 16]}
+    measure = {"workload": "klo", "params": {"backend": "emulated"}}
+    experiment = Experiment.model_validate(
+        {"name": "s", "question": "?", "factors": factors, "measure": measure, "search": {"minimise": "total_ns"}}
+    )
+    levels = {cell.cell_id: cell.levels for cell in plan.cells(experiment)}
+    step = searching.ask(FrameResults(experiment, _runs([]), _metrics([])), levels)
+    assert isinstance(step, Block)
+    assert {levels[cell]["k"] for cell in step.cells} == {1, 8, 0}
+
+
+@pytest.mark.parametrize("repetition", [0, 1, racing.FRESH, 10**9])
+def test_a_campaign_as_it_was_has_the_same_tables_with_fewer_rows(repetition: int) -> None:
+    results = searched(SMALL)
+    results.sample_tables["x"] = results.run_rows[["run_id"]].assign(program="measure", value=1)
+    before = searching._Before(results, repetition)
+    kept = set(results.run_rows.loc[results.run_rows["repetition"] < repetition, "run_id"])
+    tables = [(results.runs(), before.runs()), (results.metrics(), before.metrics())]
+    for whole, part in [*tables, (results.samples("x"), before.samples("x"))]:
+        expected = whole[whole["run_id"].isin(kept)].reset_index(drop=True)
+        pd.testing.assert_frame_equal(part, expected)
+    assert before.evidence("x") == results.evidence("x")
+    assert (before.campaign, before.experiment) == (results.campaign, results.experiment)
+
+
 def test_without_a_search_nothing_is_found() -> None:
     results = searched(SMALL)
     plain = results.experiment.model_copy(update={"search": None})

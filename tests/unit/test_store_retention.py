@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import typer
@@ -15,7 +17,7 @@ from devicelab.model.night import Farm, JobEntry, Retention
 from devicelab.report import build_report, conclude
 from devicelab.report.summary import junit, markdown
 from devicelab.store import Store
-from devicelab.store.retention import Decision, NightSize, decide, merged, protected, prune
+from devicelab.store.retention import Decision, NightSize, Pruned, decide, merged, protected, prune
 from tests import labdata
 
 GB = 10**9
@@ -177,6 +179,23 @@ def test_pruning_deletes_and_thins_what_was_decided(lab: Path) -> None:
         assert tuple(tiny.deleted) == tuple(nights[1:3])
         assert tiny.short_bytes == tiny.used_bytes - 1000
         assert opened.campaign(outside).runs_done == 12
+
+
+@pytest.mark.parametrize(("grows_by", "freed"), [(-7, 7), (-1, 1), (0, 0), (5, 0)])
+def test_what_others_wrote_meanwhile_is_not_counted_as_freed(grows_by: int, freed: int) -> None:
+    nights = {one.night: one for one in (night(i) for i in range(3))}
+    sizes = iter([100, 100 + grows_by, 100 + grows_by])
+    store: Any = SimpleNamespace(
+        night_sizes=lambda: tuple(nights.values()), used_bytes=lambda: next(sizes), delete_night=nights.pop
+    )
+    done = prune(store, Retention(nights=2), farms={"f": 1})
+    assert tuple(done.deleted) == ("f-000",)
+    assert (done.bytes, done.used_bytes) == (freed, 100 + grows_by)
+
+
+def test_what_several_prunings_did_is_the_sum_of_each_and_the_newest_size() -> None:
+    one, other = Pruned({"a": "x"}, ("b",), 5, 7, 90, 3), Pruned({"c": "y"}, ("d",), 11, 13, 80, 2)
+    assert merged([one, other]) == Pruned({"a": "x", "c": "y"}, ("b", "d"), 16, 20, 80, 3)
 
 
 def test_a_dry_run_says_the_same_and_does_nothing(lab: Path) -> None:
