@@ -51,12 +51,21 @@ class Battery:
 
 
 def folder_of(nodes: Mapping[str, Texts], names: Mapping[str, str | None]) -> str | None:
-    """The battery whose current or power was sampled: the one whose type says so, or that is called so."""
+    """The battery whose current or power was sampled: the one whose type says so, or that is called so.
+
+    Raises:
+        FaultError: ``energy-several-batteries``: one of them does not tell what the device draws.
+    """
     found = [match[1] for path in nodes if (match := _BATTERY.fullmatch(path))]
     real = [one for one in found if (names.get(f"{one}/type") or "").strip() == "Battery"]
     real = real or [one for one in found if one.endswith(("/battery", "/BAT0", "/BAT1"))]
-    # Several gauges of one battery (bms, main): Android's own first.
-    return min(dict.fromkeys(real), key=lambda one: (not one.endswith("/battery"), one), default=None)
+    real = sorted(set(real))
+    # Several gauges of one battery (bms, main): Android's own speaks for all of them.
+    own = [one for one in real if one.endswith("/battery")]
+    if len(real) > 1 and not own:
+        shown = ", ".join(one.rpartition("/")[2] for one in real)
+        raise FaultError("energy-several-batteries", f"{shown} feed the device, in turn or together")
+    return next(iter((*own, *real)), None)
 
 
 def read(folder: str, nodes: Mapping[str, Texts]) -> Battery:

@@ -22,6 +22,9 @@ _ODPM = re.compile(r"/sys/bus/iio/devices/iio:device[0-9]+/energy_value")
 _CHANNEL = re.compile(r"CH([0-9]{1,3})\(T=([0-9]{1,15})\)\[([A-Za-z0-9_.:-]{1,40})\], *([0-9]{1,19})")
 _RAPL = re.compile(r"(/sys/class/powercap/[^/]*rapl[^/]*)/energy_uj")
 _SENSOR = re.compile(r"(/sys/class/hwmon/hwmon[0-9]+)/(power|energy|curr)([0-9]{1,3})_(input|average)")
+# What a phone's rails, a processor's packages (each) and a GPU card (each) draw at least and at most: counters in nJ or
+# mJ instead of uJ are beyond.
+_DRAWN_W = {"odpm": (0.01, 100.0), "rapl": (0.2, 2_000.0), "nvml": (1.0, 5_000.0)}
 # How boards call the input of the whole of it: Jetson's carriers, AC meters, ACPI's power meter.
 _WHOLE = re.compile(r"VDD_IN|.*5V_IN|total|system|psys|power_meter", re.IGNORECASE)
 
@@ -62,17 +65,27 @@ def read(
     for meter in (_odpm, _battery, _nvml, _rapl, _sensors):
         found = meter(t_ns, nodes, names, span)
         if found is not None:
+            _believable(found)
             return found
     return None
+
+
+def _believable(found: Reading) -> None:
+    """A counter in another unit is off by a thousand or a million, which no such device draws."""
+    if found.total is None or found.meter not in _DRAWN_W:
+        return
+    least, most = _DRAWN_W[found.meter]
+    if not least <= found.total.watts <= most * max(1, len(found.rails)):
+        said = f"{found.scope} would have drawn {found.total.watts:.3g} W: the counter's unit is another"
+        raise FaultError("energy-unit-unknown", said)
 
 
 def powers(
     t_ns: Sequence[int], nodes: Mapping[str, Texts], names: Mapping[str, str | None]
 ) -> Iterator[tuple[str, int, float]]:
     """Power as it was sampled, to be looked at: meter or rail, time, watts; what cannot be understood is left out."""
-    folder = battery.folder_of(nodes, names)
     with contextlib.suppress(FaultError):
-        if folder is not None:
+        if (folder := battery.folder_of(nodes, names)) is not None:
             # What leaves the battery, whoever else feeds the device.
             told = battery.read(folder, nodes)
             yield from (("battery", t, watts) for t, watts in zip(t_ns, told.watts, strict=False) if watts is not None)
@@ -115,12 +128,14 @@ def _odpm(
     for path, texts in nodes.items():
         if not _ODPM.fullmatch(path):
             continue
-        channels: dict[str, list[tuple[int, int, float]]] = {}
+        channels: dict[tuple[str, str], list[tuple[int, int, float]]] = {}
         for moment, text in zip(t_ns, texts, strict=False):
-            for _, at_ms, rail, micro in _CHANNEL.findall(text or ""):
-                channels.setdefault(rail, []).append((moment, int(at_ms) * 1_000_000, int(micro) * 1e-6))
-        for rail, rows in channels.items():
-            rails[rail] = _stamped(rail, rows, span)
+            for channel, at_ms, rail, micro in _CHANNEL.findall(text or ""):
+                channels.setdefault((rail, channel), []).append((moment, int(at_ms) * 1_000_000, int(micro) * 1e-6))
+        for (rail, channel), rows in channels.items():
+            # Several monitors, or channels of one, may call their rails alike.
+            own = rail if rail not in rails else f"{rail} CH{channel} {path.split('/')[-2]}"
+            rails[own] = _stamped(own, rows, span)
     if not rails:
         return None
     if all(total.joules <= 0 for total in rails.values()):
@@ -130,6 +145,8 @@ def _odpm(
 
 def _stamped(rail: str, rows: Sequence[tuple[int, int, float]], span: Span) -> Total:
     """A counter that says when it was updated, on a clock of its own: the reading with the least delay aligns both."""
+    if any(later[1] < earlier[1] for earlier, later in itertools.pairwise(rows)):
+        raise FaultError("energy-counter-reset", f"rail {rail}: the times of its updates went back")
     ahead = min(moment - at for moment, at, _ in rows)
     return _updated(rail, {at + ahead: joules for _, at, joules in rows}, span)
 

@@ -61,7 +61,8 @@ def of_power(t_ns: Sequence[int], watts: Sequence[float | None], start_ns: int, 
     """Integral of sampled power from ``start_ns`` to ``end_ns`` by the trapezoidal rule.
 
     Its error: half of what holding each reading until the next would change (the ends, a step between two readings),
-    and the scatter of the readings by their successive differences (von Neumann 1941), which a trend does not enter,
+    what a gauge did not show yet that measures more slowly than it is read (the window's ends, at its own age), and
+    the scatter of the readings by their successive differences (von Neumann 1941), which a trend does not enter,
     over as many readings as lie in the span. A gauge that is read more often than it measures repeats itself; only
     readings that differ from the one before count then.
 
@@ -78,7 +79,18 @@ def of_power(t_ns: Sequence[int], watts: Sequence[float | None], start_ns: int, 
     widths = np.diff(at) / 1e9
     joules = float(np.sum(widths * (values[1:] + values[:-1]) / 2))
     held = abs(float(np.sum(widths * (values[1:] - values[:-1])))) / 2
-    return Total(joules, held + _scatter_j(values, (end_ns - start_ns) / 1e9), end_ns - start_ns, int(inside.sum()))
+    late = _age_ns(times, power) / 1e9 * abs(float(values[-1] - values[0]))
+    scatter = _scatter_j(values, (end_ns - start_ns) / 1e9)
+    return Total(joules, held + late + scatter, end_ns - start_ns, int(inside.sum()))
+
+
+def _age_ns(times: Floats, power: Floats) -> float:
+    """How old a reading may be: how often a gauge measures that is read more often; 0 if each reading is new."""
+    fresh = times[1:][np.diff(power) != 0]
+    if fresh.size < 3:
+        return 0.0
+    every_ns = float(np.median(np.diff(fresh)))
+    return every_ns if every_ns > 1.5 * float(np.median(np.diff(times))) else 0.0
 
 
 def _scatter_j(values: Floats, seconds: float) -> float:
