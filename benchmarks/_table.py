@@ -435,7 +435,8 @@ BENCHMARKS = (
         _search_truth,
         "brute force on the same device (each K 8 times, each setting of four factors 6 times)",
         "what searches found is compared with the best by brute force in runs that neither was chosen by; ratios of "
-        "0.25 for K and 0.2 for four factors are the goals",
+        "0.25 for K and 0.2 for four factors are the goals; where others use the machine, with real-time priority "
+        "(`chrt -r 1`, `--busy`)",
         _opencl,
         quiet=True,
     ),

@@ -15,7 +15,7 @@ with the product's confidence sequence; a setting that is the best by brute forc
   it, 6 times each, the least number that has an interval; what is best is planted in the board's model.
 
 In the folder that ``--state`` names what is stored is kept, and a later call goes on. Needs a quiet machine; with
-``--busy`` runs count although others used the CPUs, too (give it priority then: ``nice -n -15``), and that is printed.
+``--busy`` runs count although others used the CPUs, too (give it priority then: ``chrt -r 1``), and that is printed.
 """
 
 import argparse
@@ -40,7 +40,6 @@ from devicelab.model.campaign import CampaignInfo
 from devicelab.model.experiment import Cell, Finding, Level
 from devicelab.model.results import Results
 from devicelab.store import Store
-from virtualboards import lifecycle
 
 _KS = "[1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 0]"
 _NETWORK = "kernel 1300 8000\n" * 48
@@ -247,6 +246,8 @@ def board_of(case: str, given: str | None, folder: Path) -> Iterator[str]:
     if given is not None or case != "note10":
         yield given or "local"
         return
+    from virtualboards import lifecycle  # needs FUSE, which a root of Debian has not
+
     board = lifecycle.up("note10", abi="x86_64")[0]
     try:
         lab = folder / "lab.toml"

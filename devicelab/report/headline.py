@@ -151,12 +151,12 @@ def _compared(answer: Finding, estimate: float) -> str:
 
 
 def _at_most(answer: Finding) -> str:
-    """How large a difference may be at most, where the interval leaves open whether there is one."""
+    """What is known where the answer is not: that there is a difference, or how large one may be at most."""
     none = 0 if answer.unit == "points" else 1
     if answer.verdict != "inconclusive" or answer.low is None or answer.high is None:
         return ""
     if not answer.low < none < answer.high:
-        return ""
+        return "; it differs, by enough to matter or not"
     unit, scale = ("points", 1) if answer.unit == "points" else ("%", 100)
     most = round(scale * max(answer.high - none, none - answer.low), 6)
     most = math.ceil(10 * most) / 10 if most < 10 else math.ceil(most)

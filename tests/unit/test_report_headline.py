@@ -53,7 +53,10 @@ def finding(verdict: Verdict, **more: Any) -> Finding:
         ),
         (
             finding("inconclusive", estimate=1.03, low=1.01, high=1.05, **LOAD),
-            "Not decided: T_prod with load 1000 5000 20 is 1.03 times that when idle [1.01, 1.05]",
+            (
+                "Not decided: T_prod with load 1000 5000 20 is 1.03 times that when idle [1.01, 1.05]"
+                "; it differs, by enough to matter or not"
+            ),
         ),
         (
             finding("insufficient n", estimate=1.4, reasons=("3 repetitions; six are the least",), **{**LOAD, "n": 3}),
