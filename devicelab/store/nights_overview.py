@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -281,9 +280,8 @@ def _medians(
 @cache
 def _ranks(n: int) -> tuple[int, int]:
     """Places (from 0) of the values that bound the median of so many."""
-    below, wanted = 0, (1 - _CONFIDENCE) / 2 * 2**n
-    fewer = math.comb(n, below)
-    while fewer < wanted:
-        below += 1
-        fewer += math.comb(n, below)
+    from scipy.special import bdtr
+
+    # How many of n fall below their median is binomial; counts that are too rare lie outside.
+    below = int(np.searchsorted(bdtr(np.arange(n), n, 0.5), (1 - _CONFIDENCE) / 2))
     return (below - 1, n - below) if below >= 1 else (0, n - 1)
