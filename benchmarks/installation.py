@@ -5,7 +5,8 @@
 Needs nothing but Python, its ``venv``, a C++ compiler and a package index, so that it runs in a fresh container; uv and
 pipx are installed beside, untimed. Every way has a folder of its own with an empty home and empty caches: whatever is
 needed is downloaded and counted, and so is the bytecode that the first report leaves. Megabytes are 10^6 bytes of disk
-blocks of the environment alone.
+blocks of the environment alone. ``CPU s`` is processor time up to the report, which other work on the machine changes
+less than the seconds; the sweep itself waits more than it computes.
 
 After the report every command's own example is typed, as ``--help`` shows it, for that campaign and this computer: the
 last columns say how many, and how many ended in a traceback or as a bug (exit code 1).
@@ -17,6 +18,7 @@ import itertools
 import os
 import platform
 import re
+import resource
 import shlex
 import shutil
 import subprocess
@@ -135,6 +137,12 @@ def copied(to: Path) -> Iterator[Path]:
     shutil.rmtree(place)
 
 
+def cpu_s() -> float:
+    """Processor time of every command that has ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def megabytes(folder: Path) -> float:
     """Disk blocks of everything below, links not followed; a file with several names counts once."""
     seen = {}
@@ -206,27 +214,27 @@ def main() -> int:
         tools = Path(top)
         prepare(tools)
         print(f"{system[1] if system else platform.system()}, Python {platform.python_version()}")
-        print(f"{'way':<8}{'installed s':>12}{'report s':>10}{'MB':>6}{'commands':>10}{'bugs':>6}", flush=True)
+        print(
+            f"{'way':<8}{'installed s':>12}{'report s':>10}{'CPU s':>7}{'MB':>6}{'commands':>10}{'bugs':>6}", flush=True
+        )
         for way in args.ways:
             folder = tools / f"as-{way}"
             (folder / "home").mkdir(parents=True)
             at = Place(folder, tools)
             with copied(folder):
-                began = time.monotonic()
+                began, before = time.monotonic(), cpu_s()
                 environment = WAYS[way](at)
                 installed = time.monotonic()
                 program = environment / "bin" / "devicelab"
                 at.sh(f"{program} sweep quick --board local {BUSY}", cwd=at.folder / "home")
-                ended = time.monotonic()
+                ended, used = time.monotonic(), cpu_s() - before
                 if not list((folder / "home" / "devicelab-report").glob("*.html")):
                     raise SystemExit("the sweep wrote no report")
                 size = megabytes(environment)
                 tried, found = (0, []) if args.no_examples else examples(program, folder / "home")
             bugs += found
-            print(
-                f"{way:<8}{installed - began:>12.1f}{ended - began:>10.1f}{size:>6.0f}{tried:>10}{len(found):>6}",
-                flush=True,
-            )
+            seconds = f"{installed - began:>12.1f}{ended - began:>10.1f}{used:>7.1f}"
+            print(f"{way:<8}{seconds}{size:>6.0f}{tried:>10}{len(found):>6}", flush=True)
             shutil.rmtree(folder)
     print("\n".join(bugs))
     return 1 if bugs else 0
