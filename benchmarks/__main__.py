@@ -3,13 +3,15 @@
     python -m benchmarks [--quick] [--only NAME ...] [--to docs/benchmarks.md]
     python -m benchmarks --list
     python -m benchmarks --read NAME FILE
+    python -m benchmarks --against HEAD~N [--quick] [--only NAME ...] [--rounds 6]
 
 Every benchmark is a script of its own in this folder and runs in a process of its own, one after the other. Its
 figures are merged into a JSON file beside the table (``docs/benchmarks.json``), so that one row can be measured again
 when the machine is quiet, and the table is written anew from that. The load average at the start stands in every row;
 where it is above half of the CPUs, figures of benchmarks that need a quiet machine are marked. Exit code 1 if a
 benchmark failed or could not be read (its row stays as it was); missing a goal is no failure here. ``--read`` takes the
-figures from what a script printed when it was started by hand on this machine.
+figures from what a script printed when it was started by hand on this machine. ``--against`` writes no table: it
+compares this checkout with another commit on this machine (see ``_against.py``).
 
 ``orchestration`` needs the Python of an environment with devlib==1.3.4 in ``DEVICELAB_DEVLIB``; ``layer_overhead`` has
 a peer where ``DEVICELAB_INTERCEPT`` names the libOpenCL.so of a build of intel/opencl-intercept-layer; ``k_on_drivers``
@@ -28,6 +30,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks import _against
 from benchmarks._table import BENCHMARKS, Benchmark
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +38,8 @@ _HEAD = """# Benchmarks
 
 Written by `python -m benchmarks`; `--only NAME` measures one row again, `--quick` the short form of each. Every figure
 stands beside a peer's, or beside the physical limit, measured in the same run. How each is measured stands at the top
-of its script in `benchmarks/`.
+of its script in `benchmarks/`. `--against HEAD~N` compares this checkout with another commit on one machine, taking
+turns, with intervals.
 """
 
 
@@ -47,6 +51,8 @@ def main() -> int:
     parser.add_argument("--to", type=Path, default=_ROOT / "docs" / "benchmarks.md")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--read", nargs=2, metavar=("NAME", "FILE"), help="what its script printed, instead of running")
+    parser.add_argument("--against", metavar="REVISION", help="compare with another commit instead, taking turns")
+    parser.add_argument("--rounds", type=int, default=6, help="of --against")
     args = parser.parse_args()
     known = {one.name: one for one in BENCHMARKS}
     if args.list:
@@ -56,6 +62,11 @@ def main() -> int:
         args.only = args.read[:1]
     if unknown := [name for name in args.only if name not in known]:
         parser.error(f"no benchmark {unknown[0]!r}; there are: {', '.join(known)}")
+    if args.against:
+        chosen = [known[name] for name in args.only or known]
+        return _against.compare(
+            args.against, [one for one in chosen if not one.missing()], quick=args.quick, rounds=args.rounds
+        )
     place = args.to.with_suffix(".json")
     rows: dict[str, Any] = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
     failed = False

@@ -111,7 +111,7 @@ def main() -> int:
         "curve": (lambda: constant_curve(p, g, _COSTS), lambda: plain_curve(ps, gs), np.allclose),
         "schedule": (lambda: best_schedule(p, g, _COSTS)[1], lambda: plain_schedule(ps, gs), np.isclose),
         "fit": (
-            lambda: recursion_error(ps, gs, runs, fit(p, g, runs, resamples=0).costs),
+            lambda: recursion_error(ps, gs, runs, fit(p, g, runs).costs),
             lambda: recursion_error(ps, gs, runs, LaunchCosts(*scipy_fit(ps, gs, runs))),
             lambda ours, theirs: ours <= theirs * 1.01,
         ),

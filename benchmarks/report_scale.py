@@ -2,8 +2,9 @@
 
     python benchmarks/report_scale.py [--samples 1000000] [--keep PAGE.html]
 
-The goal is 10 s and 1 GB. The limit to compare with is reading the same samples from the store without doing anything
-with them. Memory is the process's peak, interpreter and libraries included.
+The goals are 2 s, 300 MiB and a page of 2 MiB. The limit to compare with is reading the same samples from the store
+without doing anything with them. Times are CPU seconds of this one process, so that other work on the machine matters
+little; the imports of the libraries are in them. Memory is the process's peak, interpreter and libraries included.
 """
 
 import argparse
@@ -59,20 +60,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, Store.open(Path(name) / "lab.sqlite") as store:
         campaign = fill(store, chosen.samples)
         filled_mib = peak_mib()
-        start = time.perf_counter()
+        start = time.process_time()
         samples = len(store.results(campaign).samples("kernels"))
-        read = time.perf_counter()
+        read = time.process_time()
         findings = conclude(store.results(campaign))
         store.add_findings(campaign, findings)
-        concluded = time.perf_counter()
+        concluded = time.process_time()
         page = build_report(store, campaign, chosen.keep or Path(name) / "page.html")
-        made = time.perf_counter()
+        made = time.process_time()
         print(f"{samples} kernel samples in {store.campaign(campaign).runs_done} runs, {len(findings)} findings")
         print(f"read only        {read - start:6.2f} s")
         print(f"read + analyses  {concluded - read:6.2f} s")
         print(f"read + page      {made - concluded:6.2f} s   ({page.stat().st_size / 2**20:.1f} MiB)")
-        print(f"analysis + page  {made - read:6.2f} s   goal 10 s, {(made - read) / (read - start):.1f} times reading")
-        print(f"peak memory      {peak_mib():6.0f} MiB (before reading: {filled_mib:.0f} MiB), goal 1024 MiB")
+        print(f"analysis + page  {made - read:6.2f} s   goal 2 s, {(made - read) / (read - start):.1f} times reading")
+        print(f"peak memory      {peak_mib():6.0f} MiB (before reading: {filled_mib:.0f} MiB), goal 300 MiB")
 
 
 def peak_mib() -> float:
