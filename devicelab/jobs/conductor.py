@@ -26,7 +26,7 @@ from devicelab.model import campaign as campaigns
 from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.journal import Event, Flag, PlanEnd, PlanStart, RunRecord, RunStart
 from devicelab.model.plan import Plan, Run
-from devicelab.model.results import Results, without_valid_run
+from devicelab.model.results import Results, without_traced, without_valid_run
 from devicelab.report.headline import Headline
 from devicelab.store import Store
 
@@ -56,7 +56,7 @@ class SweepResult:
     """What a sweep did.
 
     Attributes:
-        runs: stored runs of the campaign, ``invalid`` those of them that are flagged.
+        runs: stored runs of the campaign without those for a tracer, ``invalid`` those of them that are flagged.
         interrupted: ended early by Ctrl-C, a signal or whoever was asked; ``--resume`` goes on.
         report, findings, headline: nothing if it was not concluded yet.
         unmet: what the device could not be brought to do though the cells name it (not required).
@@ -424,7 +424,7 @@ def _raise_for(flags: Sequence[Flag], device: str) -> None:
 def _result(conductor: _Conductor, *, interrupted: bool) -> SweepResult:
     facts = conductor.device.facts
     results = conductor.store.results(conductor.campaign)
-    runs = results.runs()
+    runs = without_traced(results.runs())
     invalid = runs.loc[~runs["valid"], "flags"] if len(runs) else ()
     return SweepResult(
         campaign=conductor.campaign,

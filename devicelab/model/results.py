@@ -48,6 +48,17 @@ class Results(Protocol):
         ...
 
 
+def without_traced(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs of ``Results.runs`` without those that were performed for the system's tracer alone.
+
+    Nobody holds it against a campaign that those enter no verdict.
+    """
+    if runs.empty:
+        return runs
+    is_traced = runs["flags"].map(lambda flags: any(flag.code == "traced" for flag in flags)).astype(bool)
+    return runs[~is_traced | runs["valid"].astype(bool)]
+
+
 def without_valid_run(results: Results, cells: Iterable[Cell], *, of_those_run: bool = False) -> tuple[str, ...]:
     """Labels of the cells that have no valid run.
 

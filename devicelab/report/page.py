@@ -20,7 +20,7 @@ from devicelab.ground.registry import data_dir
 from devicelab.model.campaign import ENDED, unreliable
 from devicelab.model.experiment import Finding
 from devicelab.model.glossary import TERMS, VERDICTS
-from devicelab.model.results import Results
+from devicelab.model.results import Results, without_traced
 from devicelab.report import tables
 from devicelab.report.clean import printable
 from devicelab.report.figure_view import MAX_CSV_BYTES, answering, figure_view
@@ -199,8 +199,8 @@ def _banners(results: Results) -> list[dict[str, str]]:
         text = f"{what}: the figures test the method and say nothing about real silicon."
         banners.append({"tone": "warn", "head": "Simulated.", "text": text})
     status = info.get("status", "complete")
-    runs = results.runs()
-    invalid = int((~runs["valid"]).sum())
+    runs = without_traced(results.runs())
+    invalid = int((~runs["valid"]).sum()) if len(runs) else 0
     if status in ENDED and unreliable(len(runs), invalid):
         text = f"{invalid} of {len(runs)} runs are flagged: what is left of the campaign proves little."
         banners.append({"tone": "bad", "head": "Unreliable.", "text": text})

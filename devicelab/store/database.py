@@ -384,6 +384,11 @@ def _reliability(connection: Connection, campaign: int) -> Row:
     c = s.campaigns.c
     query = select(c.runs_done, c.runs_invalid).where(c.id == campaign)
     runs, invalid = connection.execute(query).one()
+    # Nobody holds it against a campaign that runs for the system's tracer enter no verdict.
+    r, f = s.runs.c, s.flags.c
+    own = select(func.count(r.id)).where(r.campaign == campaign, r.valid.is_(False))
+    traced = connection.execute(own.where(r.id.in_(select(f.run).where(f.code == "traced")))).scalar_one()
+    runs, invalid = runs - traced, invalid - traced
     if not unreliable(runs, invalid):
         return {}
     return {"status": "unreliable", "reason": f"{invalid} of {runs} runs are flagged"}

@@ -148,14 +148,16 @@ def test_a_traced_run_is_kept_with_its_trace_and_enters_no_verdict(
         measure=Measure(workload="klo", params={"backend": "emulated", "warmup": 1, "inferences": 2, "plain": 2}),
         trace=Tracing(when="always", tool="perf"),
         analyses=("klo",),
-        **{**_QUIET, "repetitions": 2},  # type: ignore[arg-type]
+        **{**_QUIET, "repetitions": 1},  # type: ignore[arg-type]
     )
     with Store.open(tmp_path / "lab.sqlite") as store:
         done = sweeping.sweep(of, tenantlab.entry(tmp_path), store, report_to=tmp_path / "report.html")
         runs = done.results.runs() if done.results is not None else None
         assert runs is not None
         traced = runs[runs["flags"].map(lambda flags: [flag.code for flag in flags] == ["traced"])]
-        assert len(runs) == 6
+        assert len(runs) == 4
+        assert (done.runs, done.invalid) == (2, 0)
+        assert store.campaign(done.campaign).status == "complete"
         assert len(traced) == 2
         assert not traced["valid"].any()
         assert all("(perf)" in flags[0].detail for flags in traced["flags"])
