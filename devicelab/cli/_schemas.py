@@ -334,8 +334,41 @@ def manual() -> str:
     return _manual.page()
 
 
+def answers() -> str:
+    """``docs/reference/json.schema.json``."""
+    from devicelab.cli import _answers
+
+    return _answers.text()
+
+
+def json_page() -> str:
+    """``docs/reference/json.md``."""
+    from devicelab.cli import _answers
+
+    rows = []
+    for command, kinds in _answers.ANSWERS.items():
+        for kind in kinds:
+            named = re.match(r"`([^`]+)`", _first_line(kind))
+            typed = named[1] if named is not None and len(kinds) > 1 and named[1].startswith(command) else command
+            keys = ", ".join(f"`{name}`" for name in kind.model_fields)
+            more = " and more" if kind.model_config.get("extra") == "allow" else ""
+            rows.append(f"| `{typed}` | {keys}{more} |")
+    return (
+        f"{_HEAD}\n# What --json prints\n\nEvery command but `worker`, whose lines are a log, prints one JSON object "
+        "with `--json`, on standard output; what it says to people goes to standard error, and the exit code is "
+        "[the same](exit-codes.md). Times and rates have their unit in the key's name (`_ns`, `_s`, `_pct`).\n\n"
+        f"The schema of all answers is [json.schema.json](json.schema.json), JSON Schema 2020-12, version "
+        f"{_answers.VERSION} (`$id`); it also lies in the wheel, in `share/devicelab/`. Within a version keys are only "
+        "added, so a reader ignores what it does not know; what else changes is a new version, announced as "
+        "[CONTRIBUTING](../../CONTRIBUTING.md) says. A test performs the commands and reads what they print by these "
+        "types.\n\n| command | keys |\n|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
 PAGES = {
     "devicelab.1": manual,
+    "json.schema.json": answers,
+    "json.md": json_page,
     "experiments.md": experiments,
     "lab.md": lab,
     "boards.md": boards,

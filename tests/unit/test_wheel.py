@@ -42,6 +42,7 @@ def test_the_wheel_holds_what_the_checkout_has(installed: Path) -> None:
         }
     assert (installed / "devicelab/py.typed").is_file()
     assert list(installed.glob("devicelab-*.data/data/share/man/man1/devicelab.1"))
+    assert list(installed.glob("devicelab-*.data/data/share/devicelab/json.schema.json"))
     assert list((installed / "devicelab/boards").glob("*.toml"))
     assert list((installed / "devicelab/workloads/scripts").glob("*.py"))
 

@@ -101,6 +101,8 @@ def test_benchncnn_prints_milliseconds_a_network_a_line() -> None:
     assert (got["mobilenet_v2_min_ns"], got["mobilenet_v2_max_ns"]) == (3_180_000, 3_220_000)
     one = read("ncnn", ncnn(SQUEEZE))
     assert (values(one)["total_ns"], values(one)["inferences"]) == (2_460_000, 8)
+    spoken = values(read("ncnn", ncnn(SQUEEZE + "  tps =  104.07")))
+    assert (spoken["total_ns"], spoken["tokens_per_s"]) == (2_460_000, 104.07)
     twice = values(read("ncnn", ncnn(SQUEEZE, threads=1) + ncnn(SQUEEZE, threads=4)))
     assert "squeezenet_num_threads_4_mean_ns" in twice
 
@@ -189,6 +191,12 @@ def test_a_table_of_rates_gives_rates_and_makes_no_time_up() -> None:
     assert "total_ns" not in values(read("llama-bench", TABLE, "pp512"))
 
 
+def test_a_line_of_a_log_that_looks_like_json_is_no_test() -> None:
+    assert values(read("llama-bench", '{"level": "info"}\n[1/2] starting\n' + TABLE)) == values(
+        read("llama-bench", TABLE)
+    )
+
+
 def test_columns_that_are_not_the_header_s_are_no_numbers() -> None:
     rows = as_csv(TESTS).splitlines()
     with pytest.raises(MeasurementError, match=r"line 2 has 10 fields, its header 9"):
@@ -232,6 +240,8 @@ def test_perf_test_mixes_milliseconds_and_seconds() -> None:
     assert got["inferences_per_s"] == 538.184
     old = "Session creation time cost:1.84149 s\nTotal inference requests:1\nAverage inference time cost:734.606 ms\n"
     assert values(read("onnxruntime", old))["total_ns"] == 734_606_000
+    new = PERF_TEST.replace("time cost: 1.85739", "time cost total: 1.857390")
+    assert values(read("onnxruntime", new)) == got
     with pytest.raises(MeasurementError, match="not between the minimum"):
         read("onnxruntime", PERF_TEST.replace("1.85739 ms", "1.85739 s"))
 

@@ -52,14 +52,13 @@ def read(text: str) -> Output:
 
 
 def _rows(text: str, lines: list[str], whole: bool) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
-    firsts = {line.lstrip()[:1] for line in lines}
     header = next(
         (at for at, line in enumerate(lines) if "avg_ns" in line and "n_prompt" in line and "," in line), None
     )
     if any(line.strip() in {"[", "[]"} or re.match(r"\s*\[\s*\{", line) for line in lines):
         for row in _listed(documents.first(text, "[", _WORDS)):
             yield 0, row
-    elif "{" in firsts:
+    elif any(line.lstrip().startswith("{") and "n_prompt" in line for line in lines):
         yield from _json_lines(lines, whole)
     elif header is not None:
         yield from _csv(lines, header, whole)

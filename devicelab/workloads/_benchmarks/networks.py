@@ -2,7 +2,8 @@
 
 ``squeezenet  min =    2.44  max =    2.51  avg =    2.46`` (ncnn, milliseconds unsaid), and
 ``[ - ] squeezenetv1.1.mnn  max =   61.632 ms  min =   38.819 ms  avg =   40.068 ms`` (MNN; no blank before ``ms`` up to
-2021). Neither prints single values, nor the warm-up. A network that could not be run is all zeros, or missing.
+2021). ``benchncnn_llm`` adds ``tps``, tokens a second. Neither prints single values, nor the warm-up. A network that
+could not be run is all zeros, or missing.
 """
 
 import re
@@ -11,10 +12,10 @@ from collections.abc import Iterator
 from devicelab.errors import MeasurementError
 from devicelab.ground import budget
 from devicelab.model.journal import Flag
-from devicelab.workloads._benchmarks.results import NUMBER, Output, Result, count, lines_of, nothing, time
+from devicelab.workloads._benchmarks.results import NUMBER, Output, Result, count, lines_of, nothing, rate, time
 
 _VALUE = rf"= {{0,20}}({NUMBER})"
-_NCNN = re.compile(rf"\s*(\S.{{0,200}}?)\s+min {_VALUE}\s+max {_VALUE}\s+avg {_VALUE}\s*")
+_NCNN = re.compile(rf"\s*(\S.{{0,200}}?)\s+min {_VALUE}\s+max {_VALUE}\s+avg {_VALUE}(?:\s+tps {_VALUE})?\s*")
 _MNN = re.compile(rf"\s*\[ - \]\s+(\S.{{0,400}}?)\s+max {_VALUE} ?ms\s+min {_VALUE} ?ms\s+avg {_VALUE} ?ms\s*")
 _ROW = re.compile(r"(?:min|max) {0,20}= {0,20}[-0-9.].*avg {0,20}=")
 _LOOPS = re.compile(r"loop(?:_count)? = ([0-9]{1,9})")
@@ -88,6 +89,8 @@ def _result(found: "re.Match[str]", order: tuple[str, ...], at: int, loops: str,
         raise MeasurementError(f"line {at}: {name} took no time: the program could not run it")
     if not low - _ROUNDING_NS <= mean <= high + _ROUNDING_NS:
         raise MeasurementError(f"line {at}: the mean of {name} is not between its minimum and its maximum")
+    if found.re is _NCNN and found[5] is not None:
+        figures["tokens_per_s"] = rate(found[5], f"output line {at}, tps")
     if loops:
         figures["inferences"] = count(loops, "loop_count")
     return Result(name, figures, {}, "mean_ns", f"the mean of {loops or 'all'} inferences", dict(traits))
