@@ -200,6 +200,8 @@ def _column(name: str, values: list[float]) -> tuple[str, Column]:
     if suffix is not None:
         scale = _UNITS_NS[suffix]
         times = np.array([nanoseconds(value, scale, name) for value in values], dtype=np.int64)
+        if suffix == "_ns" and any(value != round(value) for value in values):
+            return name, np.array(values, dtype=np.float64)  # parts of a nanosecond, of a loop's mean
         return name.removesuffix(suffix) + "_ns", times
     floats = np.array(values, dtype=np.float64)
     if name in {"inference", "kernel", "batch"}:

@@ -270,6 +270,8 @@ def test_androidx_metrics_end_in_their_unit_and_keep_every_run() -> None:
     got = read("androidx", "INSTRUMENTATION_STATUS: x\n" + text)
     assert values(got) == {"time_ns": 101, "total_ns": 101, "allocation_count": 5}
     assert got.tables["inferences"]["total_ns"].tolist() == [100, 103, 101]
+    quick = read("androidx", androidx(timeNs={"minimum": 1.38, "runs": [1.38, 1.44, 1.4]}))
+    assert (values(quick)["total_ns"], quick.tables["inferences"]["total_ns"].tolist()) == (1.4, [1.38, 1.44, 1.4])
     start = read("androidx", androidx(timeToInitialDisplayMs={"runs": [21.5, 22.5]}))
     assert values(start) == {"time_to_initial_display_ns": 22_000_000}
     assert start.tables["samples"]["time_to_initial_display_ns"].tolist() == [21_500_000, 22_500_000]

@@ -114,6 +114,12 @@ def test_a_rate_is_not_taken_for_a_time() -> None:
     assert (metrics["bytes_per_s"].value, metrics["bytes_per_s"].unit) == (1500.5, "1/s")
 
 
+def test_parts_of_a_nanosecond_are_kept() -> None:
+    got = command.parse(b"1.38 ns\n1.44 ns\n", params(output="regex", pattern=r"(?P<total_ns>[0-9.]+) ns"))
+    assert got.metrics["total_ns"].value == pytest.approx(1.41)
+    assert got.tables["inferences"]["total_ns"].tolist() == [1.38, 1.44]
+
+
 def test_clocks_since_1970_in_nanoseconds_stay_exact() -> None:
     base = 1_700_000_000_000_000_123
     times = {"queued_ns": base, "submit_ns": base + 100, "start_ns": base + 200, "end_ns": base + 1200}
