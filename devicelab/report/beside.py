@@ -13,6 +13,7 @@ from urllib.parse import quote
 from devicelab.errors import ConfigError, LabError
 from devicelab.experiment import tracing
 from devicelab.model.results import Results
+from devicelab.report import frames
 from devicelab.report.figures_timeline import drawn_runs
 from devicelab.report.page import TraceLink, written
 from devicelab.report.trace import write_traces
@@ -65,7 +66,9 @@ def write_beside(results: Results, page: Path) -> tuple[TraceLink, ...]:
         ConfigError: a file cannot be written.
     """
     folder = folder_of(page)
-    labels = dict(zip(results.runs()["run_id"], results.runs()["cell"], strict=True))
+    runs = results.runs()
+    named = frames.group_labels(runs, frames.varied(results)) if len(runs) else ()
+    labels = dict(zip(runs["run_id"], named, strict=True))
     links: list[TraceLink] = []
     made: set[str] = set()
     left = MOST_BYTES
