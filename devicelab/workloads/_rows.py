@@ -17,6 +17,7 @@ _LONGEST_LINE = 16_384
 # Lines and characters of a pattern that are looked at to say what did not match.
 _LINES_TRIED = 40
 _PATTERN_TRIED = 400
+_CHARACTERS_TRIED = 500
 
 Row = dict[str, Any]
 Rows = Iterator[tuple[int, Row | None]]
@@ -95,9 +96,9 @@ def _nearest(spoken: Sequence[tuple[int, str]], pattern: str) -> tuple[int, str,
     best: tuple[int, int, str, str] = (0, *spoken[-1], "")
     for at, line in spoken[-_LINES_TRIED:]:
         for length, beginning in beginnings:
-            if length <= best[0] or len(line) > _LONGEST_LINE:
+            if length <= best[0]:
                 break
-            found = beginning.search(line)
+            found = beginning.search(line[:_CHARACTERS_TRIED])
             if found is not None and found[0]:
                 best = (length, at, line, found[0])
                 break

@@ -191,6 +191,32 @@ def test_a_table_of_rates_gives_rates_and_makes_no_time_up() -> None:
     assert "total_ns" not in values(read("llama-bench", TABLE, "pp512"))
 
 
+def test_a_test_that_failed_between_others_is_not_passed_over() -> None:
+    rows = TABLE.splitlines(keepends=True)
+    text = "".join([*rows[:3], "main: error: failed to create context with model 'a.gguf'\n", *rows[3:]])
+    got = read("llama-bench", text)
+    assert codes(got) == [("program-complained", False)]
+    assert values(got) == values(read("llama-bench", TABLE))
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "[\n" * 30_000,
+        "{" * 60_000,
+        "{}" * 30_000,
+        "min = 1 max = 2 " * 4_000,
+        "Failed to apply " * 4_000,
+        "| a " * 20_000,
+    ],
+    ids=["lists", "open", "objects", "rows", "failures", "cells"],
+)
+@pytest.mark.parametrize("program", sorted(_benchmarks.READERS))
+def test_hostile_output_takes_no_time(program: str, hostile: str) -> None:
+    with pytest.raises(MeasurementError):
+        read(program, (hostile + "\n") * 3)
+
+
 def test_a_line_of_a_log_that_looks_like_json_is_no_test() -> None:
     assert values(read("llama-bench", '{"level": "info"}\n[1/2] starting\n' + TABLE)) == values(
         read("llama-bench", TABLE)

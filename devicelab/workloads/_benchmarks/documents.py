@@ -7,6 +7,8 @@ from devicelab.errors import MeasurementError
 from devicelab.ground import budget
 
 _decoder = json.JSONDecoder()
+_MOST_TRIED = 100
+_MOST_ON_LINE = 1_000
 
 
 def first(text: str, opening: str, wanted: str) -> Any:
@@ -21,9 +23,10 @@ def first(text: str, opening: str, wanted: str) -> Any:
         MeasurementError: there is none, it is damaged or cut, or it holds more than any program prints.
     """
     wrong: MeasurementError | None = None
-    place = 0
+    place = tried = 0
     for at, line in enumerate(text.split("\n"), 1):
-        if line.lstrip()[:1] in opening and line.strip():
+        if line.lstrip()[:1] in opening and line.strip() and tried < _MOST_TRIED:
+            tried += 1
             begin = place + len(line) - len(line.lstrip())
             try:
                 return _one(text, begin, at, wanted)[0]
@@ -47,8 +50,9 @@ def on_line(line: str, at: int, wanted: str) -> list[Any]:
     Raises:
         MeasurementError: it is damaged or cut.
     """
-    found, place = [], 0
-    while line[place:].strip():
+    found: list[Any] = []
+    place = 0
+    while len(found) < _MOST_ON_LINE and line[place:].strip():
         place += len(line[place:]) - len(line[place:].lstrip())
         one, place = _one(line, place, at, wanted)
         found.append(one)

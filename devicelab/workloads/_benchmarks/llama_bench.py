@@ -18,7 +18,17 @@ from devicelab.ground import budget
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Column, Metric
 from devicelab.workloads._benchmarks import documents, markdown
-from devicelab.workloads._benchmarks.results import NUMBER, Output, Result, lines_of, nothing, rate, time, times
+from devicelab.workloads._benchmarks.results import (
+    NUMBER,
+    Output,
+    Result,
+    complaints,
+    lines_of,
+    nothing,
+    rate,
+    time,
+    times,
+)
 from devicelab.workloads._own_binary import number
 
 _RATE = re.compile(rf"({NUMBER})(?: ± ({NUMBER}))?")
@@ -26,6 +36,7 @@ _RATE = re.compile(rf"({NUMBER})(?: ± ({NUMBER}))?")
 _MEASURED = re.compile(
     r"^(?:avg|stddev|samples|n_prompt$|n_gen$|n_depth$|test_time|test$|t/s$|build_|model_size|size$|params$)"
 )
+_MOST_FLAGS = 8
 _WORDS = "llama-bench's results"
 _SHAPE = "| model | size | params | backend | ngl | test | t/s |"
 
@@ -33,7 +44,7 @@ _SHAPE = "| model | size | params | backend | ngl | test | t/s |"
 def read(text: str) -> Output:
     """The tests of an output, in whichever form it is.
 
-    Flags: ``output-truncated`` (the last line was cut and is not used).
+    Flags: ``output-truncated`` (the last line was cut and is not used), ``program-complained`` (a test failed).
 
     Raises:
         MeasurementError: no test, a cut or damaged one, or times and rates that contradict each other.
@@ -41,6 +52,9 @@ def read(text: str) -> Output:
     lines, whole = lines_of(text)
     flags: list[Flag] = []
     results: list[Result] = []
+    for at, line in enumerate(lines, 1):
+        if line.lstrip()[:1] not in {"|", "{", '"', "[", "]", "}"} and len(flags) < _MOST_FLAGS:
+            flags += complaints(line, at)
     for at, row in _rows(text, lines, whole):
         if row is None:
             flags.append(Flag(code="output-truncated", detail=f"line {at} was cut: {budget.cut(lines[at - 1], 100)!r}"))

@@ -35,6 +35,7 @@ _ERRORS = re.compile(r"([0-9]+) ERRORs? encountered")
 _PARTS = {"per_query_latency": "query", "per_sample_latency": ""}
 # Constant words of the names that say nothing.
 _IDLE = ("latency",)
+_LONGEST_KEY = 120
 _PARAMETERS = "Test Parameters Used"
 _SHAPE = "Result is : VALID"
 
@@ -173,7 +174,7 @@ def _detail(lines: list[str], whole: bool) -> Output:
 
 def _entries(said: Mapping[str, object]) -> Iterator[tuple[str, Metric]]:
     for key, value in said.items():
-        if not key.startswith("result_") or isinstance(value, bool | str) or value is None:
+        if not key.startswith("result_") or len(key) > _LONGEST_KEY or isinstance(value, bool | str) or value is None:
             continue
         text = key.removeprefix("result_")
         if text.endswith("_ns"):

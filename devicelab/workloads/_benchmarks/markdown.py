@@ -16,7 +16,7 @@ def rows(lines: list[str], needed: frozenset[str], *, whole: bool) -> Iterator[t
     for at, line in enumerate(lines, 1):
         text = line.strip()
         if not text.startswith("|"):
-            header = header if not text else []
+            header = header if text else []  # a line of a log stands within a table, an empty one ends it
             continue
         cells = [cell.strip() for cell in text.strip("|").split("|")]
         if needed & set(cells):

@@ -7,22 +7,31 @@ could not be run is all zeros, or missing.
 """
 
 import re
-from collections.abc import Iterator
 
 from devicelab.errors import MeasurementError
 from devicelab.ground import budget
 from devicelab.model.journal import Flag
-from devicelab.workloads._benchmarks.results import NUMBER, Output, Result, count, lines_of, nothing, rate, time
+from devicelab.workloads._benchmarks.results import (
+    NUMBER,
+    Output,
+    Result,
+    complaints,
+    count,
+    lines_of,
+    nothing,
+    rate,
+    time,
+)
 
 _VALUE = rf"= {{0,20}}({NUMBER})"
 _NCNN = re.compile(rf"\s*(\S.{{0,200}}?)\s+min {_VALUE}\s+max {_VALUE}\s+avg {_VALUE}(?:\s+tps {_VALUE})?\s*")
 _MNN = re.compile(rf"\s*\[ - \]\s+(\S.{{0,400}}?)\s+max {_VALUE} ?ms\s+min {_VALUE} ?ms\s+avg {_VALUE} ?ms\s*")
-_ROW = re.compile(r"(?:min|max) {0,20}= {0,20}[-0-9.].*avg {0,20}=")
+_ROW = re.compile(r"(?:min|max) {0,20}= {0,20}[-0-9.]")
+_MEAN = re.compile(r"avg {0,20}=")
+_LONGEST = 2_048
 _LOOPS = re.compile(r"loop(?:_count)? = ([0-9]{1,9})")
 _SETTING = re.compile(r"\s*(num_threads|powersave|gpu_device|cooling_down) = (-?[0-9]{1,9})\s*")
 _BACKEND = re.compile(r"Forward type: \**([A-Za-z]+)\**(?:.*thread=([0-9]+))?")
-_PARTLY = re.compile(r"[Dd]on't support|[Nn]ot support")
-_FAILED = re.compile(r"\b[Ff]ail(?:ed|ure)?\b|\b[Ee]rror\b|\bERROR\b|[Cc]an't|[Cc]annot")
 _MOST_FLAGS = 8
 _NCNN_SHAPE = "squeezenet  min =    2.44  max =    2.51  avg =    2.46"
 _MNN_SHAPE = "[ - ] squeezenetv1.1.mnn  max =   61.632 ms  min =   38.819 ms  avg =   40.068 ms"
@@ -64,8 +73,8 @@ def _read(text: str, row: "re.Pattern[str]", order: tuple[str, ...], wanted: str
         if at == len(lines) and not whole:
             flags.append(Flag(code="output-truncated", detail=f"line {at} was cut: {budget.cut(line.strip(), 160)!r}"))
             continue
-        if not _ROW.search(line):
-            flags += _complaints(line, at) if len(flags) < _MOST_FLAGS else ()
+        if len(line) > _LONGEST or not (_ROW.search(line) and _MEAN.search(line)):
+            flags += complaints(line, at) if len(flags) < _MOST_FLAGS else ()
             continue
         found = row.fullmatch(line)
         if found is None:
@@ -94,11 +103,3 @@ def _result(found: "re.Match[str]", order: tuple[str, ...], at: int, loops: str,
     if loops:
         figures["inferences"] = count(loops, "loop_count")
     return Result(name, figures, {}, "mean_ns", f"the mean of {loops or 'all'} inferences", dict(traits))
-
-
-def _complaints(line: str, at: int) -> Iterator[Flag]:
-    said = f"line {at}: {budget.cut(line.strip(), 200)}"
-    if _PARTLY.search(line):
-        yield Flag(code="program-complained", detail=said, remark=True)
-    elif _FAILED.search(line):
-        yield Flag(code="program-complained", detail=said)

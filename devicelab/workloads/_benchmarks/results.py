@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,7 +22,9 @@ INVALID = "called-invalid"
 SCALES = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9, "sec": 1e9}
 LONGEST_LINE = 65_536
 _MOST_RESULTS = 10_000
-_FAILED = re.compile(r"\b(?:error|failed|fatal|exception|abort(?:ed)?)\b", re.IGNORECASE)
+_FAILED = re.compile(r"\b(?:error|fail(?:ed|ure)?|fatal|exception|abort(?:ed)?|can't|cannot)\b", re.IGNORECASE)
+_PARTLY = re.compile(r"[Dd]on't support|[Nn]ot support")
+_LINES_TRIED = 1_000
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ def lines_of(text: str) -> tuple[list[str], bool]:
 
 def nothing(lines: Sequence[str], wanted: str, shape: str) -> MeasurementError:
     """No result was found: what was looked for, and the line that comes nearest to it."""
-    spoken = [(at, line.strip()) for at, line in enumerate(lines, 1) if line.strip()]
+    ends = (*range(min(_LINES_TRIED, len(lines))), *range(max(_LINES_TRIED, len(lines) - _LINES_TRIED), len(lines)))
+    spoken = [(at + 1, lines[at].strip()) for at in ends if lines[at].strip()]
     if not spoken:
         return MeasurementError(f"the output is empty; {wanted} was looked for")
     failed = next(((at, line) for at, line in spoken if _FAILED.search(line)), None)
@@ -130,6 +133,15 @@ def cut(at: int, line: str, missing: str) -> MeasurementError:
         f"the output ends at line {at}, {budget.cut(line.strip(), 160)!r}, before {missing}",
         hint="was the program killed, or did it fail?",
     )
+
+
+def complaints(line: str, at: int) -> Iterator[Flag]:
+    """What a line says of something that failed while the program went on; a remark where a part went elsewhere."""
+    said = f"line {at}: {budget.cut(line.strip(), 200)}"
+    if _PARTLY.search(line):
+        yield Flag(code="program-complained", detail=said, remark=True)
+    elif _FAILED.search(line):
+        yield Flag(code="program-complained", detail=said)
 
 
 def slug(name: str) -> str:

@@ -38,7 +38,8 @@ _STATISTICS = re.compile(
 _GRAPH = re.compile(r"(?:Graph: \[|Loaded model )(?P<path>[^\]]{1,4096})")
 # It went on, but not with what was asked for.
 _ELSEWHERE = re.compile(
-    r"will not be executed by the delegate|is unsupported on this platform|[Ff]ailed to (?:apply|create|load) .*elegate"
+    r"will not be executed by the delegate|is unsupported on this platform"
+    r"|[Ff]ailed to (?:apply|create|load) .{0,200}elegate"
 )
 _FAILED = re.compile(r"Benchmarking failed|\bERROR\b|\bFailed to\b|\bfailed\b")
 _SHAPE = "Inference timings in us: Init: N, First inference: N, Warmup (avg): N, Inference (avg): N"
