@@ -73,15 +73,25 @@ def quantile_interval(values: ArrayLike, q: float = 0.5, confidence: float = CON
     n = ordered.size
     if n == 0:
         return NOTHING
-    from scipy.stats import binom
-
     tail = (1 - confidence) / 2
-    low = int(binom.ppf(tail, n, q))
-    high = int(binom.ppf(1 - tail, n, q)) + 1
+    low = _binomial_quantile(tail, n, q)
+    high = _binomial_quantile(1 - tail, n, q) + 1
     estimate = float(np.quantile(ordered, q))
     if low < 1 or high > n or n < MIN_REPETITIONS:
         return Interval(estimate, None, None, n)
     return Interval(estimate, float(ordered[low - 1]), float(ordered[high - 1]), n)
+
+
+def _binomial_quantile(chance: float, n: int, q: float) -> int:
+    """The least count that a Binomial(n, q) variable does not exceed with at least this chance.
+
+    As ``scipy.stats.binom.ppf``, without importing that package, which takes as long as much of a page.
+    """
+    from scipy.special import bdtr, bdtrik
+
+    count = math.ceil(float(bdtrik(chance, n, q)))
+    below = max(count - 1, 0)
+    return below if float(bdtr(below, n, q)) >= chance else count
 
 
 def median_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:

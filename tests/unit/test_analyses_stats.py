@@ -17,6 +17,13 @@ def test_a_p99_interval_uses_the_published_order_statistics(n: int, low: int, hi
     assert (got.low, got.high) == (low, high)
 
 
+@given(st.integers(1, 5000), st.floats(0.001, 0.999), st.floats(0.0005, 0.9995))
+def test_a_quantile_of_the_binomial_is_the_least_count_with_that_chance(n: int, q: float, chance: float) -> None:
+    count = s._binomial_quantile(chance, n, q)
+    assert reference.binom.cdf(count, n, q) >= chance * (1 - 1e-9)
+    assert reference.binom.cdf(count - 1, n, q) < chance * (1 + 1e-9)
+
+
 @pytest.mark.parametrize("n", [6, 7, 20, 368, 500])
 @pytest.mark.parametrize("q", [0.1, 0.5, 0.9, 0.99])
 def test_bounds_of_a_quantile_are_those_of_scipys_test(n: int, q: float) -> None:
