@@ -396,7 +396,7 @@ BENCHMARKS = (
         _report,
         "reading the same samples from the store",
         "one million samples; CPU time with the imports, 2 s is the goal. matplotlib takes 2 s to draw eighteen "
-        "figures, the imports one; a tenth of it grows with the samples. 165 MiB are the imports'",
+        "figures, the imports one; a quarter of it grows with the samples. 165 MiB are the imports'",
     ),
     Benchmark(
         "store_scale",

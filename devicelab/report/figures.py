@@ -25,7 +25,7 @@ _ROW_IN = 0.24
 _MAX_ROWS = 100
 _MAX_PANELS = 12
 _MAX_CURVES = 8
-_CURVE_POINTS = 200
+_CURVE_POINTS = 100
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8A2E", "#7A5C99")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (3, 1, 1, 1)))
 # Beyond this ratio of the largest to the smallest quantile a linear axis would show one bar and many dots.

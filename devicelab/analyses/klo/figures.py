@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MplFigure
 
 _PANELS = 9  # of one figure; more conditions go to further figures
-_QUANTILES = np.linspace(0, 1, 501)
+# A panel is some two hundred dots wide; the tails, which a logarithmic axis stretches, have more.
+_QUANTILES = np.unique(np.concatenate((np.linspace(0, 1, 201), [0.001, 0.002, 0.998, 0.999])))
 
 
 def figures(results: Results, data: KloData) -> Iterator[Figure]:
