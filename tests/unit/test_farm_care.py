@@ -32,12 +32,14 @@ class Clock:
     """Time that passes only while somebody waits; both clocks show it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now_s, self.waited = 1000.0, 0.0
+        self.now_s, self.waited, self.waits = 1000.0, 0.0, 0
         times = SimpleNamespace(monotonic=lambda: self.now_s, time=lambda: NOW_UNIX_S + self.waited, time_ns=lambda: 1)
         monkeypatch.setattr(caring, "time", times)
 
     def wait(self, seconds: float) -> bool:
         assert seconds >= 0
+        self.waits += 1
+        assert self.waits < 1000, "it never ends"
         self.now_s += seconds
         self.waited += seconds
         return False
