@@ -1,6 +1,5 @@
 """Several hosts: which device is whose, what a worker takes over, and who is let in."""
 
-import threading
 from pathlib import Path
 
 import pytest
@@ -121,9 +120,6 @@ def test_a_night_is_stopped_and_may_go_on_but_not_on_a_worker_that_ends(tmp_path
         host.end()
         assert host.stop_of("n").is_set()
         assert host.stop_of("new").is_set()
-        waiting = threading.Thread(target=host.wait_until_idle)
-        waiting.start()
-        waiting.join()
 
 
 def test_this_computer_is_offered_only_if_the_lab_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,6 +201,28 @@ def test_what_ends_the_confirmations_leaves_a_night_that_can_go_on(
     assert (result.status, [task.status for task in result.tasks]) == ("complete", ["complete"] * 3)
 
 
+@pytest.mark.parametrize(("interrupted", "compared"), [(False, 2), (True, 1)])
+def test_what_was_measured_once_more_is_compared_once_more_unless_it_was_ended(
+    place: Path, store: Store, monkeypatch: pytest.MonkeyPatch, interrupted: bool, compared: int
+) -> None:
+    def once_more(hosts: Pretending, task: Task) -> Task:
+        if task.confirms is not None and interrupted:
+            raise KeyboardInterrupt
+        return measured(hosts, task)
+
+    nights: list[str] = []
+
+    def judge(_: Store, __: Farm, night: str) -> tuple[CellVerdict, ...]:
+        nights.append(night)
+        worse = {"cell_id": "x", "cell": "x", "program": "p", "metric": "m", "unit": "ns", "verdict": "regression"}
+        return (CellVerdict(night=night, experiment="own", device="a", **worse),)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(closing, "judge", judge)
+    result = conducted(place, Pretending(store, a=once_more))
+    assert nights == [result.night] * compared
+    assert result.status == ("interrupted" if interrupted else "complete")
+
+
 @pytest.mark.parametrize("step", ["tidy", "tell"])
 def test_trouble_after_the_end_is_said_and_never_eats_a_worse_code(
     place: Path, store: Store, monkeypatch: pytest.MonkeyPatch, step: str

@@ -14,7 +14,7 @@ from devicelab.cli import farm as command
 from devicelab.errors import ConfigError
 from devicelab.farm import closing
 from devicelab.farm.standing import cron_line, logrotate, morning, standing, units
-from devicelab.model.night import Farm, JobEntry, Notify, Task
+from devicelab.model.night import Farm, JobEntry, Notify, Share, Task
 from devicelab.store import Store
 
 FARM = Farm(name="lab", jobs=(JobEntry(experiment="e", devices="a"),))
@@ -43,6 +43,29 @@ def test_a_farm_is_told_in_five_lines_with_what_to_do(tmp_path: Path) -> None:
         assert "exit code 3" in first.found
         assert "was the clock set" in first.found
         assert first.todo == ""
+
+
+@pytest.mark.parametrize(
+    ("statuses", "wrong"),
+    [
+        ([], False),
+        (["complete", "waiting"], False),
+        (["complete", "failed"], True),
+        (["skipped", "complete"], True),
+        (["failed"], True),
+        (["at rest", "complete"], False),
+        (["at rest", "failed"], True),
+    ],
+)
+def test_one_task_that_was_not_done_is_one_to_look_at(tmp_path: Path, statuses: list[str], wrong: bool) -> None:
+    rests = {"status": "skipped", "shares": (Share(times=0, cells=("x",), why="calm"),)}
+    with Store.open(tmp_path / "s.sqlite") as store:
+        night = store.begin_night(FARM)
+        task = Task(task_id="1", job=0, experiment="e", selector="a")
+        changes = [rests if status == "at rest" else {"status": status} for status in statuses]
+        store.put_tasks(night, [task.model_copy(update={"task_id": f"1.{n}", **c}) for n, c in enumerate(changes)])
+        lines = {line.what: line for line in standing(store, "lab", str(tmp_path / "s.sqlite"), 0.0)}
+    assert lines["tasks"].todo == (f"`devicelab nights {night}`" if wrong else "")
 
 
 def test_words_of_a_command_arrive_as_they_are_in_a_crontab(tmp_path: Path) -> None:

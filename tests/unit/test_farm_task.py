@@ -29,6 +29,7 @@ from devicelab.farm.care import Left, Limits, last_visit
 from devicelab.farm.task import run_task
 from devicelab.jobs import conductor
 from devicelab.jobs.conductor import SweepResult
+from devicelab.model.journal import Flag
 from devicelab.model.night import Farm, Health, JobEntry, Task
 from devicelab.store import Store
 from tests import labdata
@@ -254,6 +255,27 @@ def test_a_complete_campaign_of_invalid_runs_is_judged_again_when_the_night_goes
     done = run_task(store, farm, night, task, ENTRY, experiment=EXPERIMENT)
     assert (done.status, done.exit_code) == ("complete", 6)
     assert f"{len(cells)} cells have no valid run" in done.reason
+
+
+def test_an_unreliable_campaign_names_what_most_of_its_flagged_runs_have(store: Store) -> None:
+    of = labdata.experiment(repetitions=2)
+    farm = Farm(name="f", jobs=(JobEntry(experiment="e", devices="phone-1"),))
+    night, cells = store.begin_night(farm), labdata.cells(of)
+    campaign = store.begin_campaign(
+        experiment=of, facts=labdata.facts(), cells=cells, command="", binaries=(), plan_json=None, night=night
+    )
+    for n, cell in enumerate(cells):
+        for repetition in range(2):
+            code = "load-died" if n < 2 else "affinity-changed"
+            flags = [Flag(code=code, detail="x"), Flag(code=code, detail="y")] if repetition else []
+            record = labdata.record(labdata.run_id(campaign, cell, repetition))
+            store.commit_run(campaign, cell, record, repetition=repetition, measurements={}, flags=flags)
+    store.finish_campaign(campaign, "unreliable", "6 of 12 runs are flagged")
+    task = Task(task_id="1.1", job=0, experiment="e", selector="phone-1", device="phone-1", campaign=campaign)
+    store.put_tasks(night, [task])
+    done = run_task(store, farm, night, task, ENTRY, experiment=of)
+    assert (done.status, done.exit_code) == ("complete", 6)
+    assert done.reason.startswith("6 of 12 runs are flagged, 4 of them affinity-changed")
 
 
 def test_what_a_reboot_put_back_is_tried_again(phone: Phone) -> None:
