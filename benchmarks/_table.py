@@ -405,7 +405,8 @@ BENCHMARKS = (
         (),
         _store,
         "a store of 5000 runs",
-        "a ratio near 1: size does not matter; history grows with itself; commit is compared with the disk",
+        "a ratio near 1: size does not matter; history has a row a run, here twenty times as many; a commit is one "
+        "fdatasync, some thirty writes into the log and two milliseconds of Python and SQLAlchemy",
     ),
     Benchmark(
         "growth",

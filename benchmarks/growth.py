@@ -162,8 +162,8 @@ PARTS = {
     "resume": Part("runs", (1000, 8000, 32_000), (1000, 10_000, 100_000), _resume),
     "findings": Part("samples", (87_000, 174_000, 348_000), (87_000, 435_000, 1_740_000), _findings),
     "page": Part("samples", (87_000, 174_000, 348_000), (87_000, 435_000, 1_740_000), _page),
-    "compare": Part("cells", (20, 60, 180), (20, 200, 1000), _compare),
-    "site": Part("nights", (8, 24, 72), (10, 100, 365), _site),
+    "compare": Part("cells", (20, 60, 180), (20, 60, 200), _compare),
+    "site": Part("nights", (8, 24, 72), (10, 60, 365), _site),
     "schedule": Part("boards", (100, 1000, 4000), (100, 1000, 10_000), _schedule),
 }
 
@@ -200,8 +200,11 @@ def steepest(rows: Sequence[dict[str, float]]) -> float:
 
 def plot(found: dict[str, list[dict[str, float]]], to: Path) -> None:
     """One panel a part: CPU time over size, both logarithmic, with n beside it."""
+    import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
+    mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "devicelab"}
     figure = Figure(figsize=(9, 5), layout="constrained")
     grid = figure.subplots(2, -(-len(found) // 2), squeeze=False)
     for axes, (name, rows) in zip(grid.flat, found.items(), strict=False):
@@ -212,6 +215,8 @@ def plot(found: dict[str, list[dict[str, float]]], to: Path) -> None:
         axes.set_xlabel(PARTS[name].unit, fontsize=8)
         axes.set_ylabel("CPU seconds", fontsize=8)
         axes.tick_params(labelsize=7)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_minor_formatter(NullFormatter())
     for axes in list(grid.flat)[len(found) :]:
         axes.set_visible(False)
     figure.savefig(to / "growth.svg", metadata={"Date": None})
