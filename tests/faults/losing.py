@@ -283,11 +283,17 @@ class LosingDisk:
             self._server.wait()
 
     def everything(self) -> dict[str, bytes]:
-        """Path → content as everybody sees it now."""
-        return {str(path.relative_to(self.where)): path.read_bytes() for path in self._files()}
+        """Path → content as everybody sees it now; what somebody removes meanwhile is not there."""
+        found = {}
+        for path in self._files():
+            with contextlib.suppress(FileNotFoundError):
+                found[str(path.relative_to(self.where))] = path.read_bytes()
+        return found
 
     def _files(self) -> list[Path]:
-        return [path for path in self.where.rglob("*") if path.is_file()]
+        # os.walk passes over folders that go away under it.
+        every = (Path(folder, name) for folder, _, names in os.walk(self.where) for name in names)
+        return [path for path in every if path.is_file()]
 
     def cut(self, seed: int) -> None:
         """The power goes and comes back; who used the disk has to be dead by then."""

@@ -279,7 +279,10 @@ class Scene:
     def _limit(self) -> None:
         """No file of the host may grow beyond what the store's have now."""
         if self.host.pid is not None and self._there():
-            sizes = [path.stat().st_size for path in (self.folder / "db").iterdir()]
+            sizes = []
+            for path in (self.folder / "db").iterdir():
+                with contextlib.suppress(FileNotFoundError):  # SQLite's -wal and -shm come and go
+                    sizes.append(path.stat().st_size)
             limit = max(_LEAST_QUOTA_BYTES, *sizes)
             with contextlib.suppress(ProcessLookupError):
                 resource.prlimit(self.host.pid, resource.RLIMIT_FSIZE, (limit, limit))

@@ -152,6 +152,6 @@ def test_a_sweep_is_kept_out_while_somebody_else_works(start: Command, lab: Path
 def test_a_dry_run_starts_nothing(start: Command, lab: Path) -> None:
     code, out, err = finish(start("sweep", "quick", "--board", "local", "--dry-run"))
     assert code == 0, err
-    assert "overhead 1000 5000 20" in out
+    assert "overhead 10 1000 20" in out
     assert not (lab / "device/plans").exists()
     assert not (lab / "s.sqlite").exists()
