@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from devicelab.device.toolchain import Compiler, find_compiler, host_abi, toolchains
 from devicelab.experiment.energy import nvml
 from devicelab.jobs import sweep as sweeping
 from devicelab.model.experiment import Energy, Experiment, Measure
 from devicelab.store import Store
 from tests import tenantlab
 from tests.benches import wait_for
+from tests.compilers import host_compiler
 
 pytestmark = pytest.mark.slow
 
@@ -26,10 +26,7 @@ Sweep = Callable[..., Told]
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the stand-in."""
-    host = next(chain for chain in toolchains() if chain.name == "host")
-    compiler = find_compiler(host, str(host_abi()))
-    if not isinstance(compiler, Compiler):
-        pytest.skip(compiler.reason)
+    compiler = host_compiler()
     folder = tmp_path_factory.mktemp("nvml")
     source = Path(__file__).parents[1] / "native" / "fake_nvml.cpp"
     flags = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")

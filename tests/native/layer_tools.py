@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from devicelab.device.build import COMMON_FLAGS
-from devicelab.device.toolchain import Compiler, find_compiler, host_abi, toolchains
 from devicelab.ground import registry
+from tests.compilers import host_compiler
 
 _HERE = Path(__file__).parent
 _SHARED = ("-shared", "-fPIC", "-fvisibility=hidden", "-Wl,-Bsymbolic")
@@ -47,10 +47,7 @@ class Bench:
 
 def build(folder: Path, *flags: str) -> Bench:
     """With this machine's compiler and these flags besides; skips by name where it cannot be done."""
-    host = next(chain for chain in toolchains() if chain.name == "host")
-    compiler = find_compiler(host, str(host_abi()))
-    if not isinstance(compiler, Compiler):
-        pytest.skip(compiler.reason)
+    compiler = host_compiler()
     native = registry.data_dir("native")
     common = (*COMMON_FLAGS[:4], "-O1", "-g", *flags, f"-I{native}")
     made = Bench(folder / "program", folder / "libOpenCL.so", folder / "libdeferring.so")

@@ -15,9 +15,10 @@ from klo_tools import attempt, run
 from devicelab.analyses.klo.driver import driver_of, flushed_batches
 from devicelab.analyses.klo.tables import early_shares, in_order
 from devicelab.device.build import build
-from devicelab.device.toolchain import Compiler, find_compiler, host_abi, toolchains
+from devicelab.device.toolchain import host_abi
 from devicelab.ground import registry
 from devicelab.workloads import klo as workload
+from tests.compilers import host_compiler
 
 pytestmark = pytest.mark.skipif(host_abi() is None, reason="no toolchain for this machine")
 QUICK = ("--warmup", 1, "--inferences", 2, "--plain", 2)
@@ -57,10 +58,7 @@ def _small(seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    host = next(chain for chain in toolchains() if chain.name == "host")
-    compiler = find_compiler(host, str(host_abi()))
-    if not isinstance(compiler, Compiler):
-        pytest.skip(compiler.reason)
+    compiler = host_compiler()
     made = tmp_path_factory.mktemp("opencl") / "libfake.so"
     source = Path(__file__).with_name("fake_opencl.cpp")
     flags = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{registry.data_dir('native')}")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from devicelab.analyses.klo import model as klo_model
-from devicelab.device.toolchain import Compiler, find_compiler, host_abi, toolchains
 from devicelab.ground import registry
+from tests.compilers import host_compiler
 
 Ask = Callable[[Sequence[str]], list[str]]
 
@@ -17,10 +17,7 @@ Ask = Callable[[Sequence[str]], list[str]]
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Ask:
     """Answers of the driver, one a question."""
-    host = next(chain for chain in toolchains() if chain.name == "host")
-    compiler = find_compiler(host, str(host_abi()))
-    if not isinstance(compiler, Compiler):
-        pytest.skip(compiler.reason)
+    compiler = host_compiler()
     driver = tmp_path_factory.mktemp("driver") / "driver"
     source = Path(__file__).with_name("klo_model_driver.cpp")
     flags = (
