@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, StringConstraints, model_validator
 
 from devicelab.errors import MeasurementError
+from devicelab.ground import budget
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Column, Measurement, Metric, Table
 from devicelab.model.plan import Noun
@@ -63,6 +64,26 @@ class OwnBinary(Noun):
         if self.k_via == "file":
             argv = ("sh", "-c", _WRITE_THEN_EXEC, "sh", str(self.k), self.k_name, *argv)
         return CommandLine(argv, env)
+
+
+def decoded(output: bytes) -> str:
+    """What a program printed, as text.
+
+    Raises:
+        MeasurementError: it has more lines than any program prints.
+    """
+    try:
+        budget.lines(output)
+    except ValueError as error:
+        raise MeasurementError(f"the output has {error}") from error
+    return output.decode("utf-8", "replace")
+
+
+def split(text: str) -> tuple[list[str], bool]:
+    """The lines, and whether the last one is whole: a program that ends its lines leaves nothing after it."""
+    lines = text.split("\n")
+    whole = not lines[-1]
+    return lines[: len(lines) - whole], whole
 
 
 def number(text: object, what: str) -> float:

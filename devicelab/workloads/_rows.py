@@ -9,7 +9,7 @@ from typing import Any
 from devicelab.errors import MeasurementError
 from devicelab.ground import budget
 from devicelab.workloads._benchmarks import documents
-from devicelab.workloads._own_binary import number
+from devicelab.workloads._own_binary import decoded, number, split
 
 _MAX_ROW_VALUES = 100_000
 # A line beyond this is not one of ours; it also bounds what a careless pattern can cost.
@@ -41,14 +41,14 @@ def rows(output: bytes, form: Form) -> Rows:
     Raises:
         MeasurementError: a damaged row, or more lines than any program prints.
     """
-    lines, whole = _lines(output)
+    lines, whole = split(decoded(output))
     read = {"regex": _from_regex, "jsonl": _from_json_lines, "csv": _from_csv, "json": _from_json}[form.output]
     yield from read(lines, form, whole)
 
 
 def none_fits(output: bytes, form: Form) -> MeasurementError:
     """No line is a row: the line that comes nearest, what was looked for, and where they part."""
-    lines, _ = _lines(output)
+    lines, _ = split(decoded(output))
     spoken = [(at, line) for at, line in enumerate(lines, 1) if line.strip()]
     if not spoken:
         return MeasurementError("no line of the output is a row: it is empty")
@@ -71,18 +71,6 @@ def is_number(value: object) -> bool:
     except MeasurementError:
         return False
     return True
-
-
-def _lines(output: bytes) -> tuple[list[str], bool]:
-    try:
-        budget.lines(output)
-    except ValueError as error:
-        raise MeasurementError(f"the output has {error}") from error
-    lines = output.decode("utf-8", "replace").split("\n")
-    whole = not lines[-1]  # a program that ends its lines leaves nothing after the last one
-    if whole:
-        lines.pop()
-    return lines, whole
 
 
 def _nearest(spoken: Sequence[tuple[int, str]], pattern: str) -> tuple[int, str, str, str]:

@@ -8,11 +8,10 @@ single values are kept only where single values were printed.
 from collections.abc import Callable
 from types import MappingProxyType
 
-from devicelab.errors import MeasurementError
-from devicelab.ground import budget
 from devicelab.model.measurement import Measurement
 from devicelab.workloads._benchmarks import androidx, llama_bench, loadgen, mnn_llm, networks, onnxruntime, tflite
 from devicelab.workloads._benchmarks.results import Output, measurement
+from devicelab.workloads._own_binary import decoded
 
 READERS: "MappingProxyType[str, Callable[[str], Output]]" = MappingProxyType(
     {
@@ -45,8 +44,4 @@ def read(program: str, output: bytes, wanted: str, *, any_verdict: bool = False)
         MeasurementError: nothing that can be used, cut, damaged, or no result of that name; says where and what is
             missing.
     """
-    try:
-        budget.lines(output)
-    except ValueError as error:
-        raise MeasurementError(f"the output has {error}") from error
-    return measurement(READERS[program](output.decode("utf-8", "replace")), wanted, any_verdict=any_verdict)
+    return measurement(READERS[program](decoded(output)), wanted, any_verdict=any_verdict)

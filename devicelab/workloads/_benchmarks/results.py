@@ -11,7 +11,7 @@ from devicelab.errors import MeasurementError
 from devicelab.ground import budget
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Column, Measurement, Metric, Table
-from devicelab.workloads._own_binary import nanoseconds, number, positive
+from devicelab.workloads._own_binary import nanoseconds, number, positive, split
 
 NUMBER = r"[-+]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][-+]?[0-9]{1,3})?"
 """A number as programs print it; matches in linear time."""
@@ -104,9 +104,8 @@ def times(values: Sequence[object], unit: str, what: str) -> Column:
 
 def lines_of(text: str) -> tuple[list[str], bool]:
     """The lines, without those that no program of ours prints, and whether the last one is whole."""
-    lines = text.split("\n")
-    whole = not lines[-1]
-    return [line.rstrip("\r") if len(line) <= LONGEST_LINE else "" for line in lines[: len(lines) - whole]], whole
+    lines, whole = split(text)
+    return [line.rstrip("\r") if len(line) <= LONGEST_LINE else "" for line in lines], whole
 
 
 def nothing(lines: Sequence[str], wanted: str, shape: str) -> MeasurementError:
