@@ -210,14 +210,18 @@ def resolve_cores(spec: str, facts: Facts) -> tuple[int, ...]:
 
     ``spec`` is ``all`` (the online ones), a cluster's name (``little``, ``big``, ``prime``, ...), CPU numbers ("4-7",
     "4,6"), a mask in hex ("0x30"), or several of these joined by ``+``. Where no cluster has the name ``big``,
-    ``little`` or ``prime``, the fast clusters, the slow ones, or the fastest are meant.
+    ``little`` or ``prime``, the fast clusters, the slow ones, or the fastest are meant. Of a device that was not asked
+    (a bundle's) numbers and masks are taken as they are: whether those CPUs exist is seen there.
 
     Raises:
-        ConfigError: nothing of that kind, or CPUs that do not exist; the hint lists the clusters.
+        ConfigError: nothing of that kind, or CPUs that do not exist, the hint lists the clusters; or a name, of a
+            device that was not asked.
     """
     chosen: set[int] = set()
     for part in str(spec).split("+"):
         chosen.update(_resolve(part.strip().lower(), spec, facts))
+    if not facts.tree:
+        return tuple(sorted(chosen))
     missing = sorted(chosen - set(facts.cpus_present))
     if missing:
         raise ConfigError(f"this device has no CPU {missing[0]} ({spec!r})", device=facts.name, hint=_known(facts))
@@ -225,6 +229,14 @@ def resolve_cores(spec: str, facts: Facts) -> tuple[int, ...]:
 
 
 def _resolve(part: str, spec: str, facts: Facts) -> tuple[int, ...]:
+    if (numbered := _numbered(part)) is not None:
+        return numbered
+    if not facts.tree:
+        raise ConfigError(
+            f"which CPUs are {spec!r}? this device was not asked",
+            device=facts.name,
+            hint="CPU numbers such as 4-7 or 4,6, or a mask such as 0x30",
+        )
     if part == "all":
         return facts.cpus_online
     every = clusters(facts)
@@ -236,13 +248,15 @@ def _resolve(part: str, spec: str, facts: Facts) -> tuple[int, ...]:
         return named or every[-1].cpus
     if part == "prime":
         return every[-1].cpus
+    raise ConfigError(f"{spec!r} names no CPUs", device=facts.name, hint=_known(facts))
+
+
+def _numbered(part: str) -> tuple[int, ...] | None:
+    """CPUs given by their numbers or as a mask; nothing where it is neither."""
     if re.fullmatch(r"0x[0-9a-f]{1,1024}", part) and int(part, 16):
         mask = int(part, 16)
         return tuple(cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1)
-    numbers = listed(part) if _LISTED.fullmatch(part) else ()
-    if not numbers:
-        raise ConfigError(f"{spec!r} names no CPUs", device=facts.name, hint=_known(facts))
-    return numbers
+    return (listed(part) if _LISTED.fullmatch(part) else ()) or None
 
 
 def _known(facts: Facts) -> str:

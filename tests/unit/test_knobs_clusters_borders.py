@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devicelab import knobs
+from devicelab.errors import ConfigError
 from devicelab.knobs import _clusters, known, resolve_cores
 from devicelab.model.device import Cluster, Facts
+from devicelab.model.tree import Tree
 
 Nodes = dict[str, str | None]
 
@@ -113,6 +115,15 @@ def test_cpus_that_nothing_is_known_of_are_a_cluster_between_their_neighbours(si
     assert found.doubts == (
         f"CPUs {knobs.show(rest)} are offline and tell neither capacity nor clock; how fast they are is a guess",
     )
+
+
+def test_a_device_that_was_not_asked_takes_numbers_and_no_names() -> None:
+    """A bundle's machine: it used to have CPU 0 alone, and ``all`` meant that one."""
+    unseen = facts("empty").model_copy(update={"tree": Tree()})
+    assert resolve_cores("2-5+0x41", unseen) == (0, 2, 3, 4, 5, 6)
+    for name in ("all", "big", "cpu", "0-", "0x0"):
+        with pytest.raises(ConfigError, match="not asked"):
+            resolve_cores(name, unseen)
 
 
 @pytest.mark.parametrize("told", [(), (0,), (1,), (0, 1)])
