@@ -115,6 +115,9 @@ class Load(Answer):
     cpu_pct: float
     cpu_pct_by_core: dict[str, float]
     cores_pct: float
+    load_pct: float
+    wanted_pct: float | None
+    others_pct: float
     left_behind: int
     agent_pct: float
     flags: list[Flag]

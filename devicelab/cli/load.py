@@ -34,18 +34,19 @@ def register(app: typer.Typer) -> None:
         per_core: Annotated[int, typer.Option(min=1, max=64, help="Processes on each core.")] = 1,
         seconds: Annotated[float, typer.Option(min=0.5, max=86400, help="How long.")] = 10.0,
         util: Annotated[
-            float | None, typer.Option(help="Search arguments that give this CPU use (percent) instead.")
+            float | None,
+            typer.Option(help="Hold this use of the cores (percent) instead: all cores, unless --cores names some."),
         ] = None,
         json_: JsonOption = False,
     ) -> None:
         """Load a device's CPUs with `overhead`, show the use per core, end it; nothing stays behind."""
         from devicelab.device import choose
         from devicelab.errors import ConfigError, RestoreError
-        from devicelab.jobs.load import loading, require_ran
+        from devicelab.jobs.load import loading, require_held, require_ran
         from devicelab.workloads import overhead
 
         numbers = (sleep_us, inner_iter, log2_outer_iter)
-        params = None
+        params: overhead.Params | overhead.Hold
         if util is None:
             if any(number is None for number in numbers):
                 raise ConfigError(
@@ -54,17 +55,14 @@ def register(app: typer.Typer) -> None:
             params = overhead.parse_level(" ".join(str(number) for number in numbers))
         elif any(number is not None for number in numbers):
             raise ConfigError("give either the three numbers of the load or --util, not both")
+        elif not 1 <= util <= 100:
+            raise ConfigError(f"--util {util:g}: give a CPU use from 1 to 100 (percent)")
+        else:
+            params, cores = overhead.Hold(use_pct=util / per_core), cores or "all"
         entry = choose.choose(board)
         ending = "ending: the load is being ended and the device given back"
-        with says_when_ending(ending), loading(entry) as loader:
-            if params is None:
-                assert util is not None  # noqa: S101 - narrows the type
-                params, _ = loader.search(
-                    util, cores=cores or "all", per_core=per_core, on_try=None if json_ else _show_try
-                )
-                cores = cores or "all"
-            with _live(quiet=json_) as on_live:
-                result = loader.run(params, cores=cores, per_core=per_core, seconds=seconds, on_live=on_live)
+        with says_when_ending(ending), loading(entry) as loader, _live(quiet=json_) as on_live:
+            result = loader.run(params, cores=cores, per_core=per_core, seconds=seconds, on_live=on_live)
         if json_:
             print_json({**asdict(result), "args": list(result.args), "flags": [f.model_dump() for f in result.flags]})
         else:
@@ -78,21 +76,22 @@ def register(app: typer.Typer) -> None:
         if result.interrupted:
             raise KeyboardInterrupt
         require_ran(result)
-
-
-def _show_try(result: "LoadResult") -> None:
-    say(f"tried {' '.join(map(str, result.args))}: {result.cores_pct:.1f} %")
+        require_held(result)
 
 
 def _show(result: "LoadResult") -> None:
-    args = " ".join(map(str, result.args))
+    what = f"overhead {' '.join(map(str, result.args))}"
+    if result.wanted_pct is not None:
+        what = f"{result.wanted_pct:g} % held" + (f", in rounds as of {what}," if result.args else "")
     simulated = " (simulated)" if result.simulated else ""
     where = f"pinned to CPUs {','.join(map(str, result.cores))}" if result.cores else "not pinned"
     device = "this computer" if result.device == "local" else result.device
-    echo(f"overhead {args} on {device}{simulated}: {result.copies} process(es), {where}")
+    echo(f"{what} on {device}{simulated}: {result.copies} process(es), {where}")
     rows = [(f"cpu{cpu}", f"{pct:.1f}", "#" * round(pct / 4)) for cpu, pct in result.cpu_pct_by_core.items()]
     print_table(("core", "use %", ""), rows)
     echo(f"all cores together: {result.cpu_pct:.1f} % over {result.duration_s:.1f} s")
+    its = "its cores" if result.cores else "all cores"
+    echo(f"the load itself: {result.load_pct:.1f} % of {its}; other programs: {result.others_pct:.1f} % of all cores")
     echo(f"left behind: {result.left_behind}; the agent's own use: {result.agent_pct:.2f} % of one core")
     for flag in result.flags:
         say(f"flagged {flag.code}: {flag.detail}")

@@ -181,7 +181,7 @@ class Experiment(Noun):
         name: the file's name without ``.toml``.
         question: what it answers, one sentence.
         answer: which claim answers it; see below. Without it no finding is the answer.
-        factors: factor → levels. ``load`` ("none", "1000 5000 20"), ``placement`` ("free", "one-big",
+        factors: factor → levels. ``load`` ("none", "1000 5000 20", "45%"), ``placement`` ("free", "one-big",
             "one-per-core", "two-per-core", "n:4", or cores such as "4-7"), knob words (``cpu``, ``gpu``, ...),
             ``scheduler``, ``pressure``, ``measured_on`` (cores the measured program is pinned to, or ``free``), or any
             parameter of the measurement's workload.

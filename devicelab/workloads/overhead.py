@@ -1,5 +1,9 @@
-"""The lab's CPU load: ``overhead T_sleep_us inner_iter log2_outer_iter`` (``native/overhead.cpp``)."""
+"""The lab's CPU load: ``overhead T_sleep_us inner_iter log2_outer_iter`` (``native/overhead.cpp``).
 
+Beside it ``overhead --hold PERCENT``: the same work, corrected by its own CPU clock so that a use is held.
+"""
+
+import re
 from typing import Annotated
 
 from pydantic import Field, ValidationError
@@ -13,7 +17,9 @@ NATIVE: tuple[str, ...] = ("overhead",)
 FILES: tuple[str, ...] = ()
 
 _MAX = 2**63 - 1
-_HINT = 'three integers "T_sleep_us inner_iter log2_outer_iter", such as "1000 5000 20"'
+_HINT = 'three integers "T_sleep_us inner_iter log2_outer_iter" ("1000 5000 20"), or a use to hold ("45%")'
+_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,4})?) ?%")
+_NEAR = re.compile(rb"near ([0-9]{1,10}) ([0-9]{1,18})\n")
 
 
 class Params(Noun):
@@ -34,12 +40,31 @@ class Params(Noun):
         return f"{self.sleep_us} {self.inner_iter} {self.log2_outer_iter}"
 
 
-def parse_level(text: str) -> Params:
-    """The load that a level such as ``1000 5000 20`` stands for.
+class Hold(Noun):
+    """A use that each process of the load holds.
+
+    Attributes:
+        use_pct: CPU time it has, in percent of one core's time; 100: it never sleeps.
+    """
+
+    use_pct: Annotated[float, Field(ge=0.0001, le=100)]
+
+    def level(self) -> str:
+        """The use as an experiment's level: ``45%``."""
+        return f"{_number(self.use_pct)}%"
+
+
+def parse_level(text: str) -> Params | Hold:
+    """The load that a level such as ``1000 5000 20`` or ``45%`` stands for.
 
     Raises:
-        ConfigError: not three integers, or one is out of range; says which.
+        ConfigError: neither three integers nor a percentage, or out of range; says which.
     """
+    if "%" in text:
+        percent = _PERCENT.fullmatch(text.strip())
+        if percent is None or not 0 < float(percent[1]) <= 100:
+            raise ConfigError(f"load {text!r} is no use from 0.0001% to 100%", hint=_HINT)
+        return Hold(use_pct=float(percent[1]))
     words = text.split()
     names = tuple(Params.model_fields)
     if len(words) != len(names):
@@ -54,10 +79,20 @@ def parse_level(text: str) -> Params:
         raise ConfigError(f"load {text!r}: {first['loc'][0]}: {first['msg']}", hint=_HINT) from error
 
 
-def command(params: Params, context: Context) -> CommandLine:
+def command(params: Params | Hold, context: Context) -> CommandLine:
     """The command line of one load process."""
-    numbers = (params.sleep_us, params.inner_iter, params.log2_outer_iter)
-    return CommandLine((f"{context.dir}/overhead", *map(str, numbers)))
+    words = ("--hold", _number(params.use_pct)) if isinstance(params, Hold) else params.level().split()
+    return CommandLine((f"{context.dir}/overhead", *words))
+
+
+def near(output: bytes) -> Params | None:
+    """The fixed load whose rounds were those of a held one; ``None`` if it did not come to saying so.
+
+    It has the same work and sleep at the clock the core had then; its use is not held, and is lower by as much as the
+    device's timers are late.
+    """
+    said = _NEAR.match(output)
+    return None if said is None else Params(sleep_us=int(said[1]), inner_iter=int(said[2]))
 
 
 def parse(output: bytes, params: Params) -> Measurement:  # noqa: ARG001 - every workload is given its parameters
@@ -72,3 +107,8 @@ def parse(output: bytes, params: Params) -> Measurement:  # noqa: ARG001 - every
     if not text.isdigit() or len(text) > 20:
         raise MeasurementError(f"overhead printed {text[:60]!r} instead of a sum")
     return Measurement(metrics={"sum": Metric(float(int(text)), "1")})
+
+
+def _number(pct: float) -> str:
+    """As few digits as say it, at most four decimals."""
+    return f"{pct:.4f}".rstrip("0").rstrip(".")

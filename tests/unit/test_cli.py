@@ -107,6 +107,8 @@ def test_a_command_that_is_used_takes_what_it_takes_in_the_whole_command_line() 
         (("load", "1000", "--board", "local"), 2, "three numbers"),
         (("load", "1000", "5000", "99", "--board", "local"), 2, "log2_outer_iter"),
         (("load", "1", "2", "3", "--util", "5", "--board", "local"), 2, "not both"),
+        (("load", "--util", "0.5", "--board", "local"), 2, "from 1 to 100"),
+        (("load", "--util", "100.5", "--board", "local"), 2, "from 1 to 100"),
         (("pin", "--board", "local"), 2, "nothing to pin"),
     ],
 )

@@ -8,8 +8,6 @@ import pytest
 
 from devicelab.cli import command
 from devicelab.cli._out import sweep_progress
-from devicelab.errors import MeasurementError
-from devicelab.jobs.load import Loader, LoadResult
 
 pytestmark = pytest.mark.slow
 
@@ -60,26 +58,3 @@ def test_a_dry_run_says_of_a_search_what_it_will_try_and_how_far_a_budget_goes(
     short = dry_run("--budget", "5s")
     assert "repetitions of every cell; below 6 nothing is decided" in short
     assert "holds" not in dry_run("--budget", "5h")
-
-
-class Lazy(Loader):
-    """A device on which one process never gets more than an eighth."""
-
-    def __init__(self) -> None:
-        self.tries = 0
-
-    def run(self, params: Any, **_: Any) -> LoadResult:
-        self.tries += 1
-        use = min(12.5, params.inner_iter / 4_000)
-        return LoadResult(
-            device="phone", board="b", simulated=False, args=(1, 1, 1), copies=1, cores=(), duration_s=1.0, cpu_pct=use,
-            cpu_pct_by_core=dict.fromkeys(map(str, range(8)), use), cores_pct=use, left_behind=0, agent_pct=0.0,
-            flags=(),
-        )  # fmt: skip
-
-
-def test_a_use_that_cannot_be_reached_is_said_to_be_so_at_once() -> None:
-    loader = Lazy()
-    with pytest.raises(MeasurementError, match=r"one process reaches at most 12\.5 % of .* 8 cores"):
-        loader.search(45)
-    assert loader.tries <= 4

@@ -1,5 +1,6 @@
 """Whatever ends a load, a pin or a sweep on this side: the agent is ended, and what is told is what really was."""
 
+import dataclasses
 import signal
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from devicelab.ground.interruption import interruptible
 from devicelab.jobs import conductor as conducting
 from devicelab.jobs import load, pin
 from devicelab.jobs.load import Loader
-from devicelab.model.journal import Flag, PlanEnd, PlanStart, RunRecord
+from devicelab.model.journal import Flag, PlanEnd, PlanStart, ProgramResult, RunRecord
 from devicelab.model.plan import Plan, Run
 from devicelab.model.tree import Node
 from devicelab.workloads import overhead
@@ -88,11 +89,44 @@ def test_a_load_that_did_not_run_is_an_error_with_its_reason(agent: Agent, statu
     assert (caught.value.exit_code, hint in (caught.value.hint or "")) == (6, True)
 
 
-def test_a_search_stops_at_a_load_that_does_not_run(agent: Agent) -> None:
-    agent.at["attend"] = [tell(Flag(code="affinity-refused", detail="refused by the kernel"), status="failed")]
-    with pytest.raises(MeasurementError, match="refused by the kernel"):
-        Loader(agent.device).search(45, cores="2")
-    assert agent.asked.count("start") == 1
+def held(pct: float, *cpu_ms: int) -> Callable[[Callable[[Any], None]], None]:
+    """Processes of a held load that had so much CPU time in a window of a second."""
+
+    def attend(see: Callable[[Any], None]) -> None:
+        loads = tuple(
+            ProgramResult(
+                name=f"load{n}", role="load", pid=9 + n, window_cpu_ns=ms * 10**6, stdout=f"near {900 + n} {pct:.0f}\n"
+            )
+            for n, ms in enumerate(cpu_ms)
+        )
+        see(labdata.record("load-1", use=0.9).model_copy(update={"programs": loads}))
+
+    return attend
+
+
+def test_a_held_use_is_judged_by_the_cpu_time_of_the_load_alone(agent: Agent) -> None:
+    agent.at["attend"] = [held(45, 446, 452)]
+    result = Loader(agent.device).run(overhead.Hold(use_pct=45), cores="0-1")
+    assert (result.load_pct, result.wanted_pct, result.args) == (44.9, 45.0, (900, 45, 20))
+    assert result.cores_pct > 80, "others are seen, too"
+    load.require_held(result)
+
+
+def test_copies_share_what_is_wanted_of_a_core(agent: Agent) -> None:
+    agent.at["attend"] = [held(45, 225, 225)]
+    result = Loader(agent.device).run(overhead.Hold(use_pct=22.5), cores="1", per_core=2)
+    assert (result.load_pct, result.wanted_pct) == (45.0, 45.0)
+    load.require_held(result)
+
+
+def test_a_use_that_others_did_not_leave_is_an_error_that_says_what_was_reached(agent: Agent) -> None:
+    agent.at["attend"] = [held(70, 500, 489)]
+    result = Loader(agent.device).run(overhead.Hold(use_pct=70), cores="0-1")
+    with pytest.raises(MeasurementError, match=r"70 % was not held: the load had 49\.5 % of the cores") as caught:
+        load.require_held(result)
+    assert caught.value.exit_code == 6
+    load.require_held(dataclasses.replace(result, interrupted=True))
+    load.require_held(dataclasses.replace(result, load_pct=69.0))
 
 
 def test_a_load_with_a_remark_is_told_with_it(agent: Agent) -> None:

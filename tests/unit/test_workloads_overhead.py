@@ -15,8 +15,38 @@ def test_a_level_is_three_numbers(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "level", "word"),
+    [("45%", "45%", "45"), (" 12.50 % ", "12.5%", "12.5"), ("100%", "100%", "100"), ("0.0001%", "0.0001%", "0.0001")],
+)
+def test_a_level_is_a_use_to_hold(text: str, level: str, word: str) -> None:
+    hold = overhead.parse_level(text)
+    assert hold.level() == level
+    assert overhead.command(hold, Context(dir="/d")).argv == ("/d/overhead", "--hold", word)
+
+
+def test_a_held_load_tells_the_fixed_load_with_its_rounds() -> None:
+    near = overhead.near(b"near 1247 93211\n")
+    assert near is not None
+    assert near.level() == "1247 93211 20"
+
+
+@pytest.mark.parametrize(
+    "output", [b"", b"near 1247", b"near 1247 93211", b"near -1 2\n", b"near 1 2 3\n", b"\xffnear"]
+)
+def test_a_held_load_that_told_nothing_whole_told_nothing(output: bytes) -> None:
+    assert overhead.near(output) is None
+
+
+@pytest.mark.parametrize(
     ("text", "complaint"),
     [
+        ("0%", "no use from"),
+        ("100.0001%", "no use from"),
+        ("4.00001%", "no use from"),
+        ("-5%", "no use from"),
+        ("45%%", "no use from"),
+        ("1000 5000 20%", "no use from"),
+        ("\u0665%", "no use from"),
         ("", "has 0 numbers instead of 3"),
         ("1000 5000", "has 2 numbers instead of 3"),
         ("1 2 3 4", "has 4 numbers instead of 3"),
