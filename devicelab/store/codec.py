@@ -46,7 +46,7 @@ def unpack(blob: bytes) -> bytes:
     except zlib.error as error:
         raise ValueError(f"not a compressed blob: {error}") from error
     if not unpacking.eof:
-        what = f"holds more than {_MAX_BYTES >> 30} GiB" if len(data) == _MAX_BYTES else "is cut"
+        what = f"holds more than {_MAX_BYTES} bytes" if len(data) == _MAX_BYTES else "is cut"
         raise ValueError(f"not a compressed blob: it {what}")
     return data
 

@@ -25,6 +25,7 @@ from devicelab.store import engine as places
 from devicelab.store import schema as s
 from devicelab.store.codec import digest, pack
 from devicelab.store.deleting import Deleter
+from devicelab.store.figures import parts_of
 from devicelab.store.migrate import migrate
 from devicelab.store.nights_writer import NightWriter
 from devicelab.store.patience import PATIENCE_S, memo, patient, patiently
@@ -127,7 +128,7 @@ class Store(StoreReader, NightWriter, Deleter, Closing):
         }
         with places.guarded(self._place):
             while True:
-                row["campaign"] = campaign or new_id(row["started_unix_ns"])
+                row["campaign"] = campaign or memo().setdefault("campaign", new_id(row["started_unix_ns"]))
                 try:
                     with self._writer.begin() as connection:
                         row["nodes_sha256"] = self._document(connection, json.dumps(nodes)) if nodes else None
@@ -139,10 +140,11 @@ class Store(StoreReader, NightWriter, Deleter, Closing):
                 except IntegrityError:
                     if self._number(row["campaign"]) is None:
                         raise
-                    if campaign is not None and self._began_just_now(row):
-                        return campaign
+                    if self._began_just_now(row):
+                        return str(row["campaign"])
                     if campaign is not None:
                         raise StoreError(f"a campaign {campaign!r} is stored already in {self}") from None
+                    memo().pop("campaign")
                     continue  # the id is taken: two campaigns in one second drew the same digits
                 return str(row["campaign"])
 
@@ -362,10 +364,10 @@ def _insert_new(connection: Connection, table: Table) -> Any:
 
 
 def _numbers(connection: Connection, table: Table, key: str, values: Sequence[str]) -> dict[str, int]:
-    """Row numbers by key, asked for in portions: a statement holds a limited number of parameters."""
+    """Row numbers by key."""
     numbers: dict[str, int] = {}
-    for start in range(0, len(values), 5000):
-        query = select(table.c[key], table.c.id).where(table.c[key].in_(values[start : start + 5000]))
+    for part in parts_of(values):
+        query = select(table.c[key], table.c.id).where(table.c[key].in_(part))
         numbers.update((str(name), int(number)) for name, number in connection.execute(query))
     return numbers
 

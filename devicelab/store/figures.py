@@ -54,7 +54,7 @@ class FigureReader:
         columns = [s.campaigns.c[name] for name in CampaignInfo.model_fields]
         campaigns: dict[int, CampaignInfo] = {}
         with places.guarded(self._place), self._engine.connect() as connection:
-            for part in _parts(nights):
+            for part in parts_of(nights):
                 query = select(i, *columns).where(s.campaigns.c.night.in_(part))
                 for row in connection.execute(query).mappings():
                     campaigns[row["id"]] = CampaignInfo(**{name: row[name] for name in CampaignInfo.model_fields})
@@ -64,7 +64,7 @@ class FigureReader:
                 if metric not in without
             }
             rows: list[Any] = []
-            for part in _parts(campaigns):
+            for part in parts_of(campaigns):
                 # The sum keeps SQLite from walking through the figures of all runs for the sake of the names' order.
                 chosen = (m.name + 0).in_(names)
                 query = select(r.campaign, r.cell, m.name, m.value).select_from(s.runs).join(s.metrics)
@@ -75,7 +75,7 @@ class FigureReader:
             finite = np.isfinite(data[3])
             campaign, cell, name = (column[finite].astype(np.int64) for column in data[:3])
             cells = {}
-            for part in _parts(np.unique(cell).tolist()):
+            for part in parts_of(np.unique(cell).tolist()):
                 for number, cell_id, label in connection.execute(
                     select(c.id, c.cell_id, c.label).where(c.id.in_(part))
                 ):
@@ -87,7 +87,7 @@ class FigureReader:
         t = s.campaign_cells.c
         pairs: set[tuple[int, int]] = set()
         with places.guarded(self._place), self._engine.connect() as connection:
-            for part in _parts(campaigns):
+            for part in parts_of(campaigns):
                 query = select(t.campaign, t.cell).where(t.campaign.in_(part))
                 pairs.update((int(campaign), int(cell)) for campaign, cell in connection.execute(query))
         return frozenset(pairs)
@@ -97,7 +97,7 @@ class FigureReader:
         c, b, r, p = s.campaigns.c, s.binaries.c, s.runs.c, s.programs.c
         by_run: dict[int, Conditions] = {}
         with places.guarded(self._place), self._engine.connect() as connection:
-            for part in _parts(campaigns):
+            for part in parts_of(campaigns):
                 for number, facts in connection.execute(select(c.id, c.facts_json).where(c.id.in_(part))):
                     by_run[int(number)] = Conditions(str(facts), {}, {})
                 query = select(s.campaign_binaries.c.campaign, b.name, b.sha256).join(s.binaries)
@@ -125,6 +125,7 @@ class Conditions:
     programs: dict[str, str]
 
 
-def _parts(values: Iterable[Any]) -> Iterable[list[Any]]:
+def parts_of(values: Iterable[Any]) -> Iterable[list[Any]]:
+    """Portions that one statement can ask for."""
     whole = list(values)
     return (whole[start : start + _MANY] for start in range(0, len(whole), _MANY))

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,9 @@ _N = TypeVar("_N", bound=Noun)
 
 # By the time of the start first: the ids of two farms do not sort by time.
 _NEWEST = (s.nights.c.started_unix_ns.desc(), s.nights.c.night.desc())
+
+SEVERAL = 8
+"""As many ids are named where several begin alike."""
 
 
 class NightReader:
@@ -45,18 +48,16 @@ class NightReader:
         Raises:
             StoreError: there is none, or several begin like that.
         """
-        query = select(s.nights).order_by(*_NEWEST).limit(9)
+        named = s.nights.c.night
+        # An id given in full comes first: it may also be the beginning of many younger ones.
+        query = select(s.nights).order_by((named == ref).desc(), *_NEWEST).limit(SEVERAL + 1)
         if ref is not None:
-            query = query.where(s.nights.c.night.startswith(ref, autoescape=True))
+            query = query.where(named.startswith(ref, autoescape=True))
         infos = self._nouns(NightInfo, query)
-        exact = [info for info in infos if info.night == ref]
-        if not exact and ref is not None:
-            # An id given in full may also be the beginning of many younger ones.
-            exact = list(self._nouns(NightInfo, select(s.nights).where(s.nights.c.night == ref)))
-        if exact or len(infos) == 1 or (infos and ref is None):
-            return (exact or infos)[0]
+        if infos and (ref is None or len(infos) == 1 or infos[0].night == ref):
+            return infos[0]
         if infos:
-            names = ", ".join(info.night for info in infos[:8]) + (", ..." if len(infos) > 8 else "")
+            names = listed([info.night for info in infos])
             raise StoreError(f"several nights begin with {ref!r}: {names}", hint="give more of the id")
         what = "no night is" if ref is None else f"no night {ref!r} is"
         raise StoreError(f"{what} stored in {places.describe(self._place)}", hint="run `devicelab nightly` first")
@@ -104,6 +105,11 @@ class NightReader:
             raise StoreError(
                 f"a row of {where} cannot be read as {noun.__name__}", hint="`devicelab store check`"
             ) from error
+
+
+def listed(names: Sequence[str]) -> str:
+    """Ids that begin alike, for people; the rest of very many is left out."""
+    return ", ".join(names[:SEVERAL]) + (", ..." if len(names) > SEVERAL else "")
 
 
 def to_row(table: Table, noun: Noun) -> Row:

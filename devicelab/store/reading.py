@@ -21,7 +21,7 @@ from devicelab.store.check import CheckReport, check
 from devicelab.store.codec import digest, unpack
 from devicelab.store.figures import FigureReader
 from devicelab.store.frames import StoredResults
-from devicelab.store.nights import NightReader
+from devicelab.store.nights import SEVERAL, NightReader, listed
 from devicelab.store.nights_overview import NightOverview
 
 _INFO = tuple(s.campaigns.c[name] for name in CampaignInfo.model_fields)
@@ -77,15 +77,16 @@ class StoreReader(NightReader, NightOverview, FigureReader):
         Raises:
             ConfigError: there is none, or several begin like that.
         """
-        query = select(*_INFO).order_by(s.campaigns.c.campaign.desc()).limit(9)
+        named = s.campaigns.c.campaign
+        # An id given in full comes first: it may also be the beginning of many others.
+        query = select(*_INFO).order_by((named == ref).desc(), named.desc()).limit(SEVERAL + 1)
         if ref is not None:
-            query = query.where(s.campaigns.c.campaign.startswith(ref, autoescape=True))
+            query = query.where(named.startswith(ref, autoescape=True))
         infos = self._infos(query)
-        exact = [info for info in infos if info.campaign == ref]
-        if exact or len(infos) == 1 or (infos and ref is None):
-            return (exact or infos)[0]
+        if infos and (ref is None or len(infos) == 1 or infos[0].campaign == ref):
+            return infos[0]
         if infos:
-            names = ", ".join(info.campaign for info in infos[:8]) + (", ..." if len(infos) > 8 else "")
+            names = listed([info.campaign for info in infos])
             raise ConfigError(f"several campaigns begin with {ref!r}: {names}", hint="give more of the id")
         if ref is None:
             raise ConfigError(f"no campaign is stored in {self}", hint="run `devicelab sweep` first")
