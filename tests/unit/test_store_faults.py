@@ -1,7 +1,9 @@
 """Full disk, locks, damage, strangers' files: an error that says what to do, and nothing lost."""
 
+import io
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -12,8 +14,10 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
+from sqlalchemy.schema import CreateTable
 
 import devicelab.store.engine
 from devicelab.errors import StoreError
@@ -245,6 +249,34 @@ def test_migrations_make_exactly_the_tables_the_code_uses(tmp_path: Path) -> Non
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
     engine.dispose()
+
+
+def columns(sql: str) -> dict[str, set[str]]:
+    """Columns of each table, with types and what they must not be, and what stands behind the closing bracket."""
+    found: dict[str, set[str]] = {}
+    for made, body, rest in re.findall(r"CREATE TABLE (\w+) \((.*?)\n\)([^;\n]*)", sql, re.DOTALL):
+        lines = {line.strip().rstrip(",") for line in body.splitlines() if line.strip()}
+        found[made] = {line for line in lines if not line.startswith("CONSTRAINT")} | {rest.strip()}
+    for table, added in re.findall(r"ALTER TABLE (\w+) ADD COLUMN ([^;]+)", sql):
+        found[table].add(added.strip())
+    return found
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
+def test_migrations_make_the_same_columns_for_either_database(dialect: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(devicelab.store.__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    steps = list(ScriptDirectory.from_config(config).walk_revisions())
+    said = io.StringIO()
+    options = {"as_sql": True, "output_buffer": said}
+    context = MigrationContext.configure(dialect_name=dialect, opts=options)
+    with Operations.context(context):
+        for step in reversed(steps):
+            step.module.upgrade()
+    tables = schema.metadata.sorted_tables
+    wanted = "\n".join(str(CreateTable(table).compile(dialect=context.dialect)).rstrip() + ";" for table in tables)
+    assert columns(said.getvalue()) == columns(wanted)
 
 
 def test_the_newest_migration_is_the_one_the_code_expects() -> None:

@@ -64,12 +64,13 @@ def test_a_night_that_may_still_run_stays_and_one_that_was_killed_long_ago_goes(
     assert set(asked(nights, nights=1).delete) == {"f-000", "f-001"}
 
 
-def test_the_oldest_of_all_farms_go_until_the_size_fits() -> None:
+@pytest.mark.parametrize(("max_gb", "gone"), [(7.5, 3), (7.0, 3), (7.000_000_001, 3), (6.999_999_999, 4), (10.0, 0)])
+def test_the_oldest_of_all_farms_go_until_the_size_fits(max_gb: float, gone: int) -> None:
     nights = [night(10 * i) for i in range(5)] + [night(10 * i + 5, "g") for i in range(5)]
-    found = asked(nights, max_gb=7.5)
-    assert tuple(found.delete) == ("f-000", "g-005", "f-010")
-    assert (found.bytes, found.short_bytes) == (3 * GB, 0)
-    assert "more than 7.5 GB" in found.delete["g-005"]
+    found = asked(nights, max_gb=max_gb)
+    assert tuple(found.delete) == ("f-000", "g-005", "f-010", "g-015")[:gone]
+    assert (found.bytes, found.short_bytes) == (gone * GB, 0)
+    assert all(f"more than {max_gb:g} GB" in why for why in found.delete.values())
 
 
 @pytest.mark.parametrize("endless", [float("inf"), 1e308])
