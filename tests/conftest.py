@@ -25,6 +25,7 @@ _HEARD = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--all``: whoever just says ``pytest`` waits less than a minute."""
     parser.addoption("--all", action="store_true", help=f"also the tests marked {', '.join(sorted(_SLOWER))}")
+    parser.addoption("--write-goldens", action="store_true", help="take what is said and drawn now as read")
     parser.addoption("--shuffle", type=int, metavar="SEED", help="files and the tests in them in a random order")
 
 

@@ -68,8 +68,8 @@ def _meter(results: Results) -> Finding:
     reasons.append(f"the total of one run is known to {share:.2%} (median)")
     if len(joules) < len(runs):
         reasons.append(f"{len(runs) - len(joules)} of {len(runs)} valid runs have no total")
-    mean_w = _frames.metric(results, "energy.power_mean_w").reindex(runs["run_id"]).dropna()
-    got = _stats.median_interval(mean_w)
+    mean_w = runs["run_id"].map(_frames.metric(results, "energy.power_mean_w"))
+    got = _stats.median_interval(_stats.per_repetition(mean_w, runs["repetition"]))
     return _findings.make("energy", claim, "info", got, unit="W", reasons=reasons)
 
 

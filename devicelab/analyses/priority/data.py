@@ -1,6 +1,6 @@
 """Per tenant and leg: latencies, throughput, starvation, fairness, from raw requests of valid runs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -98,32 +98,33 @@ def load(results: Results) -> dict[Key, Service]:
         return {}
     tenants = {tenant.name: tenant for tenant in results.experiment.tenants}
     done, lost = _by_program(results.samples("requests")), _by_program(results.samples("dropped"))
-    metrics = results.metrics()
+    told = _figures(results.metrics())
     # A tenant that served nothing has figures and no requests: it ran all the same.
-    rates = metrics[metrics["metric"] == "throughput_per_s"]
-    ran = dict.fromkeys((*done, *lost, *zip(rates["run_id"].map(str), rates["program"].map(str), strict=True)))
-    wide = metrics.pivot_table(index=["run_id", "program"], columns="metric", values="value")
+    rated = (key for key, figures in told.items() if "throughput_per_s" in figures)
+    ran: dict[str, list[str]] = {}
+    for owner, program in dict.fromkeys((*done, *lost, *rated)):
+        ran.setdefault(owner, []).append(program)
     windows = Windows.of(results.experiment)
     found: dict[Key, list[_OneRun]] = {}
     for run in runs.to_dict("records"):
         run_id = str(run["run_id"])
+        card = told.get((run_id, gauge.PROGRAM), {})
         for name, tenant in tenants.items():
-            programs = [p for owner, p in ran if owner == run_id and p.partition("#")[0] == name]
+            programs = [(run_id, program) for program in ran.get(run_id, ()) if program.partition("#")[0] == name]
             if not programs:
                 continue
-            served = [done[run_id, program] for program in programs if (run_id, program) in done]
+            served = [done[program] for program in programs if program in done]
+            own = [told.get(program, {}) for program in programs]
             one = _one_run(
                 tenant,
                 pd.concat(served) if served else _NOTHING_SERVED,
-                [lost[run_id, program] for program in programs if (run_id, program) in lost],
-                wide.reindex([(run_id, program) for program in programs]),
+                [lost[program] for program in programs if program in lost],
+                own,
                 windows,
             )
-            one.row.update({name: _of_card(wide, run_id, name) for name in OF_CARD})
-            one.row["copies"] = float(len(programs))
-            own = wide.reindex([(run_id, program) for program in programs])
-            one.row.update({name: float(own[name].max()) if name in own else np.nan for name in SMS})
-            one.row["repetition"] = float(run["repetition"])
+            one.row.update({name: card.get(name, np.nan) for name in OF_CARD})
+            one.row.update({name: _largest(own, name) for name in SMS})
+            one.row.update(copies=float(len(programs)), repetition=float(run["repetition"]))
             found.setdefault((name, *leg_of(run)), []).append(one)
     return {key: _service(key, every) for key, every in found.items()}
 
@@ -149,8 +150,27 @@ def _by_program(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     return {(str(run_id), str(program)): part for (run_id, program), part in groups}
 
 
+def _figures(metrics: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
+    """The figures of each program of each run; of several of a name the last."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    columns = (metrics[name].to_list() for name in ("run_id", "program", "metric", "value"))
+    for run_id, program, metric, value in zip(*columns, strict=True):
+        if np.isfinite(value):
+            found.setdefault((str(run_id), str(program)), {})[metric] = float(value)
+    return found
+
+
+def _largest(own: Sequence[Mapping[str, float]], name: str) -> float:
+    """The largest of what a tenant's programs say; NaN where none says it."""
+    return max((figures[name] for figures in own if name in figures), default=np.nan)
+
+
 def _one_run(
-    tenant: Tenant, done: pd.DataFrame, lost: list[pd.DataFrame], own: pd.DataFrame, windows: Windows
+    tenant: Tenant,
+    done: pd.DataFrame,
+    lost: list[pd.DataFrame],
+    own: Sequence[Mapping[str, float]],
+    windows: Windows,
 ) -> _OneRun:
     dropped = np.concatenate([part["scheduled_ns"].to_numpy(np.int64) for part in lost]) if lost else np.empty(0)
     served = (done["end_ns"] - done["scheduled_ns"]).to_numpy(np.int64)
@@ -164,19 +184,13 @@ def _one_run(
     }
     limit = np.inf if tenant.deadline_ms is None else tenant.deadline_ms * NS_PER_MS
     row |= {
-        "throughput_per_s": float(own["throughput_per_s"].sum()),
+        "throughput_per_s": sum(figures.get("throughput_per_s", 0.0) for figures in own),
         "dropped": float(dropped.size),
         "missed": float((served > limit).sum() + dropped.size),
-        "longest_gap_ms": float(own["longest_gap_ns"].max()) / NS_PER_MS,
-        "empty_seconds": float(own["empty_seconds"].max()),
+        "longest_gap_ms": _largest(own, "longest_gap_ns") / NS_PER_MS,
+        "empty_seconds": _largest(own, "empty_seconds"),
     }
     return _OneRun(response, service, row)
-
-
-def _of_card(wide: pd.DataFrame, run_id: str, name: str) -> float:
-    if name not in wide.columns:
-        return np.nan
-    return float(wide[name].to_dict().get((run_id, gauge.PROGRAM), np.nan))
 
 
 def _service(key: Key, every: Iterable[_OneRun]) -> Service:
