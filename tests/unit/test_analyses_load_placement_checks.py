@@ -1,11 +1,8 @@
 """What the load, placement and checks analyses conclude from campaigns with known truth."""
 
-import io
-
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from devicelab.analyses import checks, load, placement
 from devicelab.model.experiment import Check, Finding
@@ -27,19 +24,6 @@ def results() -> FrameResults:
 
 def by_claim(findings: tuple[Finding, ...]) -> dict[str, Finding]:
     return {finding.claim: finding for finding in findings}
-
-
-def rendered(figures: tuple) -> list[bytes]:
-    pages = []
-    for one in figures:
-        drawn = Figure()
-        one.draw(drawn)
-        page = io.BytesIO()
-        drawn.savefig(page, format="png", dpi=60)
-        pages.append(page.getvalue())
-        assert one.caption
-        assert len(one.data)
-    return pages
 
 
 def test_cpu_use_is_given_for_each_load_with_the_noted_figure_beside_it(results: FrameResults) -> None:
@@ -112,12 +96,6 @@ def test_placement_has_nothing_to_say_without_loads() -> None:
     results = campaign(TRUTH, {"k": (1, 4)}, repetitions=2, inferences=2)
     assert placement.analyse(results) == ()
     assert placement.figures(results) == ()
-
-
-def test_the_figures_are_drawn_and_carry_their_data(results: FrameResults) -> None:
-    pages = rendered((*load.figures(results), *placement.figures(results)))
-    assert len(pages) == 3
-    assert all(page.startswith(b"\x89PNG") for page in pages)
 
 
 def check(results: FrameResults, **fields: object) -> Finding:

@@ -1,6 +1,5 @@
 """Launch cost tables: measured, kept with provenance, refused where they do not fit; the plan made with them."""
 
-import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
-from matplotlib.figure import Figure as MplFigure
 from typer.testing import CliRunner
 
 from devicelab.analyses import lut
@@ -223,15 +221,6 @@ def test_a_campaign_without_timestamps_has_no_costs(results: FrameResults) -> No
         lut.measure(bare)
     with pytest.raises(ConfigError, match="no kernel timestamps"):
         plan(bare)
-
-
-def test_the_costs_are_drawn(results: FrameResults) -> None:
-    (figure,) = lut.figures(results)
-    drawn = MplFigure()
-    figure.draw(drawn)
-    page = io.StringIO()
-    drawn.savefig(page, format="svg")
-    assert len(figure.data) == 6
 
 
 def test_a_plan_gives_k_schedule_and_costs_for_the_next_experiment(results: FrameResults) -> None:
