@@ -31,6 +31,7 @@ from typer.testing import CliRunner
 
 from devicelab.cli import app
 from devicelab.errors import DeviceRefusedError, LabError
+from devicelab.ground import registry
 from virtualboards import lifecycle
 from virtualboards.lifecycle import AdbServer, VirtualBoard
 
@@ -87,10 +88,20 @@ def adb_server() -> Iterator[AdbServer]:
     adb(server)("kill-server")
 
 
+def share_builds(cache: Path) -> None:
+    """A cache directory of a test's own with everybody's compiled programs, which are kept by their content."""
+    builds = registry.cache_dir() / "build"
+    builds.mkdir(parents=True, exist_ok=True)
+    cache.mkdir(parents=True, exist_ok=True)
+    if not (cache / "build").exists():
+        (cache / "build").symlink_to(builds)
+
+
 @contextlib.contextmanager
 def boards_in(cache: Path, server: AdbServer) -> Iterator[StartBoard]:
     """Within the context boards can be started; at its end they are ended and shown to be gone."""
     started: list[VirtualBoard] = []
+    share_builds(cache)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEVICELAB_CACHE", str(cache))
         patch.setenv("ANDROID_ADB_SERVER_PORT", str(server.port))

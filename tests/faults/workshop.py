@@ -10,6 +10,7 @@ from typing import Self
 
 from adbutils import adb_path
 
+from devicelab.ground import registry
 from devicelab.report import page
 from tests import postgres
 from tests.contracts import sshd
@@ -101,6 +102,8 @@ class Workshop:
         server = sshd.start(folder)
         self._stack.callback(server.stop)
         server.know(f"[127.0.0.1]:{server.port}")
+        # A home without a cache would have every program compiled once more.
+        self._set("DEVICELAB_CACHE", str(registry.cache_dir()))
         self._set("HOME", str(server.home))
         self._set("SSH_AUTH_SOCK", "")
         return server
