@@ -126,9 +126,15 @@ def run(trials: Sequence[Trial], jobs: int, assumed: Calm | None = None) -> list
         except KeyboardInterrupt:
             for worker in workers:
                 worker.terminate()
-    for worker in workers:
-        worker.join()
-    todo.cancel_join_thread()
+    except BaseException:
+        # A test whose time is over: nobody may go on alone beside the tests that follow.
+        for worker in workers:
+            worker.terminate()
+        raise
+    finally:
+        for worker in workers:
+            worker.join()
+        todo.cancel_join_thread()
     return outcomes
 
 
