@@ -3,10 +3,10 @@
 import os
 import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from virtualboards import init
 from virtualboards.adbd.shell import ExitCallback
+from virtualboards.kernel.processes import below
 from virtualboards.loop import READ, Loop
 from virtualboards.users import SHELL_UID
 
@@ -126,16 +126,7 @@ class Children:
 
     def pids(self) -> Iterator[int]:
         """Host pids of everything in the board; init reaps orphans, so all are its descendants."""
-        waiting = [self.init_pid]
-        while waiting:
-            pid = waiting.pop()
-            yield pid
-            try:
-                for task in Path(f"/proc/{pid}/task").iterdir():
-                    children = (task / "children").read_text(encoding="ascii")
-                    waiting.extend(int(word) for word in children.split())
-            except OSError:
-                continue
+        return below(self.init_pid)
 
     def _new(self) -> Child:
         self._next += 1

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 _PROC = "/proc"
@@ -129,6 +129,16 @@ class HostProcesses:
         ended = max(0, total - self._first_ns - self._told_ns)
         self._told_ns += ended
         return Usage(used, ended)
+
+
+def below(pid: int) -> Iterator[int]:
+    """A process and all its descendants."""
+    waiting = [pid]
+    while waiting:
+        pid = waiting.pop()
+        yield pid
+        for tid in _tids(pid):
+            waiting.extend(map(int, _read(f"{_PROC}/{pid}/task/{tid}/children").split()))
 
 
 def _read(path: str) -> str:
