@@ -13,6 +13,7 @@ from sim_fixtures import adb_server, virtual_board  # noqa: F401  # pytest finds
 
 from tests import outside as outside_
 from tests import postgres
+from tests import typed as typed_
 
 # How long an example takes is this machine's affair.
 settings.register_profile("devicelab", deadline=None)
@@ -81,18 +82,20 @@ def pytest_sessionstart() -> None:
 @pytest.fixture(autouse=True)
 def _as_it_was() -> Iterator[None]:
     """A command that a test runs in this process leaves nothing behind that is the whole process's."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    handlers, hook = [signal.getsignal(number) for number in numbers], sys.unraisablehook
-    yield
-    sys.unraisablehook = hook
-    for number, handler in zip(numbers, handlers, strict=True):
-        signal.signal(number, handler)
+    with typed_.as_it_was():
+        yield
 
 
 @pytest.fixture
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[outside_.Outside]:
     """A folder of the user's and a place for installed distributions, both empty; forgotten afterwards."""
     yield from outside_.everything(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> typed_.Typed:
+    """Performs command lines in this process."""
+    return typed_.here(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from devicelab import cli
 from devicelab.cli._answers import ANSWERS
-from devicelab.ground.registry import data_dir
+from tests.outside import Outside
+from tests.typed import Typed
 
 # Native programs are compiled for a fresh cache, which a loaded machine is slow at.
 pytestmark = pytest.mark.timeout(900)
@@ -54,16 +54,11 @@ def fits(said: object, kind: Any) -> str:
 class Walk:
     """Commands typed one after the other in one directory, each with ``--json``."""
 
-    def __init__(self, place: Path) -> None:
-        self.place, self.performed = place, set[str]()
+    def __init__(self, place: Path, typed: Typed) -> None:
+        self.place, self.performed, self._typed = place, set[str](), typed
 
     def __call__(self, command: str, *words: str, codes: tuple[int, ...] = (0,)) -> Any:
-        argv = [sys.executable, "-m", "devicelab", *command.split(), *words, "--json"]
-        own = {"PYTHONPATH": str(data_dir("native").parent), "XDG_CONFIG_HOME": str(self.place / "config")}
-        variables = {**os.environ, **own}
-        done = subprocess.run(
-            argv, capture_output=True, text=True, cwd=self.place, env=variables, timeout=280, check=False
-        )
+        done = self._typed(*command.split(), *words, "--json")
         typed = (
             f"devicelab {command} {shlex.join(words)}: exit code {done.returncode}, {done.stdout[:800]}{done.stderr}"
         )
@@ -76,10 +71,11 @@ class Walk:
 
 
 @pytest.fixture
-def walk(tmp_path: Path) -> Walk:
+def walk(tmp_path: Path, typed: Typed, outside: Outside, monkeypatch: pytest.MonkeyPatch) -> Walk:
+    monkeypatch.chdir(tmp_path)
     here = f'address = "local:"\ndir = "{tmp_path / "agent"}"\n'
     (tmp_path / "lab.toml").write_text(f'[devices.local]\n{here}\n[devices.far]\n{here}board = "linux"\n')
-    return Walk(tmp_path)
+    return Walk(tmp_path, typed)
 
 
 def test_every_command_has_an_answer_s_type_and_every_type_a_command() -> None:

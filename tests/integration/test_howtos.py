@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from devicelab import boards, cli
+from devicelab import boards
 from devicelab.ground.registry import data_dir
+from tests.typed import Typed
 
 # Native programs are compiled for a fresh cache, which a loaded machine is slow at.
 pytestmark = pytest.mark.timeout(900)
@@ -32,20 +33,15 @@ def commands(page: str, heading: str = "") -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: Typed) -> Run:
     """Runs a command in this process, in a directory of its own; its output, once the exit code is as expected."""
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str, code: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["devicelab", *words])
-        try:
-            cli.main()
-            got = 0
-        except SystemExit as end:
-            got = int(end.code or 0)
-        said = capsys.readouterr()
-        assert got == code, f"devicelab {shlex.join(words)}: {said.out}{said.err}"
-        return said.out + said.err
+        done = typed(*words)
+        said = done.stdout + done.stderr
+        assert done.returncode == code, f"devicelab {shlex.join(words)}: {said}"
+        return said
 
     return call
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from devicelab.store import Store
+from tests.typed import Typed
 
 pytestmark = pytest.mark.slow
 
@@ -20,6 +21,7 @@ SHORT = (
     "--set", "measure.params.plain=6", "--set", "foreign_pct=100", "--set", "foreign_core_pct=100",
 )  # fmt: skip
 Command = Callable[..., "subprocess.Popen[str]"]
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -33,13 +35,27 @@ def lab(tmp_path: Path) -> Path:
 def start(lab: Path) -> Command:
     """Starts the command line in the lab's directory."""
 
-    def run(*words: str) -> "subprocess.Popen[str]":
+    def popen(*words: str) -> "subprocess.Popen[str]":
         environment = {**os.environ, "DEVICELAB_LAB": str(lab / "lab.toml"), "DEVICELAB_STORE": str(lab / "s.sqlite")}
         argv = [sys.executable, "-c", "from devicelab.cli import main; main()", *words]
         pipe = subprocess.PIPE
         return subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, cwd=lab, env=environment)
 
-    return run
+    return popen
+
+
+@pytest.fixture
+def run(lab: Path, monkeypatch: pytest.MonkeyPatch, typed: Typed) -> Run:
+    """Performs a command that nobody disturbs there."""
+    monkeypatch.chdir(lab)
+    monkeypatch.setenv("DEVICELAB_LAB", str(lab / "lab.toml"))
+    monkeypatch.setenv("DEVICELAB_STORE", str(lab / "s.sqlite"))
+
+    def call(*words: str) -> tuple[int, str, str]:
+        done = typed(*words)
+        return done.returncode, done.stdout, done.stderr
+
+    return call
 
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
@@ -68,8 +84,8 @@ def wait_for_runs(process: "subprocess.Popen[str]", count: int) -> None:
     raise AssertionError("the sweep ended before it was to be disturbed")
 
 
-def test_a_load_says_what_it_did_and_leaves_nothing(start: Command, lab: Path) -> None:
-    code, out, err = finish(start("load", "1000", "5000", "20", "--board", "local", "--seconds", "1", "--json"))
+def test_a_load_says_what_it_did_and_leaves_nothing(run: Run, lab: Path) -> None:
+    code, out, err = run("load", "1000", "5000", "20", "--board", "local", "--seconds", "1", "--json")
     assert code == 0, err
     said = json.loads(out)
     assert said["device"] == "local"
@@ -91,8 +107,8 @@ def test_a_load_that_is_interrupted_leaves_nothing(start: Command, lab: Path) ->
     assert of_the_lab(lab) == []
 
 
-def test_a_sweep_ends_in_stored_runs_and_a_report(start: Command, lab: Path) -> None:
-    code, out, err = finish(start("sweep", "quick", "--board", "local", *SHORT, "--json"))
+def test_a_sweep_ends_in_stored_runs_and_a_report(run: Run, lab: Path) -> None:
+    code, out, err = run("sweep", "quick", "--board", "local", *SHORT, "--json")
     assert code == 0, err
     said = json.loads(out)
     assert said["runs"] == said["planned"] == 4
@@ -110,24 +126,24 @@ def test_a_sweep_ends_in_stored_runs_and_a_report(start: Command, lab: Path) -> 
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_sweep_keeps_what_is_done_and_goes_on(start: Command, lab: Path, ending: int) -> None:
+def test_an_interrupted_sweep_keeps_what_is_done_and_goes_on(start: Command, run: Run, lab: Path, ending: int) -> None:
     process = start("sweep", "quick", "--board", "local", *SHORT)
     wait_for_runs(process, 2)
     process.send_signal(ending)
     code, _, err = finish(process)
     assert code == 130, err
     assert of_the_lab(lab) == []
-    code, out, err = finish(start("sweep", "quick", "--board", "local", "--resume", "--json"))
+    code, out, err = run("sweep", "quick", "--board", "local", "--resume", "--json")
     assert code == 0, err
     assert json.loads(out)["runs"] == 4
 
 
-def test_a_killed_host_loses_nothing_and_the_board_goes_on_alone(start: Command, lab: Path) -> None:
+def test_a_killed_host_loses_nothing_and_the_board_goes_on_alone(start: Command, run: Run, lab: Path) -> None:
     process = start("sweep", "quick", "--board", "local", *SHORT)
     wait_for_runs(process, 1)
     process.kill()
     finish(process)
-    code, out, err = finish(start("sweep", "quick", "--board", "local", "--resume", "--json"))
+    code, out, err = run("sweep", "quick", "--board", "local", "--resume", "--json")
     assert code == 0, err
     said = json.loads(out)
     assert said["runs"] == 4
@@ -138,19 +154,19 @@ def test_a_killed_host_loses_nothing_and_the_board_goes_on_alone(start: Command,
     assert of_the_lab(lab) == []
 
 
-def test_a_sweep_is_kept_out_while_somebody_else_works(start: Command, lab: Path) -> None:
+def test_a_sweep_is_kept_out_while_somebody_else_works(start: Command, run: Run, lab: Path) -> None:
     first = start("load", "1000", "5000", "20", "--board", "local", "--seconds", "600")
     while not any("overhead" in line for line in of_the_lab(lab)):
         assert first.poll() is None
-    code, _, err = finish(start("sweep", "quick", "--board", "local", *SHORT))
+    code, _, err = run("sweep", "quick", "--board", "local", *SHORT)
     first.send_signal(signal.SIGINT)
     finish(first)
     assert code == 3, err
     assert "held by" in err
 
 
-def test_a_dry_run_starts_nothing(start: Command, lab: Path) -> None:
-    code, out, err = finish(start("sweep", "quick", "--board", "local", "--dry-run"))
+def test_a_dry_run_starts_nothing(run: Run, lab: Path) -> None:
+    code, out, err = run("sweep", "quick", "--board", "local", "--dry-run")
     assert code == 0, err
     assert "overhead 10 1000 20" in out
     assert not (lab / "device/plans").exists()

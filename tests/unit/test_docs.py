@@ -4,10 +4,10 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -25,6 +25,7 @@ from devicelab.farm import job
 from devicelab.ground.registry import data_dir, module, names
 from devicelab.model.experiment import Experiment
 from devicelab.workloads.base import Context
+from tests.typed import Typed
 
 ROOT = data_dir("native").parent
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -296,7 +297,13 @@ def test_the_readme_names_every_exit_code() -> None:
 
 
 @pytest.mark.slow
-def test_documented_commands_run_on_this_computer(tmp_path: Path) -> None:
+@pytest.mark.timeout(900)  # as for the tutorial: native programs are compiled, which a loaded machine is slow at
+def test_documented_commands_run_on_this_computer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: Typed
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # A folder of its own there: another test, or the user, may be at work in the usual one.
+    (tmp_path / "lab.toml").write_text(f'[devices.local]\naddress = "local:"\ndir = "{tmp_path}/device"\n')
     own = next(b for b in blocks(ROOT / "docs/howto/own-binary.md") if b.language == "toml")
     (tmp_path / "loop.toml").write_text(own.text, encoding="utf-8")
     quick = list(calls(QUICK_START[0]))
@@ -308,11 +315,10 @@ def test_documented_commands_run_on_this_computer(tmp_path: Path) -> None:
         ["devices"],
         ["store", "list"],
     ):
-        code = "from devicelab.cli import main; main()"
-        # A machine that runs tests is not idle.
+        # A machine that runs tests is not idle; an answer need not be waited for.
         busy = ["--set", "foreign_pct=100", "--set", "foreign_core_pct=100"] if words[0] == "sweep" else []
-        argv = [sys.executable, "-c", code, *words, *busy]
-        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)
+        busy += ["--budget", "3 s"] if words[:2] == ["sweep", "quick"] else []
+        done = typed(*words, *busy)
         # The loop's check depends on this machine; that it was judged is what counts.
         assert done.returncode in ({0, 7} if "loop.toml" in words else {0}), done.stderr
     assert len(list((tmp_path / "devicelab-report").glob("*.html"))) == 2
@@ -320,8 +326,9 @@ def test_documented_commands_run_on_this_computer(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.sim
+@pytest.mark.timeout(900)
 def test_the_tutorial_runs_from_beginning_to_end(
-    tmp_path: Path, virtual_board: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, virtual_board: Any, monkeypatch: pytest.MonkeyPatch, typed: Typed
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tutorial = ROOT / "docs/tutorial.md"
@@ -333,12 +340,10 @@ def test_the_tutorial_runs_from_beginning_to_end(
                 virtual_board(words[2])
                 continue
             fewer = ["repetitions=1" if word.startswith("repetitions=") else word for word in words]
+            fewer = ["1" if before == "--seconds" else word for before, word in pairwise(["", *fewer])]
             # The whole night of the first page is a few cells here.
             fewer += ["--set", "repetitions=1", "--set", "k=[4]"] if words == ["sweep", "--board", "note10"] else []
-            code = "from devicelab.cli import main; main()"
-            done = subprocess.run(
-                [sys.executable, "-c", code, *fewer], capture_output=True, text=True, timeout=280, check=False
-            )
+            done = typed(*fewer)
             expected = 2 if "--resume" in words else 0
             assert done.returncode == expected, f"devicelab {shlex.join(words)}: {done.stderr}"
     assert (tmp_path / "first.html").stat().st_size > 100_000
