@@ -1,6 +1,7 @@
 """Which tests run when none is named, and fixtures that every test may use."""
 
 import itertools
+import os
 import random
 import signal
 import sys
@@ -20,6 +21,7 @@ settings.register_profile("devicelab", deadline=None)
 settings.load_profile("devicelab")
 
 _SLOWER = {"slow", "sim", "sshd"}
+_MOST = 8  # each has everything imported: half a gigabyte
 _HEARD = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 
@@ -34,13 +36,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Tests that were asked for by a marker, a word or a path run whatever they are, one after another.
 
-    Else three processes share them file by file (slow tests wait more than they compute), unless ``-n`` is given.
+    Else processes share them file by file, unless ``-n`` is given: more than there are cores, since tests wait, the
+    slow ones as long as they compute.
     """
     option = config.option
     named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS or bool(option.markexpr or option.keyword)
     alone = hasattr(config, "workerinput") or option.usepdb or option.collectonly
     if not named and option.numprocesses is None and not alone:
-        option.numprocesses, option.dist, option.loadscopereorder = 3, "loadfile", False
+        option.numprocesses = min(_MOST, (os.cpu_count() or 1) + (2 if option.all else 1))
+        option.dist, option.loadscopereorder = "loadfile", False
     option.all = option.all or named
 
 
@@ -53,11 +57,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Keeps the fast tests, unless others were asked for, in the order that was asked for."""
     if config.option.shuffle is not None:
         _shuffle(items, random.Random(config.option.shuffle))
-    if config.option.all:
-        return
     slower = {item for item in items if _SLOWER.intersection(mark.name for mark in item.iter_markers())}
+    if config.option.all:
+        if hasattr(config, "workerinput") and config.option.shuffle is None:
+            _begin_with(items, {item.path for item in slower})
+        return
     items[:] = [item for item in items if item not in slower]
     config.hook.pytest_deselected(items=[*slower])
+
+
+def _begin_with(items: list[pytest.Item], files: set[Path]) -> None:
+    """Files that take long come first, so that no process is still at one when the others have nothing left."""
+    items.sort(key=lambda item: item.path not in files)
 
 
 def _shuffle(items: list[pytest.Item], chance: random.Random) -> None:
