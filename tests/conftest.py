@@ -20,6 +20,10 @@ from tests import typed as typed_
 settings.register_profile("devicelab", deadline=None)
 settings.load_profile("devicelab")
 
+# Tests start Python hundreds of times, and their own assertions are rewritten: what was compiled is kept.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 _SLOWER = {"slow", "sim", "sshd"}
 _MOST = 8  # each has everything imported: half a gigabyte
 _HEARD = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
