@@ -190,7 +190,7 @@ BENCHMARKS = (
         readers.store,
         "a store of 5000 runs",
         "a ratio near 1: size does not matter; history has a row a run, here twenty times as many; a commit is one "
-        "fdatasync, some thirty writes into the log and two milliseconds of Python and SQLAlchemy",
+        "fdatasync, some thirty writes into the log, and Python for the run's blobs and nine statements",
     ),
     Benchmark(
         "growth",

@@ -131,10 +131,11 @@ def commits(store: Store) -> float:
 
 def fsyncs(folder: Path) -> float:
     """Median time to append and fsync what one commit writes (about 12 pages and their heads in the log)."""
+    data = os.urandom(12 * 4120)
     with (folder / "fsync").open("wb") as file:
 
         def one() -> None:
-            file.write(os.urandom(12 * 4120))
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
 

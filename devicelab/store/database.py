@@ -29,6 +29,7 @@ from devicelab.store.figures import parts_of
 from devicelab.store.migrate import migrate
 from devicelab.store.nights_writer import NightWriter
 from devicelab.store.patience import PATIENCE_S, memo, patient, patiently
+from devicelab.store.prepared import prepared
 from devicelab.store.reading import StoreReader
 from devicelab.store.records import MetricKey, Row, RunRows, clean, output_row, run_rows
 
@@ -178,20 +179,20 @@ class Store(StoreReader, NightWriter, Deleter, Closing):
         except ValueError as error:
             raise StoreError(f"run {record.run_id} cannot be stored: {error}") from error
         with places.guarded(self._place):
-            number = self._require(campaign)
             names = self._metric_numbers(rows.metrics)
             with self._writer.begin() as connection:
-                cell_number = self._cell_numbers(connection, [cell])[cell.cell_id]
-                run = {**rows.run, "campaign": number, "cell": cell_number}
-                made = _insert_new(connection, s.runs).values(run).returning(s.runs.c.id)
-                run_number = connection.execute(made).scalar()
-                if run_number is None:
+                statements = prepared(connection.dialect)
+                known = {"campaign": campaign, "cell_id": cell.cell_id}
+                found: Any = statements.place.on(connection, known).first()
+                number, cell_number = found or (self._require(campaign), None)
+                if cell_number is None:
+                    cell_number = self._cell_numbers(connection, [cell])[cell.cell_id]
+                made = statements.run.on(connection, {**rows.run, "campaign": number, "cell": cell_number})
+                if (run_number := made.scalar()) is None:
                     return False
-                self._insert_parts(connection, int(run_number), rows, names)
-                counters = {"runs_done": s.campaigns.c.runs_done + 1}
-                if not rows.run["valid"]:
-                    counters["runs_invalid"] = s.campaigns.c.runs_invalid + 1
-                connection.execute(update(s.campaigns).where(s.campaigns.c.id == number).values(counters))
+                _insert_parts(connection, int(run_number), rows, names)
+                more = {"more_runs_done": 1, "more_runs_invalid": int(not rows.run["valid"])}
+                statements.count.on(connection, {"number": number, **more})
         return True
 
     def keep_output(self, campaign: str, run_id: str, program: str, data: bytes) -> None:
@@ -310,19 +311,6 @@ class Store(StoreReader, NightWriter, Deleter, Closing):
             self._metric_ids = {(program, metric, unit): number for program, metric, unit, number in known}
         return self._metric_ids
 
-    def _insert_parts(self, connection: Connection, run: int, rows: RunRows, names: Mapping[MetricKey, int]) -> None:
-        metrics = [{"name": names[key], "value": value} for key, value in rows.metrics.items()]
-        for table, parts in (
-            (s.flags, rows.flags),
-            (s.programs, rows.programs),
-            (s.metrics, metrics),
-            (s.samples, rows.samples),
-            (s.evidence, (rows.evidence,)),
-            (s.outputs, rows.outputs),
-        ):
-            if parts:
-                connection.execute(insert(table), [{**part, "run": run} for part in parts])
-
     def _link_cells(self, connection: Connection, campaign: int, cells: Sequence[Cell]) -> None:
         numbers = self._cell_numbers(connection, cells)
         order = dict.fromkeys(numbers[cell.cell_id] for cell in cells)
@@ -354,6 +342,19 @@ class Store(StoreReader, NightWriter, Deleter, Closing):
             return 0
         side = (self._place, self._place.with_name(self._place.name + "-wal"))
         return sum(path.stat().st_size for path in side if path.exists())
+
+
+def _insert_parts(connection: Connection, run: int, rows: RunRows, names: Mapping[MetricKey, int]) -> None:
+    metrics = [{"name": names[key], "value": value} for key, value in rows.metrics.items()]
+    for table, parts in (
+        (s.flags, rows.flags),
+        (s.programs, rows.programs),
+        (s.metrics, metrics),
+        (s.samples, rows.samples),
+        (s.evidence, (rows.evidence,)),
+        (s.outputs, rows.outputs),
+    ):
+        prepared(connection.dialect).insert(connection, table, [{**part, "run": run} for part in parts])
 
 
 def _insert_new(connection: Connection, table: Table) -> Any:
