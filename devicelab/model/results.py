@@ -1,7 +1,7 @@
 """What analyses and reports may see of a campaign: frames, and nothing of how they are stored."""
 
-from collections.abc import Iterable
-from typing import Any, Protocol
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
@@ -46,6 +46,55 @@ class Results(Protocol):
     def evidence(self, run_id: str) -> dict[str, Any]:
         """The run's journal record as JSON data (programs without their output, samples, nodes, steps, probes)."""
         ...
+
+
+@runtime_checkable
+class Selecting(Protocol):
+    """Results that read the samples of some runs without those of all others."""
+
+    def sizes(self, table: str) -> dict[str, int]:
+        """Rows of each run that has any, in the order of ``samples``."""
+        ...
+
+    def samples_of(self, table: str, runs: Collection[str]) -> pd.DataFrame:
+        """As ``Results.samples``, of these runs alone; ``run_id`` and ``program`` are categorical."""
+        ...
+
+
+_ROWS, _RUNS = 150_000, 2_000
+
+
+def samples_of(results: Results, table: str, runs: Collection[str]) -> pd.DataFrame:
+    """``Results.samples`` of these runs alone, with a categorical ``run_id``."""
+    if isinstance(results, Selecting):
+        return results.samples_of(table, runs)
+    rows = results.samples(table)
+    rows = rows[rows["run_id"].isin(set(runs))].reset_index(drop=True) if len(rows) else rows
+    return rows.assign(run_id=pd.Categorical(rows["run_id"], categories=rows["run_id"].unique()))
+
+
+def portions(results: Results, table: str, runs: Collection[str]) -> Iterator[pd.DataFrame]:
+    """The samples of these runs, some whole runs at a time, as ``samples_of``: all may not fit into memory.
+
+    Raises:
+        SamplesDroppedError: as ``Results.samples``.
+    """
+    if not isinstance(results, Selecting):
+        whole = samples_of(results, table, runs)
+        if len(whole):
+            yield whole
+        return
+    wanted, chosen, rows = set(runs), list[str](), 0
+    for run, size in results.sizes(table).items():
+        if run not in wanted:
+            continue
+        if chosen and (rows + size > _ROWS or len(chosen) >= _RUNS):
+            yield results.samples_of(table, chosen)
+            chosen, rows = [], 0
+        chosen.append(run)
+        rows += size
+    if chosen:
+        yield results.samples_of(table, chosen)
 
 
 def without_traced(runs: pd.DataFrame) -> pd.DataFrame:

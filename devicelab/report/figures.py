@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from devicelab.analyses import _frames, _plot
 from devicelab.analyses.base import Figure
@@ -143,12 +144,12 @@ def _strips(results: Results, valid: pd.DataFrame, shown: Distribution, where: s
     """One row a cell: quantiles of all samples, and the median of every run under them."""
     names = frames.varied(results)
     labels = dict(zip(valid["run_id"], frames.group_labels(valid, names), strict=True))
-    groups = shown.samples["run_id"].map(labels)
-    table = frames.quantiles(shown.samples["value"], groups)
-    present = set(table.index)
-    order = [group for group in _order(results, valid, pd.Series(labels)) if group in present]
-    medians = shown.samples.groupby("run_id", sort=False)["value"].median()
-    per_run = {group: medians[[run for run in medians.index if labels[run] == group]].to_numpy() for group in order}
+    runs_of: dict[str, list[str]] = {}
+    for run in shown.samples:
+        runs_of.setdefault(labels[run], []).append(run)
+    order = [group for group in _order(results, valid, pd.Series(labels)) if group in runs_of]
+    table = frames.quantiles({group: _pooled(shown, runs_of[group]) for group in order})
+    per_run = {group: np.array([np.median(shown.samples[run]) for run in runs_of[group]]) for group in order}
     # As in the table of figures: every run counts once, whatever its number of samples.
     table["median"] = [float(np.median(per_run[group])) for group in table.index]
     table.insert(0, "runs", [len(per_run[group]) for group in table.index])
@@ -245,15 +246,23 @@ def _curve_points(
     share = np.append(np.linspace(0, 0.99, _CURVE_POINTS), [0.995, 0.999])
     rows = []
     for panel, runs in panels.items():
-        part = shown.samples[shown.samples["run_id"].isin(runs)]
-        for curve, values in part.groupby(part["run_id"].map(curve_of))["value"]:
-            points = np.quantile(values.to_numpy(), share)
+        found: dict[str, list[str]] = {}
+        for run in shown.samples:
+            if run in runs:
+                found.setdefault(curve_of[run], []).append(run)
+        for curve, chosen in found.items():
+            values = _pooled(shown, chosen)
+            points = np.quantile(values, share)
             rows.append(
                 pd.DataFrame({"panel": panel, "curve": curve, "n": len(values), "share": share, "value": points})
             )
     rank = {curve: i for i, curve in enumerate(curves)}
     rows.sort(key=lambda frame: (list(panels).index(frame["panel"].iloc[0]), rank[frame["curve"].iloc[0]]))
     return pd.concat(rows, ignore_index=True).assign(unit=shown.unit)
+
+
+def _pooled(shown: Distribution, runs: Sequence[str]) -> NDArray[np.float64]:
+    return np.concatenate([shown.samples[run] for run in runs], dtype=np.float64)
 
 
 def _draw_curves(

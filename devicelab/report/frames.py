@@ -1,15 +1,18 @@
 """What the report's own tables and figures are made of: labels, groups of cells, distributions of samples."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from devicelab.analyses._frames import label, level_text
+from devicelab.analyses._production import production_times
 from devicelab.errors import SamplesDroppedError
-from devicelab.model.results import Results
+from devicelab.model.results import Results, portions
 
 QUANTILES = {"p1": 0.01, "p5": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99}
 
@@ -22,14 +25,14 @@ class Distribution:
         name: stem of the figures made of it.
         title: for people, beginning with a capital.
         unit: of the values.
-        samples: ``run_id value``, one row a sample, valid runs only.
+        samples: by run, valid runs only; none is empty.
         note: how the samples were taken, a sentence.
     """
 
     name: str
     title: str
     unit: str
-    samples: pd.DataFrame
+    samples: Mapping[str, NDArray[Any]]
     note: str
 
 
@@ -71,27 +74,25 @@ def cell_order(results: Results, runs: pd.DataFrame) -> list[str]:
 def distributions(results: Results) -> tuple[Distribution, ...]:
     """Latency and T_prod from the raw samples of valid runs, as far as there are any."""
     runs = results.runs()
-    valid = set(runs.loc[runs["valid"], "run_id"])
+    valid = runs.loc[runs["valid"], "run_id"].tolist()
     found = []
-    for program, inferences in _by_program(_samples(results, "inferences"), valid):
-        if "total_ns" in inferences:
-            plain = inferences[inferences["profiled"] == 0] if "profiled" in inferences else inferences
-            chosen = plain if len(plain) else inferences
-            note = "Inferences without profiling." if len(plain) else "Every inference was profiled, which costs time."
-            found.append(_named("latency", "Time of one inference", program, _of(chosen, "total_ns", valid), note))
-    for program, kernels in _by_program(_samples(results, "kernels"), valid):
-        if {"queued_ns", "inference"} <= set(kernels.columns):
-            note = (
-                "Time between two kernels handed to the queue; the first of each inference has no predecessor and is "
-                "left out."
-            )
-            title = "Production time of a kernel (T_prod)"
-            found.append(_named("t-prod", title, program, _of(t_prod(kernels), "t_prod_ns", valid), note))
-    for program, requests in _by_program(_samples(results, "requests"), valid):
-        if "latency_ns" in requests:
-            samples = _of(requests, "latency_ns", valid)
-            found.append(_named("latency", "Latency of a request", program, samples, "From its scheduled time."))
-    return tuple(one for one in found if len(one.samples))
+    every = _by_program(_taken(results, "inferences", "total_ns", valid))
+    plain = _by_program(_taken(results, "inferences", "total_ns", valid, without="profiled"))
+    for program, inferences in every.items():
+        chosen = plain.get(program) or inferences
+        note = (
+            "Inferences without profiling." if program in plain else "Every inference was profiled, which costs time."
+        )
+        found.append(_named("latency", "Time of one inference", program, chosen, note))
+    for program, kernels in _by_program(_t_prod(results)).items():
+        note = (
+            "Time between two kernels handed to the queue; the first of each inference has no predecessor and is "
+            "left out."
+        )
+        found.append(_named("t-prod", "Production time of a kernel (T_prod)", program, kernels, note))
+    for program, requests in _by_program(_taken(results, "requests", "latency_ns", valid)).items():
+        found.append(_named("latency", "Latency of a request", program, requests, "From its scheduled time."))
+    return tuple(found)
 
 
 def program_of(names: pd.Series) -> pd.Series:
@@ -99,70 +100,54 @@ def program_of(names: pd.Series) -> pd.Series:
     return names.map({name: str(name).partition("#")[0] for name in names.unique()})
 
 
-def _by_program(table: pd.DataFrame, valid: set[str]) -> list[tuple[str, pd.DataFrame]]:
-    """Samples by what took them; "" where all runs measured one program. Times of two belong to neither together."""
-    if "program" not in table or len(set(program_of(pd.Series(table["program"].unique())))) < 2:
-        return [("", table)]
-    kept = table[table["run_id"].isin(valid)]
-    programs = program_of(kept["program"])
-    if programs.nunique() < 2:
-        return [("", table)]
-    return [(str(name), part) for name, part in kept.groupby(programs, sort=False)]
+def _by_program(taken: Mapping[tuple[str, str], Sequence[NDArray[Any]]]) -> dict[str, dict[str, NDArray[Any]]]:
+    """Samples by what took them, run by run; "" where one program did. Times of two belong to neither together."""
+    several = len({program.partition("#")[0] for program, _ in taken}) > 1
+    found: dict[str, dict[str, list[NDArray[Any]]]] = {}
+    for (program, run), parts in taken.items():
+        if any(map(len, parts)):
+            found.setdefault(program.partition("#")[0] if several else "", {}).setdefault(run, []).extend(parts)
+    return {
+        program: {run: np.concatenate(parts) if len(parts) > 1 else parts[0] for run, parts in by_run.items()}
+        for program, by_run in found.items()
+    }
 
 
-def _named(name: str, title: str, program: str, samples: pd.DataFrame, note: str) -> Distribution:
+def _taken(
+    results: Results, table: str, column: str, valid: Collection[str], *, without: str = ""
+) -> dict[tuple[str, str], list[NDArray[Any]]]:
+    """A column of a table by program and run; of rows that are 0 in the column ``without``, if there is such a one.
+
+    Nothing where the samples were dropped on request: the page says so itself.
+    """
+    found: dict[tuple[str, str], list[NDArray[Any]]] = {}
+    with contextlib.suppress(SamplesDroppedError):
+        for part in portions(results, table, valid):
+            if column in part:
+                rows = part[part[without] == 0] if without in part else part
+                names = [name for name in ("program", "run_id") if name in rows]
+                for key, values in rows.groupby(names, sort=False, observed=True)[column]:
+                    texts = ("", *map(str, key))[-2:]
+                    found.setdefault((texts[0], texts[1]), []).append(values.to_numpy())
+    return found
+
+
+def _t_prod(results: Results) -> dict[tuple[str, str], list[NDArray[Any]]]:
+    with contextlib.suppress(SamplesDroppedError):
+        return {key: [values] for key, values in production_times(results).items()}
+    return {}
+
+
+def _named(name: str, title: str, program: str, samples: Mapping[str, NDArray[Any]], note: str) -> Distribution:
     if program:
         name, title = f"{name}-{program}", f"{title}: {program}"
     return Distribution(name, title, "ns", samples, note)
 
 
-def t_prod(kernels: pd.DataFrame) -> pd.DataFrame:
-    """``run_id t_prod_ns``: differences of ``queued_ns`` within an inference, the first of each left out."""
-    # Numbers instead of texts: a million rows are sorted and compared at once.
-    keys = [kernels["inference"].to_numpy()]
-    keys += [pd.factorize(kernels[name])[0] for name in ("program", "run_id") if name in kernels]
-    within = kernels["kernel"].to_numpy() if "kernel" in kernels else np.arange(len(kernels))
-    queued, runs = kernels["queued_ns"].to_numpy(), kernels["run_id"]
-    if not _ascending((within, *keys)):
-        order = np.lexsort((within, *keys))
-        keys, queued, runs = [key[order] for key in keys], queued[order], runs.iloc[order]
-    same = np.ones(max(0, len(queued) - 1), dtype=bool)
-    for key in keys:
-        same &= key[1:] == key[:-1]
-    return pd.DataFrame({"run_id": runs.iloc[1:][same].array, "t_prod_ns": np.diff(queued)[same]})
-
-
-def _ascending(keys: Sequence[NDArray[np.int64]]) -> bool:
-    """Whether rows are in the order that ``np.lexsort`` would give them: the last key counts most."""
-    tied = np.ones(max(0, len(keys[-1]) - 1), dtype=bool)
-    for key in reversed(keys):
-        if (tied & (key[1:] < key[:-1])).any():
-            return False
-        tied &= key[1:] == key[:-1]
-    return True
-
-
-def quantiles(values: pd.Series, by: pd.Series) -> pd.DataFrame:
-    """Rows of quantiles with ``n``, ``min`` and ``max``, indexed by group in the order of appearance."""
-    # As numbers: labels of a million samples as texts would take more memory than the samples.
-    groups = pd.Series(pd.Categorical(by, categories=by.dropna().unique()), index=values.index)
-    grouped = values.groupby(groups, sort=False, observed=True)
-    table: pd.DataFrame = grouped.quantile(np.asarray(list(QUANTILES.values()))).unstack()  # noqa: PD010 - the inner index becomes columns
-    table.columns = pd.Index(list(QUANTILES))
-    table.insert(0, "n", grouped.size())
-    table["min"], table["max"] = grouped.min(), grouped.max()
-    table.index = pd.Index(table.index.tolist())
+def quantiles(groups: Mapping[str, NDArray[Any]]) -> pd.DataFrame:
+    """A row of quantiles with ``n``, ``min`` and ``max`` for each group."""
+    rows = {name: np.quantile(values, list(QUANTILES.values())) for name, values in groups.items()}
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(QUANTILES), dtype="float64")
+    table.insert(0, "n", [len(values) for values in groups.values()])
+    table["min"], table["max"] = ([end(values) for values in groups.values()] for end in (np.min, np.max))
     return table
-
-
-def _samples(results: Results, table: str) -> pd.DataFrame:
-    """Nothing where they were dropped on request: the page says so itself."""
-    try:
-        return results.samples(table)
-    except SamplesDroppedError:
-        return pd.DataFrame({"run_id": pd.Series(dtype="str")})
-
-
-def _of(table: pd.DataFrame, column: str, valid: set[str]) -> pd.DataFrame:
-    kept = table.loc[table["run_id"].isin(valid), ["run_id", column]]
-    return kept.rename(columns={column: "value"}).reset_index(drop=True)

@@ -14,7 +14,7 @@ import pandas as pd
 from devicelab.errors import ConfigError
 from devicelab.experiment.timeline import series, spans
 from devicelab.ground import extras
-from devicelab.model.results import Results
+from devicelab.model.results import Results, samples_of
 from devicelab.report.page import written
 
 if TYPE_CHECKING:
@@ -147,9 +147,8 @@ def _lanes(
 
 
 def _by_run(results: Results, table: str, wanted: Collection[str]) -> dict[str, pd.DataFrame]:
-    rows = results.samples(table)
-    mine = rows[rows["run_id"].isin(wanted)] if len(rows) else rows
-    return {str(run_id): own for run_id, own in mine.groupby("run_id", sort=False)}
+    rows = samples_of(results, table, wanted)
+    return {str(run_id): own for run_id, own in rows.groupby("run_id", sort=False, observed=True)}
 
 
 def _add_kernels(lanes: Lanes, results: Results, kernels: pd.DataFrame, number: int, later_ns: int) -> None:
@@ -159,7 +158,7 @@ def _add_kernels(lanes: Lanes, results: Results, kernels: pd.DataFrame, number: 
     """
     run_id = kernels["run_id"].iloc[0]
     flow = number * _KERNELS_PER_RUN
-    for (program, inference), rows in kernels.groupby(["program", "inference"], sort=False):
+    for (program, inference), rows in kernels.groupby(["program", "inference"], sort=False, observed=True):
         ahead = int((results.info.get("programs") or {}).get(program, {}).get("device_minus_host_ns") or 0)
         stamps = {name: rows[f"{name}_ns"].to_numpy() + (later_ns - ahead) for name in _STAMPS}
         whole = (int(stamps["queued"].min()), int(stamps["end"].max()))
@@ -180,7 +179,7 @@ def _add_kernels(lanes: Lanes, results: Results, kernels: pd.DataFrame, number: 
 
 def _add_requests(lanes: Lanes, requests: pd.DataFrame, window_start_ns: int) -> None:
     """Tenants' requests, whose times count from the common start: the wait before each, and its service."""
-    for program, rows in requests.groupby("program", sort=False):
+    for program, rows in requests.groupby("program", sort=False, observed=True):
         times = zip(rows["scheduled_ns"].tolist(), rows["start_ns"].tolist(), rows["end_ns"].tolist(), strict=True)
         for number, (scheduled, start, end) in enumerate(times):
             waited = f"scheduled {(start - scheduled) / 1e6:.3f} ms before"

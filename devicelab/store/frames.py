@@ -2,7 +2,7 @@
 
 import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -104,15 +104,33 @@ class StoredResults:
     def samples(self, table: str) -> pd.DataFrame:
         """See ``Results.samples``; integer columns stay integer unless a run lacks them."""
         if table not in self._samples:
-            dropped = self.info["dropped_samples"]
-            if table in dropped:
-                raise SamplesDroppedError(
-                    f"the raw samples {table!r} of campaign {self.campaign} ({dropped[table]} rows) were dropped from "
-                    "the database",
-                    hint="figures, findings and evidence are still there; only measuring again brings samples back",
-                )
-            self._samples[table] = self._read_samples(table)
+            self._there(table)
+            frame = self._read_samples(table)
+            texts = {name: frame[name].astype("str") for name in ("run_id", "program")}
+            self._samples[table] = frame.assign(**texts)
         return self._samples[table].copy(deep=False)
+
+    def sizes(self, table: str) -> dict[str, int]:
+        """See ``Selecting.sizes``."""
+        self._there(table)
+        t, r = s.samples.c, s.runs.c
+        query = select(r.run_id, func.sum(t.rows)).select_from(s.runs).join(s.samples)
+        query = query.where(r.campaign == self._number, t.name == table).group_by(r.id, r.run_id).order_by(r.id)
+        return {run: int(rows) for run, rows in self._rows(query) if rows}
+
+    def samples_of(self, table: str, runs: Collection[str]) -> pd.DataFrame:
+        """See ``Selecting.samples_of``."""
+        self._there(table)
+        return self._read_samples(table, runs)
+
+    def _there(self, table: str) -> None:
+        dropped = self.info["dropped_samples"]
+        if table in dropped:
+            raise SamplesDroppedError(
+                f"the raw samples {table!r} of campaign {self.campaign} ({dropped[table]} rows) were dropped from "
+                "the database",
+                hint="figures, findings and evidence are still there; only measuring again brings samples back",
+            )
 
     def tables(self) -> tuple[str, ...]:
         """Names of the sample tables there are."""
@@ -210,7 +228,7 @@ class StoredResults:
         frame = pd.DataFrame(self._rows(query), columns=["run_id", "program", "metric", "value", "unit"])
         return frame.astype({"value": "float64"})
 
-    def _read_samples(self, table: str) -> pd.DataFrame:
+    def _read_samples(self, table: str, runs: Collection[str] | None = None) -> pd.DataFrame:
         t = s.samples.c
         query = (
             select(s.runs.c.run_id, t.program, t.rows, t.sha256, t.data)
@@ -219,6 +237,8 @@ class StoredResults:
             .where(s.runs.c.campaign == self._number, t.name == table)
             .order_by(s.runs.c.id, t.program)
         )
+        if runs is not None:
+            query = query.where(s.runs.c.run_id.in_(runs))
         # Blobs with the same columns are joined as arrays; unlike ones (another version of a program) as frames.
         groups: dict[tuple[tuple[str, str], ...], _Group] = {}
         with guarded(self._place), self._engine.connect() as connection:
@@ -231,8 +251,8 @@ class StoredResults:
                 groups.setdefault(shape, _Group()).add(run_id, program, rows, columns)
         frames = [group.frame() for group in groups.values()]
         if not frames:
-            return pd.DataFrame({"run_id": pd.Series(dtype="str"), "program": pd.Series(dtype="str")})
-        return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+            return pd.DataFrame({"run_id": pd.Categorical([]), "program": pd.Categorical([])})
+        return frames[0] if len(frames) == 1 else _joined(frames)
 
     def _programs(self) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
         p = s.programs.c
@@ -283,14 +303,26 @@ class _Group:
 
     def frame(self) -> pd.DataFrame:
         data: dict[str, Any] = {
-            "run_id": pd.Series(self.run_ids, dtype="str").repeat(self.rows).array,
-            "program": pd.Series(self.programs, dtype="str").repeat(self.rows).array,
+            "run_id": _repeated(self.run_ids, self.rows),
+            "program": _repeated(self.programs, self.rows),
         }
         for name in tuple(self.columns):
             # Let go of, column by column: a campaign may have more samples than fit into memory twice.
             joined = np.concatenate(self.columns.pop(name))
             data[f"column_{name}" if name in {"run_id", "program"} else name] = joined
         return pd.DataFrame(data, copy=False)
+
+
+def _repeated(texts: Sequence[str], times: Sequence[int]) -> pd.Categorical:
+    """Texts by number: a million of them take more memory than the samples."""
+    codes, names = pd.factorize(np.asarray(texts, dtype=object))
+    return pd.Categorical.from_codes(np.repeat(codes.astype(np.int32), times), categories=pd.Index(names, dtype="str"))
+
+
+def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    joined = pd.concat([one.astype({"run_id": "str", "program": "str"}) for one in frames], ignore_index=True)
+    texts = {name: pd.Categorical(joined[name], categories=joined[name].unique()) for name in ("run_id", "program")}
+    return joined.assign(**texts)
 
 
 def _utc(unix_ns: int | None) -> str:

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import pandas as pd
 
-from devicelab.analyses import _frames
+from devicelab.analyses import _frames, _production
 from devicelab.analyses.klo.condition import Condition
-from devicelab.analyses.klo.driver import Driver, driver_of, flushed_batches
-from devicelab.analyses.klo.tables import condition_profile, early_shares, in_order, profiles, quantities
-from devicelab.model.results import Results
+from devicelab.analyses.klo.driver import driver_of
+from devicelab.analyses.klo.tables import condition_profile
+from devicelab.analyses.klo.told import RunTold, tell
+from devicelab.model.results import Results, portions
 
 WITHIN = ("k", "policy", "schedule")
 
@@ -22,14 +22,14 @@ class KloData:
 
     Attributes:
         conditions: in order of their levels.
-        kernels: the table of ``quantities`` of the valid runs; empty without kernel timestamps.
+        told: what the kernels of the valid runs say, by run; empty without kernel timestamps.
         simulated: an emulated part or a virtual board had a share in it.
         varying: factors with more than one level, the only ones worth naming.
         loaded: whether the experiment has cells with a background load.
     """
 
     conditions: tuple[Condition, ...]
-    kernels: pd.DataFrame
+    told: Mapping[str, RunTold]
     simulated: bool
     varying: frozenset[str]
     loaded: bool
@@ -62,6 +62,7 @@ class KloData:
         return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 
+_SHARES = ("early", "soon")
 _LOADED: WeakKeyDictionary[Results, KloData] = WeakKeyDictionary()
 
 
@@ -75,12 +76,8 @@ def load(results: Results) -> KloData:
 
 def _load(results: Results) -> KloData:
     runs = _frames.valid_runs(results)
-    raw = results.samples("kernels")
-    if len(raw):
-        # By number instead of by text: a million texts are compared a dozen times below.
-        raw["run_id"] = pd.Categorical(raw["run_id"], categories=raw["run_id"].unique())
-    kernels = raw[raw["run_id"].isin(runs["run_id"]).to_numpy()] if len(raw) else raw
-    kernels_of = _n_kernels(runs, kernels, results)
+    told = _told(results, runs)
+    kernels_of = _n_kernels(runs, {run: one.n for run, one in told.items()}, results)
     runs = runs.assign(k_flushed=_flushed_k(runs, results, kernels_of), policy=_policy(runs, results))
     totals = _frames.metric(results, "total_ns")
     if totals.empty:
@@ -88,11 +85,13 @@ def _load(results: Results) -> KloData:
     names = [name for name in _frames.factors(runs) if name not in {*WITHIN, "k_flushed"}]
     shown = _frames.varying(results.runs())  # a level without one valid run is still another level
     grouped = _frames.grouped(runs, names)
-    table, drivers = _batched(kernels, runs, list(grouped.values()), _schedules(runs, results))
-    by_run = profiles(table[table["batch"] >= 0]) if len(kernels) else {}
+    early, soon = ({run: x for run, one in told.items() if (x := getattr(one, name)) is not None} for name in _SHARES)
     conditions = []
-    for (key, part), driver in zip(grouped.items(), drivers, strict=True):
-        timed = part[part["run_id"].isin(by_run)]
+    for key, part in grouped.items():
+        driver = driver_of(part, early, soon)
+        profiles = {run: told[run].batches(driver).profile for run in part["run_id"] if run in told}
+        known = {run: profile for run, profile in profiles.items() if profile is not None}
+        timed = part[part["run_id"].isin(known)]
         levels = dict(zip(names, key, strict=True))
         conditions.append(
             Condition(
@@ -102,7 +101,7 @@ def _load(results: Results) -> KloData:
                 curve=_curve(part, totals),
                 policies=_policies(part, totals),
                 runs=part,
-                profile=condition_profile([by_run[run] for run in timed["run_id"]], timed["repetition"].tolist()),
+                profile=condition_profile(list(known.values()), timed["repetition"].tolist()),
                 driver=driver,
                 beyond=_beyond(part, kernels_of),
             )
@@ -110,34 +109,26 @@ def _load(results: Results) -> KloData:
     loads = results.experiment.factors.get("load", (results.experiment.set.get("load", "none"),))
     return KloData(
         conditions=tuple(conditions),
-        kernels=table,
+        told=told,
         simulated=_frames.simulated(results),
         varying=shown,
         loaded=any(_frames.level_text(level) not in {"none", "-"} for level in loads),
     )
 
 
-def _batched(
-    kernels: pd.DataFrame,
-    runs: pd.DataFrame,
-    conditions: list[pd.DataFrame],
-    schedules: Mapping[str, tuple[int, ...]],
-) -> tuple[pd.DataFrame, list[Driver]]:
-    """The table of ``quantities`` with the batches there really were, and the driver of every condition.
-
-    Where a driver submits when it is flushed, the batches are those that were flushed, whatever SUBMIT looks like (-1
-    where a dynamic policy's are not known); else they are those inferred from SUBMIT.
-    """
-    if kernels.empty:
-        return kernels, [Driver() for _ in conditions]
-    table = in_order(kernels)
-    flushed = flushed_batches(table, runs, schedules)
-    shares = early_shares(table, flushed)
-    soon = early_shares(table, flushed, ahead=2)
-    drivers = [driver_of(part, shares, soon) for part in conditions]
-    following = {run for part, one in zip(conditions, drivers, strict=True) if one.follows for run in part["run_id"]}
-    told = table["run_id"].isin(following).to_numpy()
-    return quantities(table.assign(batch=np.where(told, flushed, table["batch"]))), drivers
+def _told(results: Results, runs: pd.DataFrame) -> dict[str, RunTold]:
+    """What the kernels of each run say."""
+    runs = runs.assign(policy=_policy(runs, results))
+    schedules = _schedules(runs, results)
+    told: dict[str, RunTold] = {}
+    for part in portions(results, "kernels", runs["run_id"]):
+        sizes = part.groupby("run_id", observed=True)["kernel"].max() + 1
+        own = runs[runs["run_id"].isin(sizes.index)]
+        n = own["run_id"].map(sizes.to_dict()).astype("float64")
+        told |= tell(part, own.assign(k_flushed=_flushed_k(own, results, n)), schedules)
+    if all(one.program is not None for one in told.values()):
+        _production.note(results, {(str(one.program), run): one.t_prod_ns for run, one in told.items()})
+    return told
 
 
 def _schedules(runs: pd.DataFrame, results: Results) -> dict[str, tuple[int, ...]]:
@@ -162,9 +153,8 @@ def _beyond(part: pd.DataFrame, n: "pd.Series[float]") -> tuple[int, ...]:
     return tuple(sorted({int(one) for one in k[(k > n.loc[part.index]) & (part["policy"] == "constant")]}))
 
 
-def _n_kernels(runs: pd.DataFrame, kernels: pd.DataFrame, results: Results) -> "pd.Series[float]":
+def _n_kernels(runs: pd.DataFrame, counted: Mapping[str, int], results: Results) -> "pd.Series[float]":
     """N of every run: from its timestamps, else that of all the others or what the program said; NaN if unknown."""
-    counted = kernels.groupby("run_id")["kernel"].max() + 1 if len(kernels) else pd.Series(dtype="float64")
     sizes = runs["run_id"].map(counted).astype("float64")
     known = _only(sizes)
     if known is None and sizes.isna().all():

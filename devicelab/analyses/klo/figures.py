@@ -15,8 +15,9 @@ from devicelab.analyses.klo.cross import cross_table
 from devicelab.analyses.klo.data import KloData
 from devicelab.analyses.klo.findings import decomposition
 from devicelab.analyses.klo.production import samples_by_cell
+from devicelab.analyses.klo.tables import in_order
 from devicelab.model import glossary
-from devicelab.model.results import Results
+from devicelab.model.results import Results, samples_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +35,7 @@ def figures(results: Results, data: KloData) -> Iterator[Figure]:
     yield from _production(data)
     yield from _crossed(data)
     yield from _parts(results, data)
-    yield from _timeline(data)
+    yield from _timeline(results, data)
 
 
 def _curves(data: KloData) -> Iterator[Figure]:
@@ -135,7 +136,7 @@ def _shade(axes: "Axes", k: np.ndarray, inside: np.ndarray) -> None:
 
 def _production(data: KloData) -> Iterator[Figure]:
     rows = []
-    for condition, cell, values, runs in samples_by_cell(data, "t_prod_ns"):
+    for condition, cell, values, runs in samples_by_cell(data):
         levels = condition.levels
         load = _frames.label({name: levels[name] for name in ("load", "placement") if name in levels})
         rows.append(
@@ -264,13 +265,13 @@ def _draw_parts(figure: "MplFigure", table: pd.DataFrame) -> None:
     figure.supylabel("time of a profiled inference, ms", fontsize=9)
 
 
-def _timeline(data: KloData) -> Iterator[Figure]:
+def _timeline(results: Results, data: KloData) -> Iterator[Figure]:
     """An inference at K = 1 and one at the measured best K, of the first condition with both, on one time scale."""
     for condition in data.conditions:
         lanes = {1: "K = 1"}
         if condition.manual_k is not None:
             lanes[condition.manual_k] = f"K = {condition.manual_k}"
-        rows = [found for k, words in lanes.items() if len(found := _typical(condition, data.kernels, k, words))]
+        rows = [found for k, words in lanes.items() if len(found := _typical(results, condition, k, words))]
         if not rows:
             continue
         table = pd.concat(rows, ignore_index=True)
@@ -286,14 +287,15 @@ def _timeline(data: KloData) -> Iterator[Figure]:
         return
 
 
-def _typical(condition: Condition, kernels: pd.DataFrame, k: int, words: str) -> pd.DataFrame:
+def _typical(results: Results, condition: Condition, k: int, words: str) -> pd.DataFrame:
     """Kernels of the inference of median length in the first run with this K; times in µs from QUEUED_1."""
     constant = condition.runs[(condition.runs["policy"] == "constant") & (condition.runs["k_flushed"] == k)]
-    if constant.empty or kernels.empty:
-        return pd.DataFrame()
-    rows = kernels[kernels["run_id"] == constant["run_id"].iloc[0]]
+    rows = samples_of(results, "kernels", constant["run_id"].head(1).tolist())
     if rows.empty:
         return pd.DataFrame()
+    rows = in_order(rows)
+    if condition.driver.follows:
+        rows = rows.assign(batch=rows["kernel"] // k)
     length = rows.groupby("inference").agg(begin=("queued_ns", "first"), end=("end_ns", "last"))
     took = length["end"] - length["begin"]
     middle = took.sort_values().index[(len(took) - 1) // 2]

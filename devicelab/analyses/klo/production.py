@@ -1,6 +1,6 @@
 """T_prod of every condition, K by K, and what a load does to it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from devicelab.analyses.klo.common import MEANINGFUL
 from devicelab.analyses.klo.condition import Condition, compared
 from devicelab.analyses.klo.data import KloData
 from devicelab.analyses.klo.model.core import Floats
+from devicelab.analyses.klo.told import Medians, RunTold
 from devicelab.model import glossary
 from devicelab.model.experiment import Finding
 
@@ -20,24 +21,18 @@ def findings(data: KloData) -> tuple[Finding, ...]:
     return tuple(finding.model_copy(update={"simulated": data.simulated}) for finding in found)
 
 
-def samples_by_cell(data: KloData, column: str) -> Iterator[tuple[Condition, str, Floats, pd.DataFrame]]:
-    """Known values of a column of the kernel table by condition and K (or policy): its name, values, and its runs.
+def samples_by_cell(data: KloData) -> Iterator[tuple[Condition, str, Floats, pd.DataFrame]]:
+    """T_prod of all kernels in ns by condition and K (or policy): its name, values, and its runs.
 
     Cells in the order of the conditions, K ascending.
     """
-    if column not in data.kernels.columns:
-        return
-    codes, names = pd.factorize(data.kernels["run_id"])
-    values = data.kernels[column].to_numpy(dtype=np.float64)
-    known = np.isfinite(values)
     for condition in data.conditions:
         for (policy, k), part in condition.runs.groupby(["policy", "k_flushed"]):
-            place = pd.Index(names).get_indexer(part["run_id"])
-            timed = place >= 0
-            chosen = known & np.isin(codes, place[timed])
-            if chosen.any():
+            timed = part[part["run_id"].isin(data.told)]
+            values = [data.told[run].t_prod_ns for run in timed["run_id"]]
+            if sum(map(len, values)):
                 name = f"K = {k}" if policy == "constant" else f"{policy} K"
-                yield condition, name, values[chosen], part[timed]
+                yield condition, name, np.concatenate(values, dtype=np.float64), timed
 
 
 def by_run(data: KloData) -> "pd.Series[float]":
@@ -45,21 +40,19 @@ def by_run(data: KloData) -> "pd.Series[float]":
 
     One long inference, or a stamp that is off, moves no kernel's median. The first kernel of an inference has none.
     """
-    if data.kernels.empty:
-        return pd.Series(dtype="float64")
-    middle = data.kernels.groupby(["run_id", "kernel"], sort=False)["t_prod_ns"].median()
-    return middle.groupby(level=0, sort=False).mean().dropna()
+    table = _medians({run: one.middle for run, one in data.told.items()})
+    return table.groupby("run_id", sort=False)["t_prod_ns"].mean().dropna()
 
 
-def without_flush(condition: Condition, kernels: pd.DataFrame) -> "pd.Series[float]":
+def without_flush(condition: Condition, told: Mapping[str, RunTold]) -> "pd.Series[float]":
     """Mean T_prod in ns of kernels before which nothing was flushed, by repetition.
 
     Each kernel's is the median over the repetition's runs that did not flush before it, so that it does not depend on
     which K were run; kernels that some repetition always flushed before are left out.
     """
     repetition = condition.runs.set_index("run_id")["repetition"]
-    plain = kernels[~kernels["after_flush"] & (kernels["batch"] >= 0) & kernels["run_id"].isin(repetition.index)]
-    middle = plain.groupby(["run_id", "kernel"], sort=False)["t_prod_ns"].median().dropna().reset_index()
+    plain = {run: told[run].batches(condition.driver).plain for run in repetition.index if run in told}
+    middle = _medians(plain)
     if middle.empty:
         return pd.Series(dtype="float64")
     middle = middle.assign(repetition=middle["run_id"].map(repetition))
@@ -68,9 +61,17 @@ def without_flush(condition: Condition, kernels: pd.DataFrame) -> "pd.Series[flo
     return table.mean(axis=1).dropna()
 
 
+def _medians(told: Mapping[str, Medians]) -> pd.DataFrame:
+    """``run_id kernel t_prod_ns``."""
+    runs = np.repeat(np.array(list(told), dtype=object), [len(kernels) for kernels, _ in told.values()])
+    kernels = [np.empty(0, dtype=np.int64), *(kernels for kernels, _ in told.values())]
+    times = [np.empty(0), *(middle for _, middle in told.values())]
+    return pd.DataFrame({"run_id": runs, "kernel": np.concatenate(kernels), "t_prod_ns": np.concatenate(times)})
+
+
 def _levels(data: KloData) -> Iterator[Finding]:
     whole = by_run(data)
-    for condition, cell, values, runs in samples_by_cell(data, "t_prod_ns"):
+    for condition, cell, values, runs in samples_by_cell(data):
         if runs["policy"].iloc[0] != "constant":
             continue
         q50, q95, q99 = np.quantile(values / 1e3, [0.5, 0.95, 0.99])
@@ -80,8 +81,8 @@ def _levels(data: KloData) -> Iterator[Finding]:
         )
         figures = _stats.per_repetition(runs["run_id"].map(whole), runs["repetition"])
         yield _level(f"T_prod at {cell} ({condition.label})", figures, reason)
-    for condition in data.conditions if len(data.kernels) else ():
-        plain = without_flush(condition, data.kernels)
+    for condition in data.conditions:
+        plain = without_flush(condition, data.told)
         if len(plain):
             reason = "kernels before which nothing was flushed; what a flush costs is said apart"
             yield _level(f"T_prod without flushes ({condition.label})", np.asarray(plain, dtype=np.float64), reason)

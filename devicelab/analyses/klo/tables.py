@@ -6,6 +6,7 @@ sorted by run, inference and kernel; times are nanoseconds of the device's clock
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -103,7 +104,7 @@ def profiles(frame: pd.DataFrame) -> dict[str, RunProfile]:
     """
     found = {}
     for run_id, rows in _by_run(frame):
-        profile = _profile(rows)
+        profile = profile_of(rows)
         if profile is not None:
             found[run_id] = profile
     return found
@@ -148,7 +149,8 @@ def _by_run(frame: pd.DataFrame) -> Iterator[tuple[str, dict[str, NDArray[np.flo
         yield names[int(run[begin])], {name: column[begin:end] for name, column in columns.items()}
 
 
-def _profile(rows: Mapping[str, NDArray[np.float64]]) -> RunProfile | None:
+def profile_of(rows: Mapping[str, NDArray[Any]]) -> RunProfile | None:
+    """The profile of one run; ``None`` without a whole inference."""
     kernel, inference = rows["kernel"], rows["inference"]
     n = int(kernel.max()) + 1
     _, begins, counts = np.unique(inference, return_index=True, return_counts=True)
@@ -156,14 +158,17 @@ def _profile(rows: Mapping[str, NDArray[np.float64]]) -> RunProfile | None:
     whole = whole[kernel[whole] == 0]
     if whole.size == 0:
         return None
-    index = whole[:, np.newaxis] + np.arange(n)
-    shaped = {name: column[index] for name, column in rows.items()}
+    if whole.size * n == kernel.size:
+        shaped = {name: column.reshape(-1, n) for name, column in rows.items()}
+    else:
+        index = whole[:, np.newaxis] + np.arange(n)
+        shaped = {name: column[index] for name, column in rows.items()}
     after = shaped["after_flush"].astype(bool)
     produced = shaped["t_prod_ns"]
-    plain = _median(np.where(after, np.nan, produced))
+    plain = median_rows(np.where(after, np.nan, produced))
     return RunProfile(
         t_prod_ns=plain,
-        t_prod_flush_ns=_median(np.where(after, produced, np.nan)),
+        t_prod_flush_ns=median_rows(np.where(after, produced, np.nan)),
         t_ker_ns=np.median(shaped["t_ker_ns"].astype(np.float64), axis=0),
         observed=_observed(shaped, plain),
     )
@@ -191,7 +196,7 @@ def _observed(shaped: Mapping[str, NDArray[np.float64]], produced: Floats) -> Ob
     )
 
 
-def _median(values: Floats) -> Floats:
+def median_rows(values: Floats) -> Floats:
     """Median along the first axis without NaN, ten times faster than np.nanmedian; NaN where there is nothing else."""
     ordered = np.sort(values, axis=0)  # NaN last
     count = (~np.isnan(values)).sum(axis=0)
@@ -251,7 +256,7 @@ def condition_profile(runs: Sequence[RunProfile], repetition: ArrayLike | None =
 
 def _own(p: Floats, plain: Floats) -> Floats:
     """Production times of one repetition: its own where it has a run without a flush there, else at its level."""
-    own = _median(plain)
+    own = median_rows(plain)
     both = np.isfinite(own) & (p > 0)
     level = float(np.median(own[both] / p[both])) if both.any() else 1.0
     return np.maximum(np.where(np.isfinite(own), own, p * level), 0.0)
@@ -267,6 +272,6 @@ def _told(run: Observed, known: NDArray[np.bool_]) -> Observed:
 
 def production(plain: Floats, flushed: Floats) -> Floats:
     """Production time of each kernel, shape (N,), from rows of runs: medians without a flush where there is one."""
-    p = _median(plain)
-    p = np.where(np.isnan(p), _median(flushed), p)
+    p = median_rows(plain)
+    p = np.where(np.isnan(p), median_rows(flushed), p)
     return np.maximum(np.nan_to_num(p), 0.0)
