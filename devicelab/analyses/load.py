@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from devicelab.model.results import Results
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MplFigure
 
+_KNOWN: WeakKeyDictionary[Results, pd.DataFrame] = WeakKeyDictionary()
 _BY = ("load", "placement", "cpu")
 
 
@@ -42,7 +44,14 @@ def table(results: Results) -> pd.DataFrame:
 
     Columns ``label load placement cpu estimate low high n idle_pct cores processes reference``; percentages are of
     the whole device (all online CPUs), ``cores`` is the CPU time of the load's processes over the time observed.
+    Computed once for each results object.
     """
+    if (known := _KNOWN.get(results)) is None:
+        known = _KNOWN[results] = _table(results)
+    return known.copy()
+
+
+def _table(results: Results) -> pd.DataFrame:
     runs = _frames.valid_runs(results)
     use = pd.DataFrame([_of_run(results.evidence(run)) for run in runs["run_id"]], index=runs.index)
     noted = results.info.get("reference", {}).get("load_cpu_pct", {})
