@@ -72,13 +72,13 @@ def report(text: str) -> list[Figure]:
     done = re.search(r"^analysis \+ page\s+([\d.]+) s\s+goal \d+ s, ([\d.]+) times reading", text, re.MULTILINE)
     read = re.search(r"^read only\s+([\d.]+) s", text, re.MULTILINE)
     peak = re.search(r"^peak memory\s+(\d+) MiB", text, re.MULTILINE)
-    page = re.search(r"\(([\d.]+) MiB\)$", text, re.MULTILINE)
+    page = re.search(r"\(([\d.]+) MB\)$", text, re.MULTILINE)
     if not (done and read and peak and page):
         return []
     return [
         Figure("samples to findings and page, CPU time", f"{done[1]} s", f"{read[1]} s", done[2]),
         Figure("peak memory", f"{peak[1]} MiB", "300 MiB (goal)", f"{int(peak[1]) / 300:.2f}"),
-        Figure("the page", f"{page[1]} MiB", "2 MiB (goal)", f"{float(page[1]) / 2:.2f}"),
+        Figure("the page", f"{page[1]} MB", "2 MB (goal)", f"{float(page[1]) / 2:.2f}"),
     ]
 
 

@@ -301,6 +301,7 @@ def _draw_curves(
         loc="outside upper left",
         ncols=min(4, len(curves)),
     )
+    _plot.arrange(canvas, rows, columns)
 
 
 def _metric_strips(results: Results, valid: pd.DataFrame, where: str) -> list[Figure]:

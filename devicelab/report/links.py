@@ -10,8 +10,9 @@ from markupsafe import Markup
 
 from devicelab.ground.registry import data_dir
 
-# Of the characters that a table is full of, those that stand for themselves in a URL and in an attribute.
-_PLAIN = ",.-:=@/;()+"
+# Of the characters that a table is full of, those that stand for themselves in an attribute, and that browsers take as
+# they are behind "data:".
+_PLAIN = " ,.-:=@/;()+"
 
 
 def data_uri(kind: str, data: bytes) -> Markup:

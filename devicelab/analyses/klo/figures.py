@@ -125,6 +125,11 @@ def _draw_curves(figure: "MplFigure", conditions: Sequence[Condition]) -> None:
     _plot.legend(figure)
     figure.supxlabel("flush period K, kernels", fontsize=9)
     figure.supylabel("time of an inference, ms", fontsize=9)
+    _arranged(figure, len(conditions), own_y=True)
+
+
+def _arranged(figure: "MplFigure", panels: int, *, own_y: bool = False) -> None:
+    _plot.arrange(figure, -(-panels // 3), min(3, panels), own_y=own_y)
 
 
 def _shade(axes: "Axes", k: np.ndarray, inside: np.ndarray) -> None:
@@ -187,6 +192,7 @@ def _draw_ecdf(figure: "MplFigure", table: pd.DataFrame) -> None:
     _plot.legend(figure)
     figure.supxlabel("T_prod, µs", fontsize=9)
     figure.supylabel("share of samples", fontsize=9)
+    _arranged(figure, len(axes_list))
 
 
 def _crossed(data: KloData) -> Iterator[Figure]:
@@ -263,6 +269,7 @@ def _draw_parts(figure: "MplFigure", table: pd.DataFrame) -> None:
     _plot.legend(figure)
     figure.supxlabel("flush period K, kernels", fontsize=9)
     figure.supylabel("time of a profiled inference, ms", fontsize=9)
+    _arranged(figure, len(axes_list))
 
 
 def _timeline(results: Results, data: KloData) -> Iterator[Figure]:
