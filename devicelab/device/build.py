@@ -33,6 +33,7 @@ __all__ = [
     "build_for",
     "choose",
     "clear",
+    "kept",
     "libraries",
     "programs",
     "sources",
@@ -56,6 +57,8 @@ _LIBRARY_LINK_FLAGS = ("-shared", "-Wl,-Bsymbolic", "-Wl,-z,nodelete", "-Wl,-z,d
 # Android's linker knows a library by this name alone: a preloaded one answers whoever asks for OpenCL.
 _ANDROID_NAME = "-Wl,-soname,libOpenCL.so"
 _TIMEOUT_S = 1800
+# A device is told of no more builds of the agent: those of all targets, with those of some versions before.
+_MOST_KEPT = 32
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
 _MAIN = re.compile(r"^int main\(", re.MULTILINE)
 _LOADER = re.compile(r"^[ \t]*#[ \t]*include[ \t]*<dlfcn\.h>", re.MULTILINE)
@@ -251,6 +254,29 @@ def build(program: str, abi: str, *, place: Place | None = None, toolchain: str 
 def build_for(program: str, facts: Facts) -> Built:
     """``build`` for a device: its ABI, and where it is. Raises as ``build`` does."""
     return build(program, facts.abi, place="local" if facts.address.startswith("local:") else facts.os)
+
+
+def kept(program: str) -> tuple[str, ...]:
+    """SHA-256 of the program's builds in the cache, the newest of all targets first."""
+    notes = sorted((registry.cache_dir() / "build").glob(f"{program}-*/built.json"), key=_changed, reverse=True)
+    sums = (_sum_of(note) for note in notes[:_MOST_KEPT])
+    return tuple(dict.fromkeys(sha256 for sha256 in sums if sha256))
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _sum_of(note: Path) -> str:
+    try:
+        said = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    sha256 = said.get("sha256") if isinstance(said, dict) else None
+    return sha256 if isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256) else ""
 
 
 def clear() -> int:

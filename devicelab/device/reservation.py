@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from devicelab.device.facts import RESERVED, Device
+from devicelab.device.facts import Device
+from devicelab.device.probe import RESERVED
 from devicelab.errors import ConfigError, DeviceBusyError
 from devicelab.ground import budget, user
 from devicelab.ground.safe_text import printable

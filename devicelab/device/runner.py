@@ -26,6 +26,7 @@ from devicelab.model.journal import Event, PlanEnd
 from devicelab.model.plan import Plan
 from devicelab.transports._pace import Pace
 from devicelab.transports._root import wrap as as_root
+from devicelab.transports.base import Parcel
 
 FREE_KIB = re.compile(r"(\d+)\s+\d+%\s+/")
 """What an unprivileged user may still write, KiB, in the output of POSIX ``df -Pk``: the word before the percentage."""
@@ -81,13 +82,22 @@ def compiled(device: Device, programs: tuple[str, ...]) -> tuple[Built, ...]:
     return tuple(build_for(name, device.facts) for name in programs)
 
 
-def deploy(device: Device, needs: Needs, plan: Plan | None = None) -> tuple[Built, ...]:
-    """Build what is missing and push what differs (by SHA-256), together with the plan, over one connection.
+def deploy(device: Device, needs: Needs) -> tuple[Built, ...]:
+    """Build what is missing and push what differs (by SHA-256).
 
     Raises:
         BuildError: a program does not compile for this device.
         ConfigError: the interpreter that lab.toml names is needed and does not run there.
     """
+    built, lacking, sums = _lacking(device, needs)
+    if lacking:
+        device.transport.push_many(lacking)
+    device.sums.update(sums)
+    return built
+
+
+def _lacking(device: Device, needs: Needs) -> tuple[tuple[Built, ...], list[tuple[Path, str, int]], dict[str, str]]:
+    """Programs as they were built, files that differ on the device, and the checksums of all."""
     built = compiled(device, needs.native)
     pairs = [
         (item.path, f"{device.facts.dir}/bin/{item.program}", 0o755)
@@ -103,15 +113,7 @@ def deploy(device: Device, needs: Needs, plan: Plan | None = None) -> tuple[Buil
         for one in others
         if device.sums.get(one.name) != one.sha256
     ]
-    with TemporaryDirectory(prefix="devicelab-") as temporary:
-        if plan is not None:
-            local = Path(temporary) / "plan.json"
-            local.write_text(plan.to_json(), encoding="utf-8")
-            pairs.append((local, f"{plan_dir(device, plan.plan_id)}/plan.json", 0o644))
-        if pairs:
-            device.transport.push_many(pairs)
-    device.sums.update({item.program: item.sha256 for item in built} | sums)
-    return built
+    return built, pairs, {item.program: item.sha256 for item in built} | sums
 
 
 def _look_for_python(device: Device) -> None:
@@ -126,11 +128,32 @@ def _look_for_python(device: Device) -> None:
         )
 
 
-def start(device: Device, plan: Plan) -> None:
-    """Start the agent on a deployed plan; it lives on whatever happens to this process or the cable."""
+def send(device: Device, needs: Needs, plan: Plan) -> Parcel:
+    """Build what is missing and copy what differs to the device, with the plan; ``start`` puts it in its place.
+
+    Raises:
+        BuildError, ConfigError: see ``deploy``.
+    """
+    _, lacking, _ = _lacking(device, needs)
+    with TemporaryDirectory(prefix="devicelab-") as temporary:
+        local = Path(temporary) / "plan.json"
+        local.write_text(plan.to_json(), encoding="utf-8")
+        return device.transport.send([*lacking, (local, f"{plan_dir(device, plan.plan_id)}/plan.json", 0o644)])
+
+
+def start(device: Device, plan: Plan, parcel: Parcel, idle_s: float = _IDLE_S) -> Iterator[bytes]:
+    """Start the agent on a plan and follow its journal, over one connection.
+
+    It lives on whatever happens to this process or the cable.
+    """
     where = plan_dir(device, plan.plan_id)
     argv = device.argv("run", f"{where}/plan.json", "--state", agent.state_dir(device), "--out", where)
-    device.transport.start(argv, log=f"{where}/agent.log")
+    journal = device.transport.start(
+        argv, log=f"{where}/agent.log", parcel=parcel, follower=_follower(device, plan, 0), idle_s=idle_s
+    )
+    folder = f"{device.facts.dir}/bin/"
+    device.sums.update({to.removeprefix(folder): sum_ for _, to, sum_, _ in parcel.files if to.startswith(folder)})
+    return journal
 
 
 def run_to_end(
@@ -162,12 +185,13 @@ def run_to_end(
     """
     reader = _reader(device, plan)
     begun = needs is None
+    journal: Iterator[bytes] | None = None
     try:
         if needs is not None:
-            deploy(device, needs, plan)
+            parcel = send(device, needs, plan)
             begun = True
-            start(device, plan)
-        return attend(device, plan, see, patience_s=patience_s, stop=stop, reader=reader)
+            journal = start(device, plan, parcel, _idle_s(stop))
+        return attend(device, plan, see, patience_s=patience_s, stop=stop, reader=reader, journal=journal)
     except LabError:
         raise
     except BaseException:  # a wish to end, or a mistake of ours or of who is told: no agent goes on for nobody
@@ -187,9 +211,11 @@ def attend(
     patience_s: float = PATIENCE_S,
     stop: Callable[[], bool] | None = None,
     reader: JournalReader | None = None,
+    journal: Iterator[bytes] | None = None,
 ) -> PlanEnd:
     """Follow a plan's journal from its beginning to its end, through lost connections.
 
+    ``journal`` is what ``start`` gave, if the agent was started just now: it needs no connection of its own then.
     Every event is handed over once, in order. Nothing is asked of the device while a run lasts no longer than it may.
     ``stop`` is asked every second; signals reach the main thread alone, so other threads are ended that way.
 
@@ -204,7 +230,9 @@ def attend(
     end: PlanEnd | None = None
     while True:
         try:
-            for chunk in _follow(device, plan, reader.reopen(), _IDLE_S if stop is None else _STOP_S):
+            followed = journal or _follow(device, plan, reader.reopen(), _idle_s(stop))
+            journal = None
+            for chunk in followed:
                 if stop is not None and stop():
                     raise StopRequestedError
                 for event in reader.feed(chunk):
@@ -266,11 +294,23 @@ def clean(device: Device, plan: Plan) -> None:
     device.transport.run(argv)
 
 
-def _follow(device: Device, plan: Plan, offset: int, idle_s: float = _IDLE_S) -> Iterator[bytes]:
-    journal = f"{plan_dir(device, plan.plan_id)}/journal.jsonl"
+def _idle_s(stop: Callable[[], bool] | None) -> float:
+    return _IDLE_S if stop is None else _STOP_S
+
+
+def _journal(device: Device, plan: Plan) -> str:
+    return f"{plan_dir(device, plan.plan_id)}/journal.jsonl"
+
+
+def _follower(device: Device, plan: Plan, offset: int) -> list[str]:
     # Whole lines: an agent that runs out of space takes back the part of a line that it could still write.
-    follower = device.argv("follow", journal, str(offset), "--lines", "--state", agent.state_dir(device))
-    return device.transport.follow(journal, offset=offset, idle_s=idle_s, follower=follower)
+    words = ("follow", _journal(device, plan), str(offset), "--lines", "--state", agent.state_dir(device))
+    return device.argv(*words)
+
+
+def _follow(device: Device, plan: Plan, offset: int, idle_s: float = _IDLE_S) -> Iterator[bytes]:
+    follower = _follower(device, plan, offset)
+    return device.transport.follow(_journal(device, plan), offset=offset, idle_s=idle_s, follower=follower)
 
 
 def _reader(device: Device, plan: Plan) -> JournalReader:

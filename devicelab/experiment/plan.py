@@ -18,8 +18,8 @@ from devicelab.model.experiment import Cell, Experiment
 from devicelab.model.plan import Plan, Run, Sampling, Step, content_id
 from devicelab.schedulers.base import Place
 
-# Runs a plan holds at most: the host writes the next block while the device works on this one.
-BLOCK = 200
+BLOCK = 1000
+"""Runs a plan holds at most: each plan costs some streams, and keeps its journal on the device to its end."""
 MAX_RUNS = 100_000
 """Of an experiment on one device: days at a second each."""
 _MAX_COMBINATIONS = 1_000_000

@@ -4,17 +4,17 @@ A transport says how a command is opened (``_open``); the rest is here, so that 
 """
 
 import hashlib
+import shlex
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 from devicelab.errors import (
     CommandTimeoutError,
-    ConfigError,
     DeviceRefusedError,
     DeviceUnreachableError,
     DistrustError,
@@ -23,56 +23,13 @@ from devicelab.errors import (
 from devicelab.ground.safe_text import spoken
 from devicelab.transports import _scripts as scripts
 from devicelab.transports._pace import SERVICE_TIMEOUT_S, Pace, transfer_timeout_s
-from devicelab.transports._stream import ERR, EXIT, OUT, Running, Stream, chunks
-from devicelab.transports.base import Completed
+from devicelab.transports._source import Sent, Source
+from devicelab.transports._stream import ERR, EXIT, MAX_OUTPUT_BYTES, OUT, Behind, Running, Stream, chunks
+from devicelab.transports.base import NOTHING, Completed, Parcel
 
-# What is kept of a command's output; whoever wants more takes it piece by piece.
-MAX_OUTPUT_BYTES = 16 << 20
-CHUNK_BYTES = 64 << 10
 _KILL_TIMEOUT_S = 20.0
 _FOLLOW_END_S = 2.0
-
-
-@dataclass(frozen=True)
-class Sent:
-    """What was read from a local file and sent: SHA-256 (hex) and size in bytes."""
-
-    sha256: str
-    size: int
-
-
-class Source:
-    """A local file on its way to a device; digested as it is read.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-
-    def __init__(self, path: Path, device: str) -> None:
-        self._path, self._device = path, device
-        self._digest, self._sent = hashlib.sha256(), 0
-        try:
-            self.size = path.stat().st_size
-        except OSError as error:
-            raise self._unreadable(error) from error
-
-    def _unreadable(self, error: OSError) -> ConfigError:
-        return ConfigError(f"cannot read {self._path}: {error.strerror or error}", device=self._device)
-
-    def chunks(self, size: int = CHUNK_BYTES) -> Iterator[bytes]:
-        """The file's bytes in pieces of at most ``size``."""
-        try:
-            with self._path.open("rb") as file:
-                while data := file.read(size):
-                    self._digest.update(data)
-                    self._sent += len(data)
-                    yield data
-        except OSError as error:
-            raise self._unreadable(error) from error
-
-    def sent(self) -> Sent:
-        """What has been read so far."""
-        return Sent(self._digest.hexdigest(), self._sent)
+_MAX_SAID = 4096
 
 
 class PosixTransport(ABC):
@@ -124,9 +81,27 @@ class PosixTransport(ABC):
         timeout_s: float = 60.0,
         stdin: bytes | None = None,
         on_stdout: Callable[[bytes], None] | None = None,
+        parcel: Parcel = NOTHING,
     ) -> Completed:
         """See ``Transport.run``."""
-        return self._run(argv, timeout_s, None if stdin is None else chunks(stdin), on_stdout)
+        if not parcel.files:
+            return self._run(argv, timeout_s, None if stdin is None else chunks(stdin), on_stdout)
+        words = scripts.checked_argv(argv, self.address)
+        done = Completed(0, b"", b"")
+
+        def attempt(placing: str) -> Completed | None:
+            nonlocal done
+            behind = Behind(self.address, on_stdout)
+            given = None if stdin is None else chunks(stdin)
+            patience_s = timeout_s + transfer_timeout_s(parcel.size)
+            done = self._run(scripts.script(scripts.AFTER, placing, *words), patience_s, given, behind.take)
+            if not behind.begun:
+                return replace(done, stdout=bytes(behind.before))
+            done = replace(done, stdout=bytes(behind.own))
+            return None
+
+        self._unpack(parcel, attempt, "cannot put a file in its place")
+        return done
 
     def _run(
         self,
@@ -202,10 +177,66 @@ class PosixTransport(ABC):
                 f"a command could not be ended; left on the device: {left}", device=self.address
             )
 
-    def start(self, argv: Sequence[str], *, log: str) -> None:
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        log: str,
+        follower: Sequence[str],
+        parcel: Parcel = NOTHING,
+        idle_s: float | None = None,
+    ) -> Iterator[bytes]:
         """See ``Transport.start``."""
         words = scripts.checked_argv(argv, self.address)
-        self._check(self._run(scripts.script(scripts.START, self._path(log), *words)), f"cannot start {argv[0]}")
+        starting = shlex.join(scripts.script(scripts.START, self._path(log), *words))
+        watcher = scripts.checked_argv(follower, self.address)
+        patience_s = transfer_timeout_s(parcel.size)
+        begun: list[tuple[Running, bytes]] = []
+
+        def attempt(placing: str) -> Completed | None:
+            first = f"{placing} && {starting}" if placing else starting
+            command = self._start_command(scripts.script(scripts.AFTER_FOLLOW, first, "", *watcher), hold_stdin=True)
+            answer = self._await_begin(command, patience_s)
+            if isinstance(answer, Completed):
+                return answer
+            begun.append((command, answer))
+            return None
+
+        self._unpack(parcel, attempt, f"cannot start {argv[0]}")
+        command, own = begun[0]
+        follow = self._follow(command, (b"", own) if own else (b"",), f"what {argv[0]} writes", idle_s, ends=True)
+        next(follow)  # from here on it lets go of the command when it is closed
+        return follow
+
+    def _await_begin(self, command: Running, timeout_s: float) -> Completed | bytes:
+        """How a command that was to begin after others failed; if it has begun, the first of its output."""
+        try:
+            answer = self._answer(command, time.monotonic() + timeout_s)
+        except BaseException:
+            if not command.lost:
+                with suppress(LabError):
+                    self._end(command)
+            command.close()
+            raise
+        if answer is None:
+            self._end(command)
+            raise CommandTimeoutError("a program did not start in time and was ended", device=self.address)
+        return answer
+
+    def _answer(self, command: Running, ends: float) -> Completed | bytes | None:
+        behind, said = Behind(self.address), b""
+        while (left := ends - time.monotonic()) > 0 and (event := command.read(left)) is not None:
+            kind, data = event
+            if kind == EXIT:
+                command.close()
+                return Completed(data[0], bytes(behind.before), said)
+            if kind == ERR:
+                said = (said + data)[-_MAX_SAID:]
+                continue
+            behind.take(data)
+            if behind.begun:
+                return bytes(behind.own)
+        return None
 
     def _check(self, done: Completed, what: str) -> None:
         if done.exit_code != 0:
@@ -221,35 +252,54 @@ class PosixTransport(ABC):
 
     def push_many(self, files: Sequence[tuple[Path, str, int]]) -> None:
         """See ``Transport.push_many``."""
-        if not files:
-            return
-        sent = [(local, _beside(self._path(remote))) for local, remote, _ in files]
-        try:
-            arrived = self._upload(sent)
-            groups = [
-                (part, self._path(remote), what.sha256, f"{mode:04o}")
-                for (_, part), (_, remote, mode), what in zip(sent, files, arrived, strict=True)
-            ]
-            self._place(groups, sum(what.size for what in arrived))
-        except LabError as error:
-            if not isinstance(error, DeviceUnreachableError):
-                with suppress(LabError):
-                    self._run(scripts.script(scripts.FORGET, *(part for _, part in sent)))
-            raise
+        if files:
+            self.run(("sh", "-c", ":"), parcel=self.send(files))
 
-    def _place(self, groups: list[tuple[str, str, str, str]], size: int) -> None:
-        words = (word for group in groups for word in group)
-        done = self._run(scripts.script(scripts.PLACE, *words), transfer_timeout_s(size))
-        if done.exit_code == scripts.NO_DIGEST:
-            # No sha256sum on this device: what arrived is read back and compared here.
-            for part, remote, digest, _ in groups:
-                if self._read_back(part, remote, size) != digest:
-                    raise self._damaged(remote)
-            unchecked = [(part, remote, "", mode) for part, remote, _, mode in groups]
-            done = self._run(scripts.script(scripts.PLACE, *(word for group in unchecked for word in group)))
-        if done.exit_code == scripts.MISMATCH:
-            raise self._damaged(done.stdout.decode(errors="replace").strip())
-        self._check(done, "cannot put a file in its place")
+    def send(self, files: Sequence[tuple[Path, str, int]]) -> Parcel:
+        """See ``Transport.send``."""
+        if not files:
+            return NOTHING
+        parts = [(local, _beside(self._path(remote))) for local, remote, _ in files]
+        try:
+            arrived = self._upload(parts)
+        except LabError as error:
+            self._forget((part for _, part in parts), error)
+            raise
+        return Parcel(
+            tuple(
+                (part, self._path(remote), what.sha256, f"{mode:04o}")
+                for (_, part), (_, remote, mode), what in zip(parts, files, arrived, strict=True)
+            ),
+            sum(what.size for what in arrived),
+        )
+
+    def _forget(self, parts: Iterable[str], error: LabError) -> None:
+        """After an error: remove what arrived, where the device can still be reached."""
+        if not isinstance(error, DeviceUnreachableError):
+            with suppress(LabError):
+                self._run(scripts.script(scripts.FORGET, *parts))
+
+    def _unpack(self, parcel: Parcel, attempt: Callable[[str], Completed | None], what: str) -> None:
+        """Have ``attempt`` run a command line that puts files in their places, and go on.
+
+        It returns how the command line failed. ``what`` cannot be done then.
+        """
+        try:
+            failed = attempt(_placing(parcel.files))
+            if parcel.files and failed is not None and failed.exit_code == scripts.NO_DIGEST:
+                # No sha256sum on this device: what arrived is read back and compared here.
+                for part, remote, digest, _ in parcel.files:
+                    if self._read_back(part, remote, parcel.size) != digest:
+                        raise self._damaged(remote)
+                failed = attempt(_placing((part, remote, "", mode) for part, remote, _, mode in parcel.files))
+            if failed is not None and failed.exit_code == scripts.MISMATCH:
+                raise self._damaged(failed.stdout.decode(errors="replace").strip())
+            if failed is not None:
+                self._check(failed, what)
+        except LabError as error:
+            if parcel.files:
+                self._forget((part for part, *_ in parcel.files), error)
+            raise
 
     def _read_back(self, part: str, remote: str, most: int) -> str:
         digest, left = hashlib.sha256(), most
@@ -274,13 +324,21 @@ class PosixTransport(ABC):
             argv = scripts.script(scripts.FOLLOW, path, "tail", "-c", f"+{offset + 1}", "-f", path)
         else:
             argv = scripts.script(scripts.FOLLOW, "", *follower)
+        command = self._start_command(argv, hold_stdin=True)
+        yield from self._follow(command, (), remote, idle_s, ends=follower is not None)
+
+    def _follow(
+        self, running: Running, first: Sequence[bytes], what: str, idle_s: float | None, *, ends: bool
+    ) -> Iterator[bytes]:
+        """``first`` and what a follower prints after it; it may end with exit code 0 if ``ends``."""
         said = b""
-        with self._start_command(argv, hold_stdin=True) as command:
+        with running as command:
             try:
+                yield from first
                 handed = time.monotonic()
                 while (event := command.read(idle_s)) is None or event[0] != EXIT:
                     if event is not None and event[0] == ERR:
-                        said = (said + event[1])[-4096:]
+                        said = (said + event[1])[-_MAX_SAID:]
                     if event is not None and event[0] == OUT:
                         yield event[1]
                     elif event is None or (idle_s is not None and time.monotonic() - handed >= idle_s):
@@ -295,10 +353,10 @@ class PosixTransport(ABC):
                 with suppress(DeviceUnreachableError):
                     self._finish(command)
                 raise
-        if follower is not None and event[1][0] == 0:
+        if ends and event[1][0] == 0:
             return
         text = said.decode(errors="replace").strip() or f"exit code {event[1][0]}"
-        raise DeviceRefusedError(f"cannot follow {remote}: {text}", device=self.address)
+        raise DeviceRefusedError(f"cannot follow {what}: {text}", device=self.address)
 
     def _damaged(self, remote: str) -> DeviceUnreachableError:
         message = f"{remote} arrived damaged (SHA-256 differs), or changed meanwhile"
@@ -329,3 +387,9 @@ def _beside(remote: str) -> str:
     """A new name in the same folder."""
     folder, slash, _ = remote.rpartition("/")
     return f"{folder}{slash}{scripts.new_name()}"
+
+
+def _placing(files: Iterable[tuple[str, str, str, str]]) -> str:
+    """The command line that puts files in their places; empty without any."""
+    words = [word for file in files for word in file]
+    return shlex.join(scripts.script(scripts.PLACE, *words)) if words else ""

@@ -170,6 +170,16 @@ case $code in 0|71) ;; *) forget "$@";; esac
 exit $code
 """
 
+# $1 command lines that come first, rest the program: it runs only if they succeed, and what they say stays before this
+# word on a line of its own.
+BEGUN = "begun"
+_FIRST = 'eval "$1" </dev/null || exit; shift\n' + f"echo {BEGUN}\n"
+
+AFTER = _FIRST + _PROGRAM + 'exec "$@"'
+
+# The same with FOLLOW and its arguments behind the command lines.
+AFTER_FOLLOW = _FIRST + FOLLOW
+
 FORGET = 'rm -f "$@"'
 
 # $1 file to write from stdin, missing folders above it are made.

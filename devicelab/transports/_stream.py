@@ -2,12 +2,12 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from devicelab.errors import DeviceUnreachableError
+from devicelab.errors import DeviceUnreachableError, DistrustError
 from devicelab.ground.closing import Closing
-from devicelab.transports._scripts import Leader, parse_header
+from devicelab.transports._scripts import BEGUN, Leader, parse_header
 
 # The same numbers as in adb's shell protocol (and as the descriptors).
 OUT = 1
@@ -19,6 +19,10 @@ Event = tuple[int, bytes]
 # A header line is a token and one line of /proc/PID/stat, which the kernel keeps far below this.
 _MAX_HEADER = 16 << 10
 _MAX_EARLY = 1 << 20
+_BEGUN_LINE = f"{BEGUN}\n".encode()
+
+# What is kept of a command's output; whoever wants more takes it piece by piece.
+MAX_OUTPUT_BYTES = 16 << 20
 
 
 class Stream(Protocol):
@@ -140,6 +144,46 @@ class Running(Closing):
     def close(self) -> None:
         """Release the connection."""
         self._stream.close()
+
+
+class Behind:
+    """Takes apart the output of a command that begins after others (``_scripts.AFTER``).
+
+    Args:
+        device: for errors.
+        receiver: is handed what is the command's own; without one it is kept.
+
+    Attributes:
+        begun: the line has come that says so.
+        before: what was printed before that line.
+        own: what the command printed, without a ``receiver``.
+    """
+
+    def __init__(self, device: str, receiver: Callable[[bytes], None] | None = None) -> None:
+        self._device = device
+        self.begun = False
+        self.before, self.own = bytearray(), bytearray()
+        self._receive = receiver or self._keep
+
+    def take(self, data: bytes) -> None:
+        """More of the output.
+
+        Raises:
+            DistrustError: too much of it.
+        """
+        if not self.begun:
+            self.before += data
+            before, mark, data = bytes(self.before).partition(_BEGUN_LINE)
+            if mark and (not before or before.endswith(b"\n")):
+                self.begun = True
+                self.before = bytearray(before)
+        if self.begun and data:
+            self._receive(data)
+        if len(self.before) + len(self.own) > MAX_OUTPUT_BYTES:
+            raise DistrustError(f"a command printed more than {MAX_OUTPUT_BYTES >> 20} MiB", device=self._device)
+
+    def _keep(self, data: bytes) -> None:
+        self.own += data
 
 
 def chunks(data: bytes, size: int = 32 << 10) -> Iterator[bytes]:

@@ -30,6 +30,22 @@ class Attached:
     details: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Parcel:
+    """Files that arrived on a device beside the places they are meant for.
+
+    Attributes:
+        files: of each the path where it lies, its final path, its SHA-256 (hex), its mode (octal digits).
+        size: of all of them, bytes.
+    """
+
+    files: tuple[tuple[str, str, str, str], ...] = ()
+    size: int = 0
+
+
+NOTHING = Parcel()
+
+
 class Transport(Protocol):
     """One device. Methods may be called from one thread at a time; errors are ``devicelab.errors``.
 
@@ -46,8 +62,9 @@ class Transport(Protocol):
         timeout_s: float = 60.0,
         stdin: bytes | None = None,
         on_stdout: Callable[[bytes], None] | None = None,
+        parcel: Parcel = NOTHING,
     ) -> Completed:
-        """Run a command to its end.
+        """Run a command to its end; what is in ``parcel`` is put in its place first, over the same connection.
 
         Arguments arrive exactly as given whatever characters they hold. stdout and stderr are separate and binary
         safe where the device can (an adb without ``shell_v2`` still separates them, by files). After ``timeout_s``
@@ -56,10 +73,21 @@ class Transport(Protocol):
         """
         ...
 
-    def start(self, argv: Sequence[str], *, log: str) -> None:
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        log: str,
+        follower: Sequence[str],
+        parcel: Parcel = NOTHING,
+        idle_s: float | None = None,
+    ) -> Iterator[bytes]:
         """Start a command that lives on when this process, the cable or the connection dies.
 
-        All three of its standard streams are detached; stdout and stderr go to the file ``log`` on the device.
+        All three of its standard streams are detached; stdout and stderr go to the file ``log`` on the device. What is
+        in ``parcel`` is put in its place first, over the same connection. When this returns, the command has begun; if
+        it cannot, an error is raised. What the command line ``follower`` prints is yielded as by ``follow``, again over
+        that connection.
         """
         ...
 
@@ -74,6 +102,14 @@ class Transport(Protocol):
         """Copy several files (local path, remote path, mode) with as few round trips as one, each as ``push`` does.
 
         All are verified before the first gets its final name.
+        """
+        ...
+
+    def send(self, files: Sequence[tuple[Path, str, int]]) -> Parcel:
+        """Copy files (local path, remote path, mode) to the device, not yet to their places.
+
+        The next ``run`` or ``start`` that is given the parcel puts them there, as ``push_many`` does: all are verified
+        before the first gets its final name, and nothing is run unless all have it.
         """
         ...
 

@@ -60,7 +60,11 @@ def test_how_many_streams_each_operation_takes(board: VirtualBoard, device: AdbT
         return streams(board) - before
 
     assert cost(lambda: device.run(["sh", "-c", "echo out; echo err >&2; exit 3"], stdin=b"x" * 100_000)) == 1
-    assert cost(lambda: device.start(["true"], log="/data/local/tmp/log")) == 1
+    assert cost(lambda: list(device.start(["true"], log="/data/local/tmp/log", follower=["true"]))) == 1
+    parcel = device.send(many)
+    assert cost(lambda: device.run(["true"], parcel=parcel)) == 1
+    parcel = device.send(many)
+    assert cost(lambda: list(device.start(["true"], log="/dev/null", parcel=parcel, follower=["true"]))) == 1
     assert cost(lambda: device.push_many(many)) == 2
 
     def follow() -> None:
@@ -206,7 +210,7 @@ def test_commands_under_magisk_s_su_end_with_it_and_live_on_when_started(virtual
     assert next(follow) == b"x"
     assert b"tail\0-c" in running()
     follow.close()  # type: ignore[attr-defined]
-    device.start(wrap("su-c", ["sh", "-c", "id -u; exec sleep 602"]), log="/data/local/tmp/started")
+    device.start(wrap("su-c", ["sh", "-c", "id -u; exec sleep 602"]), log="/data/local/tmp/started", follower=["true"])
     while device.run(["cat", "/data/local/tmp/started"]).stdout != b"0\n":
         pass
     processes = running()

@@ -62,7 +62,8 @@ def test_input_that_a_program_does_not_read_takes_nothing_along(transport: AdbTr
 def test_what_is_started_lives_on_after_its_session(transport: AdbTransport, tmp_path: Path) -> None:
     count = 40
     for number in range(count):
-        transport.start(["sh", "-c", f"echo >{tmp_path}/done-{number}"], log=f"{tmp_path}/log")
+        command = ["sh", "-c", f"echo >{tmp_path}/done-{number}"]
+        assert not list(transport.start(command, log=f"{tmp_path}/log", follower=["true"]))
     deadline = time.monotonic() + 30
     while len(list(tmp_path.glob("done-*"))) < count and time.monotonic() < deadline:
         time.sleep(0.05)

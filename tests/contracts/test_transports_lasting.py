@@ -113,7 +113,8 @@ def test_a_follower_that_does_not_work_is_an_error_not_silence(bench: Bench) -> 
 def test_what_was_started_lives_on_when_the_connection_dies(bench: Bench, marker: str) -> None:
     log, gate = f"{bench.dir}/log", f"{bench.dir}/gate"
     script = 'echo begun; cat; until [ -e "$1" ]; do sleep 0.05; done; echo ended; echo err >&2; : >"$1.done"'
-    bench.transport.start(sh(script, gate, marker), log=log)
+    follow = bench.transport.start(sh(script, gate, marker), log=log, follower=("sleep", "600"), idle_s=0.1)
+    assert next(follow) == b""
     bench.drop()
     try:
         assert bench.alive(marker)
@@ -125,7 +126,9 @@ def test_what_was_started_lives_on_when_the_connection_dies(bench: Bench, marker
 
 def test_what_was_started_has_a_session_of_its_own_and_ignores_hangups(bench: Bench) -> None:
     log = f"{bench.dir}/log"
-    bench.transport.start(sh('read -r s </proc/$$/stat; echo "$s"; kill -HUP $$; echo survived'), log=log)
+    bench.transport.start(
+        sh('read -r s </proc/$$/stat; echo "$s"; kill -HUP $$; echo survived'), log=log, follower=("true",)
+    )
     bench.wait_for(sh('grep -q survived "$1"', log))
     line = bench.transport.run(["head", "-n", "1", log]).stdout.decode()
     pid, session = line.split()[0], line.rpartition(") ")[2].split()[3]
@@ -134,9 +137,38 @@ def test_what_was_started_has_a_session_of_its_own_and_ignores_hangups(bench: Be
 
 def test_a_program_that_cannot_be_started_is_told_at_once(device: Transport) -> None:
     with pytest.raises(DeviceRefusedError, match="devicelab-no-such-program"):
-        device.start(["devicelab-no-such-program"], log="/dev/null")
+        device.start(["devicelab-no-such-program"], log="/dev/null", follower=("true",))
     with pytest.raises(DeviceRefusedError, match="cannot start"):
-        device.start(["true"], log="/no/such/folder/log")
+        device.start(["true"], log="/no/such/folder/log", follower=("true",))
+
+
+def test_what_is_started_is_put_there_first_and_followed(bench: Bench, tmp_path: Path) -> None:
+    tool, log = f"{bench.dir}/my tool", f"{bench.dir}/log"
+    (tmp_path / "tool").write_text("#!/bin/sh\necho from $1\n")
+    parcel = bench.transport.send([(tmp_path / "tool", tool, 0o755)])
+    assert bench.transport.run(sh('test -e "$1"', tool)).exit_code != 0
+    follower = sh('until grep -q from "$1"; do sleep 0.05; done; cat "$1"; echo end', log)
+    follow = bench.transport.start([tool, "it's"], log=log, parcel=parcel, follower=follower)
+    assert b"".join(follow) == b"from it's\nend\n"
+    # ls would quote the blank on a terminal.
+    names = 'cd "$1"; for name in * .[!.]*; do [ ! -e "$name" ] || echo "$name"; done'
+    assert bench.transport.run(sh(names, bench.dir)).stdout == b"log\nmy tool\n"
+
+
+def test_closing_what_follows_a_start_ends_the_follower_alone(bench: Bench, marker: str) -> None:
+    log, gate = f"{bench.dir}/log", f"{bench.dir}/gate"
+    started = sh('until [ -e "$1" ]; do sleep 0.05; done', gate, marker)
+    follower = sh("echo here; exec sleep 600", f"{marker}-follower")
+    follow = bench.transport.start(started, log=log, follower=follower, idle_s=0.2)
+    assert read_until(follow, bool) == b"here\n"
+    follow.close()
+    assert len(bench.alive(marker)) == 1
+    bench.transport.run(sh(': >"$1"', gate))
+
+
+def test_a_follower_of_a_start_that_does_not_work_is_an_error(device: Transport) -> None:
+    with pytest.raises(DeviceRefusedError, match="cannot follow"):
+        list(device.start(["true"], log="/dev/null", follower=("devicelab-no-such-program",)))
 
 
 # The wire -------------------------------------------------------------------------------------------------------------

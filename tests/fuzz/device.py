@@ -8,8 +8,9 @@ from typing import Any, cast
 
 from devicelab import boards, knobs
 from devicelab.device import agent, runner
-from devicelab.device.facts import Device, parse_probe
+from devicelab.device.facts import Device
 from devicelab.device.journal_reader import JournalReader
+from devicelab.device.probe import parse_probe
 from devicelab.errors import ConfigError
 from devicelab.experiment import evidence, gauge, plan, programs
 from devicelab.experiment.conditions import run_conditions

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from devicelab.device import agent, capture, facts
+from devicelab.device import agent, capture, probe
 from devicelab.device.facts import Device
 from devicelab.device.journal_reader import JournalReader
 from devicelab.device.lab import DeviceEntry
@@ -81,7 +81,7 @@ def _floods() -> Act:
 
 def _probed(answer: bytes) -> Act:
     device = _device(answer)
-    return lambda: facts.probe(device.entry, device.transport)
+    return lambda: probe.probe(device.entry, device.transport)
 
 
 def _snapshot(data: bytes) -> Act:

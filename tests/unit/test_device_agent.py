@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ from devicelab.errors import (
 from devicelab.experiment.programs import Needs
 from devicelab.model.journal import Event, PlanEnd, seal_line
 from devicelab.model.plan import Plan, Run
-from devicelab.transports.base import Completed
+from devicelab.transports.base import Completed, Parcel
 
 PLAN = Plan(plan_id="c-1", campaign="c", device="d", holder="h", runs=(Run(run_id="a", cell_id="c", repetition=0),))
 Answer = tuple[int, object, str]
@@ -57,6 +57,16 @@ class Phone:
 
     def push(self, path: Path, where: str) -> None:
         self.push_many([(path, where, 0o644)])
+
+    def send(self, pairs: Sequence[tuple[Path, str, int]]) -> Parcel:
+        self.push_many(pairs)
+        return Parcel(
+            tuple((where, where, hashlib.sha256(path.read_bytes()).hexdigest(), "") for path, where, _ in pairs)
+        )
+
+    def start(self, argv: Sequence[str], **_options: object) -> Iterator[bytes]:
+        self.asked.append(list(argv))
+        return iter(())
 
 
 def device(**answers: Any) -> Any:
@@ -189,25 +199,31 @@ def test_what_differs_is_pushed_and_what_is_there_is_not(monkeypatch: pytest.Mon
     own.write_bytes(b"mine")
     built = tmp_path / "agent"
     built.write_bytes(b"binary")
-    program = SimpleNamespace(path=built, program="agent", sha256="new")
+    new = hashlib.sha256(b"binary").hexdigest()
+    program = SimpleNamespace(path=built, program="agent", sha256=new)
     monkeypatch.setattr(runner, "compiled", lambda *_: (program,))
     one = device()
     where = f"{one.facts.dir}/bin"
 
     def pushed(plan: Plan | None = None) -> list[str]:
         one.transport.pushed.clear()
-        runner.deploy(one, Needs(("agent",), files=(own,)), plan)
+        needs = Needs(("agent",), files=(own,))
+        if plan is None:
+            runner.deploy(one, needs)
+        else:
+            runner.start(one, plan, runner.send(one, needs, plan))
         return [path.removeprefix(one.facts.dir) for path, _ in one.transport.pushed]
 
     one.sums["agent"] = "old"
     assert pushed() == ["/bin/agent", "/bin/tool"]
     assert (where, dict(one.transport.pushed)[f"{where}/tool"]) == (where, b"mine")
-    assert one.sums == {"agent": "new", "tool": hashlib.sha256(b"mine").hexdigest()}
+    assert one.sums == {"agent": new, "tool": hashlib.sha256(b"mine").hexdigest()}
     assert pushed() == []
     assert pushed(PLAN) == ["/plans/c-1/plan.json"]
     assert json.loads(one.transport.pushed[0][1])["plan_id"] == "c-1"
     own.write_bytes(b"changed")
-    assert pushed() == ["/bin/tool"]
+    assert pushed(PLAN) == ["/bin/tool", "/plans/c-1/plan.json"]
+    assert pushed() == []
 
 
 def test_an_interpreter_that_does_not_run_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

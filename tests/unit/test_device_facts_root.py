@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devicelab.device import facts
+from devicelab.device import facts, probe
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import DeviceRefusedError
 from devicelab.transports.local import LocalTransport
@@ -16,24 +16,24 @@ from devicelab.transports.local import LocalTransport
 SHELLS = [["dash"], ["mksh"], ["bash"]]
 GOOD = 'export FAKE_UID=0; shift; exec sh -c "$1"'
 
-Ask = Callable[..., facts.Basics]
+Ask = Callable[..., probe.Basics]
 
 
 @pytest.fixture
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """The probe's answer on a machine of uid 2000 with the programs given (name → script)."""
 
-    def asked(methods: str, shell: list[str] = SHELLS[0], **programs: str) -> facts.Basics:
+    def asked(methods: str, shell: list[str] = SHELLS[0], **programs: str) -> probe.Basics:
         folder = tmp_path / "bin"
         folder.mkdir(exist_ok=True)
         for name, text in {"id": "echo ${FAKE_UID:-2000}", **programs}.items():
             (folder / name).write_text(f"#!/bin/sh\n{text}\n")
             (folder / name).chmod(0o755)
         monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-        argv = [*shell, "-c", facts._PROBE, "probe", str(tmp_path), methods]
+        argv = [*shell, "-c", probe._PROBE, "probe", str(tmp_path), methods]
         done = subprocess.run(argv, capture_output=True, text=True, check=True)
         assert done.stderr == ""
-        return facts.parse_probe(done.stdout)
+        return probe.parse_probe(done.stdout)
 
     return asked
 
@@ -77,8 +77,8 @@ def test_each_way_that_was_tried_is_named(ask: Ask) -> None:
 
 
 def test_a_way_that_lab_toml_names_and_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = facts.Basics("aarch64", "4.14", "none", "/d", "b", root_said="su-c: su: Permission denied")
-    monkeypatch.setattr(facts, "probe", lambda *_: told)
+    told = probe.Basics("aarch64", "4.14", "none", "/d", "b", root_said="su-c: su: Permission denied")
+    monkeypatch.setattr(facts, "look", lambda *_: (told, None))
     entry = DeviceEntry(name="board", address="local:", root="su-c")
     with pytest.raises(DeviceRefusedError, match=r"lab\.toml does not work: su-c: su: Permission denied"):
         facts._open(entry, LocalTransport("local:"), ())

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devicelab.cli import _night, _out
-from devicelab.device import facts, lab
+from devicelab.device import lab, probe
 from devicelab.errors import ConfigError, DeviceRefusedError, StoreError
 from devicelab.experiment import files
 from devicelab.ground import safe_text
@@ -236,27 +236,27 @@ def test_a_folder_of_ones_own_that_is_somebody_elses_is_not_used(tmp_path: Path,
         os.chown(victim, 65534, 65534, follow_symlinks=False)
     entry = lab.DeviceEntry(name="box", address="local:", dir=str(place))
     with pytest.raises(DeviceRefusedError, match="belongs to somebody else") as caught:
-        facts.probe(entry, LocalTransport("local:"))
+        probe.probe(entry, LocalTransport("local:"))
     assert caught.value.device == "box"
 
 
 def test_a_folder_where_all_may_write_and_nobody_replace_is_used(tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)
     entry = lab.DeviceEntry(name="box", address="local:", dir=str(tmp_path))
-    assert facts.probe(entry, LocalTransport("local:")).dir == str(tmp_path)
+    assert probe.probe(entry, LocalTransport("local:")).dir == str(tmp_path)
 
 
 def test_a_folder_of_ones_own_is_made_for_us_alone(tmp_path: Path) -> None:
     place = tmp_path / "deep" / "lab"
     entry = lab.DeviceEntry(name="box", address="local:", dir=str(place))
-    assert facts.probe(entry, LocalTransport("local:")).dir == str(place)
+    assert probe.probe(entry, LocalTransport("local:")).dir == str(place)
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
     (tmp_path / "link").symlink_to(place)
     linked = lab.DeviceEntry(name="box", address="local:", dir=str(tmp_path / "link"))
-    assert facts.probe(linked, LocalTransport("local:")).dir == str(tmp_path / "link")
+    assert probe.probe(linked, LocalTransport("local:")).dir == str(tmp_path / "link")
 
 
 def test_a_folder_on_the_device_that_somebody_else_made_is_not_used() -> None:
     said = "machine=x86_64\nroot=sudo\ntaken=/var/tmp/devicelab-1000\ndir=/var/tmp/devicelab-1000\n--- props\n"
     with pytest.raises(DeviceRefusedError, match="belongs to somebody else"):
-        facts.parse_probe(said)
+        probe.parse_probe(said)

@@ -16,7 +16,8 @@ from typing import ClassVar
 
 from devicelab.errors import ConfigError, DeviceRefusedError, DeviceUnreachableError, LabError
 from devicelab.transports import _scripts as scripts
-from devicelab.transports._posix import PosixTransport, Sent, Source
+from devicelab.transports._posix import PosixTransport
+from devicelab.transports._source import Sent, Source
 from devicelab.transports._stream import Stream
 from devicelab.transports.adb import server as servers
 from devicelab.transports.adb.server import Link, RefusalError, Server, reachable, unreachable
