@@ -200,7 +200,7 @@ class Execution {
       if (journal_error_ == 0 && !outcome.interrupted) journal_.count_run(run.run_id);
       runs_done_ += outcome.done;
       info_.runs_done = static_cast<int64_t>(journal_.runs());
-      info_.write(state_);
+      info_.write(state_, false);  // progress; who works here is on the disk since the plan began
       if (!outcome.restored) restore_failed_ = true;
       if (stopping()) return "signal";
       bool stop = !outcome.done && head_.stop_on_failure;

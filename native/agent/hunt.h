@@ -10,8 +10,10 @@ struct HuntResult {
   int left = 0;    // still there at the end
 };
 
-// Does this process belong to one of the entries? The agent's own binary never does.
-inline bool is_prey(pid_t pid, const ProcStat& stat, const Vec<UndoEntry>& entries, const Exe& agent_exe) {
+// Does this process belong to one of the entries? The agent's own binary never does. Nobody who was there before
+// ``since`` (ticks since boot) has the mark.
+inline bool is_prey(pid_t pid, const ProcStat& stat, const Vec<UndoEntry>& entries, const Exe& agent_exe,
+                    int64_t since) {
   Exe exe = Exe::of_process(pid);
   Text seen;  // entries of one agent share their token
   bool marked = false;
@@ -19,7 +21,7 @@ inline bool is_prey(pid_t pid, const ProcStat& stat, const Vec<UndoEntry>& entri
     if (entry.kind != UndoEntry::kProgram && entry.kind != UndoEntry::kKeeper) continue;
     if (entry.token.data != nullptr && !(entry.token == seen)) {
       seen = entry.token;
-      marked = has_token(pid, seen);
+      marked = stat.start_time >= since && has_token(pid, seen);
     }
     bool same = entry.id.pid == pid && entry.id.start_time == stat.start_time;
     if (entry.kind == UndoEntry::kKeeper) {
@@ -34,8 +36,9 @@ inline bool is_prey(pid_t pid, const ProcStat& stat, const Vec<UndoEntry>& entri
   return false;
 }
 
-// Kills until a look at all processes finds none of them, for at most five seconds.
-inline HuntResult hunt(const Vec<UndoEntry>& entries) {
+// Kills until a look at all processes finds none of them, for at most five seconds. ``since``: when the agent began
+// whose entries they are; 0 if that is not known.
+inline HuntResult hunt(const Vec<UndoEntry>& entries, int64_t since = 0) {
   HuntResult result;
   bool any = false;
   for (const UndoEntry& entry : entries)
@@ -50,7 +53,7 @@ inline HuntResult hunt(const Vec<UndoEntry>& entries) {
     each_process([&](pid_t pid) {
       ProcStat stat;
       if (!proc_stat(pid, &stat) || stat.state == 'Z' || stat.state == 'X') return;
-      if (!is_prey(pid, stat, entries, agent_exe)) return;
+      if (!is_prey(pid, stat, entries, agent_exe, since)) return;
       ++result.left;
       bool counted = false;
       for (const Identity& id : known) counted = counted || (id.pid == pid && id.start_time == stat.start_time);

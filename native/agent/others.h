@@ -41,6 +41,13 @@ class Span {
   }
   bool known() const { return end_ns_ > 0; }
   int64_t end_ns() const { return end_ns_; }
+  // Nobody but the agent used more than a twentieth of all CPUs.
+  bool calm() const {
+    int64_t work = 0;
+    for (const Row& one : rows_) work += one.begin.total < 0 || one.end.total < 0 ? 0 : one.end.work - one.begin.work;
+    const int64_t tick_ns = kSecond / sysconf(_SC_CLK_TCK);
+    return known() && (work * tick_ns - agent_ns_) * 20 <= ticks() * tick_ns;
+  }
   // Of all CPUs together.
   int64_t ticks() const {
     int64_t sum = 0;
@@ -94,14 +101,18 @@ class Span {
 class Others {
  public:
   static constexpr int64_t kQuiet = 200 * kMs;   // how long the device is looked at before anything of ours runs
-  static constexpr int64_t kFresh = 2 * kSecond;  // for so long that look holds for further runs: short ones stay short
+  // For so long that look holds for further runs, so that they stay as short as they are programmed: one that found
+  // somebody at work, and one that found nobody.
+  static constexpr int64_t kFresh = 2 * kSecond, kCalm = 60 * kSecond;
   static constexpr size_t kMost = 32768;        // processes; further ones are not told apart
   static constexpr size_t kNamed = 5;
 
   // ``quiet`` outlives the run: the look at the device before it, or before one just earlier.
   Others(Span* quiet, pid_t host) : quiet_(quiet), host_(host) {}
 
-  bool quiet_is_fresh() const { return quiet_->known() && mono_ns() - quiet_->end_ns() < kFresh; }
+  bool quiet_is_fresh() const {
+    return quiet_->known() && mono_ns() - quiet_->end_ns() < (quiet_->calm() ? kCalm : kFresh);
+  }
   void begin_quiet() { quiet_->begin(&stat_, host_); }
   void end_quiet() { quiet_->end(&stat_); }
   void begin(Text token) {
@@ -179,12 +190,12 @@ class Others {
 
   // The agent reaps whatever the run's programs leave, so all of them descend from it. What reads its journal on
   // this very machine is ours too.
-  Owner owner(const Vec<Seen>& among, const Seen& one) const {
+  Owner owner(const Vec<Seen>& among, const Seen& one, pid_t self) const {
     if (one.pid == 2 || one.parent == 2) return kKernel;
     if (one.pid == host_) return kOurs;  // not its children: they may be anything
     const Seen* at = &one;
     for (int depth = 0; at != nullptr && depth < 64; ++depth) {
-      if (at->pid == getpid()) return kOurs;
+      if (at->pid == self) return kOurs;
       at = at->parent > 1 ? find(among, at->parent) : nullptr;
     }
     return kOther;
@@ -216,8 +227,9 @@ class Others {
       // Of a child that hid behind another parent only the sum is known, and it may be old.
       now[i].ticks = used < 0 ? 0 : used < most ? used : most;
     }
+    const pid_t self = getpid();
     for (const Seen& one : now) {
-      Owner whose = owner(now, one);
+      Owner whose = owner(now, one, self);
       // What a root service started for us has another parent; the host's other commands are the agent's file.
       if (whose == kOther && one.ticks > 1 && (has_token(one.pid, token_) || Exe::of_process(one.pid) == own_exe_))
         whose = kOurs;

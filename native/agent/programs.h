@@ -259,7 +259,7 @@ class Programs {
       for (Started& one : list_) running = running || one.watched.running();
       if (running) wait_until(mono_ns() + 100 * kMs);
     }
-    HuntResult rest = hunt(scope_->entries());
+    HuntResult rest = hunt(scope_->entries(), Identity::of(getpid()).start_time);
     reap();
     return rest.left;
   }

@@ -48,10 +48,15 @@ struct Reading {
   bool good() const { return error == 0; }
 };
 
+// An attribute of sysfs comes whole in one read, a page at most; other files may come in pieces.
+inline bool comes_whole(Text path) {
+  return path.starts_with("/sys/devices/") || path.starts_with("/sys/class/") || path.starts_with("/sys/power/");
+}
+
 inline Reading read_node(Text path, Arena* arena, size_t limit = kNodeLimit) {
   Buf text;
   Reading reading;
-  reading.error = read_file(path.data, &text, limit);
+  reading.error = read_file(path.data, &text, limit, comes_whole(path));
   reading.text = arena->copy(text.text());
   if (reading.error != 0) reading.text.data = nullptr;
   return reading;

@@ -33,7 +33,7 @@ class RunTask {
     start_unix_ns_ = unix_ns();
     Json json = around_.journal->begin("run-start");
     json.member("run_id", run_.run_id).member("seq", seq_).member("t_ns", start_ns_);
-    outcome.journal_error = around_.journal->commit(true);
+    outcome.journal_error = around_.journal->commit(false);  // after a power cut the run is done again in any case
     if (outcome.journal_error != 0) return outcome;
     outcome.done = observe();
     if (stopping()) {
@@ -175,7 +175,7 @@ class RunTask {
     while (!all && !stopping() && mono_ns() < deadline) {
       all = true;
       for (const Started& one : programs_.list()) all = all && (one.watched.ended || programs_.works(one));
-      if (!all) pause(mono_ns() + 5 * kMs);
+      if (!all) pause(mono_ns() + kMs);
     }
     programs_.reap();
     for (const Started& one : programs_.list()) {

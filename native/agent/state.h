@@ -134,7 +134,7 @@ struct AgentInfo {
   // The very process that wrote it is still there.
   bool alive(Text boot_id) const { return known && boot == boot_id && id.alive() && Exe::of_process(id.pid) == exe; }
 
-  int write(Text dir) const {
+  int write(Text dir, bool durable = true) const {
     Sink sink;
     Json json(&sink);
     json.open('{').member("pid", id.pid).member("start_time", id.start_time).member("boot_id", boot);
@@ -142,7 +142,7 @@ struct AgentInfo {
     json.member("plan_id", plan_id).member("out", out).member("state", state);
     json.member("runs_done", runs_done).member("runs_total", runs_total).close('}');
     sink.add('\n');
-    return replace_file(dir, "agent.json", sink.text());
+    return replace_file(dir, "agent.json", sink.text(), durable);
   }
 };
 

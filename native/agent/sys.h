@@ -59,8 +59,9 @@ inline int write_all(int fd, Text bytes) {
   return 0;
 }
 
-// Appends up to ``limit`` bytes of an open file, from its present position on; returns 0 or errno.
-inline int read_fd(int fd, Buf* into, size_t limit) {
+// Appends up to ``limit`` bytes of an open file, from its present position on; returns 0 or errno. ``whole``: its end
+// is not looked for behind a first piece that is shorter than a page.
+inline int read_fd(int fd, Buf* into, size_t limit, bool whole = false) {
   while (limit > 0) {
     size_t part = limit < 16384 ? limit : 16384;
     into->reserve(into->size + part);
@@ -70,14 +71,15 @@ inline int read_fd(int fd, Buf* into, size_t limit) {
     if (got == 0) return 0;
     into->size += static_cast<size_t>(got);
     limit -= static_cast<size_t>(got);
+    if (whole && got < 4096) return 0;
   }
   return 0;
 }
 
 // Appends up to ``limit`` bytes of a file; never waits for a writer (FIFO, device). Returns 0 or errno.
-inline int read_file(const char* path, Buf* into, size_t limit) {
+inline int read_file(const char* path, Buf* into, size_t limit, bool whole = false) {
   Fd fd(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  return fd.ok() ? read_fd(fd.get(), into, limit) : errno;
+  return fd.ok() ? read_fd(fd.get(), into, limit, whole) : errno;
 }
 
 // One write call of the whole text, as sysfs wants it, with a newline unless it is to be put back byte by byte. The
@@ -107,8 +109,9 @@ inline int sync_dir(const char* path) {
   return fsync(fd.get()) == 0 || errno == EINVAL ? 0 : errno;
 }
 
-// Replaces ``dir/name``: after a crash there is the old or the new content, never a part.
-inline int replace_file(Text dir, const char* name, Text content) {
+// Replaces ``dir/name``: after a crash there is the old or the new content, never a part. ``durable``: also after a
+// power cut.
+inline int replace_file(Text dir, const char* name, Text content, bool durable = true) {
   Buf temporary, target;
   temporary.add(dir), temporary.add(Text("/.")), temporary.add(Text(name)), temporary.add(Text(".new"));
   target.add(dir), target.add('/'), target.add(Text(name));
@@ -117,13 +120,14 @@ inline int replace_file(Text dir, const char* name, Text content) {
     Fd fd(open(temporary.zero_ended(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (!fd.ok()) return errno;
     error = write_all(fd.get(), content);
-    if (error == 0 && fsync(fd.get()) != 0) error = errno;
+    if (error == 0 && durable && fsync(fd.get()) != 0) error = errno;
   }
   if (error == 0 && rename(temporary.zero_ended(), target.zero_ended()) != 0) error = errno;
   if (error != 0) {
     unlink(temporary.zero_ended());
     return error;
   }
+  if (!durable) return 0;
   Buf parent;
   parent.add(dir);
   return sync_dir(parent.zero_ended());

@@ -76,3 +76,14 @@ def test_who_reads_the_journal_on_this_machine_is_ours_and_its_other_children_ar
 def test_looks_end_with_the_samples(bench: Bench) -> None:
     record = bench.run(plan(one_run(shell("true"), sampling=Sampling(period_ms=0)))).record
     assert record.others is None
+
+
+def test_a_look_that_found_nobody_stands_for_the_runs_of_a_minute(bench: Bench) -> None:
+    """Longer than a look that found somebody stands for; what it found is judged as the agent does."""
+    records = bench.run(plan(*(one_run(load(), run_id=name, hold_ms=2500) for name in ("first", "second")))).records
+    first, second = (record.others.before for record in records if record.others is not None)
+    assert first is not None
+    assert second is not None
+    tick_ns = 10_000_000
+    calm = (sum(first.work.values()) * tick_ns - first.agent_ns) * 20 <= sum(first.total.values()) * tick_ns
+    assert (second.t_ns == first.t_ns) == calm

@@ -87,7 +87,7 @@ class Kernel:
     def start(self) -> None:
         """Begin to count time from now on."""
         with self.lock:
-            self.at_ns = self.boot_ns = self.clock()
+            self.at_ns = self.boot_ns = self._charged_ns = self.clock()
 
     def stop(self) -> None:
         """Let go of the board's processes."""
@@ -102,7 +102,7 @@ class Kernel:
     def reboot(self) -> None:
         """Everything as after a boot: a new boot id, all nodes and limits at their defaults."""
         with self.lock:
-            self.at_ns = self.boot_ns = self.clock()
+            self.at_ns = self.boot_ns = self._charged_ns = self.clock()
             for node in self.tree:
                 node.gone = True
             self.tree = Tree()
@@ -283,8 +283,9 @@ class Kernel:
             dt = now - self.at_ns
             if dt < max(shortest_ns, 1):
                 return
-            usage = self._usage()
-            self.cpu_time.charge(usage, dt)
+            if now - self._charged_ns >= _MIN_STEP_NS:  # one write after another needs no account of its own
+                self.cpu_time.charge(self._usage(), now - self._charged_ns)
+                self._charged_ns = now
             steps = min(_MAX_STEPS, max(1, dt // _STEP_NS))
             for number in range(1, steps + 1):
                 at = self.at_ns + dt // steps
