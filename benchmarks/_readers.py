@@ -48,6 +48,12 @@ def startup(text: str) -> list[Figure]:
     ]
 
 
+def first_result(text: str) -> list[Figure]:
+    whole = columns("first run, s", "`devicelab sweep` to the first run, beside connect and set-up", " s")(text)
+    parts = re.findall(r"^  (\S.*?)\s+([\d.]+)$", text, re.MULTILINE)
+    return [*whole, *(Figure(f"of that: {part}", f"{seconds} s", "") for part, seconds in parts)]
+
+
 def load(text: str) -> list[Figure]:
     rows = re.findall(
         r"^\s+([\d.]+)\s+[\d.-]+\s+([\d.]+|nan)\s+[\d.-]+\s+([\d.]+|nan)\s+([\d.]+|nan)", text, re.MULTILINE

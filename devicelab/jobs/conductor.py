@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from devicelab.analyses import searching, sequential
 from devicelab.device import agent, files, runner
 from devicelab.device.facts import Device, read_again
 from devicelab.errors import ConfigError, DeviceBusyError, DeviceRefusedError, DistrustError, LabError, RestoreError
@@ -27,8 +27,10 @@ from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.journal import Event, Flag, PlanEnd, PlanStart, RunRecord, RunStart
 from devicelab.model.plan import Plan, Run
 from devicelab.model.results import Results, without_traced, without_valid_run
-from devicelab.report.headline import Headline
 from devicelab.store import Store
+
+if TYPE_CHECKING:  # pages are drawn when all is measured
+    from devicelab.report.headline import Headline
 
 # How often a campaign's missing runs are planned anew after the agent was lost, before the sweep gives up.
 MAX_RESTARTS = 3
@@ -77,7 +79,7 @@ class SweepResult:
     invalid_cells: tuple[str, ...]
     report: Path | None = None
     findings: tuple[Finding, ...] = ()
-    headline: Headline | None = None
+    headline: "Headline | None" = None
     unmet: dict[str, tuple[str, ...]] = field(default_factory=dict)
     undone: tuple[str, ...] = ()
     interrupted: bool = False
@@ -318,6 +320,8 @@ class _Conductor:
     def _ask(self, given_up: Collection[tuple[str, int]] = ()) -> Block | End:
         levels = {cell: one.levels for cell, one in self.planned.cells.items()}
         results = self.store.results(self.campaign)
+        from devicelab.analyses import searching, sequential  # with pandas, where runs hang on what was measured
+
         asked = searching.ask if self.experiment.search is not None else sequential.ask
         self._fits = asking.fits(self.experiment, results, len(levels), time.monotonic() - self._clock)
         self._step = asked(results, levels, given_up, self._fits)

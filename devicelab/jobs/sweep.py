@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from devicelab.analyses import answer, searching, sequential
 from devicelab.device.facts import open_device
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError
@@ -20,9 +19,14 @@ from devicelab.model.campaign import CampaignInfo, unreliable
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.results import Results
-from devicelab.report.headline import headline
 from devicelab.store import Store
 from devicelab.store.reading import StoreReader
+
+if TYPE_CHECKING:
+    from devicelab.analyses.searching import Outlook
+
+# Analyses come with pandas, pages with matplotlib: they are imported where they are used, so that the device begins to
+# measure before.
 
 
 def dry_run(experiment: Experiment, entry: DeviceEntry) -> tuple[planning.Planned, Facts]:
@@ -41,11 +45,13 @@ def claims_of(experiment: Experiment) -> tuple[Claim, ...]:
     """What an experiment with a stop rule decides upon; nothing without one."""
     if experiment.stop is None or experiment.search is not None:
         return ()
+    from devicelab.analyses import answer
+
     levels = {cell.cell_id: cell.levels for cell in planning.cells(experiment)}
     return claims.required(experiment, levels, answer.known(experiment))
 
 
-def search_of(experiment: Experiment) -> searching.Outlook | None:
+def search_of(experiment: Experiment) -> "Outlook | None":
     """What a search will do; nothing of an experiment that is none.
 
     Raises:
@@ -53,6 +59,8 @@ def search_of(experiment: Experiment) -> searching.Outlook | None:
     """
     if experiment.search is None:
         return None
+    from devicelab.analyses import searching
+
     return searching.outlook(experiment, {cell.cell_id: cell.levels for cell in planning.cells(experiment)})
 
 
@@ -61,6 +69,8 @@ def likely_repetitions(experiment: Experiment, device: str, store: Store | None)
 
     ``None`` where no such campaign tells: cells are known by their content, so another level tells nothing.
     """
+    from devicelab.analyses import sequential
+
     decided = claims_of(experiment)
     earlier = store.campaigns(limit=1, device=device, experiment=experiment.name) if store is not None else ()
     if store is None or not earlier or experiment.stop is None:
@@ -109,6 +119,8 @@ def sweep(
         done = perform(experiment, device, store, campaign=campaign, night=night, on_progress=on_progress)
     finally:
         device.transport.close()
+    from devicelab.report.headline import headline
+
     results = done.results or store.results(done.campaign)
     findings, report = conclude(store, results, report_to)
     return replace(done, findings=findings, report=report, headline=headline(results, findings))
