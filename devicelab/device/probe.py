@@ -77,15 +77,17 @@ refused
   esac
   said="$said$m: $why; "; return 1
 }
-if [ "$(id -u)" = 0 ]; then root=self; else for m in $methods; do
+if [ "$me" = 0 ]; then root=self; else for m in $methods; do
 p=${m%%-*}; command -v "$p" >/dev/null 2>&1 || { said="$said$m: there is no $p; "; continue; }
 case $m in
 su-c) try su-c $t su -c "$may" && break;;
 su-0) try su-0 $t su 0 sh -c "$may" && break;;
 sudo) try sudo $t sudo -n sh -c "$may" && break;;
 *) said=; esac; done; fi
-echo "machine=$(uname -m)"; echo "kernel=$(uname -r)"; echo "root=$root"; echo "dir=$dir"; echo "root_said=$said"
-echo "boot_id=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
+# Every program that is started costs milliseconds on a small core. What uname prints has a fixed order.
+both=$(uname -rm); boot=; { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null
+echo "machine=${both##* }"; echo "kernel=${both%% *}"; echo "root=$root"; echo "dir=$dir"; echo "root_said=$said"
+echo "boot_id=$boot"
 echo '--- props'; command -v getprop >/dev/null 2>&1 && getprop && command -v settings >/dev/null 2>&1 &&
 echo "[settings.global.airplane_mode_on]: [$($t settings get global airplane_mode_on 2>/dev/null </dev/null)]"
 echo '--- os'; cat /etc/os-release 2>/dev/null

@@ -79,7 +79,8 @@ def compiled(device: Device, programs: tuple[str, ...]) -> tuple[Built, ...]:
     Raises:
         BuildError: one does not compile for it.
     """
-    return tuple(build_for(name, device.facts) for name in programs)
+    # The agent was built as the device was opened.
+    return tuple(device.agent if name == "agent" else build_for(name, device.facts) for name in programs)
 
 
 def deploy(device: Device, needs: Needs) -> tuple[Built, ...]:

@@ -18,7 +18,7 @@ class Follow {
   }
 
   int run() {
-    int64_t begin = mono_ns();
+    const int64_t begin = begin_ns_;
     for (;;) {
       bool agent_gone = state_.size > 0 && gone(begin);
       int code = pump();
@@ -89,7 +89,9 @@ class Follow {
   bool sleep() {
     pollfd fds[2] = {{1, 0, 0}, {inotify_.get(), POLLIN, 0}};
     bool events = watched_ && file_.ok();
-    int timeout = events ? (state_.size > 0 ? 2000 : 60000) : 200;
+    // A file that is to come is looked for more often as long as whoever makes it is just beginning.
+    bool soon = !file_.ok() && mono_ns() - begin_ns_ < kSecond;
+    int timeout = events ? (state_.size > 0 ? 2000 : 60000) : soon ? 5 : 200;
     poll(fds, events ? 2 : 1, timeout);
     if ((fds[0].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) return false;
     char drain[4096];
@@ -117,6 +119,7 @@ class Follow {
   const char* path_;
   uint64_t at_;
   bool lines_;
+  const int64_t begin_ns_ = mono_ns();
   Text state_, boot_;
   Arena arena_;
   Fd file_, inotify_;
