@@ -54,6 +54,13 @@ def first_result(text: str) -> list[Figure]:
     return [*whole, *(Figure(f"of that: {part}", f"{seconds} s", "") for part, seconds in parts)]
 
 
+def disturbance(text: str) -> list[Figure]:
+    used = columns("agent, % of a core", "the agent's CPU time at 10 Hz, of a core", " %")(text)
+    ratios = re.findall(r"^(sampled / not|not / not)\s+([\d.]+)\s+(\[[\d., ]+\])$", text, re.MULTILINE)
+    names = {"sampled / not": "inferences with samples, by those without", "not / not": "without samples, twice"}
+    return [*used, *(Figure(names[name], f"{ratio} {span}", "1 ± 0.005 (goal)", ratio) for name, ratio, span in ratios)]
+
+
 def load(text: str) -> list[Figure]:
     rows = re.findall(
         r"^\s+([\d.]+)\s+[\d.-]+\s+([\d.]+|nan)\s+[\d.-]+\s+([\d.]+|nan)\s+([\d.]+|nan)", text, re.MULTILINE
