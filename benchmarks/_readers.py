@@ -62,12 +62,13 @@ def disturbance(text: str) -> list[Figure]:
 
 
 def load(text: str) -> list[Figure]:
+    number = r"\s+([\d.]+)"
     rows = re.findall(
-        r"^\s+([\d.]+)\s+[\d.-]+\s+([\d.]+|nan)\s+[\d.-]+\s+([\d.]+|nan)\s+([\d.]+|nan)", text, re.MULTILINE
+        rf"^\s+(\d+){number}\s+[\d.]+{number}\s+[\d.]+{number}\s+([\d.]+|inf)\s+\d+\s", text, re.MULTILINE
     )
     return [
-        Figure(f"{wanted} % wanted: off by", f"{ours} points", f"{peer} points", ratio)
-        for wanted, ours, peer, ratio in rows
+        Figure(f"{wanted} % wanted of {cores} core(s): off by", f"{ours} points", f"{peer} points", ratio)
+        for cores, wanted, ours, peer, ratio in rows
     ]
 
 

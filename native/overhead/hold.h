@@ -23,7 +23,7 @@ constexpr int64_t kPeriodNs = 2267000;
 
 // Periods whose work may be owed: what a core did not give for longer is not made up for later. Where it was taken away
 // in the middle of work that was owed, that is finished first, and so much is owed once more.
-constexpr int64_t kOwedPeriods = 20;
+constexpr int64_t kOwedPeriods = 50;
 
 inline int64_t own_cpu_ns() {
   timespec t{};
