@@ -10,8 +10,9 @@ is first changes with each round. Beside it stands what ``/proc/stat`` told of t
 busy time is counted by looking at every tick, by whomever it is used.
 
 A pair counts only if programs of others used at most --max-others percent of the machine in both windows; else it is
-made again, until --patience seconds are over. With --keep the tries are kept in a file and those of earlier calls count
-with them, so that a machine that is shared need not be had for long at once. --quick is one round with short windows.
+made again, until --patience seconds are over. With --keep the tries are kept in a file, and those of earlier calls
+count as rounds, so that a machine that is shared need not be had for long at once. --quick is one round with short
+windows.
 
 How to read the table: "off" is the median over the tries of |measured - wanted| in percentage points, by CPU time; the
 ratio is devicelab's off by stress-ng's (below 1: devicelab is nearer). "error" is the mean of measured - wanted
@@ -96,12 +97,11 @@ def read(pids: list[int]) -> Reading:
 def window(who: str, wanted: float, cores: int, find: Callable[[], list[int]], lead: float, seconds: float) -> Try:
     """One window, which begins so long after the load's processes were seen."""
     deadline = time.monotonic() + 30
-    while len(find()) < cores:
+    while len(pids := find()) < cores:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{who} did not start {cores} processes")
         time.sleep(0.02)
     time.sleep(lead)
-    pids = find()
     begin = read(pids)
     time.sleep(seconds)
     end = read(pids)
@@ -231,14 +231,15 @@ def main() -> int:
         tempfile.TemporaryDirectory() as place,
         loading(DeviceEntry(name="local", address="local:", dir=place)) as loader,
     ):
-        for _ in range(args.rounds):
+        for number in range(args.rounds):
             for cores, util in wanted:
+                if (done := sum((one.cores, one.wanted) == (cores, util) for one in tries) // 2) > number:
+                    continue
                 while time.monotonic() < deadline:
                     each: list[Callable[[], Try]] = [
                         lambda n=cores, pct=util: ours(loader, place, pct, n, args.lead, args.seconds),  # type: ignore[misc]
                         lambda n=cores, pct=util: theirs(pct, n, args.lead, args.seconds),  # type: ignore[misc]
                     ]
-                    done = sum((one.cores, one.wanted) == (cores, util) for one in tries) // 2
                     pair = [one() for one in (each if done % 2 == 0 else reversed(each))]
                     if max(one.others for one in pair) <= args.max_others:
                         break
