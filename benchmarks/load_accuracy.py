@@ -202,7 +202,7 @@ def interval(part: list[Try]) -> str:
 def main() -> int:
     """All tries and one table."""
     parser = argparse.ArgumentParser(description="How near a wanted CPU use comes, beside stress-ng.")
-    parser.add_argument("--quick", action="store_true", help="one round, windows of 2.5 s")
+    parser.add_argument("--quick", action="store_true", help="one round, windows of 1.5 s")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--lead", type=float, default=0.5, help="from the start of a load to its window, seconds")
@@ -215,7 +215,7 @@ def main() -> int:
     if shutil.which("stress-ng") is None:
         sys.exit("stress-ng is not installed (Debian: apt-get install stress-ng)")
     if args.quick:
-        args.rounds, args.seconds, args.patience = 1, 2.5, 90.0
+        args.rounds, args.seconds, args.patience = 1, 1.5, 75.0
     there = os.cpu_count() or 1
     counts = [int(word) for word in args.cores.split(",") if word] or [n for n in (1, 2, 4, 8) if n <= there]
     if max(counts) > there:
