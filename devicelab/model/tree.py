@@ -105,15 +105,8 @@ def _match(path: str, shapes: tuple[re.Pattern[str], ...]) -> bool:
 
 def _natural(path: str) -> tuple[tuple[int, int, str], ...]:
     # A number is compared by its length and then as text, so that it may be of any length.
-    pieces: list[tuple[int, int, str]] = []
-    word = ""
-    for char in path + "\0":
-        if word and (char.isdecimal() != word[0].isdecimal()):
-            number = word.lstrip("0")
-            pieces.append((0, len(number), number) if word[0].isdecimal() else (1, 0, word))
-            word = ""
-        word += char
-    return tuple(pieces)
+    found = ((word.lstrip("0"), word) for word in re.findall(r"\d+|\D+", path))
+    return tuple((0, len(number), number) if word.isdecimal() else (1, 0, word) for number, word in found)
 
 
 class SnapshotReader:

@@ -95,8 +95,8 @@ def verify(variant: str, tenants: Sequence[Tenant], record: RunRecord) -> tuple[
 
 def _not_granted(told: Mapping[str, Any]) -> str:
     """What is wrong with what a tenant says of its SMs; empty if nothing is."""
-    asked, granted = told.get("sm_asked", 0), told.get("sm_granted", 0)
-    if any(type(one) is not int for one in (asked, granted, told.get("sm_total"))):
+    asked, granted = told.get("sm_asked"), told.get("sm_granted")
+    if type(asked) is not int or type(granted) is not int or type(told.get("sm_total")) is not int:
         return "does not say how many SMs it was granted"
     if abs(granted - asked) > max(_GRANULE, _ROUNDED * asked):
         return f"was granted {granted} SMs, not the {asked} that were asked for"

@@ -9,7 +9,7 @@ from devicelab.experiment import plan as planning
 from devicelab.farm import dose
 from devicelab.farm.dose import Seen
 from devicelab.model.experiment import Answer, Check
-from devicelab.model.night import DoseRules, Farm, JobEntry, Task
+from devicelab.model.night import DoseRules, Task
 from devicelab.model.search import Search
 from devicelab.store import Store
 from tests import labdata, nightdata
@@ -168,13 +168,3 @@ def test_tasks_for_any_device_and_without_history_have_their_whole_dose(store: S
     first, second, third = tonight(store, of, 0, (anywhere, gone, new))
     assert (first, second) == (anywhere, gone)
     assert (third.cells, third.status) == ((), "waiting")
-
-
-def test_only_established_regressions_count_where_the_farm_says_so() -> None:
-    called = nightdata.verdict(History(), 0, verdict="regression")
-    kept = called.model_copy(update={"established": True})
-    jobs = (JobEntry(experiment="quick", devices="a"),)
-    assert Farm(name="f", jobs=jobs).alarms(called)
-    late = Farm(name="f", jobs=jobs, alarm="established")
-    assert (late.alarms(called), late.alarms(kept)) == (False, True)
-    assert not late.alarms(kept.model_copy(update={"verdict": "improvement"}))

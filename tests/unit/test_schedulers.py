@@ -9,6 +9,7 @@ import pytest
 from devicelab.errors import ConfigError, DeviceRefusedError
 from devicelab.ground import registry
 from devicelab.model.experiment import Tenant
+from devicelab.model.journal import ProgramResult
 from tests.schedulerdata import GOOD, MIG, PIDS, STREAMS, THREE, good, treat, verify
 from tests.tenantdata import place, record
 
@@ -211,6 +212,8 @@ def test_green_contexts_share_the_sms_by_rank() -> None:
         ("B", '"sm_granted":52', '"sm_granted":16', "B was granted 16 SMs, not the 52 that were asked for"),
         ("A", '"sm_granted":80', '"sm_granted":132', "A was granted 132 SMs, not the 80"),
         ("C#2", '"sm_granted":52', '"sm_granted":"52"', "C#2 does not say how many SMs"),
+        ("C", '"sm_asked":52,', "", "C does not say how many SMs"),
+        ("C", '"sm_granted":52,', "", "C does not say how many SMs"),
         ("C#2", '"0-51"', '""', "C#2 does not say on which SMs"),
         ("C#2", '"0-51"', '"all of them"', "C#2 does not say on which SMs"),
         ("C", '"0-51"', '"0-60"', "C ran on 61 SMs, more than the 52"),
@@ -233,7 +236,29 @@ def test_the_drivers_rounding_is_no_fault_of_a_green_context() -> None:
     assert verify("green", "40", record(PIDS, GOOD["green"][1], stdout=streams)) == ()
 
 
-@pytest.mark.parametrize("name", ["stream_priority", "mig", "cu_mask", "green"])
+@pytest.mark.parametrize("name", [*GOOD])
+def test_a_proof_looks_at_every_process_whoever_stands_before_it(name: str) -> None:
+    """Loads and other programs stand among the tenants; what is wrong with the last of them is seen."""
+    seen = good(name)
+    others = [ProgramResult(name=other, role="load", pid=9) for other in ("load", "D")]
+    mixed = seen.model_copy(update={"programs": (others[0], *seen.programs[:2], others[1], *seen.programs[2:])})
+    assert verify(name, GOOD[name][0], mixed) == ()
+    last = {what: text.replace("14", "15") for what, text in GOOD[name][1].items()}
+    last = {what: text for what, text in last.items() if not what.endswith("C#2")}
+    broken = record(PIDS, last, stdout={**STREAMS, "C#2": "{}\n"})
+    programs = (others[0], *broken.programs[:2], others[1], *broken.programs[2:])
+    flags = verify(name, GOOD[name][0], broken.model_copy(update={"programs": programs}))
+    assert [flag.code for flag in flags] == ["scheduler-not-seen"]
+
+
+@pytest.mark.parametrize("name", ["mps", "mps_static", "green"])
+def test_a_tenant_that_the_daemon_does_not_know_is_named(name: str) -> None:
+    clients = GOOD[name][1]["mps clients"]
+    (flag,) = verify(name, GOOD[name][0], good(name, witnesses={"mps clients": clients.replace("14\n", "15\n")}))
+    assert "C#2 (pid 14)" in flag.detail
+
+
+@pytest.mark.parametrize("name", ["stream_priority", "mig", "cu_mask", "green", "mps_static"])
 def test_a_model_on_the_cpu_is_not_under_a_gpus_scheduler(name: str) -> None:
     streams = {**STREAMS, "C#2": STREAMS["C#2"].replace('"threads"', '"device":"cpu","threads"')}
     (flag,) = verify(name, GOOD[name][0], record(PIDS, GOOD[name][1], stdout=streams))
