@@ -1,6 +1,9 @@
 """Synthetic campaigns for tests: made-up devices, records and measurements with known properties."""
 
+import tempfile
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +20,19 @@ CPUS = 4
 FREQUENCY = "/sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq"
 TEMPERATURE = "/sys/class/thermal/thermal_zone0/temp"
 LOADS = {"none": 0.04, "1000 5000 20": 0.43, "10 1000 20": 0.65}
+
+
+@cache
+def _empty() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        Store.open(f"{folder}/s.sqlite").close()
+        return (Path(folder) / "s.sqlite").read_bytes()
+
+
+def new_store(path: Path) -> Store:
+    """An empty store: its tables are made once a process, which takes longer than most tests."""
+    path.write_bytes(_empty())
+    return Store.open(path)
 
 
 def experiment(**changes: object) -> Experiment:

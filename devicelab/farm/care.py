@@ -269,7 +269,7 @@ class Care:
     def _look_at_usb(self) -> None:
         """Where the board is gone from its hub: say so, and who went with it; switch its port where that is allowed."""
         serial = serial_of(self.entry.address)
-        gone = OF_THIS_HOST.words(serial) if serial else ""
+        gone = OF_THIS_HOST.words(serial)
         if not gone:
             return
         if not self.entry.replug or self._done_tonight("replugs") >= self.farm.max_reboots:

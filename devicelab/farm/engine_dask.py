@@ -243,7 +243,7 @@ class Workers:
             now = time.monotonic()
             for address, worker in workers.items():
                 seen = worker.get("last_seen")
-                if self._heard.get(address, (None, 0.0))[0] != seen:
+                if self._heard.get(address, (None,))[0] != seen:
                     self._heard[address] = (seen, now)
             self._known = now, workers
             return workers

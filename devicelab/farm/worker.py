@@ -100,7 +100,7 @@ async def _serve(address: str, make: dict[str, Any], host: Host, said: Callable[
     loop.set_exception_handler(lambda *_: None)  # what is left of broken connections
     with reaching(address):
         worker = await _Worker(address, **make)
-    names = sorted(name.partition(":")[2] for name in worker.state.total_resources)
+    names = sorted(name.removeprefix(hosting.resource("")) for name in worker.state.total_resources)
     said(f"works for {address} with {', '.join(names) or 'no device that is there now'}")
     asked = asyncio.create_task(ending.wait())
     gone = asyncio.create_task(worker.finished())

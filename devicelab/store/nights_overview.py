@@ -240,7 +240,7 @@ def _verdict_sums() -> Select[Any]:
 def _health_sums() -> Select[Any]:
     """Looks at devices are only ever added."""
     t = s.health.c
-    return select(t.night, func.count(), func.max(t.id)).where(t.night.is_not(None)).group_by(t.night)
+    return select(t.night, func.count()).where(t.night.is_not(None)).group_by(t.night)
 
 
 def _finding_sums() -> Select[Any]:

@@ -21,6 +21,7 @@ from devicelab.jobs.conductor import Progress
 from devicelab.model.experiment import Experiment
 from devicelab.model.night import Farm, Health, JobEntry, Task
 from devicelab.store import Store
+from tests import labdata
 
 ENTRY = DeviceEntry(name="a", address="adb:a")
 FARM = Farm(name="f", jobs=(JobEntry(experiment="e", devices="a"),), wait_busy_s=60.0, max_reboots=2)
@@ -47,7 +48,7 @@ class Clock:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "s.sqlite") as opened:
+    with labdata.new_store(tmp_path / "s.sqlite") as opened:
         yield opened
 
 

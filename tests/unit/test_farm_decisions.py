@@ -23,14 +23,14 @@ from devicelab.errors import (
     RestoreError,
 )
 from devicelab.farm import care as caring
-from devicelab.farm import dose, health, host, recover
+from devicelab.farm import closing, dose, health, host, recover
 from devicelab.farm.care import Care, Limits, RebootedError, UnfitError
 from devicelab.farm.dose import Seen
 from devicelab.farm.hubs import Port
 from devicelab.farm.task import _Attempt
 from devicelab.model.night import CellVerdict, DoseRules, Farm, Health, HealthRules, JobEntry, NightInfo, Task
 from devicelab.store import Store
-from tests import nightdata
+from tests import labdata, nightdata
 from tests.nightdata import History
 
 ENTRY = DeviceEntry(name="a", address="adb:a", root="adb-root")
@@ -41,7 +41,7 @@ GONE = DeviceUnreachableError("gone", device="a")
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "s.sqlite") as opened:
+    with labdata.new_store(tmp_path / "s.sqlite") as opened:
         opened.begin_night(FARM, night="n")
         yield opened
 
@@ -443,6 +443,17 @@ def test_tonights_tasks_follow_their_shares(monkeypatch: pytest.MonkeyPatch) -> 
     dose.dosed(tasks, every, store, "f", RULES, 20_000 * 86_400.0)
     assert set(days) == {20_000}
     assert dose.dosed([], [], store, "f", RULES, 0.0) == ()
+
+
+def test_a_file_that_cannot_be_written_is_named_with_the_reason_alone(store: Store, tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "file" / "below"):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(ConfigError) as told:
+            closing._write(path, "x")
+        assert told.value.message in {f"cannot write {path}: {why}" for why in ("Is a directory", "File exists")}
+    for made in (tmp_path / "new" / "er" / "file", tmp_path / "new" / "er" / "other"):
+        closing._write(made, "ä")
+        assert made.read_text(encoding="utf-8") == "ä"
 
 
 # --- this host -----------------------------------------------------------------------------------------------------

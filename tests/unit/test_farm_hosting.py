@@ -8,7 +8,7 @@ from devicelab import __version__
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError, StoreError
 from devicelab.farm import hosting
-from devicelab.farm.dask_link import Tls, address_of
+from devicelab.farm.dask_link import Tls, address_of, usable
 from devicelab.farm.engine_dask import DaskHosts, answered, merged
 from devicelab.farm.hosting import Host, Offer, Order, taken_over
 from devicelab.farm.selectors import Known
@@ -161,6 +161,7 @@ def test_what_is_no_scheduler_is_refused(place: str) -> None:
 
 def test_tls_takes_all_three_files_or_none() -> None:
     assert Tls().security() is None
+    assert usable(None) is usable(Tls()) is None
     with pytest.raises(ConfigError, match="all three"):
         Tls(ca="ca.pem").security()
     security = Tls("ca.pem", "cert.pem", "key.pem").security()

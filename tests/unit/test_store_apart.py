@@ -1,5 +1,6 @@
 """Campaigns and nights beside each other: what is done to one changes nothing that is told of another."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from devicelab.model.measurement import Measurement, Metric
 from devicelab.model.night import CellVerdict, Farm, Health, JobEntry, Task
 from devicelab.store import Store
 from devicelab.store.deleting import SYSTEM_TRACE
-from tests import labdata
+from tests import labdata, nightdata
+from tests.nightdata import History
 
 KLO = labdata.experiment(factors={"load": tuple(labdata.LOADS)[:2]}, repetitions=2)
 PAIR = labdata.experiment(name="pair", factors={"load": tuple(labdata.LOADS)[1:], "k": (2,)}, repetitions=1)
@@ -24,7 +26,7 @@ PAIR = labdata.experiment(name="pair", factors={"load": tuple(labdata.LOADS)[1:]
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "s.sqlite") as opened:
+    with labdata.new_store(tmp_path / "s.sqlite") as opened:
         yield opened
 
 
@@ -250,3 +252,46 @@ def test_a_verdict_that_is_another_one_changes_the_mark_of_its_night(store: Stor
         marks.append(store.night_counts()[name].mark)
     assert marks[0] == marks[-1]
     assert len(set(marks)) == 1 + len(OTHERS)
+
+
+def test_figures_and_verdicts_of_many_nights_are_those_of_their_experiment(store: Store) -> None:
+    """Medians are what the campaigns' own frames give; verdicts come oldest first, and what moved newest first."""
+    histories = [
+        History(nights=3, devices=("a", "b"), cells=2, repetitions=4, invalid_every=5),
+        History(farm="other", experiment="pair", nights=2, first=10, devices=("a",), cells=2, repetitions=3, seed=5),
+    ]
+    put: list[CellVerdict] = []
+    nights = [(of, nightdata.fill(store, of)) for of in histories]
+    words = itertools.cycle(["regression", "unchanged", "improvement", "too noisy"])
+    for of, ids in nights:
+        for number, name in enumerate(ids, of.first):
+            keys = itertools.product(range(of.cells), range(len(of.devices)))
+            said = [nightdata.verdict(of, number, *key, verdict=next(words)) for key in keys]
+            store.put_verdicts(name, said)
+            put += said
+    for of, ids in nights:
+        expected: dict[tuple[str, str, str], tuple[int, float]] = {}
+        for name in ids:
+            for info in store.night_campaigns(name):
+                results = store.results(info.campaign)
+                runs = results.runs()
+                both = results.metrics().merge(runs[runs["valid"]], on="run_id")
+                for cell, values in both.groupby("cell_id")["value"]:
+                    expected[name, info.device, str(cell)] = (len(values), values.median())
+        frame = store.night_medians(of.experiment)
+        keys_ = zip(frame["night"], frame["device"], frame["cell_id"], strict=True)
+        assert dict(zip(keys_, zip(frame["n"], frame["median"], strict=True), strict=True)) == expected
+        assert list(dict.fromkeys(frame["night"])) == list(ids)
+        assert len(store.night_medians(of.experiment, [("measure", of.metric)])) == len(frame)
+        assert store.night_medians(of.experiment, [("measure", "other")]).empty
+        told = store.verdict_frame(of.experiment)
+        own = [one for one in put if one.experiment == of.experiment]
+        assert list(zip(told["night"], told["device"], told["cell_id"], told["verdict"], strict=True)) == [
+            (one.night, one.device, one.cell_id, one.verdict) for one in own
+        ]
+    moved = [one for one in put if one.device == "a" and one.verdict in {"regression", "improvement"}]
+    assert {(one.night, one.cell_id) for one in store.moved("a")} == {(one.night, one.cell_id) for one in moved}
+    order = [one.night for one in store.moved("a")]
+    started = {info.night: info.started_unix_ns for info in store.nights()}
+    assert order == sorted(order, key=lambda name: -started[name])
+    assert store.moved("a", limit=2) == store.moved("a")[:2]

@@ -28,7 +28,7 @@ from tests import labdata
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "s.sqlite") as opened:
+    with labdata.new_store(tmp_path / "s.sqlite") as opened:
         yield opened
 
 

@@ -23,7 +23,7 @@ RUNNING = TASK.model_copy(update={"status": "running", "device": "d", "campaign"
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "s.sqlite") as opened:
+    with labdata.new_store(tmp_path / "s.sqlite") as opened:
         yield opened
 
 
