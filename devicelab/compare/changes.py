@@ -6,6 +6,7 @@ from typing import Any
 
 from devicelab.model.experiment import Experiment
 from devicelab.model.results import Results
+from devicelab.model.scheduler_files import scheduler_files
 
 # Of what a campaign says about itself, what can move its figures; in the order people ask.
 _INFO = {
@@ -73,30 +74,10 @@ def _of_maps(what: str, a: Mapping[str, Any], b: Mapping[str, Any], *, cut: int)
 
 def _of_schedulers(a: Results, b: Results) -> Iterator[Change]:
     """Of the files of an installed scheduler that both campaigns used: their checksums stand for its version."""
-    ours, theirs = _scheduler_files(a), _scheduler_files(b)
+    ours, theirs = scheduler_files(a), scheduler_files(b)
     both = {name: files for name, files in ours.items() if name in theirs}
     for name, files in both.items():
         yield from _of_maps(name, files, theirs[name], cut=12)
-
-
-def _scheduler_files(results: Results) -> dict[str, dict[str, str]]:
-    """By scheduler the checksums of its files by name, as ``sha256sum`` printed them in its first run."""
-    sums: dict[str, dict[str, str]] = {}
-    tried: set[str] = set()
-    if not results.experiment.tenants:
-        return sums
-    for run in results.runs().to_dict("records"):
-        leg = str(run.get("scheduler", ""))
-        if leg in tried or not run["valid"]:
-            continue
-        tried.add(leg)
-        for witness in results.evidence(str(run["run_id"])).get("witnesses", ()):
-            name, _, what = str(witness.get("name", "")).rpartition(" ")
-            if what == "files" and name:
-                lines = (line.split(maxsplit=1) for line in str(witness.get("stdout", "")).splitlines())
-                files = {one[1].rpartition("/")[2]: one[0] for one in lines if len(one) == 2}
-                sums.setdefault(name, files)
-    return sums
 
 
 def _of_experiments(a: Experiment, b: Experiment) -> Iterator[Change]:

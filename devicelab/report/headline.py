@@ -34,6 +34,7 @@ _ABOUT = "the figure is "
 _PROMISES = {"targets": "target", "certificate": "bound, on fresh arrivals"}
 """What a scheduler was to keep, by the quantity of the answer."""
 _LEAST = 6  # of a 95 % interval
+_GO_ON = "It was ended early; go on with it:"
 _MOST = 500  # beyond, an estimate is no help
 _NONE = re.compile(r"no difference larger than [\d.e+-]+ (?:%|points)")
 
@@ -243,6 +244,10 @@ def _next(answer: Finding, results: Results) -> tuple[str, str]:
         experiment = results.experiment
         if experiment.tuning is not None:
             return "Search again with a budget for more repetitions, or with less strict bounds:", _tune(results, board)
+        if results.info.get("status") == "interrupted":
+            if "--bundle" in words:
+                return "Runs are missing: `sh run.sh` there does them, then here:", "devicelab import result.tar"
+            return _GO_ON, again(words, "--resume")
         if experiment.rule is not None:
             todo, longer = _longer(results)
             return todo, again(words, *longer) if longer else ""
@@ -271,7 +276,7 @@ def _tune(results: Results, board: str) -> str:
 def _longer(results: Results) -> tuple[str, list[str]]:
     """More of what ended a sweep with a rule too early."""
     if results.info.get("status") not in ENDED:
-        return "It was ended early; go on with it:", ["--resume"]
+        return _GO_ON, ["--resume"]
     stop = results.experiment.rule
     if results.experiment.search is not None and results.experiment.search.constraints:
         return "Other constraints or other levels: no setting that was tried will do.", []

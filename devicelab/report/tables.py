@@ -14,6 +14,7 @@ from devicelab.ground.times import duration
 from devicelab.model.experiment import Finding
 from devicelab.model.glossary import ANALYSES, VERDICTS, figure_words
 from devicelab.model.results import Results
+from devicelab.model.scheduler_files import scheduler_files
 from devicelab.report import frames
 from devicelab.report.units import between, clock, interval, quantity
 
@@ -130,9 +131,11 @@ def factors(results: Results) -> TableView:
 
 
 def binaries(results: Results) -> TableView:
-    """Programs that were pushed, by hash."""
-    rows = tuple((name, sha256) for name, sha256 in dict(results.info.get("binaries") or {}).items())
-    return TableView("Programs on the device, by the SHA-256 of the file.", ("Program", "SHA-256"), rows)
+    """Programs that were pushed, and the files of schedulers installed there, by hash."""
+    rows = [(name, sha256) for name, sha256 in dict(results.info.get("binaries") or {}).items()]
+    for scheduler, files in scheduler_files(results).items():
+        rows += [(f"{scheduler}: {name}", sha256) for name, sha256 in files.items()]
+    return TableView("Programs on the device, by the SHA-256 of the file.", ("Program", "SHA-256"), tuple(rows))
 
 
 def dropped_samples(results: Results) -> str:

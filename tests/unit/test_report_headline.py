@@ -206,6 +206,18 @@ def test_what_ended_a_sweep_with_a_rule_too_early_decides_what_is_next(rule: Sto
     assert head.command.endswith(command)
 
 
+@pytest.mark.parametrize(
+    ("typed", "command"),
+    [
+        ("devicelab sweep zoo --board h200 --bundle z.tar", "devicelab import result.tar"),
+        ("devicelab sweep zoo --board h200", "devicelab sweep zoo --board h200 --resume"),
+    ],
+)
+def test_runs_that_are_missing_come_before_more_repetitions(typed: str, command: str) -> None:
+    head = headline(results(command=typed, status="interrupted"), [finding("insufficient n", n=1)])
+    assert head.command == command
+
+
 def test_a_search_without_a_setting_that_will_do_asks_for_no_more_repetitions() -> None:
     none = Finding(
         analysis="searching", claim="Best setting for total_ns", verdict="insufficient n", answer=True,

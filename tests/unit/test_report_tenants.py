@@ -1,5 +1,7 @@
 """What the report's own figures and tables make of several programs: each tenant for itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -52,3 +54,17 @@ def test_samples_of_two_programs_are_two_distributions() -> None:
     assert set(np.concatenate(list(found["latency-b"].samples.values()))) == {9e6, 8e6}
     results.sample_tables["inferences"] = parts[0]
     assert [one.name for one in frames.distributions(results)] == ["latency"]
+
+
+def test_the_files_of_an_installed_scheduler_are_listed_with_their_hashes() -> None:
+    text = f"{'a' * 64}  bin/xserver\nsha256sum: lib: no such file\n{'b' * 64}  lib/libshimcuda.so\n{'c' * 63}  short\n"
+    witness = {"name": "xsched files", "exit_code": 0, "stdout": text + f"{'d' * 64}  more\n" * 1000}
+    results = tenants()
+    results = replace(results, records={run_id: {"witnesses": [witness]} for run_id in results.run_rows["run_id"]})
+    rows = tables.binaries(results).rows
+    assert [row for row in rows if row[0].startswith("xsched: ")] == [
+        ("xsched: xserver", "a" * 64),
+        ("xsched: libshimcuda.so", "b" * 64),
+        ("xsched: more", "d" * 64),
+    ]
+    assert tables.binaries(tenants()).rows == ()
