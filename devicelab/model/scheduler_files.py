@@ -10,7 +10,7 @@ _MOST = 100
 
 
 def scheduler_files(results: Results) -> dict[str, dict[str, str]]:
-    """By scheduler the SHA-256 of its files by name, as ``sha256sum`` printed them in the first valid run of each leg."""
+    """By scheduler the SHA-256 of its files by name, as ``sha256sum`` printed them in a valid run of each leg."""
     sums: dict[str, dict[str, str]] = {}
     tried: set[str] = set()
     if not results.experiment.tenants:

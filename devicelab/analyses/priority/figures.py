@@ -24,6 +24,9 @@ _TONES = {"pass": "#00703c", "yes": "#00703c", "fail": "#b3261e", "no": "#b3261e
 _POINTS = 400
 _STRIP_REQUESTS = 12  # scheduled requests of the important tenant in a strip
 _STRIP_LEGS = 8
+_HEADS = 4  # legs side by side at the head of the target table
+_CHARS = 17  # of a row's name in the width of a column
+_INSIDE = 5  # curves whose names leave room for the curves
 
 
 def figures(results: Results, services: Mapping[Key, Service]) -> Iterator[Figure]:
@@ -73,24 +76,28 @@ def _target_table(results: Results, services: Mapping[Key, Service]) -> Iterator
 
 
 def _draw_targets(figure: "MplFigure", *, data: pd.DataFrame) -> None:
-    rows, columns = list(dict.fromkeys(data["target"])), list(dict.fromkeys(data["leg"]))
-    figure.set_size_inches(1.9 + 1.35 * len(columns), 0.5 + 0.46 * len(rows))
+    across, down = "leg", "target"
+    if data[across].nunique() > _HEADS:  # heads of many legs would run into each other
+        across, down = down, across
+    rows, columns = list(dict.fromkeys(data[down])), list(dict.fromkeys(data[across]))
+    named = max(1.4, max(len(row) for row in rows) / _CHARS)
+    figure.set_size_inches(0.5 + 1.35 * (named + len(columns)), 0.5 + 0.46 * len(rows))
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    axes.set_xlim(-1.4, len(columns))
+    axes.set_xlim(-named, len(columns))
     axes.set_ylim(len(rows), -0.8)
-    for x, leg in enumerate(columns):
-        axes.text(x + 0.5, -0.3, _wrapped(leg), ha="center", va="center", fontsize=8, weight="bold")
-    for y, target in enumerate(rows):
+    for x, head in enumerate(columns):
+        axes.text(x + 0.5, -0.3, _wrapped(head), ha="center", va="center", fontsize=8, weight="bold")
+    for y, row in enumerate(rows):
         axes.axhline(y, color=_plot.SHADE, linewidth=0.8)
-        axes.text(-1.36, y + 0.5, target, va="center", fontsize=8)
-    for row in data.to_dict("records"):
-        left, top = columns.index(row["leg"]), rows.index(row["target"])
-        verdict = str(row["verdict"])
+        axes.text(0.04 - named, y + 0.5, row, va="center", fontsize=8)
+    for cell in data.to_dict("records"):
+        left, top = columns.index(cell[across]), rows.index(cell[down])
+        verdict = str(cell["verdict"])
         colour = _TONES.get(verdict, _plot.GREY)
         axes.text(left + 0.5, top + 0.32, verdict, ha="center", va="center", fontsize=8, weight="bold", color=colour)
-        axes.text(left + 0.5, top + 0.7, _estimate_text(row), ha="center", va="center", fontsize=6.5, color=_plot.INK)
+        axes.text(left + 0.5, top + 0.7, _estimate_text(cell), ha="center", va="center", fontsize=6.5, color=_plot.INK)
 
 
 def _estimate_text(row: Mapping[Any, Any]) -> str:
@@ -129,7 +136,8 @@ def _ecdf(results: Results, services: Mapping[Key, Service], tenant: Tenant) -> 
 
 
 def _draw_ecdf(figure: "MplFigure", *, data: pd.DataFrame, deadline_ms: float | None) -> None:
-    figure.set_size_inches(6.5, 3.4)
+    beside = data["leg"].nunique() > _INSIDE
+    figure.set_size_inches(9.5 if beside else 6.5, 3.4)
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
     for index, (leg, part) in enumerate(data.groupby("leg", sort=False)):
@@ -142,7 +150,10 @@ def _draw_ecdf(figure: "MplFigure", *, data: pd.DataFrame, deadline_ms: float | 
     axes.set_xlabel("response, ms (log)", fontsize=8)
     axes.set_ylabel("share of requests", fontsize=8)
     axes.set_ylim(0, 1.005)
-    axes.legend(fontsize=7, frameon=False)
+    if beside:
+        axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.02))
+    else:
+        axes.legend(fontsize=7, frameon=False)
     _plot.clean(axes, grid="both")
 
 
@@ -275,5 +286,5 @@ def _leg_text(leg: Leg, results: Results) -> str:
     return f"{leg[0]}, {leg[1]}" if leg[1] and several else leg[0]
 
 
-def _wrapped(leg: str) -> str:
-    return leg.replace(", ", "\n")
+def _wrapped(head: str) -> str:
+    return head.replace(", ", "\n").replace(": ", ":\n")
