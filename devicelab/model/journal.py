@@ -189,11 +189,11 @@ class Process(Record):
 class Others(Record):
     """Whose CPU time it was.
 
-    ``before`` is a look while nothing of a run works yet (of this one, or of one at most 2 s earlier, 60 s if others
-    used at most 5 % of all CPUs then); ``during`` lasts from just before the window to just behind it. Of the latter,
-    by looks at every process: ``ours_ns`` the agent and all that it started, ``kernel_ns`` the kernel's threads,
-    ``others_ns`` everybody else; ``heaviest`` names the first of those. ``hidden``: other users' processes cannot be
-    seen, so that what they used is part of no sum.
+    ``before`` is a look while nothing of a run works yet (of this one, or of one at most 2 s earlier, 60 s if
+    others used at most 5 % of all CPUs then and are not hidden); ``during`` lasts from just before the window to
+    just behind it. Of the latter, by looks at every process: ``ours_ns`` the agent and all that it started,
+    ``kernel_ns`` the kernel's threads, ``others_ns`` everybody else; ``heaviest`` names the first of those.
+    ``hidden``: other users' processes cannot be seen, so that what they used is part of no sum.
     """
 
     tick_hz: int = 100

@@ -102,7 +102,7 @@ class Others {
  public:
   static constexpr int64_t kQuiet = 200 * kMs;   // how long the device is looked at before anything of ours runs
   // For so long that look holds for further runs, so that they stay as short as they are programmed: one that found
-  // somebody at work, and one that found nobody.
+  // somebody at work (or is all there is: others are hidden while a run lasts), and one that found nobody.
   static constexpr int64_t kFresh = 2 * kSecond, kCalm = 60 * kSecond;
   static constexpr size_t kMost = 32768;        // processes; further ones are not told apart
   static constexpr size_t kNamed = 5;
@@ -111,15 +111,14 @@ class Others {
   Others(Span* quiet, pid_t host) : quiet_(quiet), host_(host) {}
 
   bool quiet_is_fresh() const {
-    return quiet_->known() && mono_ns() - quiet_->end_ns() < (quiet_->calm() ? kCalm : kFresh);
+    return quiet_->known() && mono_ns() - quiet_->end_ns() < (quiet_->calm() && !hidden() ? kCalm : kFresh);
   }
   void begin_quiet() { quiet_->begin(&stat_, host_); }
   void end_quiet() { quiet_->end(&stat_); }
   void begin(Text token) {
     token_ = token;
     own_exe_ = Exe::of_process(getpid());
-    ProcStat init;
-    hidden_ = !proc_stat(1, &init);
+    hidden_ = hidden();
     look(&first_);
     during_.begin(&stat_, host_);
   }
@@ -236,6 +235,12 @@ class Others {
       sums_[whose] += one.ticks;
       if (whose == kOther && one.ticks > 0) keep(one);
     }
+  }
+
+  // Whether other users' processes cannot be seen (``hidepid``).
+  static bool hidden() {
+    ProcStat init;
+    return !proc_stat(1, &init);
   }
 
   void keep(const Seen& one) {
