@@ -7,18 +7,18 @@
 // amounts to: "near T_sleep_us inner_iter".
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "overhead/digits.h"
 #include "overhead/hold.h"
 
 namespace {
 
-constexpr int64_t kMaxLog2 = 62;
+constexpr int64_t kMaxLog2 = 62;  // the usage says so
 
 // Digits alone: strtoll would let blanks, signs and trailing text pass.
 bool parse_number(const char* text, int64_t& value) {
@@ -67,9 +67,9 @@ int main(int argc, char** argv) {
   int64_t log2_outer_iter = 0;
   if (argc != 4 || !parse_number(argv[1], t_sleep_us) || !parse_number(argv[2], inner_iter) ||
       !parse_number(argv[3], log2_outer_iter) || log2_outer_iter > kMaxLog2 || t_sleep_us / 1000000 > INT32_MAX) {
-    fprintf(stderr, "usage: overhead T_sleep_us inner_iter log2_outer_iter  (integers from 0; log2_outer_iter <= %d), "
-            "or overhead --hold PERCENT  (0.0001 to 100)\n",
-            static_cast<int>(kMaxLog2));
+    fputs("usage: overhead T_sleep_us inner_iter log2_outer_iter  (integers from 0; log2_outer_iter <= 62), "
+          "or overhead --hold PERCENT  (0.0001 to 100)\n",
+          stderr);
     return 2;
   }
   // Unsigned, so that a long run wraps around instead of overflowing; printing it keeps the work alive.
@@ -79,6 +79,8 @@ int main(int argc, char** argv) {
     for (int64_t inner = 0; inner < inner_iter; ++inner) sum += static_cast<uint64_t>(rand());
     sleep_us(t_sleep_us);
   }
-  printf("%" PRIu64 "\n", sum);
+  overhead::Digits digits;
+  fputs(digits.of(sum), stdout);
+  putchar('\n');
   return fflush(stdout) == 0 ? 0 : 1;
 }

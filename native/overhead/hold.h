@@ -4,12 +4,13 @@
 #pragma once
 
 #include <errno.h>
-#include <inttypes.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 
 #include "clock.h"
+#include "overhead/digits.h"
 
 namespace overhead {
 
@@ -101,7 +102,10 @@ class Work {
   for (int64_t period = 0;; ++period) {
     work.until(line.goal_ns(own_cpu_ns()));
     if (period == kToldAfter) {
-      printf("near %" PRId64 " %" PRId64 "\n", (kPeriodNs - line.part_ns()) / 1000, work.count_in(line.part_ns()));
+      Digits sleep, count;
+      const char* words[] = {"near ", sleep.of(static_cast<uint64_t>((kPeriodNs - line.part_ns()) / 1000)), " ",
+                             count.of(static_cast<uint64_t>(work.count_in(line.part_ns()))), "\n"};
+      for (const char* word : words) fputs(word, stdout);
       fflush(stdout);
     }
     const int64_t now = now_ns(), end = line.end_ns();

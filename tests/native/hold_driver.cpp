@@ -4,6 +4,8 @@
 //
 // Prints for each stretch the CPU time, in ns, that a load of SHARE parts of a million had in it, on a core that gave it
 // at most PERMILLE of its time; every piece of work ended OVERSHOOT_NS of CPU time late.
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "overhead/hold.h"
