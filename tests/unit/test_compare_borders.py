@@ -16,6 +16,7 @@ from devicelab.compare.changes import Change
 from devicelab.errors import ConfigError
 from devicelab.model.experiment import Tenant
 from devicelab.model.night import CellVerdict
+from devicelab.model.scheduler_files import scheduler_files
 from tests import labdata
 
 
@@ -192,10 +193,13 @@ def test_settings_and_tenants_that_both_have_are_compared() -> None:
     ]  # fmt: skip
 
 
+ONE, TWO = "1" * 64, "2" * 64
+
+
 def test_files_of_a_scheduler_are_taken_from_the_first_valid_run_of_each_leg() -> None:
     said = {
-        "0": "bad /x/lib.so", "1": "one  /opt/my lib/a.so\ntwo /b.so\nodd", "2": "three /opt/my lib/a.so",
-        "3": "four /c.so",
+        "0": f"{ONE} /x/lib.so", "1": f"{ONE}  /opt/my lib/a.so\n{TWO} /b.so\nodd\n{TWO[1:]} /short.so",
+        "2": f"{TWO} /opt/my lib/a.so", "3": f"{TWO} /c.so",
     }  # fmt: skip
     runs = pd.DataFrame(
         {"run_id": [*said], "valid": [False, True, True, True], "scheduler": ["xsched", "xsched", "xsched", "mps"]}
@@ -205,20 +209,20 @@ def test_files_of_a_scheduler_are_taken_from_the_first_valid_run_of_each_leg() -
         def evidence(run: str) -> dict[str, Any]:
             return {
                 "witnesses": [
-                    {"name": "xsched log", "stdout": "x /y"}, {"name": "files", "stdout": "x /z"},
+                    {"name": "xsched log", "stdout": f"{ONE} /y"}, {"name": "files", "stdout": f"{ONE} /z"},
                     {"name": f"{'mps' if run == '3' else 'xsched'} files", "stdout": {**said, **change}[run]},
                 ]
             }  # fmt: skip
 
         return SimpleNamespace(experiment=SimpleNamespace(tenants=("a",)), runs=lambda: runs, evidence=evidence)
 
-    assert changes._scheduler_files(of({})) == {"xsched": {"a.so": "one", "b.so": "two"}, "mps": {"c.so": "four"}}
-    assert list(changes._of_schedulers(of({}), of({"0": "z /q", "2": "y /q"}))) == []
-    assert list(changes._of_schedulers(of({}), of({"1": "one /a.so\n" + "t" * 20 + " /b.so"}))) == [
-        Change("xsched b.so", "two", "t" * 12)
+    assert scheduler_files(of({})) == {"xsched": {"a.so": ONE, "b.so": TWO}, "mps": {"c.so": TWO}}
+    assert list(changes._of_schedulers(of({}), of({"0": f"{TWO} /q", "2": f"{TWO} /q"}))) == []
+    assert list(changes._of_schedulers(of({}), of({"1": f"{ONE} /a.so\n{ONE} /b.so"}))) == [
+        Change("xsched b.so", TWO[:12], ONE[:12])
     ]
     alone = SimpleNamespace(experiment=SimpleNamespace(tenants=()))
-    assert changes._scheduler_files(alone) == {}  # type: ignore[arg-type]
+    assert scheduler_files(alone) == {}  # type: ignore[arg-type]
 
 
 # --- nights --------------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class Agent:
         self.asked: list[str] = []
         self.found = commands.Status()
         self.at: dict[str, list[Callable[[Callable[[Any], None]], Any]]] = {}
-        for name in ("deploy", "start", "attend", "drain", "clean"):
+        for name in ("send", "start", "attend", "drain", "clean"):
             monkeypatch.setattr(runner, name, lambda *args, name=name, **_: self._do(name, args))
         for name in ("stop", "restore", "status"):
             monkeypatch.setattr(commands, name, lambda *args, name=name, **_: self._do(name, args))
@@ -140,7 +140,7 @@ def test_a_signal_between_the_start_of_a_load_and_its_return_ends_it(agent: Agen
     agent.at = {"start": [interrupt], "drain": [tell(Flag(code="interrupted", detail="signal 15"), status="failed")]}
     result = Loader(agent.device).run(NUMBERS)
     assert (result.interrupted, result.flags) == (True, ())
-    assert agent.asked == ["deploy", "start", "stop", "drain", "clean"]
+    assert agent.asked == ["send", "start", "stop", "drain", "clean"]
 
 
 def test_an_impatient_second_signal_does_not_keep_a_load_from_being_ended(agent: Agent) -> None:
@@ -150,14 +150,14 @@ def test_an_impatient_second_signal_does_not_keep_a_load_from_being_ended(agent:
         "drain": [tell(Flag(code="interrupted", detail="signal 15"), status="failed")],
     }
     assert Loader(agent.device).run(NUMBERS).interrupted
-    assert agent.asked == ["deploy", "start", "attend", "stop", "drain", "clean"]
+    assert agent.asked == ["send", "start", "attend", "stop", "drain", "clean"]
 
 
 def test_a_signal_before_a_load_was_started_stops_nobodys_agent(agent: Agent) -> None:
-    agent.at["deploy"] = [interrupt]
+    agent.at["send"] = [interrupt]
     with pytest.raises(KeyboardInterrupt):
         Loader(agent.device).run(NUMBERS)
-    assert agent.asked == ["deploy", "clean"]
+    assert agent.asked == ["send", "clean"]
 
 
 def test_a_load_that_nobody_watches_any_more_is_ended(agent: Agent) -> None:
@@ -167,7 +167,7 @@ def test_a_load_that_nobody_watches_any_more_is_ended(agent: Agent) -> None:
     agent.at["attend"] = [broken]
     with pytest.raises(BrokenPipeError):
         Loader(agent.device).run(NUMBERS)
-    assert agent.asked == ["deploy", "start", "attend", "stop", "drain", "clean"]
+    assert agent.asked == ["send", "start", "attend", "stop", "drain", "clean"]
 
 
 def pin_plan() -> Plan:
@@ -232,7 +232,7 @@ def test_a_pin_that_holds_is_told_with_its_steps(agent: Agent) -> None:
     with interruptible() as signals:
         assert pin._execute(agent.device, pin_plan(), signals) == ()
         interrupt()  # too late: it is pinned, and said to be
-    assert agent.asked == ["deploy", "start", "attend"]
+    assert agent.asked == ["send", "start", "attend"]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_an_interrupted_pin_does_not_stay(agent: Agent, end: str, pending: tuple
     agent.at = {"attend": [interrupt], "stop": [interrupt], "drain": [lambda see: see(ended(end))]}
     with interruptible() as signals, pytest.raises(KeyboardInterrupt):
         pin._execute(agent.device, pin_plan(), signals)
-    assert agent.asked == ["deploy", "start", "attend", "stop", "drain", *(["restore"] if restored else [])]
+    assert agent.asked == ["send", "start", "attend", "stop", "drain", *(["restore"] if restored else [])]
 
 
 def test_a_pin_is_written_in_the_order_of_the_knobs_and_for_the_cores_that_will_be_there() -> None:
@@ -275,15 +275,15 @@ def test_a_signal_as_the_agent_of_a_sweep_starts_ends_it(agent: Agent) -> None:
     agent.at = {"start": [interrupt], "stop": [interrupt]}
     one, finished = conductor(agent)
     assert one.run_to_end()
-    assert agent.asked == ["deploy", "start", "stop", "drain"]
+    assert agent.asked == ["send", "start", "stop", "drain"]
     assert finished == [("c", "interrupted", "stopped early")]
 
 
 def test_a_signal_before_a_sweep_started_anything_stops_nobodys_agent(agent: Agent) -> None:
-    agent.at["deploy"] = [interrupt]
+    agent.at["send"] = [interrupt]
     one, finished = conductor(agent)
     assert one.run_to_end()
-    assert agent.asked == ["deploy"]
+    assert agent.asked == ["send"]
     assert finished == [("c", "interrupted", "stopped early")]
 
 
@@ -300,7 +300,7 @@ def test_a_sweep_whose_progress_cannot_be_told_ends_its_agent(agent: Agent) -> N
     one.on_progress = broken
     with pytest.raises(BrokenPipeError):
         one.run_to_end()
-    assert agent.asked == ["deploy", "start", "attend", "stop", "drain"]
+    assert agent.asked == ["send", "start", "attend", "stop", "drain"]
     assert finished == [("c", "interrupted", "stopped early")]
 
 
