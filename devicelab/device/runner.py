@@ -193,6 +193,11 @@ def run_to_end(
             begun = True
             journal = start(device, plan, parcel, _idle_s(stop))
         return attend(device, plan, see, patience_s=patience_s, stop=stop, reader=reader, journal=journal)
+    except DeviceBusyError:
+        if needs is not None:
+            with contextlib.suppress(LabError):
+                _clean_unbegun(device, plan)
+        raise
     except LabError:
         raise
     except BaseException:  # a wish to end, or a mistake of ours or of who is told: no agent goes on for nobody
@@ -253,6 +258,8 @@ def attend(
             return end
         status = _after_silence(device, patience_s, stop)
         if status.alive:
+            if status.plan_id != plan.plan_id:
+                _raise_if_refused(device, _log(device, plan))
             watch.breathe(device.facts.name)
             continue
         drained = drain(device, plan, on_event, reader)
@@ -303,6 +310,12 @@ def _journal(device: Device, plan: Plan) -> str:
     return f"{plan_dir(device, plan.plan_id)}/journal.jsonl"
 
 
+def _clean_unbegun(device: Device, plan: Plan) -> None:
+    """Remove the directory of a plan that the agent did not take; a journal tells that another agent did."""
+    script = '[ -e "$1/journal.jsonl" ] || rm -rf "$1"'
+    device.transport.run(as_root(device.facts.root, ["sh", "-c", script, "sh", plan_dir(device, plan.plan_id)]))
+
+
 def _follower(device: Device, plan: Plan, offset: int) -> list[str]:
     # Whole lines: an agent that runs out of space takes back the part of a line that it could still write.
     words = ("follow", _journal(device, plan), str(offset), "--lines", "--state", agent.state_dir(device))
@@ -333,16 +346,26 @@ def _after_silence(device: Device, patience_s: float, stop: Callable[[], bool] |
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _last_words(device: Device, plan: Plan) -> str:
-    """Why the agent refused to start, from its log; raises the fitting error if the log tells the kind."""
+def _log(device: Device, plan: Plan) -> str:
+    """What the agent said when it was started on the plan, the end of it."""
     log = f"{plan_dir(device, plan.plan_id)}/agent.log"
     done = device.transport.run(as_root(device.facts.root, ["cat", log]))
-    text = spoken(done.stdout[-4096:].decode("utf-8", "replace"))
-    last = text.splitlines()[-1] if text else ""
-    if "busy:" in text:
+    return spoken(done.stdout[-4096:].decode("utf-8", "replace"))
+
+
+def _raise_if_refused(device: Device, log: str) -> None:
+    last = log.splitlines()[-1] if log else ""
+    if "busy:" in log:
         raise DeviceBusyError(last, device=device.facts.name)
-    if "plan invalid:" in text:
+    if "plan invalid:" in log:
         raise ConfigError(f"the agent does not take the plan: {last}", device=device.facts.name)
+
+
+def _last_words(device: Device, plan: Plan) -> str:
+    """Why the agent refused to start, from its log; raises the fitting error if the log tells the kind."""
+    log = _log(device, plan)
+    _raise_if_refused(device, log)
+    last = log.splitlines()[-1] if log else ""
     if not last:
         _raise_if_full(device)
     return f"the agent ended before its plan did; its last words: {last}" if last else ""

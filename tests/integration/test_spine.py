@@ -11,7 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from devicelab.device.facts import open_device
+from devicelab.device.lab import DeviceEntry
+from devicelab.errors import DeviceBusyError
+from devicelab.jobs.load import Loader
 from devicelab.store import Store
+from devicelab.workloads import overhead
 from tests.typed import Typed
 
 pytestmark = pytest.mark.slow
@@ -163,6 +168,21 @@ def test_a_sweep_is_kept_out_while_somebody_else_works(start: Command, run: Run,
     finish(first)
     assert code == 3, err
     assert "held by" in err
+
+
+def test_work_that_finds_the_device_taken_at_the_last_moment_leaves_nothing_there(start: Command, lab: Path) -> None:
+    first = start("load", "1000", "5000", "20", "--board", "local", "--seconds", "600")
+    while not any("overhead" in line for line in of_the_lab(lab)):
+        assert first.poll() is None
+    before = sorted((lab / "device/plans").iterdir())
+    # A loader does not look whether the device is free: who made it has, a moment ago.
+    late = Loader(open_device(DeviceEntry(name="local", address="local:", dir=f"{lab}/device")))
+    with pytest.raises(DeviceBusyError, match="busy: "):
+        late.run(overhead.parse_level("1000 5000 20"), cores="0")
+    assert sorted((lab / "device/plans").iterdir()) == before
+    assert len(before) == 1
+    first.send_signal(signal.SIGINT)
+    finish(first)
 
 
 def test_a_dry_run_starts_nothing(run: Run, lab: Path) -> None:
