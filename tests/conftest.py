@@ -47,7 +47,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS or bool(option.markexpr or option.keyword)
     alone = hasattr(config, "workerinput") or option.usepdb or option.collectonly
     if not named and option.numprocesses is None and not alone:
-        option.numprocesses = min(_MOST, (os.cpu_count() or 1) + (2 if option.all else 1))
+        option.numprocesses = min(_MOST, (os.cpu_count() or 1) + 1)
         option.dist, option.loadscopereorder = "loadfile", False
     option.all = option.all or named
 

@@ -28,7 +28,7 @@ from devicelab.store.deleting import Deleter
 from devicelab.store.figures import parts_of
 from devicelab.store.migrate import migrate
 from devicelab.store.nights_writer import NightWriter
-from devicelab.store.patience import PATIENCE_S, memo, patient, patiently
+from devicelab.store.patience import PATIENCE_S, memo, opening, patiently
 from devicelab.store.prepared import prepared
 from devicelab.store.reading import StoreReader
 from devicelab.store.records import MetricKey, Row, RunRows, clean, output_row, run_rows
@@ -70,16 +70,12 @@ class Store(StoreReader, NightWriter, Deleter, Closing):
         engine = places.connect(place, create=create)
         made = cls(engine, place)
         try:
-            # A server that is not there is said at once.
-            made.patience_s = 0.0 if isinstance(place, URL) else cls.patience_s
-            made._up_to_date()
+            opening(made._up_to_date, made)
         except BaseException:
             engine.dispose()
             raise
-        made.patience_s = cls.patience_s
         return made
 
-    @patient
     def _up_to_date(self) -> None:
         with places.guarded(self._place):
             migrate(self._engine, places.describe(self._place))

@@ -6,6 +6,7 @@ every method of the store is one transaction, or several that do no harm when th
 
 import functools
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ PATIENCE_S = 300.0
 # A file that its owner writes to is read between two of his transactions.
 _CHANGED_S = 20.0
 _PAUSE_S = 0.2
+# A server that ends a session, or says that it comes up, is there, also for who only opens a store.
+_TELLS, _OPENING_S = "57P", 20.0
 _LONGEST_PAUSE_S = 5.0
 # Going down, crashed, coming up, no connection left, and what breaks a connection (PostgreSQL, appendix A).
 _AWAY = ("57P01", "57P02", "57P03", "53300", "08")
@@ -37,10 +40,20 @@ def away(error: StoreError) -> bool:
     cause = error.__cause__
     if not isinstance(cause, DBAPIError):
         return False
-    state = str(getattr(cause.orig, "sqlstate", "") or "")
-    if state:
+    if state := _state(cause):
         return state.startswith(_AWAY)
     return cause.connection_invalidated or type(cause.orig).__name__ in {"OperationalError", "InterfaceError"}
+
+
+def _tells(error: StoreError) -> bool:
+    """The server itself says that it goes down or comes up."""
+    cause = error.__cause__
+    return isinstance(cause, DBAPIError) and _state(cause).startswith(_TELLS)
+
+
+def _state(cause: DBAPIError) -> str:
+    """The SQLSTATE of the server, nothing where none answered."""
+    return str(getattr(cause.orig, "sqlstate", "") or "")
 
 
 def patient(method: Callable[..., _T]) -> Callable[..., _T]:
@@ -59,13 +72,23 @@ def patient(method: Callable[..., _T]) -> Callable[..., _T]:
     return asked
 
 
+def opening(ask: Callable[[], _T], store: Any) -> _T:
+    """What a store is opened with, asked again for a moment while the server says that it goes down or comes up.
+
+    A server that is not there is said at once.
+    """
+    return _again_and_again(ask, store, waited_for=_tells, most_s=_OPENING_S)
+
+
 def memo() -> dict[str, Any]:
     """What a method notes in case it is asked again: its transaction may have been done, and only its answer lost."""
     noted: dict[str, Any] | None = getattr(_inside, "memo", None)
     return {} if noted is None else noted
 
 
-def _again_and_again(ask: Callable[[], _T], store: Any) -> _T:
+def _again_and_again(
+    ask: Callable[[], _T], store: Any, *, waited_for: Callable[[StoreError], bool] = away, most_s: float = math.inf
+) -> _T:
     since: float | None = None
     pause_s = _PAUSE_S
     while True:
@@ -73,14 +96,14 @@ def _again_and_again(ask: Callable[[], _T], store: Any) -> _T:
             return ask()
         except StoreError as error:
             changed = isinstance(error, StoreChangedError)
-            if not changed and not (isinstance(store._place, URL) and away(error)):  # noqa: SLF001 - one of ours
+            if not changed and not (isinstance(store._place, URL) and waited_for(error)):  # noqa: SLF001 - one of ours
                 raise
             now = time.monotonic()
             if since is None:
                 since = now
                 if not changed:
                     _LOG.warning("%s; it is waited for", error.message)
-            patience_s = min(store.patience_s, _CHANGED_S) if changed else store.patience_s
+            patience_s = min(store.patience_s, _CHANGED_S if changed else most_s)
             if now - since >= patience_s:  # read anew: who wants to end makes it short
                 raise
             time.sleep(min(pause_s, max(0.0, since + patience_s - now)))

@@ -65,6 +65,19 @@ def test_what_waiting_does_not_mend_is_said_at_once(state: str) -> None:
     assert asked.calls == 1
 
 
+@pytest.mark.parametrize(("state", "asked_again"), [("57P01", True), ("57P03", True), (None, False), ("08006", False)])
+def test_who_opens_a_store_waits_for_a_server_that_answers_alone(state: str | None, asked_again: bool) -> None:
+    asked = Asked(2, state)
+    plain = asked.ask.__wrapped__  # type: ignore[attr-defined]
+    if asked_again:
+        patience.opening(lambda: plain(asked), asked)
+        assert asked.calls == 3
+    else:
+        with pytest.raises(StoreError):
+            patience.opening(lambda: plain(asked), asked)
+        assert asked.calls == 1
+
+
 def test_patience_ends() -> None:
     asked = Asked(10**9)
     asked.patience_s = 0.0
