@@ -213,7 +213,8 @@ BENCHMARKS = (
         "reading the same samples from the store",
         "one million samples; CPU time of a process of its own with the imports, 2 s is the goal. By a profile "
         "matplotlib takes nearly half of it, for eighteen figures with 66 panels, the imports a sixth, findings with "
-        "all reading a fifth; ten million samples take 480 MiB",
+        "all reading a fifth; ten million samples take 480 MiB. The machine was two to three times slower that day "
+        "(a bare Typer program took 342 ms): only ratios compare with earlier tables",
     ),
     Benchmark(
         "store_scale",
