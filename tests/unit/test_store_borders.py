@@ -329,12 +329,23 @@ def test_unused_space_does_not_count_and_is_given_back(store: Store, tmp_path: P
     assert store.vacuum() == 0
 
 
-def test_a_server_is_not_waited_for_when_it_is_opened_and_is_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: list[float] = []
-    monkeypatch.setattr(Store, "_up_to_date", lambda self: waits.append(self.patience_s))
+def test_a_server_that_is_not_there_is_not_waited_for_when_a_store_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OperationalError(Exception):
+        """As psycopg's where no server answered."""
+
+    asked: list[float] = []
+
+    def refused(store: Store) -> None:
+        asked.append(store.patience_s)
+        raise StoreError("not reachable") from DBAPIError("x", {}, OperationalError("connection refused"))
+
+    monkeypatch.setattr(Store, "_up_to_date", refused)
+    with pytest.raises(StoreError):
+        Store.open("postgresql://host/name")
+    assert len(asked) == 1
+    monkeypatch.setattr(Store, "_up_to_date", lambda _: None)
     with Store.open("postgresql://host/name") as server:
         assert server.patience_s == Store.patience_s > 0
-    assert waits == [0.0]
 
 
 def test_folders_that_are_made_for_the_file_are_safe_from_a_power_cut(
