@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from devicelab.ground.typed import again, words_of
 from devicelab.model.campaign import ENDED
@@ -266,7 +267,11 @@ def _tune(results: Results, board: str) -> str:
     what = results.experiment.tuning
     if what is None:
         return ""
-    words = ["devicelab", "tune", results.experiment.name, "--board", board, "--aim", what.aim, "--budget", "2h"]
+    typed = words_of(str(results.info.get("command") or ""), ("tune",))
+    words = [*typed[:3]] or ["devicelab", "tune", results.experiment.name]
+    words += ["--board", board, "--aim", what.aim, "--budget", "2h"]
+    for before, value in pairwise(typed):  # what was set makes it the same experiment
+        words += [before, value] if before == "--set" else []
     for option, values in (("--keep", what.keep), ("--try", what.candidates)):
         for value in values:
             words += [option, value]

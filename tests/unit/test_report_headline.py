@@ -218,6 +218,18 @@ def test_runs_that_are_missing_come_before_more_repetitions(typed: str, command:
     assert head.command == command
 
 
+def test_a_search_of_schedulers_is_repeated_with_what_was_set() -> None:
+    typed = """devicelab tune mix.toml --board h200 --set 'pressure=["copies:4"]' --aim a.b --set x=1 --budget 9m"""
+    tuned = results(command=typed, device="h200")
+    tuned.experiment.tuning = SimpleNamespace(
+        aim="low.throughput_per_s", keep=("high.p99_ratio < 1.1",), candidates=("mps",)
+    )
+    words = shlex.split(headline(tuned, [finding("inconclusive", estimate=1.0, n=6)]).command)
+    assert words[:5] == ["devicelab", "tune", "mix.toml", "--board", "h200"]
+    assert [words[at + 1] for at, word in enumerate(words) if word == "--set"] == ['pressure=["copies:4"]', "x=1"]
+    assert words.count("--budget") == 1
+
+
 def test_a_search_without_a_setting_that_will_do_asks_for_no_more_repetitions() -> None:
     none = Finding(
         analysis="searching", claim="Best setting for total_ns", verdict="insufficient n", answer=True,
