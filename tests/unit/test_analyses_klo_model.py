@@ -1,6 +1,7 @@
 """The launch model: the vectors, exact optima against brute force, degenerate inputs."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -21,9 +22,10 @@ from devicelab.analyses.klo.model import (
     simulate,
     simulate_dynamic,
 )
+from devicelab.analyses.klo.model.core import plan
 
 A_TIME = st.one_of(st.integers(0, 50).map(float), st.floats(0, 1e6, allow_subnormal=False))
-SOME_COSTS = st.builds(LaunchCosts, A_TIME, A_TIME, A_TIME)
+SOME_COSTS = st.builds(LaunchCosts, A_TIME, A_TIME, A_TIME, st.just(0.0) | A_TIME)
 
 
 def kernels(most: int) -> st.SearchStrategy[list[tuple[float, float]]]:
@@ -41,17 +43,18 @@ def compositions(n: int) -> Iterator[tuple[int, ...]]:
         yield tuple(lengths)
 
 
-def reference(p: Sequence[float], g: Sequence[float], costs: LaunchCosts, batches: Sequence[int]) -> list[tuple]:
-    """The recursion, word for word: (ready, start, end) of each batch."""
+def reference(
+    p: Sequence[float], g: Sequence[float], costs: LaunchCosts, batches: Sequence[int], busy: float = -math.inf
+) -> list[tuple]:
+    """The recursion, word for word: (ready, start, end) of each batch; the GPU works until ``busy``."""
     rows: list[tuple[float, float, float]] = []
-    at, produced = 0, 0.0
+    at, produced, free = 0, 0.0, busy
     for number, length in enumerate(batches, 1):
-        produced += sum(p[at : at + length])
+        produced += sum(p[at : at + length]) + length * costs.flush_per_kernel_ns
         ready = produced + number * costs.flush_ns
-        start = ready + costs.start_idle_ns
-        if rows:
-            start = max(start, rows[-1][2] + costs.gap_ns)
-        rows.append((ready, start, start + sum(g[at : at + length])))
+        start = max(ready + costs.start_idle_ns, free + costs.gap_ns)
+        free = start + sum(g[at : at + length])
+        rows.append((ready, start, free))
         at += length
     return rows
 
@@ -114,6 +117,18 @@ def test_the_best_schedule_is_the_best_of_all(times: list[tuple[float, float]], 
     assert got == pytest.approx(least, rel=1e-9, abs=1e-6)
     assert floor_ns(p, g, costs) <= got * (1 + 1e-9) + 1e-6
     assert got <= best_constant(p, g, costs)[1] * (1 + 1e-9) + 1e-6
+
+
+@settings(max_examples=40)
+@given(kernels(7), SOME_COSTS, A_TIME)
+def test_a_plan_made_while_the_gpu_works_is_the_best_of_all(
+    times: list[tuple[float, float]], costs: LaunchCosts, busy: float
+) -> None:
+    p, g = (np.array(column) for column in zip(*times, strict=True))
+    least = min(reference(p, g, costs, batches, busy)[-1][2] for batches in compositions(p.size))
+    batches = plan(p, g, costs, busy_until_ns=busy)
+    assert sum(batches) == p.size
+    assert reference(p, g, costs, batches, busy)[-1][2] == pytest.approx(least, rel=1e-9, abs=1e-6)
 
 
 def test_the_best_schedule_of_twelve_kernels_is_the_best_of_all_2048() -> None:
@@ -284,6 +299,16 @@ def test_equal_k_all_stay_in_the_near_optimal_set_most_of_the_time() -> None:
         len(near_optimal_set(np.arange(1, 7), rng.lognormal(5, 0.05, (12, 6)), resamples=400).k) for _ in range(40)
     ]
     assert np.mean(sizes) > 5.3
+
+
+def test_a_k_that_takes_no_time_is_infinitely_better_than_one_that_takes_some() -> None:
+    for rows in ([3.0, 0.0, 0.0], [[3.0, 0.0, 0.0]] * 8):
+        found = near_optimal_set([1, 2, 4], rows)
+        assert found.ratio.tolist() == [math.inf, 1, 1]
+        assert found.best == 2
+    assert near_optimal_set([1, 2, 4], [3.0, 0.0, 0.0]).k == (2, 4)
+    some = near_optimal_set([1, 2, 4], [3.0, 1e-9, 1e-9])
+    assert some.ratio[0] == pytest.approx(3e9)
 
 
 def test_too_few_repetitions_exclude_no_k() -> None:

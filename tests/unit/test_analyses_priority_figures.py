@@ -10,7 +10,9 @@ from devicelab.analyses import priority
 from devicelab.analyses.priority import front
 from devicelab.analyses.priority.data import jain, load
 from devicelab.analyses.priority.figure_of import figure_of
+from devicelab.analyses.priority.verdicts import left_out
 from devicelab.experiment import targets
+from devicelab.model.journal import Flag
 from tests.klodata import FrameResults
 from tests.tenantdata import campaign, concluded, experiment, response, tenants, throughput
 
@@ -161,3 +163,17 @@ def test_a_latency_curve_counts_requests_by_that_name(results: FrameResults) -> 
     (curve,) = [figure for figure in priority.figures(results) if figure.name == "latency-high"]
     assert "n" not in curve.data.columns
     assert set(curve.data["requests"]) == {6 * 400}
+
+
+def test_of_what_speaks_against_the_runs_of_a_leg_the_three_most_frequent_are_said() -> None:
+    said = ("a", "b", "c", "d")
+
+    def flags(scheduler: str, repetition: int) -> tuple[Flag, ...]:
+        """Of six repetitions a speaks against five, b against four, c three times, d twice."""
+        spoken = [code for place, code in enumerate(said) if repetition <= 4 - place]
+        return tuple(Flag(code=code, detail="x") for code in spoken) if scheduler == "nice" else ()
+
+    found = left_out(campaign(experiment(), response, flags=flags, requests=2))
+    assert found == {("nice", "copies:2"): ("5 of 6 runs are invalid", "a: x", "b: x", "c: x")}
+    alike = left_out(campaign(experiment(), response, flags=lambda s, n: flags(s, min(n, 0)), requests=2))
+    assert alike == {("nice", "copies:2"): ("6 of 6 runs are invalid", "a: x", "b: x", "c: x")}

@@ -11,14 +11,16 @@ import pandas as pd
 import pytest
 
 from devicelab.analyses import searching
+from devicelab.analyses.klo.model import LaunchCosts, constant_curve
 from devicelab.errors import ConfigError
 from devicelab.experiment import plan, racing
 from devicelab.experiment.blocks import Block, End
 from devicelab.model.experiment import Experiment, Finding
 from devicelab.report.build import conclude
-from tests.klodata import FrameResults, run_row
+from tests.klodata import FrameResults, Truth, campaign, run_row
 
-Truth = Callable[[dict[str, Any]], dict[str, float]]
+Figures = Callable[[dict[str, Any]], dict[str, float]]
+MEASURED = {"workload": "klo", "params": {"backend": "emulated"}}
 SMALL = {"k": [1, 2, 4, 8, 16], "load": ["none"]}
 LARGE = {"k": [1, 2, 4, 8, 16, 32], "warmup": [1, 2, 3, 4, 5], "inferences": [1, 2, 3], "plain": [1, 2, 3]}
 
@@ -30,12 +32,11 @@ def of(levels: dict[str, Any]) -> dict[str, float]:
     return {"total_ns": 1e7 * math.exp(slow), "neighbour_ns": 1e6 * levels["k"], "energy_mj": 50.0 / levels["k"]}
 
 
-def searched(factors: dict[str, Any], truth: Truth = of, *, scatter: float = 0.01, **search: Any) -> FrameResults:
+def searched(factors: dict[str, Any], truth: Figures = of, *, scatter: float = 0.01, **search: Any) -> FrameResults:
     """Everything that a search asks for, performed."""
-    measure = {"workload": "klo", "params": {"backend": "emulated"}}
     rule = {"minimise": "total_ns", **search}
     experiment = Experiment.model_validate(
-        {"name": "s", "question": "?", "factors": factors, "measure": measure, "search": rule, "analyses": []}
+        {"name": "s", "question": "?", "factors": factors, "measure": MEASURED, "search": rule, "analyses": []}
     )
     cells = {cell.cell_id: cell for cell in plan.cells(experiment)}
     levels = {cell: one.levels for cell, one in cells.items()}
@@ -143,9 +144,8 @@ def test_everything_in_one_flush_lies_beyond_every_k() -> None:
     order = [1, 2, 40, 10**6, 0]
     assert sorted([0, 10**6, 2, 40, 1], key=searching._k_of) == order
     factors = {"k": [0, 2, 8, 4, 1, 16]}
-    measure = {"workload": "klo", "params": {"backend": "emulated"}}
     experiment = Experiment.model_validate(
-        {"name": "s", "question": "?", "factors": factors, "measure": measure, "search": {"minimise": "total_ns"}}
+        {"name": "s", "question": "?", "factors": factors, "measure": MEASURED, "search": {"minimise": "total_ns"}}
     )
     levels = {cell.cell_id: cell.levels for cell in plan.cells(experiment)}
     step = searching.ask(FrameResults(experiment, _runs([]), _metrics([])), levels)
@@ -210,3 +210,68 @@ def test_what_a_search_needs_is_missed_before_it_begins(monkeypatch: pytest.Monk
     cells = {f"c{n}": {"k": n, "plain": n % 3} for n in range(30)}
     with pytest.raises(ConfigError, match="searching 30 combinations needs Optuna"):
         searching.outlook(results.experiment, cells)
+
+
+def looked(ks: int, others: int = 1, **search: Any) -> searching.Outlook:
+    """What a search over so many K and levels of another factor will do."""
+    of = {"name": "s", "question": "?", "measure": MEASURED, "search": {"minimise": "total_ns", **search}}
+    cells = {f"c{k}-{n}": {"k": k, "plain": n} for k in range(1, ks + 1) for n in range(others)}
+    return searching.outlook(Experiment.model_validate(of), cells)
+
+
+@pytest.mark.parametrize(("ks", "first_ones", "likely"), [(4, 4, 4), (5, 3, 5), (6, 3, 6), (7, 3, 6), (40, 3, 6)])
+def test_the_launch_model_is_asked_of_five_k_and_more(ks: int, first_ones: int, likely: int) -> None:
+    said = looked(ks)
+    assert (said.settings, said.first, said.tried, said.likely) == (ks, first_ones, ks, likely)
+
+
+@pytest.mark.parametrize("other", [{"others": 2}, {"minimise": "energy_mj"}, {"minimise": ["energy_mj", "total_ns"]}])
+def test_the_launch_model_knows_the_time_of_an_inference_by_k_alone(other: dict[str, Any]) -> None:
+    said = looked(6, **other)
+    assert said.first == said.likely == said.settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "search", "tried"),
+    [
+        (24, {}, 24),  # all
+        (25, {}, 8),  # a third
+        (9, {"exhaustive": 9}, 9),
+        (9, {"exhaustive": 8}, 3),
+        (5, {"exhaustive": 0}, 2),  # two at least
+        (120, {}, 40),
+        (121, {}, 40),
+        (30, {"trials": 9}, 9),
+        (30, {"trials": 11}, 10),
+    ],
+)
+def test_of_a_large_grid_a_third_is_tried_and_forty_settings_at_most(
+    settings: int, search: dict[str, Any], tried: int
+) -> None:
+    said = looked(settings, minimise="energy_mj", **search)
+    assert (said.settings, said.tried, said.likely) == (settings, tried, tried)
+
+
+def test_the_launch_model_is_fitted_to_what_ran_before_and_asked_once_a_repetition() -> None:
+    """Twelve kernels whose best K is 6: a search by the model tries the scouts and what is near its best."""
+    truth = Truth(np.full(12, 2_000.0), np.full(12, 9_000.0), LaunchCosts(1_000.0, 20_000.0, 9_000.0))
+    ks = (1, 2, 3, 4, 6, 0)
+    results = campaign(truth, {"k": ks}, repetitions=3, inferences=2, measure=MEASURED, search={"minimise": "total_ns"})
+    cells = {cell.cell_id: cell.levels for cell in plan.cells(results.experiment)}
+    by_k = {levels["k"]: cell for cell, levels in cells.items()}
+    results.run_rows["cell_id"] = results.run_rows["k"].map(by_k)
+    predict = searching._k_model(results, cells)
+    assert predict is not None
+    totals = results.metric_rows[results.metric_rows["metric"] == "total_ns"].set_index("run_id")["value"]
+    values: dict[str, dict[int, float]] = {cell: {} for cell in cells}
+    for run in results.run_rows.to_dict("records"):
+        values[run["cell_id"]][run["repetition"]] = totals[run["run_id"]]
+    said = predict(values)
+    assert said is not None
+    expected = constant_curve(truth.p, truth.g, truth.costs)
+    assert [said[by_k[k]] for k in ks] == pytest.approx([expected[(k or 12) - 1] for k in ks], rel=0.05)
+    none = {cell: {} for cell in cells}
+    assert predict(none) is None, "nothing ran, so nothing is predicted"
+    assert predict(values) == said
+    few = {cell: cells[cell] for cell in list(cells)[:4]}
+    assert searching._k_model(results, few) is None
