@@ -193,7 +193,11 @@ def _look(text: Text) -> str:
 def _legend(legend: Legend) -> str:
     names = [one.get_text() for one in legend.get_texts()]
     size = number(legend.get_texts()[0].get_fontsize()) if names else "-"
-    return f"legend {size}{' framed' if legend.get_frame_on() else ''}: {' | '.join(names)}"
+    framed = " framed" if legend.get_frame_on() else ""
+    own = legend.figure.transSubfigure if legend.axes is None else legend.axes.transAxes  # type: ignore[union-attr]
+    anchor = legend.get_bbox_to_anchor().transformed(own.inverted())
+    place = f"{legend._ncols} a row, corner {legend._loc} at {_numbers(anchor.bounds)}"  # type: ignore[attr-defined]
+    return f"legend {size}{framed}, {place}: {' | '.join(names)}"
 
 
 def _named(name: str) -> str:
