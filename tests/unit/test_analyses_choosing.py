@@ -98,7 +98,8 @@ def test_beyond_is_the_logarithm_of_the_ratio_and_a_difference_where_there_is_no
 def test_surely_is_students_t_of_the_scatter_within_all_legs(seed: int, off: float) -> None:
     rng = np.random.default_rng(seed)
     sizes = {"a": 3, "b": 2, "c": 4}
-    rows = {leg: rng.normal(off if leg == "a" else -0.3, 0.2, size) for leg, size in sizes.items()}
+    middle = {"a": off, "b": -0.3, "c": -0.3}  # skewed, so that a mean is no median
+    rows = {leg: middle[leg] - 0.3 + rng.exponential(0.3, size) for leg, size in sizes.items()}
     beyond = {leg: [dict(enumerate(values.tolist()))] for leg, values in rows.items()}
     freedom = sum(sizes.values()) - len(sizes)
     pooled = math.sqrt(sum(values.var() * values.size for values in rows.values()) / freedom)

@@ -55,3 +55,20 @@ def test_production_times_do_not_depend_on_the_order_of_rows() -> None:
     want = t_prod(table)
     got = t_prod(table.sample(frac=1, random_state=5))
     assert {key: times.tolist() for key, times in got.items()} == {key: times.tolist() for key, times in want.items()}
+
+
+@pytest.mark.parametrize(("submitted", "share"), [(199, 1.0), (200, 0.0), (201, 0.0)])
+def test_a_kernel_submitted_before_the_last_of_its_batch_was_queued_is_early(submitted: int, share: float) -> None:
+    """Two kernels in one batch, queued at 100 and 200: of the last one nothing can be told."""
+    table = pd.DataFrame({"run_id": ["r"] * 2, "inference": [0, 0], "kernel": [0, 1], "queued_ns": [100, 200]})
+    table = table.assign(submit_ns=[submitted, 210], start_ns=[300, 400], end_ns=[350, 450])
+    assert early_shares(table, np.array([0, 0])) == {"r": share}
+    assert early_shares(table, np.array([-1, -1])) == {}, "where it was flushed is not known"
+    assert early_shares(table, np.array([0, 1])) == {}, "each is the last of its batch"
+
+
+@pytest.mark.parametrize(("ended", "told"), [(299, True), (300, False), (301, False)])
+def test_a_kernel_that_waited_for_the_one_before_tells_nothing(ended: int, told: bool) -> None:
+    table = pd.DataFrame({"run_id": ["r"] * 3, "inference": [0] * 3, "kernel": [0, 1, 2], "queued_ns": [100, 200, 300]})
+    table = table.assign(submit_ns=[310, 290, 310], start_ns=[120, 400, 500], end_ns=[ended, 450, 550])
+    assert early_shares(table, np.array([0, 0, 0])) == {"r": 0.5 if told else 0.0}

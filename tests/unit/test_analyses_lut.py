@@ -174,11 +174,25 @@ def test_a_placeholder_is_refused_always(table: lut.LaunchTable, foreign: bool) 
         lut.require_fits(bad_fit, INFO, foreign=foreign)
 
 
+@pytest.mark.parametrize(("worst", "fits"), [(10.0, True), (10.01, False)])
+def test_a_table_fits_as_its_worst_entry_does(table: lut.LaunchTable, worst: float, fits: bool) -> None:
+    good, bad = (table.entries[0].model_copy(update={"residual_pct": pct}) for pct in (1.0, worst))
+    for entries in ((good, bad), (bad, good)):
+        some = table.model_copy(update={"entries": entries})
+        if fits:
+            assert lut.require_fits(some, INFO) == ()
+        else:
+            with pytest.raises(ConfigError, match="off by 10%"):
+                lut.require_fits(some, INFO)
+
+
 def test_an_old_table_is_refused_where_an_age_is_set(table: lut.LaunchTable) -> None:
     now = INFO["start_unix_ns"] + 40 * DAY_NS
     assert lut.require_fits(table, INFO, now_unix_ns=now) == ()
-    with pytest.raises(ConfigError, match="40 days ago"):
-        lut.require_fits(table, INFO, max_age_days=30, now_unix_ns=now)
+    assert lut.require_fits(table, INFO, max_age_days=40, now_unix_ns=now) == ()
+    for days, at in ((30, now), (39.9, now), (30, INFO["start_unix_ns"] - 1)):
+        with pytest.raises(ConfigError, match="days ago"):
+            lut.require_fits(table, INFO, max_age_days=days, now_unix_ns=at)
 
 
 def test_a_condition_the_table_does_not_have_is_a_configuration_error(table: lut.LaunchTable) -> None:

@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure as MplFigure
 from test_analyses_searching import SMALL, searched
 from test_analyses_sequential import FAST, SLOWER, adaptive
 
@@ -80,6 +81,22 @@ def test_a_front_lists_a_dozen_settings_and_counts_the_others(settings: int, lis
     assert len(shown) == listed
     assert last.startswith("medians")
     assert shown[-1].startswith(f"and {settings - 2 - 12} more") is (settings > 14)
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "scale"),
+    [(1.0, 8.0, "linear"), (1.0, 8.001, "log"), (0.0, 9.0, "linear"), (-1.0, 9.0, "linear"), (1e-9, 9.0, "log")],
+)
+def test_a_scale_is_logarithmic_beyond_eight_times_the_least(least: float, most: float, scale: str) -> None:
+    """An energy may come out as nothing or less, which has no logarithm."""
+    names = ("time_ms", "time_low_ms", "time_high_ms", "energy_j", "energy_low_j", "energy_high_j")
+    for wide in (False, True):
+        times = (max(least, 0.5), 8.001 * max(least, 0.5)) if wide else (1.0, 8.0)
+        rows = [dict(zip(names, [t] * 3 + [e] * 3, strict=True)) for t, e in zip(times, (least, most), strict=True)]
+        figure = MplFigure()
+        energy._draw(figure, pd.DataFrame(rows).assign(front=[True, False], label=["a", "b"]))
+        (axes,) = figure.axes
+        assert (axes.get_xscale(), axes.get_yscale()) == ("log" if wide else "linear", scale)
 
 
 # --- the tracer's cost ---------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from devicelab.analyses import _sides, answer
+from devicelab.ground import registry
 from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.journal import Flag
 from tests import goldens
@@ -179,3 +180,10 @@ def test_a_level_whose_runs_all_failed_stays_open_and_one_that_never_ran_is_not_
     assert answer.claims(results) == ()
     (nothing,) = answer.analyse(results)
     assert nothing.reasons == ("no cell with another cpu than cpu = max, and the same cell with that",)
+
+
+def test_an_answer_may_be_what_any_of_the_experiments_analyses_concludes() -> None:
+    of = campaign().experiment.model_copy(update={"analyses": ("klo", "load", "contract")})
+    assert answer.known(of).keys() == registry.answers("klo").keys() | registry.answers("contract").keys()
+    assert registry.answers("klo")
+    assert registry.answers("contract")

@@ -135,3 +135,33 @@ def test_what_keeps_no_constraint_cannot_win() -> None:
     none = ask()
     assert isinstance(none, End)
     assert (none.why, none.reason) == ("cannot be judged", "no setting that was tried keeps the constraints")
+
+
+@pytest.mark.parametrize(
+    ("predicted", "tried"),
+    [
+        ((9, 9, 2.0, 2.04, 2.05, 9), "cd"),  # up to 2 % beyond the best
+        ((2.0, 9, 2.0, 2.0, 9, 9), "cd"),  # what was tried is not tried again
+        ((9, 2.0, 2.0, 2.0, 2.0, 2.0), "bcd"),  # three at most, in the order of the settings where they are alike
+        ((2.0, 2.03, 2.01, 2.02, 2.04, 2.01), "cfd"),
+    ],
+)
+def test_what_a_model_has_near_its_best_is_tried_after_the_scouts(predicted: tuple[float, ...], tried: str) -> None:
+    said = dict(zip("abcdef", predicted, strict=True))
+    propose = racing.from_prediction(tuple("abcdef"), lambda _: said, ("a", "e"))
+    assert propose({}, ()) == ("a", "e")
+    assert propose({}, ("a", "e")) == tuple(tried)
+    assert propose({}, ("a", "e", *tried)) == ()
+    without = racing.from_prediction(tuple("abcdef"), lambda _: None, ("a", "e"))
+    assert without({}, ("a", "e")) == ("b", "c", "d", "f")
+
+
+@pytest.mark.parametrize(("missed", "kept"), [(1.0999, True), (1.1001, False), (1 / 1.0999, True), (1 / 1.1001, False)])
+def test_a_prediction_that_misses_a_ratio_by_a_tenth_is_kept(missed: float, kept: bool) -> None:
+    values = {"a": {0: 1.0}, "b": {0: 2.0}}
+    said = {"a": 5.0, "b": 10.0 * missed, "c": 1.0}
+    assert (racing.trusted(said, "abc", values) == said) is kept
+    assert racing.trusted(said, "abcd", values) is None, "not every setting"
+    assert racing.trusted(said, "abc", {"a": {0: 1.0}, "b": {}}) is None, "one alone has no ratio"
+    assert racing.trusted({**said, "c": 0.0}, "abc", values) is None
+    assert racing.trusted(None, "abc", values) is None
