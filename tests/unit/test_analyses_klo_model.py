@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -264,11 +265,13 @@ def test_the_dynamic_policy_stays_within_3_percent_when_production_slows_down_ha
     assert np.median(regrets) < np.median(stale) / 2
 
 
-def test_planning_time_is_paid_by_the_host() -> None:
-    p, g, costs = np.full(20, 10.0), np.full(20, 1.0), LaunchCosts(5, 5, 1)
-    free = simulate_dynamic(p, g, costs, profile_ns=10.0)
-    paid = simulate_dynamic(p, g, costs, profile_ns=10.0, planning_ns=2.0)
-    assert paid.makespan_ns >= free.makespan_ns + 20 * 2.0
+@pytest.mark.parametrize(("replan", "looks"), [("kernel", 19), ("flush", 0)])
+def test_planning_time_is_paid_by_the_host(replan: Literal["kernel", "flush"], looks: int) -> None:
+    """Once a batch, and after every kernel but the last where the policy looks again then."""
+    p, g, costs = np.full(20, 10.0), np.full(20, 1.0), LaunchCosts(5, 5, 1, 0.5)
+    paid = simulate_dynamic(p, g, costs, profile_ns=10.0, replan=replan, planning_ns=2.0)
+    steps = looks + len(paid.batches)
+    assert paid.ready_ns[-1] == 20 * 10 + len(paid.batches) * 5 + 20 * 0.5 + 2 * steps
 
 
 def test_a_curve_without_noise_gives_the_k_within_the_tolerance() -> None:
