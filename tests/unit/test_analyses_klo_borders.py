@@ -96,13 +96,19 @@ def test_a_schedule_that_is_no_factor_is_the_measurements_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ks", "compared"), [((4,), []), ((2, 4), ["the"]), ((1, 4), ["K", "the"]), ((1, 2, 4), ["K", "the"])]
+    ("ks", "compared", "overheads"),
+    [((4,), [], []), ((2, 4), ["the"], [4]), ((1, 4), ["K", "the"], [1, 4]), ((1, 2, 4), ["K", "the"], [1, 4])],
 )
-def test_two_k_are_enough_to_ask_whether_the_best_is_faster(ks: tuple[int, ...], compared: list[str]) -> None:
-    """Than K = 1, if that was run, and than the framework's default."""
-    found = klo.analyse(campaign(TRUTH, {"k": ks}, repetitions=6, inferences=2))
+def test_two_k_are_enough_to_ask_whether_the_best_is_faster(
+    ks: tuple[int, ...], compared: list[str], overheads: list[int]
+) -> None:
+    """Than K = 1, if that was run, and than the framework's default; of both the launch overhead is said."""
+    claims = [one.claim for one in klo.analyse(campaign(TRUTH, {"k": ks}, repetitions=6, inferences=2))]
     asked = "Is the measured best K faster than "
-    assert [one.claim.removeprefix(asked).split()[0] for one in found if one.claim.startswith(asked)] == compared
+    assert [claim.removeprefix(asked).split()[0] for claim in claims if claim.startswith(asked)] == compared
+    assert [claim for claim in claims if "overhead" in claim] == [
+        f"Launch overhead at K = {k} (all runs)" for k in overheads
+    ]
 
 
 def condition(constant: int | None, k_set: tuple[int, ...], repetitions: int = 8) -> Any:

@@ -1,10 +1,20 @@
 """Launch costs fitted from noisy runs with known truth, and the K chosen with them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from devicelab.analyses.klo.model import LaunchCosts, Observed, constant_batches, constant_curve, fit, simulate
-from devicelab.analyses.klo.model.fit import NAMES
+from devicelab.analyses.klo.model import (
+    LaunchCosts,
+    Observed,
+    _repetition,
+    constant_batches,
+    constant_curve,
+    fit,
+    simulate,
+)
+from devicelab.analyses.klo.model.fit import NAMES, Fit
 from devicelab.analyses.klo.tables import COLUMNS, Profile, condition_profile, profiles, quantities
 from tests.klodata import Truth, emulate, kernel_frame, random_truth
 
@@ -191,3 +201,44 @@ def test_an_empty_table_has_no_profiles() -> None:
         :0
     ]
     assert profiles(quantities(empty)) == {}
+
+
+def scaled(run: Observed, by: float, *, timed: bool) -> Observed:
+    """The same run in another unit of time; without its batches' times, if wanted."""
+    names = ("step_ns", "delay_ns", "gap_ns", "t_prod_ns")
+    times = {name: by * getattr(run, name) if timed else None for name in names}
+    return replace(run, makespan_ns=by * run.makespan_ns, **times)
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_a_fit_does_not_depend_on_the_unit_of_time(timed: bool) -> None:
+    """Costs of three to sixty microseconds, and the same as costs of less than ten nanoseconds."""
+    rng = np.random.default_rng(8)
+    truth = random_truth(rng, 12)
+    found = profiles(quantities(kernel_frame(truth, runs_at((1, 3, 12), 6), 4, rng, 0.05)))
+    runs = [one.observed for one in found.values() if one.observed is not None]
+    owner = [int(name.rpartition("r")[2]) for name in found]
+
+    def fit_in(by: float) -> Fit:
+        return fit(by * truth.p, by * truth.g, [scaled(run, by, timed=timed) for run in runs], owner)
+
+    whole, small = fit_in(1.0), fit_in(1e-4)
+    close = 1e-9 if timed else 1e-3  # least squares stop where they are near enough
+    assert small.identified == whole.identified
+    for name in NAMES:
+        assert 1e4 * getattr(small.costs, name) == pytest.approx(getattr(whole.costs, name), rel=close)
+        assert (small.intervals[name] is None) == (whole.intervals[name] is None)
+        if (ends := small.intervals[name]) is not None:
+            assert [1e4 * end for end in ends] == pytest.approx(whole.intervals[name], rel=close)
+            assert ends[0] <= getattr(small.costs, name) <= ends[1]
+    assert 1e4 * small.by_repetition == pytest.approx(whole.by_repetition, rel=close)
+    assert small.residual_pct == pytest.approx(whole.residual_pct, rel=0.02 if not timed else close)
+
+
+def test_how_slow_production_was_in_a_run_is_told_by_its_kernels_else_by_the_other_runs() -> None:
+    p = np.array([0.0, 10.0, 20.0, 30.0])
+    run = Observed((4,), 1.0)
+    slow = replace(run, t_prod_ns=np.array([np.nan, 20.0, 60.0, 90.0]))
+    slower = replace(run, t_prod_ns=np.array([np.nan, 50.0, np.nan, 0.0]))
+    assert _repetition._levels(p, [run, run]).tolist() == [1, 1], "nothing is known of any"
+    assert _repetition._levels(p, [slow, run, slower]).tolist() == [3, 4, 5]

@@ -300,3 +300,25 @@ def test_a_plan_is_printed_with_the_settings_to_paste(app: typer.Typer, tmp_path
     conditions = json.loads(as_json.stdout)["conditions"]
     assert {one["label"] for one in conditions} == {"CPU clock min", "CPU clock max"}
     assert conditions[0]["set"][0].startswith("measure.params.schedule=")
+
+
+def condition(flush: float, gap: float, *, told: bool = True, repetitions: tuple[int, ...] = tuple(range(6))) -> Any:
+    """A condition whose costs were fitted in these repetitions."""
+    costs = LaunchCosts(flush, 30_000.0, gap)
+    rows = np.tile([flush, 30_000.0, gap], (len(repetitions), 1))
+    known = {"flush_ns": told, "start_idle_ns": True, "gap_ns": True}
+    fitted = SimpleNamespace(costs=costs, identified=known, repetitions=repetitions, by_repetition=rows)
+    return SimpleNamespace(profile=SimpleNamespace(fit=fitted), levels={"cpu": "max"}, unfit=False)
+
+
+def test_costs_are_compared_where_both_are_told_and_that_of_the_base_is_not_nothing() -> None:
+    def compared(base: Any, other: Any) -> list[tuple[float | None, int, str]]:
+        return [(one.estimate, one.n, one.verdict) for one in lut._moved(base, other, ("cpu",), "")]
+
+    base = condition(1_000.0, 0.5)
+    assert compared(base, condition(2_000.0, 0.5)) == [(2, 6, "yes"), (1, 6, "no"), (1, 6, "no")]
+    assert compared(condition(1_000.0, 0.0), condition(1_000.0, 9.0)) == [(1, 6, "no"), (1, 6, "no")]
+    assert compared(base, condition(2_000.0, 0.5, told=False)) == [(1, 6, "no"), (1, 6, "no")]
+    assert compared(condition(2_000.0, 0.5, told=False), base) == [(1, 6, "no"), (1, 6, "no")]
+    few = compared(base, condition(2_000.0, 0.5, repetitions=(3, 4, 5, 6, 7, 8)))
+    assert few[0] == (2, 3, "insufficient n"), "three repetitions have both"
