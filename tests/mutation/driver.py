@@ -6,6 +6,7 @@ Makes every mutant of the places, takes a sample of each by the seed (0: all), a
 known to be killed. mutmut keeps its verdicts beside the mutants, so that a run that was cut off goes on.
 """
 
+import itertools
 import os
 import random
 import shutil
@@ -39,18 +40,31 @@ def main() -> None:
 
 
 def _quicker() -> None:
-    """The tests just ran without a mutant, so they need not once more; and the shortest are the first to judge."""
+    """The tests just ran without a mutant, so they need not once more; and the shortest are the first to judge.
+
+    That run is noted after each test file, so that one that was cut off goes on with the file it was at.
+    """
     from mutmut.runners.harness import PytestRunner
     from mutmut.state import state
+    from mutmut.stats import save_stats
     from mutmut.workers.isolation import ForkRunner
 
-    judge = PytestRunner.run_tests
+    judge, note = PytestRunner.run_tests, PytestRunner.run_stats
+
+    def file_by_file(self: PytestRunner, *, tests: Iterable[str]) -> int:
+        listed = sorted(tests or self.list_all_tests().ids)
+        for _, some in itertools.groupby(listed, key=lambda test: test.partition("::")[0]):
+            if failed := note(self, tests=list(some)):
+                return failed
+            save_stats()
+        return 0
 
     def shortest_first(self: PytestRunner, *, mutant_name: str | None, tests: Iterable[str]) -> int:
         known = state().duration_by_test
         return judge(self, mutant_name=mutant_name, tests=sorted(tests, key=lambda test: (known.get(test, 0), test)))
 
     PytestRunner.run_tests = shortest_first  # type: ignore[method-assign]
+    PytestRunner.run_stats = file_by_file  # type: ignore[method-assign]
     ForkRunner.run_clean_tests = lambda _self, tests: 0 if tests else 1  # type: ignore[method-assign,assignment]
 
 
