@@ -146,11 +146,11 @@ def closes(n: int, alpha: float = ALPHA) -> bool:
 
 
 def excludes(values: ArrayLike, points: ArrayLike, alpha: float = ALPHA) -> NDArray[np.bool_]:
-    """Whether the wealth against each point is 1 / alpha by the last value: what ``location`` covers is not excluded.
+    """(points, n): whether the wealth against each point is 1 / alpha after each value.
 
-    Much cheaper than ``location``.
+    What ``location`` of the values up to there covers is not excluded; this is much cheaper, and of all n at once.
     """
-    return np.asarray(_wealth(_finite(values), np.asarray(points, dtype=np.float64))[:, -1] >= 1 / alpha)
+    return np.asarray(_wealth(_finite(values), np.asarray(points, dtype=np.float64)) >= 1 / alpha)
 
 
 def least(alpha: float = ALPHA) -> int:
@@ -195,7 +195,7 @@ def _bound(x: Floats, start: float, span: float, enough: float) -> float | None:
     """
     steps = np.concatenate((np.linspace(0.0, 1.5, 61), np.geomspace(1.5, _FAR, 40)[1:]))
     for _ in range(4):
-        stays = np.flatnonzero(_wealth(x, start + span * steps)[:, -1] < enough)
+        stays = np.flatnonzero(_in_the_end(x, start + span * steps) < enough)
         last = int(stays[-1]) if stays.size else 0
         if last == steps.size - 1:
             return None
@@ -205,25 +205,40 @@ def _bound(x: Floats, start: float, span: float, enough: float) -> float | None:
 
 def _wealth(x: Floats, points: Floats) -> Floats:
     """(points, n): the wealth against each point after each value."""
+    with np.errstate(over="ignore"):
+        return sum(
+            (share * np.exp(np.cumsum(np.log(factors), axis=1)) for factors, share in _gains(x, points)), np.zeros(())
+        )
+
+
+def _in_the_end(x: Floats, points: Floats) -> Floats:
+    """(points,): the wealth against each point after all values."""
+    parts = _gains(x, points)
+    if x.size <= _MANY:  # no product of so few is too small for a float: no factor is less than 0.02
+        return sum((share * np.prod(factors, axis=1) for factors, share in parts), np.zeros(points.size))
+    with np.errstate(over="ignore"):
+        return sum((share * np.exp(np.log(factors).sum(axis=1)) for factors, share in parts), np.zeros(points.size))
+
+
+def _gains(x: Floats, points: Floats) -> Iterator[tuple[Floats, float]]:
+    """Of each part of the wealth: (points, n) what each value multiplies it by, and its share."""
     away = x[np.newaxis, :] - points[:, np.newaxis]
     scale = _running_median(np.abs(away))
     # A median of 0 is "mostly ties": then a value that is none is as far as can be, and still no more than a stake.
     with np.errstate(over="ignore"):  # beyond the largest number is as far as can be, too
         unit = np.divide(away, scale, out=np.sign(away), where=scale > 0)
-    found = np.zeros_like(away)
     for shift, width, share in _BETS:
         stake = _stake(unit, shift, width)
         for side in (stake, -stake):
-            with np.errstate(over="ignore"):
-                found += share / 2 * np.exp(np.cumsum(np.log1p(side), axis=1))
-    return found
+            yield 1 + side, share / 2
 
 
 def _stake(unit: Floats, shift: float, width: float) -> Floats:
     """The share of the wealth that is set on each value's sign; odd in ``unit``, next to 0 far out."""
     x = np.clip(unit, -_WILD, _WILD)
-    near, far = (np.log1p(((x - side * shift) / width) ** 2 / _TAILS) for side in (1, -1))
-    return np.asarray(np.tanh((_TAILS + 1) / 4 * (far - near)))
+    near, far = (1 + ((x - side * shift) / width) ** 2 / _TAILS for side in (1, -1))
+    # The density is near or far to the power of -2: (tails + 1) / 2.
+    return np.asarray((far - near) * (far + near) / (far**2 + near**2))
 
 
 def _running_median(magnitudes: Floats) -> Floats:
@@ -233,8 +248,11 @@ def _running_median(magnitudes: Floats) -> Floats:
         for row, out in zip(magnitudes.tolist(), found, strict=True):
             out[:] = list(_medians(row))
         return found
+    ordered = np.empty_like(magnitudes)
     for n in range(1, magnitudes.shape[1] + 1):
-        found[:, n - 1] = np.median(magnitudes[:, :n], axis=1)
+        ordered[:, n - 1] = magnitudes[:, n - 1]
+        ordered[:, :n].sort(axis=1, kind="stable")  # all but the last are in order already
+        found[:, n - 1] = ordered[:, n // 2] if n % 2 else (ordered[:, n // 2 - 1] + ordered[:, n // 2]) / 2
     return found
 
 

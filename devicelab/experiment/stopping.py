@@ -103,10 +103,11 @@ def _decided(claim: Claim, observed: tuple[float | None, ...], stop: Stop, claim
     done = len(observed)
     got = Anytime(math.nan, None, None, 0)
     verdict: Verdict = "insufficient n"
+    undecided = _open(claim, observed) if stop.precision is None else ()
     for n in _looks(min(stop.min_repetitions, done), done):
         known = tuple(x for x in observed[:n] if x is not None)
         barren = n >= _BARREN + stop.min_repetitions and set(observed[n - _BARREN : n]) == {None}
-        if n < done and not barren and stop.precision is None and _open(claim, known):
+        if n < done and not barren and known and undecided and undecided[len(known) - 1]:
             continue
         got, verdict = _judged(claim, known, claims)
         if _enough(got, verdict, claim, stop):
@@ -193,12 +194,16 @@ def _enough(got: Anytime, verdict: Verdict, claim: Claim, stop: Stop) -> bool:
     return half <= stop.precision * (1.0 if claim.scale == "ratio" else abs(got.estimate))
 
 
-def _open(claim: Claim, known: Sequence[float]) -> bool:
-    """Surely undecided: no bound of the region is excluded, so that the interval has it inside."""
-    if claim.scale == "level" or not known:
-        return False
+def _open(claim: Claim, observed: Sequence[float | None]) -> Sequence[bool]:
+    """After each value that is known, whether the claim is surely undecided; nothing where that cannot be told.
+
+    No bound of the region is excluded then, so that the interval has it inside.
+    """
+    if claim.scale == "level":
+        return ()
     edges = [edge for edge in claim.region if math.isfinite(edge)]
-    return not sequences.excludes(known, edges, ALPHA / claim.family).any()
+    excluded = sequences.excludes([x for x in observed if x is not None], edges, ALPHA / claim.family)
+    return [not one for one in np.any(excluded, axis=0).tolist()]
 
 
 @lru_cache(maxsize=4096)

@@ -267,20 +267,21 @@ def test_a_cell_whose_runs_are_all_flagged_from_some_point_on_is_not_waited_for(
     assert step.done <= 40
 
 
-def test_a_decision_is_the_same_whether_it_is_looked_for_often_or_once() -> None:
-    rng = np.random.default_rng(2)
-    for _ in range(6):
-        effect = float(rng.choice([0.0, 0.019, 0.021, 0.03]))
-        both = Claim("c", "t", ("a",), ("b",), "ratio", 0.98, 1.02, "no", "yes")
+@pytest.mark.parametrize(("effect", "verdict"), [(0.0, "no"), (0.045, "yes")])
+def test_a_decision_is_the_same_whether_it_is_looked_for_often_or_once(effect: float, verdict: str) -> None:
+    rng, stop = np.random.default_rng(2), Stop(max_repetitions=150)
+    both = Claim("c", "t", ("a",), ("b",), "ratio", 0.98, 1.02, "no", "yes")
+    for _ in range(3):
         figures = {
-            cell: {n: float(np.exp(size + 0.02 * rng.normal())) for n in range(150)}
+            cell: {n: float(np.exp(size + 0.015 * rng.normal())) for n in range(150)}
             for cell, size in (("a", effect), ("b", 0.0))
         }
-        stop = Stop(max_repetitions=150)
-        found = [stopping.decide(both, figures, n, stop, 1) for n in (*range(6, 60), *range(60, 150, 7), 150)]
-        first = next((one for one in found if one.done), None)
-        if first is not None and first.at <= 60:
-            assert found[-1] == first
+        looks = (stopping.decide(both, figures, n, stop, 1) for n in range(6, 61))
+        first = next(one for one in looks if one.done)
+        assert (first.verdict, first.at <= 60) == (verdict, True)
+        assert {stopping.decide(both, figures, n, stop, 1) for n in (first.at + 1, 60, 61, 97, 150)} == {first}
+        undone = {**figures, "a": figures["a"] | {n: 3.0 if n % 2 else 1 / 3 for n in range(first.at, 150)}}
+        assert {stopping.decide(both, undone, n, stop, 1) for n in (first.at + 1, 60, 150)} == {first}
 
 
 def test_thousands_of_repetitions_are_judged() -> None:
