@@ -134,7 +134,7 @@ BENCHMARKS = (
         readers.first_result,
         "connect and set-up by devlib 1.3.4",
         "warm, 20 ms a round trip put in front of a virtual board (simulated); 3 s and half of devlib's are the goals. "
-        "Python and its libraries (pandas, SQLAlchemy) are the larger part and depend on this machine's load; "
+        "Python and its libraries depend on this machine's load; SQLAlchemy is loaded while the device is looked at; "
         "devlib's imports are not counted",
         _devlib,
         quiet=True,

@@ -63,12 +63,11 @@ def app_(
     from devicelab.device import choose
     from devicelab.jobs import app as apps
     from devicelab.jobs import sweep as sweeping
-    from devicelab.store import Store
 
     chosen = apps.experiment(preset, program or (), k, env or (), set_ or (), push or ())
     entry = choose.choose(board)
-    with Store.open(store) as opened, sweep_progress(quiet=json_) as on_progress:
-        result = sweeping.sweep(chosen, entry, opened, report_to=report, on_progress=on_progress)
+    with sweep_progress(quiet=json_) as on_progress:
+        result = sweeping.sweep_into(chosen, entry, store, report_to=report, on_progress=on_progress)
     sweeps.conclude(result, json_=json_)
 
 

@@ -74,7 +74,6 @@ def register(app: typer.Typer) -> None:
         from devicelab.experiment import files
         from devicelab.ground.typed import again
         from devicelab.jobs import sweep as sweeping
-        from devicelab.store import Store
 
         typed = {key: value for key, value in (("until", until), ("budget", budget)) if value is not None}
         if typed and resume:
@@ -87,6 +86,8 @@ def register(app: typer.Typer) -> None:
             _write_bundle(chosen, entry, bundle, json_=json_)
             return
         if dry_run:
+            from devicelab.store import Store
+
             planned, facts = sweeping.dry_run(chosen, entry)
             likely: dict[str, int | None] = {}
             if chosen.stop is not None:
@@ -106,8 +107,8 @@ def register(app: typer.Typer) -> None:
                 show_plan(chosen, planned, facts, likely, search=search, known_s=known_s, verbose=verbose)
             return
         ending = f"ending: the device is being given back; `{again(['devicelab', *sys.argv[1:]], '--resume')}` goes on"
-        with Store.open(store) as opened, sweep_progress(quiet=json_) as on_progress, says_when_ending(ending):
-            result = sweeping.sweep(chosen, entry, opened, resume=resume, report_to=report, on_progress=on_progress)
+        with sweep_progress(quiet=json_) as on_progress, says_when_ending(ending):
+            result = sweeping.sweep_into(chosen, entry, store, resume=resume, report_to=report, on_progress=on_progress)
         conclude(result, json_=json_)
 
 

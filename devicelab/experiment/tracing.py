@@ -6,15 +6,16 @@ of ftrace by its name, perf and simpleperf by pid and start time.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Experiment, Tracing
 from devicelab.model.journal import Flag, RunRecord
 from devicelab.model.plan import Command, Run, content_id
-from devicelab.store.deleting import SYSTEM_TRACE
+from devicelab.model.results import SYSTEM_TRACE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OUTPUT = SYSTEM_TRACE
 """Under this name a run's trace is stored beside what its programs printed."""
@@ -116,7 +117,7 @@ rm -f "$file.tool" "$file.pid" "$file.log"
 """
 
 
-def cells(tracing: Tracing, runs: pd.DataFrame) -> tuple[str, ...]:
+def cells(tracing: Tracing, runs: "pd.DataFrame") -> tuple[str, ...]:
     """Ids of the cells that are run once more with the tracer, by what is stored; ``MOST`` at most."""
     if runs.empty:
         return ()

@@ -27,10 +27,10 @@ from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.journal import Event, Flag, PlanEnd, PlanStart, RunRecord, RunStart
 from devicelab.model.plan import Plan, Run
 from devicelab.model.results import Results, without_traced, without_valid_run
-from devicelab.store import Store
 
 if TYPE_CHECKING:  # pages are drawn when all is measured
     from devicelab.report.headline import Headline
+    from devicelab.store import Store
 
 # How often a campaign's missing runs are planned anew after the agent was lost, before the sweep gives up.
 MAX_RESTARTS = 3
@@ -92,7 +92,7 @@ class SweepResult:
 def perform(
     experiment: Experiment,
     device: Device,
-    store: Store,
+    store: "Store",
     *,
     campaign: str | None = None,
     only: Collection[str] = (),
@@ -129,7 +129,7 @@ def perform(
     return _result(conductor, interrupted=interrupted)
 
 
-def _resumed(device: Device, store: Store, campaign: str) -> "_Conductor":
+def _resumed(device: Device, store: "Store", campaign: str) -> "_Conductor":
     experiment = store.experiment(campaign)
     cells = {cell.cell_id: cell for cell in store.cells(campaign)}
     plans = tuple(Plan.model_validate(data) for data in json.loads(store.plan_json(campaign) or "[]"))
@@ -149,7 +149,7 @@ def _make(experiment: Experiment, device: Device, campaign: str, only: Collectio
 
 
 def _begun(
-    experiment: Experiment, device: Device, store: Store, campaign: str, only: Collection[str], night: str | None
+    experiment: Experiment, device: Device, store: "Store", campaign: str, only: Collection[str], night: str | None
 ) -> "_Conductor":
     undone = agent.make_ready(device, user.holder())
     if undone:
@@ -175,7 +175,7 @@ class _Conductor:
     def __init__(
         self,
         device: Device,
-        store: Store,
+        store: "Store",
         experiment: Experiment,
         campaign: str,
         planned: planning.Planned,

@@ -21,7 +21,6 @@ from devicelab.model.experiment import Experiment
 from devicelab.model.journal import RunRecord
 from devicelab.model.results import Results
 from devicelab.model.tree import Node
-from devicelab.store import Store
 
 _VALUES = ("x", "/x", 1, 1000, 0.5, True, ("x",))
 
@@ -98,6 +97,8 @@ def _text(path: Path) -> str | None:
 @contextlib.contextmanager
 def empty_results() -> Iterator[Results]:
     """A stored campaign that has no runs yet."""
+    from devicelab.store import Store
+
     experiment = Experiment(name="empty", question="Nothing was measured.", factors={"load": ("none",)})
     with tempfile.TemporaryDirectory(prefix="devicelab-") as folder, Store.open(Path(folder) / "empty.sqlite") as store:
         campaign = store.begin_campaign(

@@ -7,10 +7,9 @@ tests, for all.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from devicelab import boards, knobs
-from devicelab.analyses.base import Analysis, Drawing
 from devicelab.device import build, choose, toolchain
 from devicelab.device.facts import open_device
 from devicelab.errors import ConfigError, LabError, MeasurementError
@@ -25,6 +24,9 @@ from devicelab.model.results import Results
 from devicelab.schedulers.base import Place, Scheduler
 from devicelab.transports.base import TransportKind
 from devicelab.workloads.base import Context, OnGpu, OnPython, Workload
+
+if TYPE_CHECKING:
+    from devicelab.analyses.base import Analysis
 
 # One of these is a level of nearly every knob; what a knob refuses, it refuses by a LabError.
 _LEVELS: tuple[Level, ...] = ("min", "max", "on", "off", "none", "default", "stopped", 0, 1, 50, "no such level")
@@ -162,8 +164,10 @@ def transport(kind: TransportKind, name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tried.problems))
 
 
-def analysis(one: Analysis, results: Results) -> tuple[str, ...]:
+def analysis(one: "Analysis", results: Results) -> tuple[str, ...]:
     """An analysis of a campaign; with one that has no runs it has little to say, and says that."""
+    from devicelab.analyses.base import Drawing  # with pandas
+
     tried = _Tried(registry.protocol("analyses"))
     tried.call(one, "analyse", results)
     if isinstance(one, Drawing):

@@ -5,25 +5,25 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devicelab.device.facts import open_device
+from devicelab.device.facts import Device, open_device
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError
 from devicelab.experiment import claims, stopping
 from devicelab.experiment import plan as planning
 from devicelab.experiment.claims import Claim
 from devicelab.experiment.remedies import REMEDIES
-from devicelab.ground import user
+from devicelab.ground import meanwhile, user
 from devicelab.jobs.conductor import Progress, SweepResult, perform
 from devicelab.jobs.plugins import vouch
 from devicelab.model.campaign import CampaignInfo, unreliable
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.results import Results
-from devicelab.store import Store
-from devicelab.store.reading import StoreReader
 
 if TYPE_CHECKING:
     from devicelab.analyses.searching import Outlook
+    from devicelab.store import Store
+    from devicelab.store.reading import StoreReader
 
 # Analyses come with pandas, pages with matplotlib: they are imported where they are used, so that the device begins to
 # measure before.
@@ -64,7 +64,7 @@ def search_of(experiment: Experiment) -> "Outlook | None":
     return searching.outlook(experiment, {cell.cell_id: cell.levels for cell in planning.cells(experiment)})
 
 
-def likely_repetitions(experiment: Experiment, device: str, store: Store | None) -> dict[str, int | None]:
+def likely_repetitions(experiment: Experiment, device: str, store: "Store | None") -> dict[str, int | None]:
     """Claim → repetitions it is likely to take, by the scatter of this experiment's latest campaign on the device.
 
     ``None`` where no such campaign tells: cells are known by their content, so another level tells nothing.
@@ -81,7 +81,7 @@ def likely_repetitions(experiment: Experiment, device: str, store: Store | None)
     }
 
 
-def known_run_s(experiment: Experiment, device: str, store: StoreReader) -> float | None:
+def known_run_s(experiment: Experiment, device: str, store: "StoreReader") -> float | None:
     """How long a run of this experiment took on the device in its latest campaign, with the cool-down after it.
 
     ``None`` where there is none.
@@ -96,7 +96,7 @@ def known_run_s(experiment: Experiment, device: str, store: StoreReader) -> floa
 def sweep(
     experiment: Experiment,
     entry: DeviceEntry,
-    store: Store,
+    store: "Store",
     *,
     resume: bool = False,
     report_to: Path | None = None,
@@ -111,12 +111,59 @@ def sweep(
     Raises:
         LabError: any of ``devicelab.errors``; what was measured before is stored.
     """
+    device = _looked_at(experiment, entry)
+    return _measure(experiment, device, store, resume=resume, report_to=report_to, night=night, tell=on_progress)
+
+
+def sweep_into(
+    experiment: Experiment,
+    entry: DeviceEntry,
+    place: str | Path | None,
+    *,
+    resume: bool = False,
+    report_to: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> SweepResult:
+    """``sweep`` into the results database at a place, as ``Store.open`` takes it.
+
+    The device is looked at first, and the database's library is loaded meanwhile.
+
+    Raises:
+        LabError: as ``sweep``.
+    """
+    meanwhile.load("sqlalchemy")
+    device = _looked_at(experiment, entry)
+    try:
+        from devicelab.store import Store
+
+        store = Store.open(place)
+    except BaseException:
+        device.transport.close()
+        raise
+    with store:
+        return _measure(experiment, device, store, resume=resume, report_to=report_to, night=None, tell=on_progress)
+
+
+def _looked_at(experiment: Experiment, entry: DeviceEntry) -> Device:
+    """The device; nothing is begun that cannot go on."""
     vouch(experiment)
-    search_of(experiment)  # nothing is begun that cannot go on
-    device = open_device(entry)
+    search_of(experiment)
+    return open_device(entry)
+
+
+def _measure(
+    experiment: Experiment,
+    device: Device,
+    store: "Store",
+    *,
+    resume: bool,
+    report_to: Path | None,
+    night: str | None,
+    tell: Callable[[Progress], None] | None,
+) -> SweepResult:
     try:
         campaign = _to_resume(store, device.facts.name, experiment.name).campaign if resume else None
-        done = perform(experiment, device, store, campaign=campaign, night=night, on_progress=on_progress)
+        done = perform(experiment, device, store, campaign=campaign, night=night, on_progress=tell)
     finally:
         device.transport.close()
     from devicelab.report.headline import headline
@@ -126,14 +173,14 @@ def sweep(
     return replace(done, findings=findings, report=report, headline=headline(results, findings))
 
 
-def _to_resume(store: Store, device: str, experiment: str) -> CampaignInfo:
+def _to_resume(store: "Store", device: str, experiment: str) -> CampaignInfo:
     open_ones = store.unfinished(device=device, experiment=experiment)
     if not open_ones:
         raise ConfigError(f"no unfinished campaign of {experiment!r} on {device}", hint="start one without --resume")
     return open_ones[0]
 
 
-def conclude(store: Store, results: Results, report_to: Path | None = None) -> tuple[tuple[Finding, ...], Path]:
+def conclude(store: "Store", results: Results, report_to: Path | None = None) -> tuple[tuple[Finding, ...], Path]:
     """Analyse a campaign's stored runs, store the findings and write the report page."""
     from devicelab import report
 

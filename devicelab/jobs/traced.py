@@ -1,6 +1,7 @@
 """The runs of a campaign that the system's tracer records: which are missing, and where their traces are kept."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from devicelab.device import runner
 from devicelab.device.facts import Device
@@ -10,11 +11,13 @@ from devicelab.experiment.plan import Planned
 from devicelab.ground import user
 from devicelab.model.experiment import Experiment
 from devicelab.model.plan import Plan, Run
-from devicelab.store import Store
+
+if TYPE_CHECKING:
+    from devicelab.store import Store
 
 
 def todo(
-    store: Store, campaign: str, planned: Planned, device: Device, experiment: Experiment
+    store: "Store", campaign: str, planned: Planned, device: Device, experiment: Experiment
 ) -> Iterator[tuple[Run, Plan, str]]:
     """Each run that is to be traced and is not stored yet, as a plan of its own, and where its trace will lie."""
     if experiment.trace is None:
@@ -35,7 +38,7 @@ def todo(
         yield run, plan, file
 
 
-def keep(store: Store, campaign: str, run: Run, device: Device, file: str, experiment: Experiment) -> None:
+def keep(store: "Store", campaign: str, run: Run, device: Device, file: str, experiment: Experiment) -> None:
     """Fetch a run's trace and store it beside the run, if both are there."""
     if experiment.trace is None or run.run_id not in store.done_runs(campaign):
         return

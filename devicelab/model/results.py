@@ -1,11 +1,15 @@
 """What analyses and reports may see of a campaign: frames, and nothing of how they are stored."""
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any, Protocol, runtime_checkable
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from devicelab.model.experiment import Cell, Experiment
+
+if TYPE_CHECKING:  # a sweep begins to measure before anything is a frame
+    import pandas as pd
+
+SYSTEM_TRACE = "system trace"
+"""The output that is no program's: what the system's tracer recorded; megabytes."""
 
 
 class Results(Protocol):
@@ -24,18 +28,18 @@ class Results(Protocol):
     info: dict[str, Any]
     experiment: Experiment
 
-    def runs(self) -> pd.DataFrame:
+    def runs(self) -> "pd.DataFrame":
         """One row a run: ``run_id cell_id cell repetition seq valid flags t_unix_ns duration_ns`` and factor columns.
 
         ``cell`` is the label for people, ``flags`` a tuple of ``Flag``; a factor column holds the level of that name.
         """
         ...
 
-    def metrics(self) -> pd.DataFrame:
+    def metrics(self) -> "pd.DataFrame":
         """One row a figure of a run: ``run_id program metric value unit``."""
         ...
 
-    def samples(self, table: str) -> pd.DataFrame:
+    def samples(self, table: str) -> "pd.DataFrame":
         """Raw samples of all runs: ``run_id program`` and the table's own columns; empty if there are none.
 
         Raises:
@@ -56,7 +60,7 @@ class Selecting(Protocol):
         """Rows of each run that has any, in the order of ``samples``."""
         ...
 
-    def samples_of(self, table: str, runs: Collection[str]) -> pd.DataFrame:
+    def samples_of(self, table: str, runs: Collection[str]) -> "pd.DataFrame":
         """As ``Results.samples``, of these runs alone; ``run_id`` and ``program`` are categorical."""
         ...
 
@@ -64,16 +68,18 @@ class Selecting(Protocol):
 _ROWS, _RUNS = 150_000, 2_000
 
 
-def samples_of(results: Results, table: str, runs: Collection[str]) -> pd.DataFrame:
+def samples_of(results: Results, table: str, runs: Collection[str]) -> "pd.DataFrame":
     """``Results.samples`` of these runs alone, with a categorical ``run_id``."""
     if isinstance(results, Selecting):
         return results.samples_of(table, runs)
     rows = results.samples(table)
     rows = rows[rows["run_id"].isin(set(runs))].reset_index(drop=True) if len(rows) else rows
+    import pandas as pd
+
     return rows.assign(run_id=pd.Categorical(rows["run_id"], categories=rows["run_id"].unique()))
 
 
-def portions(results: Results, table: str, runs: Collection[str]) -> Iterator[pd.DataFrame]:
+def portions(results: Results, table: str, runs: Collection[str]) -> "Iterator[pd.DataFrame]":
     """The samples of these runs, some whole runs at a time, as ``samples_of``: all may not fit into memory.
 
     Raises:
@@ -97,7 +103,7 @@ def portions(results: Results, table: str, runs: Collection[str]) -> Iterator[pd
         yield results.samples_of(table, chosen)
 
 
-def without_traced(runs: pd.DataFrame) -> pd.DataFrame:
+def without_traced(runs: "pd.DataFrame") -> "pd.DataFrame":
     """Runs of ``Results.runs`` without those that were performed for the system's tracer alone.
 
     Nobody holds it against a campaign that those enter no verdict.

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from devicelab.errors import ConfigError
 from devicelab.ground import extras
+from devicelab.model.results import SYSTEM_TRACE
 from devicelab.report.page import written
-from devicelab.store.deleting import SYSTEM_TRACE
 from devicelab.store.export import file_stem
 from devicelab.store.frames import StoredResults
 

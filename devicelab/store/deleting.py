@@ -6,13 +6,11 @@ from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, 
 from sqlalchemy.engine import URL
 
 from devicelab.errors import StoreError
+from devicelab.model.results import SYSTEM_TRACE
 from devicelab.store import engine as places
 from devicelab.store import schema as s
 from devicelab.store.records import output_row
 from devicelab.store.sizes import BYTES_PER_RUN, NightSize
-
-SYSTEM_TRACE = "system trace"
-"""The output that is no program's: what the system's tracer recorded; megabytes."""
 
 _BLOBS = (s.samples, s.evidence, s.outputs)
 

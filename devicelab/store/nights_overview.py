@@ -7,11 +7,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from sqlalchemy import Engine, Integer, Numeric, Select, cast, func, or_, select
 from sqlalchemy.engine import URL
 
@@ -19,6 +18,9 @@ from devicelab.model.night import CellVerdict
 from devicelab.store import engine as places
 from devicelab.store import schema as s
 from devicelab.store.nights import from_row
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _CONFIDENCE = 0.95
 _VERDICT_COLUMNS = (
@@ -143,7 +145,7 @@ class NightOverview:
         query = query.order_by(s.nights.c.started_unix_ns.desc(), t.position).limit(limit)
         return tuple(from_row(CellVerdict, row._mapping) for row in self._tuples(query))  # noqa: SLF001 - SQLAlchemy's
 
-    def verdict_frame(self, experiment: str) -> pd.DataFrame:
+    def verdict_frame(self, experiment: str) -> "pd.DataFrame":
         """The experiment's verdicts of all nights, a row a cell and figure, oldest night first.
 
         Columns ``night device cell_id cell program metric unit verdict shift_pct low_pct high_pct since confirmed``.
@@ -155,9 +157,11 @@ class NightOverview:
             .where(t.experiment == experiment)
             .order_by(s.nights.c.started_unix_ns, s.nights.c.night, t.position)
         )
+        import pandas as pd
+
         return pd.DataFrame([tuple(row) for row in self._tuples(query)], columns=list(_VERDICT_COLUMNS))
 
-    def night_medians(self, experiment: str, figures: Collection[tuple[str, str]] | None = None) -> pd.DataFrame:
+    def night_medians(self, experiment: str, figures: Collection[tuple[str, str]] | None = None) -> "pd.DataFrame":
         """Figures (program and metric; ``None``: all) of each cell, a row a night and device, oldest night first.
 
         Columns ``night device cell_id cell program metric unit n median low high``. Valid runs alone, those of a
@@ -188,6 +192,8 @@ class NightOverview:
         group = np.asarray([group_of[number] for number in campaign_ids.tolist()], dtype=np.int64)[position]
         of, cell, name, statistics = _medians(group, values["cell"], values["name"], values["value"])
         nights, devices = [night for night, _ in groups], [device for _, device in groups]
+        import pandas as pd
+
         return pd.DataFrame(
             {
                 "night": [nights[i] for i in of],

@@ -3,10 +3,8 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pandas as pd
 from sqlalchemy import Engine, or_, select
 from sqlalchemy.engine import URL
 
@@ -20,9 +18,13 @@ from devicelab.store import schema as s
 from devicelab.store.check import CheckReport, check
 from devicelab.store.codec import digest, unpack
 from devicelab.store.figures import FigureReader
-from devicelab.store.frames import StoredResults
 from devicelab.store.nights import SEVERAL, NightReader, listed
 from devicelab.store.nights_overview import NightOverview
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from devicelab.store.frames import StoredResults
 
 _INFO = tuple(s.campaigns.c[name] for name in CampaignInfo.model_fields)
 
@@ -156,7 +158,7 @@ class StoreReader(NightReader, NightOverview, FigureReader):
 
     def history(
         self, experiment: str, metric: str, *, device: str | None = None, since_unix_ns: int = 0
-    ) -> pd.DataFrame:
+    ) -> "pd.DataFrame":
         """One figure of every run of an experiment over all its campaigns, oldest first: what nights are compared by.
 
         Columns ``campaign night device started_unix_ns cell_id cell run_id program valid value unit``; ``device`` and
@@ -184,8 +186,10 @@ class StoreReader(NightReader, NightOverview, FigureReader):
             called = [connection.execute(one).all() for one in (campaigns, cells, names)]
         return _history(found, *called)
 
-    def results(self, campaign: str) -> StoredResults:
+    def results(self, campaign: str) -> "StoredResults":
         """The campaign's runs as frames, for analyses, reports and notebooks; id or unique prefix."""
+        from devicelab.store.frames import StoredResults  # with pandas: nobody needs it to begin and to commit runs
+
         info = self.campaign(campaign)
         return StoredResults(
             engine=self._engine,
@@ -245,7 +249,12 @@ class StoreReader(NightReader, NightOverview, FigureReader):
             return tuple(CampaignInfo(**row) for row in connection.execute(query).mappings())
 
 
-def _history(rows: Sequence[Any], campaigns: Sequence[Any], cells: Sequence[Any], names: Sequence[Any]) -> pd.DataFrame:
+def _history(
+    rows: Sequence[Any], campaigns: Sequence[Any], cells: Sequence[Any], names: Sequence[Any]
+) -> "pd.DataFrame":
+    import numpy as np
+    import pandas as pd
+
     campaign, cell, name, run_id, valid, value = zip(*rows, strict=True) if rows else ((),) * 6
     data: dict[str, Any] = {}
     for keys, known, columns in (

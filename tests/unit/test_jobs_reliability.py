@@ -50,7 +50,7 @@ def swept(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Any:
         campaign="c", device="phone-1", board="qualcomm", simulated=True, runs=36, planned=36, invalid_cells=(),
         **{"invalid": 18, "reasons": (REFUSED,), **changes},
     )  # fmt: skip
-    monkeypatch.setattr(sweeping, "sweep", lambda *_, **__: done)
+    monkeypatch.setattr(sweeping, "sweep_into", lambda *_, **__: done)
     monkeypatch.setattr(choose, "choose", lambda *_: DeviceEntry(name="phone-1", address="adb:1"))
     app = typer.Typer()
     command.register(app)

@@ -15,8 +15,8 @@ from devicelab.model.experiment import Experiment, Finding
 from devicelab.model.journal import Flag
 from devicelab.model.measurement import Measurement, Metric
 from devicelab.model.night import CellVerdict, Farm, Health, JobEntry, Task
+from devicelab.model.results import SYSTEM_TRACE
 from devicelab.store import Store
-from devicelab.store.deleting import SYSTEM_TRACE
 from tests import labdata, nightdata
 from tests.nightdata import History
 
