@@ -49,12 +49,12 @@ _NOT_JUDGES = (
     "tests/unit/test_wheel.py",
 )
 # Alembic loads migrations by their path, under names of its own, so that no test can be told that calls them; what they
-# make is compared with ``store/schema.py`` column by column.
+# make is compared with ``store/schema.py`` column by column. The same goes for scripts that run under another Python.
 _CONFIG = """
 [tool.mutmut]
 source_paths = ["devicelab"]
 only_mutate = [{only}]
-do_not_mutate = ["devicelab/store/migrations/*"]
+do_not_mutate = ["devicelab/store/migrations/*", "devicelab/workloads/scripts/*"]
 also_copy = [{copied}]
 pytest_add_cli_args = [
     "-m", "not slow and not sim and not sshd", "-n0", "--timeout=0", "-p", "no:cacheprovider", {ignored}
