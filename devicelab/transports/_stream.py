@@ -173,10 +173,11 @@ class Behind:
         """
         if not self.begun:
             self.before += data
-            before, mark, data = bytes(self.before).partition(_BEGUN_LINE)
-            if mark and (not before or before.endswith(b"\n")):
-                self.begun = True
-                self.before = bytearray(before)
+            at = (b"\n" + self.before).find(b"\n" + _BEGUN_LINE)
+            self.begun = at >= 0
+            if self.begun:
+                data = bytes(self.before[at + len(_BEGUN_LINE) :])
+                del self.before[at:]
         if self.begun and data:
             self._receive(data)
         if len(self.before) + len(self.own) > MAX_OUTPUT_BYTES:
