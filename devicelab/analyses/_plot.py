@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from devicelab.analyses.base import Chart, Line
 
@@ -46,9 +47,17 @@ def panels(
     figure.set_size_inches(max(5.0, width * columns), max(3.0, height * rows))
     figure.set_layout_engine("constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=share_y, squeeze=False).ravel()
-    for extra in grid[count:]:
-        extra.set_axis_off()
+    leave_out(grid.reshape(rows, columns), count)
     return list(grid[:count])
+
+
+def leave_out(grid: NDArray[np.object_], count: int) -> None:
+    """Show the first ``count`` panels of a grid with one x scale; the lowest of each column has its numbers."""
+    for extra in grid.flat[count:]:
+        extra.set_axis_off()
+        extra.set_visible(False)
+    for axes in grid.flat[max(0, count - grid.shape[1]) : count]:
+        axes.tick_params(axis="x", labelbottom=True)
 
 
 def arrange(figure: "Figure", rows: int, columns: int, *, labels_in: float = 0.4, own_y: bool = False) -> None:

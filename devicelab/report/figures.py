@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MplFigure
 
 _ROW_IN = 0.24
+_LETTER_IN = 0.063  # of a label, with its share of wide and narrow ones
 _MAX_ROWS = 100
 _MAX_PANELS = 12
 _MAX_CURVES = 8
@@ -114,6 +115,7 @@ def _draw_dots(
     axes.vlines([np.median(values) for values in groups], rows - 0.34, rows + 0.34, color=_COLOURS[1], linewidth=2)
     _rows(axes, order, axis)
     axes.set_xlim(left=0)
+    _room(canvas, axes, order)
 
 
 def _draw_heat(canvas: "MplFigure", *, table: pd.DataFrame) -> None:
@@ -196,6 +198,7 @@ def _draw_strips(
     ]
     _rows(axes, order, f"{shown.title} in {unit}{' (log scale)' if log else ''}")
     _counts(axes, counts)
+    _room(canvas, axes, order, counts)
 
 
 def _curves(results: Results, valid: pd.DataFrame, shown: Distribution, where: str) -> Figure | None:
@@ -290,8 +293,7 @@ def _draw_curves(
         if log:
             axes.set_xscale("log")
         axes.set_ylim(0, 1)
-    for axes in grid.flat[len(order) :]:
-        axes.set_visible(False)
+    _plot.leave_out(grid, len(order))
     canvas.supxlabel(f"{shown.title} in {unit}{' (log scale)' if log else ''}", fontsize=9)
     canvas.supylabel("Share of samples", fontsize=9)
     shown_curves = [curve for curve in curves if curve in handles]
@@ -358,14 +360,16 @@ def _rows(axes: "Axes", order: Sequence[str], axis: str) -> None:
 
 def _counts(axes: "Axes", counts: Sequence[str]) -> None:
     """How many: n of every row, at the right edge."""
+    beside = axes.get_yaxis_transform()
     for row, text in enumerate(counts):
-        axes.annotate(
-            f"n = {text}" if row == 0 else text,
-            (1.0, row),
-            xycoords=("axes fraction", "data"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=7.5,
-            annotation_clip=False,
-        )
+        axes.text(1.01, row, f"n = {text}" if row == 0 else text, transform=beside, va="center", fontsize=7.5)
+
+
+def _room(canvas: "MplFigure", axes: "Axes", labels: Sequence[str], counts: Sequence[str] = ()) -> None:
+    """Margins by the longest label and count; a layout that measures every text takes as long as all the drawing."""
+    width, height = canvas.get_size_inches()
+    left_in = 0.14 + _LETTER_IN * max(map(len, _short(labels)), default=0)
+    right_in = 0.1 + _LETTER_IN * max((len(text) + 4 * (row == 0) for row, text in enumerate(counts)), default=0)
+    canvas.set_layout_engine("none")
+    left, bottom, top = left_in / width, 0.46 / height, 1 - 0.05 / height
+    axes.set_position((left, bottom, 1 - right_in / width - left, top - bottom))

@@ -114,6 +114,7 @@ def _draw(figure: "MplFigure", record: Mapping[str, Any], table: pd.DataFrame, l
         for axes in all_axes[1:]:
             axes.axvspan((begin - start) / 1e9, (end - start) / 1e9, color=_LOST, lw=0, zorder=0.5)
     all_axes[-1].set_xlabel("seconds from the start of the run", fontsize=8)
+    all_axes[-1].xaxis.set_label_coords(0.5, -0.25 / heights[-1])
 
 
 def _of(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
@@ -166,5 +167,6 @@ def _lines(axes: "Axes", rows: pd.DataFrame, unit: str) -> None:
         axes.plot(part["s"], part["value"], color=_plot.colour(number), linestyle=style, linewidth=1.1, label=label)
     left_out = f"\n{len(shown)} of {len(names)}" if len(shown) < len(names) else ""
     axes.set_ylabel(unit + left_out, fontsize=8)
+    axes.yaxis.set_label_coords(-0.095, 0.5)
     axes.set_ylim(bottom=0 if unit != "°C" else None)
     axes.legend(frameon=False, fontsize=6.5, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -10,10 +10,13 @@ from io import BytesIO
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
+from matplotlib.axes import Axes as MplAxes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure as MplFigure
-from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, NullFormatter
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, NullLocator
 
 from devicelab.analyses.base import Figure
 from devicelab.ground.registry import data_dir
@@ -87,6 +90,8 @@ def _saved(figure: Figure, save: Callable[[MplFigure, BytesIO], None]) -> bytes:
         canvas = MplFigure()
         figure.draw(canvas)
         _name_plain_numbers(canvas)
+        _place_unnamed(canvas)
+        _rule_inner(canvas)
         out = BytesIO()
         save(canvas, out)
     return out.getvalue()
@@ -98,7 +103,41 @@ def _name_plain_numbers(canvas: MplFigure) -> None:
         if isinstance(axis.get_major_formatter(), LogFormatter):
             axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axis.set_major_formatter(FuncFormatter(partial(_tick, axis)))
-            axis.set_minor_formatter(NullFormatter())
+            axis.set_minor_locator(NullLocator())
+
+
+def _place_unnamed(canvas: MplFigure) -> None:
+    """Axes without a name have it anywhere: matplotlib measures all their ticks, several times, to find its place."""
+    for axis in (axis for axes in canvas.axes for axis in (axes.xaxis, axes.yaxis)):
+        if not axis.get_label_text():
+            axis.set_label_coords(0.5, 0.5)
+
+
+def _rule_inner(canvas: MplFigure) -> None:
+    """The grid of panels whose scale stands at another panel, as one set of lines.
+
+    matplotlib makes three lines and two texts for each tick, with a label or without.
+    """
+    if isinstance(canvas.get_layout_engine(), ConstrainedLayoutEngine):
+        return  # where ticks are depends on how large the panels will be
+    for axes in filter(MplAxes.get_visible, canvas.axes):
+        for axis, label, tick in ((axes.xaxis, "labelbottom", "bottom"), (axes.yaxis, "labelleft", "left")):
+            style = axis.get_tick_params()
+            if style.get(label, True) or not style.get("gridOn", False):
+                continue
+            low, high = sorted(axis.get_view_interval())
+            places = [float(place) for place in axis.get_majorticklocs() if low <= place <= high]
+            vertical = axis is axes.xaxis
+            rules = LineCollection(
+                [((place, 0), (place, 1)) if vertical else ((0, place), (1, place)) for place in places],
+                colors=style.get("grid_color", mpl.rcParams["grid.color"]),
+                linewidths=style.get("grid_linewidth", mpl.rcParams["grid.linewidth"]),
+                transform=axes.get_xaxis_transform() if vertical else axes.get_yaxis_transform(),
+                zorder=0.5,
+            )
+            axes.add_collection(rules, autolim=False)
+            axes.tick_params(axis="x" if vertical else "y", which="both", **{tick: False})
+            axis.grid(visible=False, which="both")
 
 
 def _tick(axis: Axis, value: float, _position: object = None) -> str:
