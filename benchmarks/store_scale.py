@@ -5,8 +5,8 @@
 Every row compares the same call on a large and on a small store (both filled with the same kind of campaigns: 250 runs
 of 50 cells, 12 figures and one evidence record a run, samples of one kernel table) in one process. Commit is also
 compared with the physical limit: an fsync of as many bytes on the same disk. A ratio near 1 means that the size of the
-store does not matter; "list", "commit", "resume" and "report" should be there. "history" reads a figure of all runs of
-one experiment on one device, so it grows with that history, not with the store.
+store does not matter; "list", "commit", "resume" and "report" should be there. "history" reads
+a figure of an experiment night after night, as the pages of nights do: the same ten nights in both stores.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from sqlalchemy import insert, select
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from devicelab.compare.campaigns import compare
+from devicelab.model.night import Farm, JobEntry
 from devicelab.report import build_report
 from devicelab.store import Store, schema
 from devicelab.store.records import run_rows
@@ -30,11 +31,14 @@ from tests import labdata
 
 CELLS, REPETITIONS, DEVICES, EXPERIMENTS = 50, 5, 20, 10
 PER_CAMPAIGN = CELLS * REPETITIONS
+NIGHTS = 10
+FOLLOWED = "followed"
+FARM = Farm(name="nightly", jobs=(JobEntry(experiment=FOLLOWED, devices="phone-0"),))
 
 
 def fill(store: Store, runs: int) -> None:
     """Campaigns by the store's own call, their runs copied in bulk (durability off: this is not what is measured)."""
-    of = [experiment(number) for number in range(EXPERIMENTS)]
+    of = [experiment(f"experiment-{number}") for number in range(EXPERIMENTS)]
     template = run_rows(labdata.record("x"), 0, {"measure": measurement()}, ())
     engine = store._engine  # noqa: SLF001 - bulk filling is no business of the product
     names = store._metric_numbers(template.metrics)  # noqa: SLF001
@@ -42,16 +46,18 @@ def fill(store: Store, runs: int) -> None:
     done = 0
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA wal_autocheckpoint=20000")
-    for number in range(runs // PER_CAMPAIGN):
-        chosen = of[number % EXPERIMENTS]
+    for number in range(-NIGHTS, runs // PER_CAMPAIGN):
+        night = store.begin_night(FARM, night=f"night{number}") if number < 0 else None
+        chosen = experiment(FOLLOWED) if night else of[number % EXPERIMENTS]
         cells = labdata.cells(chosen)
         campaign = store.begin_campaign(
             experiment=chosen,
-            facts=labdata.facts(name=f"phone-{number // EXPERIMENTS % DEVICES}"),
+            facts=labdata.facts(name=f"phone-{max(0, number) // EXPERIMENTS % DEVICES}"),
             cells=cells,
             command="benchmark",
             binaries=labdata.binaries(),
             plan_json=None,
+            night=night,
         )
         with store._writer.begin() as connection:  # noqa: SLF001
             t = schema.campaigns
@@ -86,10 +92,10 @@ def fill(store: Store, runs: int) -> None:
         done += len(plan)
 
 
-def experiment(number: int) -> labdata.Experiment:
+def experiment(name: str) -> labdata.Experiment:
     """50 cells."""
     return labdata.experiment(
-        name=f"experiment-{number}",
+        name=name,
         factors={"load": ("none", "10 1000 20"), "k": tuple(range(1, 26))},
         repetitions=REPETITIONS,
         analyses=(),
@@ -155,7 +161,7 @@ def measure(store: Store, folder: Path) -> dict[str, float]:
         "report of a campaign": seconds(lambda: build_report(store, latest, folder / "page.html"), 3),
         "compare two campaigns": seconds(lambda: compare(store.results(latest), store.results(other)), 3),
         "export a campaign": seconds(lambda: store.export(latest, folder / "export", "csv"), 3),
-        "history of a figure": seconds(lambda: store.history("experiment-0", "total_ns", device="phone-0"), 3),
+        "history of a figure": seconds(lambda: store.night_medians(FOLLOWED, {("measure", "total_ns")}), 3),
         "commit a run": commits(store),
     }
     times["fsync of as many bytes"] = fsyncs(folder)

@@ -1,7 +1,7 @@
 """The questions the results database answers: campaigns, runs, findings, frames, integrity."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,8 +22,6 @@ from devicelab.store.nights import SEVERAL, NightReader, listed
 from devicelab.store.nights_overview import NightOverview
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from devicelab.store.frames import StoredResults
 
 _INFO = tuple(s.campaigns.c[name] for name in CampaignInfo.model_fields)
@@ -156,36 +154,6 @@ class StoreReader(NightReader, NightOverview, FigureReader):
             rows = connection.execute(query.order_by(s.binaries.c.name)).mappings().all()
         return tuple(BinaryInfo(**row) for row in rows)
 
-    def history(
-        self, experiment: str, metric: str, *, device: str | None = None, since_unix_ns: int = 0
-    ) -> "pd.DataFrame":
-        """One figure of every run of an experiment over all its campaigns, oldest first: what nights are compared by.
-
-        Columns ``campaign night device started_unix_ns cell_id cell run_id program valid value unit``; ``device`` and
-        ``since_unix_ns`` (start of the campaign) narrow it.
-        """
-        c, r, n, m = s.campaigns.c, s.runs.c, s.metric_names.c, s.metrics.c
-        which = select(c.id).where(c.experiment == experiment, c.started_unix_ns >= since_unix_ns)
-        if device is not None:
-            which = which.where(c.device == device)
-        # Narrow rows: what a campaign, a cell and a name are called is read once, not once a run.
-        query = (
-            select(r.campaign, r.cell, m.name, r.run_id, r.valid, m.value)
-            .select_from(s.campaigns)
-            .join(s.runs, r.campaign == c.id)
-            .join(s.metrics, m.run == r.id)
-            .where(c.id.in_(which), m.name.in_(select(n.id).where(n.metric == metric)))
-            .order_by(c.started_unix_ns, r.id, m.name)
-        )
-        campaigns = select(c.id, c.campaign, c.night, c.device, c.started_unix_ns).where(c.id.in_(which))
-        cells = select(s.cells.c.id, s.cells.c.cell_id, s.cells.c.label)
-        cells = cells.where(s.cells.c.id.in_(select(r.cell).where(r.campaign.in_(which))))
-        names = select(n.id, n.program, n.unit).where(n.metric == metric)
-        with places.guarded(self._place), self._engine.connect() as connection:
-            found = connection.execute(query).all()
-            called = [connection.execute(one).all() for one in (campaigns, cells, names)]
-        return _history(found, *called)
-
     def results(self, campaign: str) -> "StoredResults":
         """The campaign's runs as frames, for analyses, reports and notebooks; id or unique prefix."""
         from devicelab.store.frames import StoredResults  # with pandas: nobody needs it to begin and to commit runs
@@ -247,24 +215,3 @@ class StoreReader(NightReader, NightOverview, FigureReader):
     def _infos(self, query: Any) -> tuple[CampaignInfo, ...]:
         with places.guarded(self._place), self._engine.connect() as connection:
             return tuple(CampaignInfo(**row) for row in connection.execute(query).mappings())
-
-
-def _history(
-    rows: Sequence[Any], campaigns: Sequence[Any], cells: Sequence[Any], names: Sequence[Any]
-) -> "pd.DataFrame":
-    import numpy as np
-    import pandas as pd
-
-    campaign, cell, name, run_id, valid, value = zip(*rows, strict=True) if rows else ((),) * 6
-    data: dict[str, Any] = {}
-    for keys, known, columns in (
-        (campaign, campaigns, ("campaign", "night", "device", "started_unix_ns")),
-        (cell, cells, ("cell_id", "cell")),
-    ):
-        for place, column in enumerate(columns, 1):
-            told = {row[0]: row[place] for row in known}
-            data[column] = [told[key] for key in keys]
-    programs, units = ({row[0]: row[place] for row in names} for place in (1, 2))
-    data |= {"run_id": list(run_id), "program": [programs[key] for key in name]}
-    data |= {"valid": np.array(valid, dtype=bool), "value": np.array(value, dtype=np.float64)}
-    return pd.DataFrame({**data, "unit": [units[key] for key in name]})

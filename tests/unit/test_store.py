@@ -345,19 +345,3 @@ def test_a_cell_found_only_later_still_shows_its_levels(store: Store) -> None:
     assert runs["k"].tolist() == [99]
     assert runs["factor_valid"].tolist() == [True]
     assert json.loads(json.dumps(runs["cell"][0])) == late.label()
-
-
-def test_a_figure_is_followed_over_campaigns(store: Store) -> None:
-    of = labdata.experiment(repetitions=1)
-    first, second = (labdata.fill(store, of, invalid_every=6) for _ in range(2))
-    labdata.fill(store, of, name="phone-2")
-    labdata.fill(store, labdata.experiment(name="other", repetitions=1))
-    frame = store.history("klo_under_load", "total_ns", device="phone-1")
-    assert list(dict.fromkeys(frame["campaign"])) == [first, second]
-    assert len(frame) == 12
-    assert (~frame["valid"]).sum() == 2
-    assert set(frame["unit"]) == {"ns"}
-    assert frame["value"].tolist()[:6] == frame["value"].tolist()[6:]
-    later = store.campaign(second).started_unix_ns
-    assert len(store.history("klo_under_load", "total_ns", since_unix_ns=later)) == 12
-    assert store.history("klo_under_load", "unknown").empty

@@ -75,7 +75,6 @@ def told(store: Store, name: str) -> dict[str, Any]:
             for run in runs["run_id"] for program in ("measure", SYSTEM_TRACE)
         ],
         "evidence": [results.evidence(run) for run in runs["run_id"]],
-        "history": store.history(results.experiment.name, "total_ns", device=results.info["device"]),
         "listed": [store.campaigns(device=results.info["device"]), store.campaigns(experiment=results.experiment.name)],
         "unfinished": store.unfinished(device=results.info["device"]),
     }  # fmt: skip
