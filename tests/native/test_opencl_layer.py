@@ -4,6 +4,8 @@ import random
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,15 +46,21 @@ WAYS = (
 _FLAGS = {"address": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"), "thread": ("-fsanitize=thread",)}
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bench]:
+    """Of each kind one, compiled when it is first asked for."""
+    return cache(lambda kind: build(tmp_path_factory.mktemp(kind), *_FLAGS.get(kind, ())))
+
+
 @pytest.fixture(scope="module", params=["plain", *(pytest.param(name, marks=pytest.mark.slow) for name in _FLAGS)])
-def checked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def checked(request: pytest.FixtureRequest, built: Callable[[str], Bench]) -> Bench:
     """Once as it is, once stopping at a bad access or undefined operation, once at a data race."""
-    return build(tmp_path_factory.mktemp(str(request.param)), *_FLAGS.get(request.param, ()))
+    return built(str(request.param))
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return build(tmp_path_factory.mktemp("bench"))
+def bench(built: Callable[[str], Bench]) -> Bench:
+    return built("plain")
 
 
 @pytest.mark.parametrize("way", WAYS)
