@@ -13,6 +13,7 @@ import math
 from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -120,20 +121,26 @@ def quantile(values: ArrayLike, q: float = 0.5, alpha: float = ALPHA) -> Anytime
     _check(alpha)
     if not 0 < q < 1:
         raise ValueError(f"q must lie between 0 and 1, not {q!r}")
-    from scipy.special import betaln
-
     x = np.sort(_finite(values))
     n = x.size
     if n == 0:
         return Anytime(math.nan, None, None, 0)
+    first, last = _ranks(n, q, alpha)
+    low = float(x[first - 1]) if first >= 1 else None
+    high = float(x[last]) if last < n else None
+    return Anytime(float(np.quantile(x, q)), low, high, n)
+
+
+@lru_cache(maxsize=4096)
+def _ranks(n: int, q: float, alpha: float) -> tuple[int, int]:
+    """The least and the greatest count of n values up to the quantile that are not excluded."""
+    from scipy.special import betaln
+
     k = np.arange(n + 1)
     a, b = _PRIOR * q, _PRIOR * (1 - q)
     logs = betaln(a + k, b + n - k) - betaln(a, b) - k * math.log(q) - (n - k) * math.log1p(-q)
     stay = np.flatnonzero(logs < -math.log(alpha))
-    first, last = (int(stay[0]), int(stay[-1])) if stay.size else (round(n * q), round(n * q))
-    low = float(x[first - 1]) if first >= 1 else None
-    high = float(x[last]) if last < n else None
-    return Anytime(float(np.quantile(x, q)), low, high, n)
+    return (int(stay[0]), int(stay[-1])) if stay.size else (round(n * q), round(n * q))
 
 
 def closes(n: int, alpha: float = ALPHA) -> bool:
