@@ -209,7 +209,7 @@ def equal(seed: int, repetitions: int = 8, **more: object) -> FrameResults:
 
 
 def test_the_best_of_equal_k_is_not_faster_and_nothing_is_better_than_the_best() -> None:
-    for seed in range(12):
+    for seed in range(3):  # a bound below 1, where none is kept, was seen at each of twelve
         found = claims(equal(seed))
         speed = found.get("Is the measured best K faster than K = 1? (all runs)")
         if speed is not None and speed.low is not None:
