@@ -17,6 +17,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from devicelab.analyses._walsh import FEW, Averages
 from devicelab.model.experiment import Verdict
 
 Floats = NDArray[np.float64]
@@ -103,20 +104,20 @@ def location(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Pseudomedian of differences (Hodges-Lehmann) with the interval that inverts Wilcoxon's signed-rank test.
 
     For paired data: give one difference a pair. Exact for up to 60 values, normal approximation beyond; 6 values are
-    the least for 95%. ``p`` tests a location of 0. Ties and zeros make it slightly conservative. O(n^2) memory.
+    the least for 95%. ``p`` tests a location of 0. Ties and zeros make it slightly conservative.
     """
     x = _finite(values)
     n = x.size
     if n == 0:
         return NOTHING
-    upper = np.triu_indices(n)
-    walsh = np.sort((x[upper[0]] + x[upper[1]]) / 2)
-    below, above = float((walsh < 0).sum()), float((walsh > 0).sum())
-    least = min(below, above) + (walsh.size - below - above) / 2  # ties speak for neither side
+    walsh = Averages(x)
+    least = min(walsh.below, walsh.above) + (walsh.size - walsh.below - walsh.above) / 2  # ties speak for neither side
     cut, p = _tail(_signed_rank_cdf, (n,), walsh.size, n * (n + 1) * (2 * n + 1) / 24, least, confidence)
     if not np.any(x):
         p = 1.0
-    return _between(walsh, cut, n, p)
+    if cut < 1:
+        return Interval(walsh.median(), None, None, n, p)
+    return Interval(walsh.median(), walsh.at(cut - 1), walsh.at(walsh.size - cut), n, p)
 
 
 def locations(rows: ArrayLike, confidence: float = CONFIDENCE) -> tuple[Floats, Floats, Floats]:
@@ -126,13 +127,18 @@ def locations(rows: ArrayLike, confidence: float = CONFIDENCE) -> tuple[Floats, 
     """
     x = np.asarray(rows, dtype=np.float64)
     n, count = x.shape
-    upper = np.triu_indices(n)
-    walsh = np.sort((x[upper[0]] + x[upper[1]]) / 2, axis=0)
     nothing = np.full(count, np.nan)
     if n == 0:
         return nothing, nothing, nothing
+    if n > FEW:
+        each = [location(column, confidence) for column in x.T]
+        ends = [(one.estimate, one.low, one.high) for one in each]  # None becomes NaN
+        middle, low, high = np.array(ends, dtype=np.float64).reshape(count, 3).T
+        return middle, low, high
+    upper = np.triu_indices(n)
+    walsh = np.sort((x[upper[0]] + x[upper[1]]) / 2, axis=0)
     cut, _ = _tail(_signed_rank_cdf, (n,), len(walsh), n * (n + 1) * (2 * n + 1) / 24, 0.0, confidence)
-    middle: Floats = np.median(walsh, axis=0)
+    middle = np.median(walsh, axis=0)
     return (middle, walsh[cut - 1], walsh[-cut]) if cut >= 1 else (middle, nothing, nothing)
 
 
