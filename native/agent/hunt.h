@@ -30,8 +30,8 @@ inline bool is_prey(pid_t pid, const ProcStat& stat, const Vec<UndoEntry>& entri
     }
     if (marked) return true;
     // A fork that has not yet become the program still runs the agent's binary.
-    if (same && (exe == agent_exe || runs_file(pid, entry.exe, entry.exe_path))) return true;
-    if (entry.by_exe && !(entry.exe == agent_exe) && runs_file(pid, entry.exe, entry.exe_path)) return true;
+    if (same && (exe == agent_exe || runs_file(pid, exe, entry.exe, entry.exe_path))) return true;
+    if (entry.by_exe && !(entry.exe == agent_exe) && runs_file(pid, exe, entry.exe, entry.exe_path)) return true;
   }
   return false;
 }

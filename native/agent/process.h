@@ -127,9 +127,9 @@ inline bool has_part(Text parts, Text wanted, size_t among) {
   return false;
 }
 
-// The process runs this file: by its executable, or by its command line where qemu executes a foreign binary.
-inline bool runs_file(pid_t pid, const Exe& exe, Text path) {
-  Exe seen = Exe::of_process(pid);
+// The process, whose executable was ``seen``, runs this file: by that, or by its command line where qemu executes a
+// foreign binary.
+inline bool runs_file(pid_t pid, const Exe& seen, const Exe& exe, Text path) {
   if (!seen.known() || !exe.known()) return false;
   if (seen == exe) return true;
   char link[40], target[512];

@@ -1,5 +1,5 @@
-// The undo journal: what has to be done so that the device is as it was found. Every entry is on the disk before the
-// effect it undoes takes place.
+// The undo journal: what has to be done so that the device is as it was found. Every entry is written before the effect
+// it undoes takes place, so that it outlives the agent; one whose effect outlives a power cut is on the disk by then.
 #pragma once
 
 #include "process.h"
@@ -35,6 +35,9 @@ struct UndoEntry {
   Identity id;
   Exe exe;
   bool by_exe = false;  // a pushed binary: any process that runs it is the plan's
+
+  // Whether another boot still needs it. Nodes and processes are what they are after a reboot, with or without a line.
+  bool outlives_boot() const { return kind == kOpen || kind == kKept || (kind == kCommand && survives_reboot); }
 };
 
 namespace undo_parts {
@@ -190,7 +193,8 @@ struct UndoList {
       JsonError why;
       const JsonValue* object = seal_fits(line) ? JsonParser(line, &arena).parse(&why) : nullptr;
       if (object == nullptr || !undo_parts::parse(object, &arena, &entry)) {
-        ++damaged;
+        // A hole is what a power cut made of lines that were never on the disk: another boot does not need them.
+        if (memchr(line.data, '\0', line.size) == nullptr) ++damaged;
       } else {
         if (entry.kind == UndoEntry::kOpen) boot_id = entry.boot_id, token = entry.token;
         entry.boot_id = boot_id, entry.token = token, entry.begin = at;
@@ -214,14 +218,14 @@ class UndoLog {
     path.add(state), path.add(Text("/undo.jsonl"));
     fd_.set(open(path.zero_ended(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (!fd_.ok()) return errno;
-    size_ = keep;
+    size_ = lasting_ = keep;
     if (ftruncate(fd_.get(), static_cast<off_t>(keep)) != 0 || fsync(fd_.get()) != 0) return errno;
     Buf dir;
     dir.add(state);
     return sync_dir(dir.zero_ended());
   }
 
-  // Puts the entry on the disk. Returns 0, or errno with the journal as before.
+  // Writes the entry, on the disk if it outlives the boot. Returns 0, or errno with the journal as before.
   int append(const UndoEntry& entry) {
     Sink sink;
     sink.begin_line();
@@ -231,28 +235,33 @@ class UndoLog {
     int error = 0;
     if (lseek(fd_.get(), static_cast<off_t>(size_), SEEK_SET) < 0) error = errno;
     if (error == 0) error = write_all(fd_.get(), sink.text());
-    if (error == 0 && fdatasync(fd_.get()) != 0) error = errno;
+    if (error == 0 && entry.outlives_boot() && fdatasync(fd_.get()) != 0) error = errno;
     if (error != 0) {
       if (ftruncate(fd_.get(), static_cast<off_t>(size_)) != 0) return error;
       return error;
     }
     size_ += sink.text().size;
+    if (entry.outlives_boot()) lasting_ = size_;
     return 0;
   }
 
   Text state() const { return state_; }  // the directory it lies in
   size_t size() const { return size_; }
-  // Forgets what stands behind the first ``keep`` bytes: it has been undone.
+  // Forgets what stands behind the first ``keep`` bytes: it has been undone. Should a power cut bring back lines that
+  // another boot does not need, they are passed over then.
   int truncate(size_t keep) {
-    if (ftruncate(fd_.get(), static_cast<off_t>(keep)) != 0 || fdatasync(fd_.get()) != 0) return errno;
+    if (ftruncate(fd_.get(), static_cast<off_t>(keep)) != 0) return errno;
     size_ = keep;
-    return 0;
+    if (lasting_ <= keep) return 0;
+    lasting_ = keep;
+    return fdatasync(fd_.get()) == 0 ? 0 : errno;
   }
 
  private:
   Fd fd_;
   Text state_;
   size_t size_ = 0;
+  size_t lasting_ = 0;  // the end of the last line that outlives the boot
 };
 
 }  // namespace agent

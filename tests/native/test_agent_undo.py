@@ -13,6 +13,7 @@ from agent_tools import Bench, codes, load, one_run, plan, shell, until
 
 from devicelab.model.journal import seal_line
 from devicelab.model.plan import Command, Plan, Run, Write
+from tests.faults import losing
 
 pytestmark = pytest.mark.slow
 
@@ -133,7 +134,7 @@ def test_the_starter_may_die_and_the_terminal_hang_up(bench: Bench) -> None:
     until(lambda: not Path(f"/proc/{pid}").exists(), "the agent's end")
 
 
-def test_an_undo_is_on_the_disk_before_the_write(bench: Bench) -> None:
+def test_an_undo_is_written_before_the_write(bench: Bench) -> None:
     node = bench.node("a", "old\n")
     see = Command(do=("cp", str(bench.state / "undo.jsonl"), str(bench.root / "seen")), undo=None, why="x")
     bench.run(plan(one_run(steps=(write(node, "new"), see), hold_ms=1)))
@@ -184,6 +185,41 @@ def test_after_a_reboot_only_lasting_effects_are_undone(bench: Bench) -> None:
     assert (bench.root / "lasting").exists()
     assert not (bench.root / "passing").exists()
     assert bench.ask("status")["undo"]["stale"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(losing.possible()), reason=losing.possible())
+def test_what_outlives_a_power_cut_is_on_the_disk_before_it_happens(bench: Bench, tmp_path: Path) -> None:
+    disk = losing.LosingDisk(tmp_path / "disk", tmp_path / "disk-state")
+    try:
+        (disk.where / "state").mkdir(mode=0o700)
+        folder = os.open(disk.where, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+        bench.state.symlink_to(disk.where / "state")
+        first, second = bench.node("first", "1\n"), bench.node("second", "1\n")
+        mark = str(bench.root / "mark")
+        lasting = Command(do=("touch", mark), undo=("rm", mark), why="x", survives_reboot=True)
+        wanted = plan(one_run(load(), hold_ms=60_000, steps=(write(first, "2"), lasting, write(second, "2"))))
+        process = bench.start(wanted)
+        until(bench.loads, "the load")
+        process.kill()
+        process.wait()
+        disk.cut(next(seed for seed in range(100) if losing.merciless(seed)))
+        left = [json.loads(line)["undo"] for line in disk.everything()["state/undo.jsonl"].splitlines()]
+        assert left == ["open", "node", "command"]
+    finally:
+        bench.state.unlink()
+        disk.close()
+
+
+def test_a_hole_that_a_power_cut_left_is_passed_over(bench: Bench) -> None:
+    node = bench.node("a", "7\n")
+    path = leave_behind(bench, node_entry(node, "1\n"), node_entry(node, "2\n"), node_entry(node, "3\n"))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join((*lines[:2], b"\0" * (len(lines[2]) - 1), lines[2][-1:], *lines[3:])))
+    answer = bench.ask("restore")
+    assert (answer["damaged"], bench.nodes()) == (0, {"a": b"1\n"})
 
 
 def test_a_node_that_cannot_be_restored_is_named_and_stays_in_the_journal(bench: Bench) -> None:
