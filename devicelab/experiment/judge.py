@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from devicelab import knobs
-from devicelab.experiment import energy, foreign, programs
+from devicelab.experiment import energy, foreign, loads, programs
 from devicelab.experiment.energy.external import Rows
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Cell, Experiment
@@ -17,6 +17,7 @@ def judge(
     """A run's measurements by program, with its energy, and its flags: the agent's, programs', scheduler's, knobs'."""
     measurements, found = programs.read(record, cell, experiment, facts)
     flags = [*record.flags, *found, *foreign.flags(record.others, experiment)]
+    flags += loads.flags(cell.levels.get("load", "none"), record)
     required = experiment.energy is not None and experiment.energy.required
     used, told = energy.measure(record, measurements, required=required, meter=meter)
     flags += told

@@ -4,13 +4,20 @@ from collections.abc import Sequence
 
 from devicelab import knobs
 from devicelab.errors import ConfigError
+from devicelab.experiment.conditions import cpu_use_pct
 from devicelab.model.device import Facts
 from devicelab.model.experiment import Level
+from devicelab.model.journal import Flag, ProgramResult, RunRecord
 from devicelab.model.plan import Program
 from devicelab.workloads import overhead
 from devicelab.workloads.base import CommandLine, Context
 
 WORDS = ("load", "placement")
+
+HELD_PCT = 1.0
+"""A held use that is further from its goal than this, in points, was not held."""
+
+_LEAST_NS = 10**9
 
 
 def programs(level: Level, placement: str, facts: Facts) -> tuple[Program, ...]:
@@ -61,6 +68,36 @@ def at(line: CommandLine, spots: Sequence[tuple[int, ...] | None]) -> tuple[Prog
         Program(name=f"load{number}", role="load", argv=line.argv, env=line.env, cpus=cpus)
         for number, cpus in enumerate(spots)
     )
+
+
+def flags(level: Level, record: RunRecord) -> tuple[Flag, ...]:
+    """``load-not-held`` where the kernel counted another CPU time for a process than the use that it was to hold.
+
+    Args:
+        level: the cell's level of ``load``.
+        record: of the run; in a window below a second the load's own period counts too much.
+    """
+    load = overhead.parse_level(level) if isinstance(level, str) and "%" in level else None
+    window_ns = record.window_end_ns - record.window_start_ns
+    if not isinstance(load, overhead.Hold) or window_ns < _LEAST_NS:
+        return ()
+    had = [(one, 100 * one.window_cpu_ns / window_ns) for one in record.programs if one.role == "load"]
+    off = [(one, pct) for one, pct in had if abs(pct - load.use_pct) > HELD_PCT]
+    return tuple(
+        Flag(
+            code="load-not-held",
+            detail=f"{one.name} was to hold {load.use_pct:g} % of a core, and the kernel counted {pct:.1f} % for it"
+            f"{_around(one, record)}",
+        )
+        for one, pct in off
+    )
+
+
+def _around(one: ProgramResult, record: RunRecord) -> str:
+    """How busy the cores were that it might run on, by /proc/stat."""
+    use = cpu_use_pct(record.samples)
+    cores = [use[name] for cpu in one.granted if (name := str(cpu)) in use]
+    return f"; its cores were {sum(cores) / len(cores):.0f} % busy in all" if cores else ""
 
 
 def _one_big(facts: Facts) -> int:

@@ -9,6 +9,7 @@ REMEDIES = {
     "affinity-changed": "a core left: --set isolation=hold; hotplug by heat needs [thermal] or a longer cooldown_s",
     "core-not-held": "root is needed to hold cores; without it place loads on the little ones",
     "foreign-load": "end those programs, or allow more with --set foreign_pct=PERCENT and foreign_core_pct=PERCENT",
+    "load-not-held": "what else runs on its cores takes its share: end it, or ask for less",
     "schedule-elsewhere": "make a schedule for this condition (devicelab klo plan), or "
     "--set measure.params.foreign_schedule=true",
     "throttled": "let the board cool: [thermal] max_c in the experiment, a longer cooldown_s, a fan",

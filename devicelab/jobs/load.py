@@ -27,9 +27,6 @@ Load = overhead.Params | overhead.Hold
 
 _NEEDS = Needs(("agent", *overhead.NATIVE))
 
-# A held use that is further from its goal than this, in points, was not held.
-_HELD_PCT = 1.0
-
 # With these flags the CPU use that was measured is not that of the load; with each, what to do about it.
 _PLACE = (
     "are these cores online, and open to every program? `devicelab doctor` shows a pin in force; --cores takes others"
@@ -109,7 +106,7 @@ def require_held(result: LoadResult) -> None:
     Raises:
         MeasurementError: it was off by more than a point; what can be reached, and what to do.
     """
-    if result.wanted_pct is None or result.interrupted or abs(result.load_pct - result.wanted_pct) <= _HELD_PCT:
+    if result.wanted_pct is None or result.interrupted or abs(result.load_pct - result.wanted_pct) <= loads.HELD_PCT:
         return
     raise MeasurementError(
         f"{result.wanted_pct:g} % was not held: the load had {result.load_pct:.1f} % of the cores it ran on, other "
