@@ -21,6 +21,7 @@ struct Launch {
   List<Text> cgroups;
   int out = -1, err = -1;  // -1: nowhere
   int ready = -1, go = -1;
+  bool with_us = false;  // killed when the agent is
 };
 
 enum class Stage : int { kNone, kCgroup, kNice, kAffinity, kExec };
@@ -132,6 +133,7 @@ inline void nice_autogroup(int nice) {
 [[noreturn]] inline void become(const Launch& launch, const char* exe, char** argv, char** envp, int hold, int report) {
   setsid();
   forget_signals();
+  if (launch.with_us) prctl(PR_SET_PDEATHSIG, SIGKILL);
   char go;
   if (read(hold, &go, 1) != 1) _exit(127);  // the agent is gone
   char self[16];
@@ -243,6 +245,7 @@ inline CommandResult run_command(const Launch& wanted, int64_t timeout_ms, Text 
   Launch launch = wanted;
   Fd output(scratch_file(scratch));
   launch.out = launch.err = output.get();
+  launch.with_us = true;  // else it might still take effect when all has been undone
   Child child;
   result.error = spawn(launch, arena, &child);
   if (result.error != 0) return result;
