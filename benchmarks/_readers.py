@@ -236,3 +236,10 @@ def adb_commands(text: str) -> list[Figure]:
 
 def _share(text: str) -> float:
     return float(text.rstrip("%"))
+
+
+def tenant_windows(text: str) -> list[Figure]:
+    counts = [int(count) for count in re.findall(r"^\S+: windows (\d+), runs \d+: ", text, re.MULTILINE)]
+    if len(counts) < 2:
+        return []
+    return columns("a window, s", f"beyond a window, {max(counts)} windows a start (peer: {min(counts)})", " s")(text)

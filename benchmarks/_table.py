@@ -192,6 +192,17 @@ BENCHMARKS = (
         quiet=True,
     ),
     Benchmark(
+        "tenant_windows",
+        "Fixed cost of a window of GPU tenants",
+        (),
+        (),
+        readers.tenant_windows,
+        "a start for each window",
+        "From campaigns of `dual_model` on an H200 (docs/results/priority-h200.md), brought here as bundles; 2 s a "
+        "window is the goal. What is left of a start is torch itself (3 s), warming up, and the end of the processes",
+        missing=lambda: "it reads campaigns that a GPU measured: see its script, and `--read`",
+    ),
+    Benchmark(
         "analysis_speed",
         "Speed of the launch model",
         ("--rounds", "1"),

@@ -82,13 +82,19 @@ def register(app: typer.Typer) -> None:
         rule = [f"stop.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in typed.items()]
         chosen = files.load(experiment, (*(set_ or ()), *rule))
         entry = choose.choose(board)
-        if bundle is not None:
+        if bundle is not None and not dry_run:
             _write_bundle(chosen, entry, bundle, json_=json_)
             return
         if dry_run:
             from devicelab.store import Store
 
-            planned, facts = sweeping.dry_run(chosen, entry)
+            if bundle is not None:
+                from devicelab.jobs import bundle as bundling
+
+                chosen = bundling.fixed(chosen)
+                planned, facts = bundling.dry_run(chosen, entry)
+            else:
+                planned, facts = sweeping.dry_run(chosen, entry)
             likely: dict[str, int | None] = {}
             if chosen.stop is not None:
                 try:

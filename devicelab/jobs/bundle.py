@@ -18,6 +18,7 @@ from devicelab.device.files import pushed, wanted
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import ConfigError
 from devicelab.experiment import plan as planning
+from devicelab.experiment.plan import Planned
 from devicelab.ground.files import replacing
 from devicelab.ground.typed import typed
 from devicelab.jobs.plugins import vouch
@@ -102,13 +103,18 @@ def fixed(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"stop": None, "search": None, "repetitions": repetitions})
 
 
-def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manifest:
-    """Write a bundle for a machine that lab.toml describes (its ``board`` is needed, since nobody can be asked).
+def dry_run(experiment: Experiment, entry: DeviceEntry) -> tuple[Planned, Facts]:
+    """What a bundle would do there, and what is known of the machine; nothing is built or written.
 
     Raises:
-        ConfigError: no board kind, an experiment that needs facts only the machine itself can tell, or a file that
-            cannot be written.
+        ConfigError: as ``write_bundle``.
     """
+    _, planned, facts = _plan(experiment, entry)
+    return planned, facts
+
+
+def _plan(experiment: Experiment, entry: DeviceEntry) -> tuple[str, Planned, Facts]:
+    """The campaign's id, its plans and the machine of ``write_bundle``."""
     vouch(experiment)
     if entry.board is None:
         raise ConfigError(
@@ -127,14 +133,23 @@ def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manife
         root="none",
         dir=entry.dir or f"/tmp/devicelab-{campaign}",  # noqa: S108 - a folder on the other machine, named uniquely
     )
-    experiment = fixed(experiment)
-    planned = planning.make(
-        experiment, Place(facts, entry.prefixes, entry.python), campaign=campaign, holder=f"bundle {campaign}"
-    )
+    place = Place(facts, entry.prefixes, entry.python)
+    planned = planning.make(fixed(experiment), place, campaign=campaign, holder=f"bundle {campaign}")
+    return campaign, planned, facts
+
+
+def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manifest:
+    """Write a bundle for a machine that lab.toml describes (its ``board`` is needed, since nobody can be asked).
+
+    Raises:
+        ConfigError: no board kind, an experiment that needs facts only the machine itself can tell, or a file that
+            cannot be written.
+    """
+    campaign, planned, facts = _plan(experiment, entry)
     built = [build(name, entry.abi, place="linux") for name in planned.needs.native]
     manifest = Manifest(
         campaign=campaign,
-        experiment=experiment,
+        experiment=fixed(experiment),
         facts=facts,
         cells=tuple(planned.cells.values()),
         plans=planned.plans,

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -265,3 +266,69 @@ def test_a_real_product_on_the_cpu_is_served_open_loop() -> None:
     header = json.loads(done.stdout.splitlines()[0])
     assert header["device_name"] == "cpu"
     assert header["stream_priority"] is None  # a CPU has no streams
+
+
+# As torch loads its own compiler.
+LAZY = "import importlib\ndef __getattr__(name):\n    return importlib.import_module(f'torch.{name}')\n"
+
+
+@pytest.fixture
+def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A torch whose compiler notes that it was loaded, and a torchvision whose operators begin with these lines."""
+    for name in [one for one in sys.modules if one.split(".")[0] in ("torch", "torchvision")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("torch", "torch._dynamo", "torch._dynamo.utils", "torchvision", "torchvision.models"):
+        # So that what a test loads is forgotten with it.
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(operators: str) -> None:
+        for name, text in {
+            "torch/__init__.py": LAZY,
+            "torch/_dynamo/__init__.py": "",
+            "torch/_dynamo/utils.py": "def is_compile_supported(device):\n    return device == 'cuda'\nother = 7\n",
+            "torchvision/__init__.py": operators,
+            "torchvision/models.py": "resnet18 = 'a model'\n",
+        }.items():
+            place = tmp_path / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text, encoding="utf-8")
+
+    return write
+
+
+def test_models_are_loaded_without_the_compiler(script: ModuleType, zoo: Callable[[str], None]) -> None:
+    zoo("from torch._dynamo.utils import is_compile_supported\n")
+    assert script.torchvision_models().resnet18 == "a model"
+    assert "torch._dynamo" not in sys.modules
+    assert "torch._dynamo.utils" not in sys.modules
+
+
+def test_an_operator_that_asks_the_compiler_gets_its_answer(script: ModuleType, zoo: Callable[[str], None]) -> None:
+    zoo("from torch._dynamo.utils import is_compile_supported\n")
+    script.torchvision_models()
+    ask = sys.modules["torchvision"].is_compile_supported
+    assert (ask("cuda"), ask("cpu")) == (True, False)
+    assert sys.modules["torch._dynamo.utils"].other == 7
+
+
+@pytest.mark.parametrize(
+    "operators", ["from torch._dynamo.utils import other\n", "import torch._dynamo.utils as u\nother = u.other\n"]
+)
+def test_whatever_else_is_wanted_of_the_compiler_is_its_own(
+    script: ModuleType, zoo: Callable[[str], None], operators: str
+) -> None:
+    zoo(operators)
+    script.torchvision_models()
+    assert sys.modules["torchvision"].other == 7
+    assert sys.modules["torch._dynamo.utils"].other == 7
+
+
+def test_a_torchvision_that_cannot_be_loaded_says_so_and_leaves_nothing(
+    script: ModuleType, zoo: Callable[[str], None]
+) -> None:
+    zoo("from torch._dynamo.utils import neither\n")
+    with pytest.raises((ImportError, AttributeError), match="neither"):
+        script.torchvision_models()
+    assert sys.modules["torch._dynamo.utils"].other == 7

@@ -10,11 +10,13 @@ import argparse
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import math
 import os
 import sys
 import time
+import types
 from pathlib import Path
 
 VERSION = 1
@@ -127,6 +129,37 @@ def serve(step, schedule, start_ns, duration_ns, queue):
         done.append((scheduled, begin - start_ns, now_ns() - start_ns))
 
 
+def torchvision_models():
+    """``torchvision.models``; torch's compiler, half of a tenant's start, is loaded only if something asks for it.
+
+    ``torchvision/ops/roi_align.py`` imports one function of the compiler, by which its detection operators ask whether
+    they may be compiled: no model here calls it.
+    """
+    name = "torch._dynamo.utils"
+    if name in sys.modules:
+        return importlib.import_module("torchvision.models")
+    stand_in = types.ModuleType(name)
+
+    def compiler():
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+        return importlib.import_module(name)
+
+    def attribute(wanted):
+        if wanted.startswith("__"):  # the import system asks for these
+            raise AttributeError(wanted)
+        return getattr(compiler(), wanted)
+
+    stand_in.is_compile_supported = lambda device_type: compiler().is_compile_supported(device_type)
+    stand_in.__getattr__ = attribute
+    sys.modules[name] = stand_in
+    try:
+        return importlib.import_module("torchvision.models")
+    finally:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+
+
 def build_model(name, batch, torch, device, dtype):
     """(model, example input, forward): random weights, nothing is downloaded."""
     if name == "whisper_base":
@@ -153,8 +186,7 @@ def build_model(name, batch, torch, device, dtype):
             return tokens
 
         return model, sound, transcribe
-    import torchvision.models as zoo
-
+    zoo = torchvision_models()
     if name == "deeplabv3_mobilenet_v3_large":
         # The backbone's weights default to a download.
         model = zoo.segmentation.deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None)
