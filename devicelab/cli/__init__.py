@@ -4,6 +4,7 @@ A module in this folder, or one that the entry-point group ``devicelab.commands`
 adds its commands. Heavy imports happen inside the commands, so that ``devicelab --help`` is fast.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -70,6 +71,7 @@ def _add_from_outside() -> None:
 
 
 _add_from_outside()
+gc.freeze()  # what modules made stays to the end: no collection need look at it again
 
 
 def command(*, whole: bool = False) -> LateGroup:
