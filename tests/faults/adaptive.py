@@ -22,6 +22,7 @@ from devicelab.experiment.blocks import End
 from devicelab.experiment.claims import Cells
 from devicelab.model.results import Results
 from devicelab.store import Store
+from tests import forks
 
 _PROGRAM = """\
 echo {k} >> LOG
@@ -76,17 +77,14 @@ class Trial:
         (folder / "adaptive.toml").write_text(said, encoding="utf-8")
         lab = folder / "lab.toml"
         lab.write_text(f'[devices.here]\naddress = "local:"\ndir = "{folder}/agent"\n', encoding="utf-8")
-        self.environment = os.environ | {"DEVICELAB_LAB": str(lab)}
+        self.environment = {"DEVICELAB_LAB": str(lab)}
 
-    def start(self, *, resume: bool) -> "subprocess.Popen[bytes]":
+    def start(self, *, resume: bool) -> "subprocess.Popen[str]":
         """The sweep in a process of its own."""
         words = ["sweep", str(self.folder / "adaptive.toml"), "--board", "here", "--store", str(self.store)]
         words += ["--report", str(self.folder / "r.html"), *(["--resume"] if resume else [])]
         with (self.folder / "said").open("ab") as said:
-            return subprocess.Popen(
-                [sys.executable, "-m", "devicelab", *words], env=self.environment, stdout=said, stderr=said,
-                start_new_session=True,
-            )  # fmt: skip
+            return forks.start(*words, cwd=self.folder, environment=self.environment, said=said, session=True)
 
     def begun(self) -> bool:
         """A campaign is stored that can go on."""

@@ -8,7 +8,6 @@ every run is there once, whether the campaign ended where its own data say, and 
 
 import argparse
 import json
-import os
 import random
 import signal
 import subprocess
@@ -23,6 +22,7 @@ import pytest
 from devicelab.analyses import sequential
 from devicelab.experiment.blocks import End
 from devicelab.store import Store
+from tests import forks
 
 pytestmark = pytest.mark.slow
 
@@ -61,12 +61,8 @@ class Lab:
 
     def start(self, *words: str) -> "subprocess.Popen[str]":
         places = {"DEVICELAB_LAB": f"{self.folder}/lab.toml", "DEVICELAB_STORE": f"{self.folder}/s.sqlite"}
-        argv = [sys.executable, "-c", "from devicelab.cli import main; main()", "sweep", "adaptive.toml", *words]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(
-            [*argv, "--board", "local"],
-            stdout=pipe, stderr=pipe, text=True, cwd=self.folder, env={**os.environ, **places},
-        )  # fmt: skip
+        words = ("sweep", "adaptive.toml", *words, "--board", "local")
+        return forks.start(*words, cwd=self.folder, environment=places)
 
     def run(self, *words: str) -> tuple[int, str, str]:
         process = self.start(*words)

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from devicelab.errors import DeviceBusyError
 from devicelab.jobs.load import Loader
 from devicelab.store import Store
 from devicelab.workloads import overhead
+from tests import forks
 from tests.typed import Typed
 
 pytestmark = pytest.mark.slow
@@ -41,10 +41,8 @@ def start(lab: Path) -> Command:
     """Starts the command line in the lab's directory."""
 
     def popen(*words: str) -> "subprocess.Popen[str]":
-        environment = {**os.environ, "DEVICELAB_LAB": str(lab / "lab.toml"), "DEVICELAB_STORE": str(lab / "s.sqlite")}
-        argv = [sys.executable, "-c", "from devicelab.cli import main; main()", *words]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, cwd=lab, env=environment)
+        places = {"DEVICELAB_LAB": str(lab / "lab.toml"), "DEVICELAB_STORE": str(lab / "s.sqlite")}
+        return forks.start(*words, cwd=lab, environment=places)
 
     return popen
 
