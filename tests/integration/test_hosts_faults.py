@@ -1,7 +1,9 @@
 """Hosts of a farm that end badly, listen too widely or speak otherwise: ends come, and words are for people."""
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -43,6 +45,15 @@ def test_a_worker_ends_when_its_scheduler_goes_at_the_same_moment(farm: Callable
     assert "Traceback" not in here.commands.last_words()
 
 
+def stop_between_transactions(pid: int, store: str) -> None:
+    """SIGSTOP to one that is not writing: SQLite's lock would stay with it, and nobody could write any more."""
+    with contextlib.closing(sqlite3.connect(store, timeout=PATIENCE_S, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        os.kill(pid, signal.SIGSTOP)
+        assert wait_for(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, PATIENCE_S)
+        connection.execute("ROLLBACK")
+
+
 def test_a_stopped_worker_does_not_hold_up_the_night_and_undoes_nothing_later(farm: Callable[..., Farm]) -> None:
     here = farm('patience_s = 1\n[[jobs]]\nexperiment = "e.toml"\ndevices = "any 1 of tag=t"\n', "a", "b")
     here.work(a=("--device", "a"), b=("--device", "b"))
@@ -51,7 +62,7 @@ def test_a_stopped_worker_does_not_hold_up_the_night_and_undoes_nothing_later(fa
         assert wait_for(lambda: not night.is_alive() or any(c.runs_done for c in store.campaigns()), PATIENCE_S)
         stopped = store.campaigns()[0].device
         pid = int(here.workers[stopped].pid or 0)
-        os.kill(pid, signal.SIGSTOP)
+        stop_between_transactions(pid, here.store)
         try:
             assert here.ended(night) == 0, here.commands.said()
             (info,) = store.nights()
@@ -72,7 +83,7 @@ def test_a_stopped_worker_does_not_outlast_the_nights_budget(farm: Callable[...,
     with Store.open(here.store) as store:
         assert wait_for(lambda: not night.is_alive() or any(c.runs_done for c in store.campaigns()), PATIENCE_S)
         pid = int(here.workers["a"].pid or 0)
-        os.kill(pid, signal.SIGSTOP)
+        stop_between_transactions(pid, here.store)
         try:
             assert here.ended(night) == 3, here.commands.said()
         finally:

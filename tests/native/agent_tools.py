@@ -109,8 +109,19 @@ class Bench:
         return Told(list(events(self.journal(plan))))
 
     def until_journal_says(self, plan: Plan, text: str) -> None:
-        journal = self.journal(plan)
-        until(lambda: journal.exists() and text.encode() in journal.read_bytes(), f"{text!r} in the journal")
+        """Wait until it does, as long as it grows within every ``WAIT_S``."""
+        journal, wanted, seen, tail = self.journal(plan), text.encode(), 0, b""
+
+        def grown() -> bool:
+            return journal.exists() and journal.stat().st_size > seen
+
+        while wanted not in tail:
+            until(grown, f"{text!r} in the journal")
+            with journal.open("rb") as file:
+                file.seek(seen)
+                new = file.read()
+            seen += len(new)
+            tail = tail[-len(wanted) :] + new
 
     def loads(self) -> list[int]:
         return processes_of(self.root / "bin" / "overhead")

@@ -121,7 +121,7 @@ def test_it_says_ready_and_starts_at_the_common_time(tenant: Path) -> None:
     ready_read, ready_write = os.pipe()
     go_read, go_write = os.pipe()
     fds = {"DEVICELAB_READY_FD": str(ready_write), "DEVICELAB_GO_FD": str(go_read)}
-    argv = [str(tenant), "--work-us", "50", "--arrivals", "fixed:100", "--duration-s", "0.05"]
+    argv = [str(tenant), "--work-us", "50", "--arrivals", "fixed:100", "--duration-s", "1"]
     process = subprocess.Popen(argv, env={**os.environ, **fds}, pass_fds=(ready_write, go_read), stdout=subprocess.PIPE)
     try:
         assert os.read(ready_read, 16) == b"READY\n"
