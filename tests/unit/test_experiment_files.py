@@ -61,6 +61,12 @@ def test_a_set_that_leads_nowhere_is_refused(text: str) -> None:
         files.override(data(), text)
 
 
+@pytest.mark.parametrize("changed", [{"factors": 3}, {"set": [1]}, {"factors": {"k": [1]}, "set": 3}])
+def test_set_refuses_an_experiment_whose_tables_are_none(changed: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="are tables of words"):
+        files.override(changed, "k=2")
+
+
 def test_an_unknown_experiment_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="klo_under_loat") as caught:
         files.load("klo_under_loat")

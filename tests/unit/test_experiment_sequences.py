@@ -126,3 +126,10 @@ def test_long_sequences_become_as_narrow_as_their_number_allows() -> None:
     planned = [sequences._half_width(n, 0.05) for n in (60, 300, 2000)]
     assert halves == pytest.approx(planned, rel=0.6)
     assert halves[2] < 0.15
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, sequences._MANY, sequences._MANY + 1])
+def test_running_medians_are_the_medians_of_all_so_far(n: int) -> None:
+    rows = np.random.default_rng(n).normal(size=(2, n))
+    want = [[np.median(row[: k + 1]) for k in range(n)] for row in rows]
+    assert sequences._running_median(rows).tolist() == want
