@@ -173,10 +173,9 @@ def test_a_search_finds_the_planted_best_and_measures_it_afresh(tmp_path: Path) 
     assert got["invalid_cells"] == []
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_campaign_whose_host_dies_goes_on_where_it_was(tmp_path: Path, seed: int) -> None:
+def test_a_campaign_whose_host_dies_goes_on_where_it_was(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
-    one_trial(lab, random.Random(seed))
+    one_trial(lab, random.Random(1))
     assert complaints(lab) == []
 
 
