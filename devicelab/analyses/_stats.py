@@ -17,7 +17,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from devicelab.analyses._walsh import FEW, Averages
+from devicelab.ground.averages import FEW, Averages
 from devicelab.model.experiment import Verdict
 
 Floats = NDArray[np.float64]

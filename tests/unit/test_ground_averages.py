@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devicelab.analyses import _stats as s
-from devicelab.analyses._walsh import Averages
+from devicelab.ground.averages import Averages
 
 _VALUES = st.one_of(
     st.lists(st.integers(-20, 20).map(float), min_size=1, max_size=40),
@@ -22,6 +22,18 @@ def test_every_place_holds_what_sorting_all_averages_puts_there(values: list[flo
     assert (found.size, found.below, found.above) == (plain.size, plain.below, plain.above)
     assert [found.at(place) for place in range(found.size)] == [plain.at(place) for place in range(plain.size)]
     assert found.median() == plain.median() == float(np.median([plain.at(place) for place in range(plain.size)]))
+
+
+@given(st.lists(st.floats(-1.7e308, 1.7e308), min_size=1, max_size=30))
+def test_no_pair_of_large_values_is_beyond_the_largest_number(values: list[float]) -> None:
+    x = np.array([*values, 1.7e308, -1.7e308, 1.7e308])
+    first, second = np.triu_indices(x.size)
+    for few in (0, x.size):
+        found = Averages(x, few=few)
+        assert np.isfinite([found.at(0), found.at(found.size - 1), found.median()]).all()
+        assert found.at(found.size - 1) == 1.7e308
+        middle = float(np.median(x[first] / 2 + x[second] / 2))
+        assert found.median() == pytest.approx(middle, rel=1e-12, abs=1e-300)
 
 
 @pytest.mark.parametrize("spread", [1.0, 1e-13, 0.0])
