@@ -91,8 +91,7 @@ def register(app: typer.Typer) -> None:
             if bundle is not None:
                 from devicelab.jobs import bundle as bundling
 
-                chosen = bundling.fixed(chosen)
-                planned, facts = bundling.dry_run(chosen, entry)
+                chosen, planned, facts = bundling.dry_run(chosen, entry)
             else:
                 planned, facts = sweeping.dry_run(chosen, entry)
             likely: dict[str, int | None] = {}

@@ -95,7 +95,7 @@ class Manifest(Noun):
     made_unix_ns: int = Field(default_factory=time.time_ns)
 
 
-def fixed(experiment: Experiment) -> Experiment:
+def _fixed(experiment: Experiment) -> Experiment:
     """The experiment with a fixed number of repetitions: nobody can be asked there whether it is enough."""
     if experiment.rule is None:
         return experiment
@@ -103,14 +103,15 @@ def fixed(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"stop": None, "search": None, "repetitions": repetitions})
 
 
-def dry_run(experiment: Experiment, entry: DeviceEntry) -> tuple[Planned, Facts]:
-    """What a bundle would do there, and what is known of the machine; nothing is built or written.
+def dry_run(experiment: Experiment, entry: DeviceEntry) -> tuple[Experiment, Planned, Facts]:
+    """What a bundle would do there: the experiment with a fixed plan, its plans, and what is known of the machine.
 
     Raises:
         ConfigError: as ``write_bundle``.
     """
+    experiment = _fixed(experiment)
     _, planned, facts = _plan(experiment, entry)
-    return planned, facts
+    return experiment, planned, facts
 
 
 def _plan(experiment: Experiment, entry: DeviceEntry) -> tuple[str, Planned, Facts]:
@@ -134,7 +135,7 @@ def _plan(experiment: Experiment, entry: DeviceEntry) -> tuple[str, Planned, Fac
         dir=entry.dir or f"/tmp/devicelab-{campaign}",  # noqa: S108 - a folder on the other machine, named uniquely
     )
     place = Place(facts, entry.prefixes, entry.python)
-    planned = planning.make(fixed(experiment), place, campaign=campaign, holder=f"bundle {campaign}")
+    planned = planning.make(experiment, place, campaign=campaign, holder=f"bundle {campaign}")
     return campaign, planned, facts
 
 
@@ -145,11 +146,12 @@ def write_bundle(experiment: Experiment, entry: DeviceEntry, to: Path) -> Manife
         ConfigError: no board kind, an experiment that needs facts only the machine itself can tell, or a file that
             cannot be written.
     """
+    experiment = _fixed(experiment)
     campaign, planned, facts = _plan(experiment, entry)
     built = [build(name, entry.abi, place="linux") for name in planned.needs.native]
     manifest = Manifest(
         campaign=campaign,
-        experiment=fixed(experiment),
+        experiment=experiment,
         facts=facts,
         cells=tuple(planned.cells.values()),
         plans=planned.plans,
