@@ -7,28 +7,21 @@ import multiprocessing
 import os
 import random
 import signal
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 
-import alembic.command
-
-from devicelab import report
 from devicelab.device import agent
 from devicelab.device.facts import Device, open_device
 from devicelab.device.lab import DeviceEntry
 from devicelab.errors import LabError
-from devicelab.jobs import load, pin, sweep
 from devicelab.store import Store
 from devicelab.transports._root import wrap as as_root
+from tests import forks
 from tests.sim_fixtures import tree_of
 from virtualboards.lifecycle import VirtualBoard
 
-# Imported so that forked commands find them.
-_WARM = (alembic.command, load, pin, sweep, report)
 _HEARD = (signal.SIGINT, signal.SIGTERM)
 _FORK = multiprocessing.get_context("fork")
 Host = ForkProcess
@@ -89,17 +82,12 @@ class Commands:
     def _command_line(self, words: tuple[str, ...], prepare: Callable[[], None] | None) -> None:
         from devicelab.cli import main as devicelab
 
-        for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-            signal.signal(number, handler)
         with (self._place / "said.txt").open("ab", 0) as said:
             said.write(f"\n$ devicelab {' '.join(words)}\n".encode())
             os.dup2(said.fileno(), 1)
             os.dup2(said.fileno(), 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-        sys.argv = ["devicelab", *words]
-        warnings.resetwarnings()
+        forks.become(words, self._environment)
         os.chdir(self._place)
-        os.environ.update(self._environment)
         for step in (self.ready, prepare):
             if step is not None:
                 step()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +18,16 @@ from devicelab.jobs import load, pin, sweep
 
 # Imported so that forked commands find them.
 _WARM = (alembic.command, analyses, load, pin, report, sweep)
+
+
+def become(words: Sequence[str], environment: Mapping[str, str]) -> None:
+    """In a forked process: what the interpreter would have given the command line, with streams on 1 and 2."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        signal.signal(number, handler)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", buffering=1) for number in (1, 2))
+    sys.argv = ["devicelab", *words]
+    warnings.resetwarnings()
+    os.environ.update(environment)
 
 
 def start(
@@ -39,12 +49,7 @@ def start(
 
     def perform() -> None:
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # as an exec would; the starter waits for one of them
-        for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-            signal.signal(number, handler)
-        sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", buffering=1) for number in (1, 2))
-        sys.argv = ["devicelab", *words]
-        warnings.resetwarnings()
-        os.environ.update(environment)
+        become(words, environment)
         atexit._clear()
         code: object = 1
         try:
