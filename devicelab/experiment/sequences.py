@@ -18,6 +18,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from devicelab.ground.averages import Averages
+
 Floats = NDArray[np.float64]
 
 ALPHA = 0.05
@@ -34,8 +36,8 @@ _TAILS = 3
 _WILD = 1e7
 # Concentration of the prior on the share below a quantile: the largest that still closes the median at six values.
 _PRIOR = 0.5
-# More values than these are looked at one by one, or not in pairs: as arrays they would take too long, or too much.
-_MANY, _PAIRS = 100, 1500
+# More values than these are looked at one by one: as an array they would take too long.
+_MANY = 100
 # How far beyond the data, in units of their range, a bound is looked for.
 _FAR = 300.0
 
@@ -93,7 +95,7 @@ def location(values: ArrayLike, alpha: float = ALPHA) -> Anytime:
     x = _finite(values)
     if x.size == 0:
         return Anytime(math.nan, None, None, 0)
-    estimate = _pseudomedian(x)
+    estimate = Averages(x).median()
     span = float(np.ptp(x))
     if not closes(x.size, alpha):
         return Anytime(estimate, None, None, x.size)
@@ -268,20 +270,6 @@ def _medians(row: Sequence[float]) -> Iterator[float]:
     for n, x in enumerate(row, 1):
         insort(seen, x)
         yield seen[n // 2] if n % 2 else (seen[n // 2 - 1] + seen[n // 2]) / 2
-
-
-def _pseudomedian(x: Floats) -> float:
-    """The median of the means of all pairs (Hodges, Lehmann); of many values by bisection, as exact as they are."""
-    if x.size <= _PAIRS:
-        upper = np.triu_indices(x.size)
-        return float(np.median(x[upper[0]] / 2 + x[upper[1]] / 2))
-    s = np.sort(x)
-    low, high = float(s[0]), float(s[-1])
-    half = x.size * (x.size + 1) / 4
-    while (middle := low / 2 + high / 2) not in {low, high}:
-        below = (np.searchsorted(s, 2 * middle - s, side="right").sum() + (s <= middle).sum()) / 2
-        low, high = (low, middle) if below >= half else (middle, high)
-    return high
 
 
 def _finite(values: ArrayLike | Sequence[float]) -> Floats:

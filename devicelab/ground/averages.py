@@ -28,8 +28,10 @@ class Averages:
         n = values.size
         self.size = n * (n + 1) // 2
         most = float(np.max(np.abs(values), initial=0.0))
+        self._scale = 1.0 if np.isfinite(4 * most) else 8.0  # no sum of two is beyond the largest number then
+        values = values / self._scale
         self._all: Floats | None = None
-        if n <= few or not np.isfinite(4 * most):
+        if n <= few:
             first, second = np.triu_indices(n)
             self._all = np.sort((values[first] + values[second]) / 2)
             self.below, self.above = int((self._all < 0).sum()), int((self._all > 0).sum())
@@ -37,14 +39,14 @@ class Averages:
         self._values, self._times = np.unique(values, return_counts=True)
         self._before = np.concatenate(([0], np.cumsum(self._times)))
         # More than what rounding moves a sum of two, or a limit less a value.
-        self._blur = float(8 * np.finfo(np.float64).eps * most + np.finfo(np.float64).tiny)
+        self._blur = float(8 * np.finfo(np.float64).eps * most / self._scale + np.finfo(np.float64).tiny)
         self.below = self._count(self._ends(0.0))
         self.above = self.size - self._count(np.searchsorted(self._values, -self._values, side="right"))
 
     def at(self, place: int) -> float:
         """The average at this place, from 0, in ascending order."""
         if self._all is not None:
-            return float(self._all[place])
+            return self._scale * float(self._all[place])
         low, high = 2 * self._values[0], 2 * self._values[-1] + 2 * self._blur
         while high - low > self._blur:
             middle = low + (high - low) / 2
@@ -66,11 +68,12 @@ class Averages:
         order = np.argsort(averages)
         until = np.cumsum(times[order])
         found = np.searchsorted(until, place - self._count(starts), side="right")
-        return float(averages[order[found]])
+        return self._scale * float(averages[order[found]])
 
     def median(self) -> float:
         """The middle one, or the mean of both."""
-        return float(np.median([self.at((self.size - 1) // 2), self.at(self.size // 2)]))
+        low, high = (self.at(place) for place in ((self.size - 1) // 2, self.size // 2))
+        return low if low == high else low / 2 + high / 2
 
     def _ends(self, limit: float) -> NDArray[np.intp]:
         """For each value the first partner with which it sums to the limit or more."""

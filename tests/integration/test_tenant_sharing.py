@@ -27,11 +27,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.mark.skipif(os.getpriority(os.PRIO_PROCESS, 0) != 0, reason="this process is nice itself")
 def test_native_sharing_hurts_the_important_tenant_and_niceness_helps(tmp_path: Path, store: Store) -> None:
     # Of nine repetitions an interval leaves the slowest and the fastest out, which may have had company.
-    of = files.load("cpu_priority", ["repetitions=9", "duration_s=2.8", "foreign_pct=100", "foreign_core_pct=100"])
+    changed = ["repetitions=9", "duration_s=2.8", "foreign_pct=100", "foreign_core_pct=100"]
+    # Nothing here is asked of the samples, and on cores that are as busy as these each takes long.
+    of = files.load("cpu_priority", [*changed, "sample_hz=1"])
     done = sweeping.sweep(of, tenantlab.entry(tmp_path), store, report_to=tmp_path / "report.html")
-    flags = tenantlab.flags_by_leg(store, done)
-    # Other tests at work may disturb a run, which is flagged then and left out; eight repetitions are enough.
-    assert all(len(of_leg) <= 1 for of_leg in flags.values()), flags
+    assert done.invalid == 0, tenantlab.flags_by_leg(store, done)
     found = {finding.claim: finding for finding in done.findings}
     hurts = found["does native sharing hurt high (P99 over standalone) at pressure copies:16?"]
     assert hurts.verdict == "yes"
